@@ -1,1 +1,3 @@
 //! spotd
+
+pub mod forensics;
