@@ -23,7 +23,8 @@ pub enum JpegCodec {
 
 impl JpegCodec {
     /// Every codec.
-    pub const ALL: [JpegCodec; 4] = [JpegCodec::Image, JpegCodec::Full, JpegCodec::Halved, JpegCodec::Quartered];
+    pub const ALL: [JpegCodec; 4] =
+        [JpegCodec::Image, JpegCodec::Full, JpegCodec::Halved, JpegCodec::Quartered];
 }
 
 /// What happens to one pair of pictures.
@@ -211,9 +212,8 @@ pub fn chroma_420(picture: &RgbImage) -> RgbImage {
     let mut out = RgbImage::new(width, height);
     for y in (0..height).step_by(2) {
         for x in (0..width).step_by(2) {
-            let block = || {
-                (y..(y + 2).min(height)).flat_map(move |v| (x..(x + 2).min(width)).map(move |u| (u, v)))
-            };
+            let block =
+                || (y..(y + 2).min(height)).flat_map(move |v| (x..(x + 2).min(width)).map(move |u| (u, v)));
             let (mut cb, mut cr, mut n) = (0f32, 0f32, 0f32);
             for (u, v) in block() {
                 let [r, g, b] = picture.get_pixel(u, v).0.map(f32::from);
@@ -225,7 +225,8 @@ pub fn chroma_420(picture: &RgbImage) -> RgbImage {
             for (u, v) in block() {
                 let [r, g, b] = picture.get_pixel(u, v).0.map(f32::from);
                 let luma = (0.256_788 * r + 0.504_129 * g + 0.097_906 * b).round() * 1.164_384;
-                let rgb = [luma + 1.596_027 * cr, luma - 0.391_762 * cb - 0.812_968 * cr, luma + 2.017_232 * cb];
+                let rgb =
+                    [luma + 1.596_027 * cr, luma - 0.391_762 * cb - 0.812_968 * cr, luma + 2.017_232 * cb];
                 out.put_pixel(u, v, image::Rgb(rgb.map(|c| c.round().clamp(0.0, 255.0) as u8)));
             }
         }
@@ -280,7 +281,8 @@ mod tests {
     fn chroma_round_trip_keeps_grey_and_averages_colour() {
         let grey = RgbImage::from_fn(15, 7, |x, y| Rgb([(x * 11 + y * 7) as u8; 3]));
         assert!(difference(&grey, &chroma_420(&grey)) <= 1.0);
-        let stripes = RgbImage::from_fn(16, 16, |x, _| if x % 2 == 0 { Rgb([200, 0, 0]) } else { Rgb([0, 0, 200]) });
+        let stripes =
+            RgbImage::from_fn(16, 16, |x, _| if x % 2 == 0 { Rgb([200, 0, 0]) } else { Rgb([0, 0, 200]) });
         let out = chroma_420(&stripes);
         let (a, b) = (out.get_pixel(2, 2).0, out.get_pixel(3, 2).0);
         assert!(a[0].abs_diff(b[0]) < 60, "chroma is shared by neighbours: {a:?} {b:?}");

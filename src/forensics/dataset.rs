@@ -16,7 +16,9 @@ pub enum DatasetError {
         reason: String,
     },
     /// No set was found.
-    #[error("{0}: holds no <set>/[class/]{{0_real,1_fake}}; expected a folder laid out as the paper's test sets")]
+    #[error(
+        "{0}: holds no <set>/[class/]{{0_real,1_fake}}; expected a folder laid out as the paper's test sets"
+    )]
     Layout(PathBuf),
     /// A training folder that is meant for choosing.
     #[error("{0}: training never sees val; give a folder of training pictures instead")]
@@ -148,9 +150,14 @@ mod tests {
     #[test]
     fn finds_sets_with_and_without_classes() {
         let dir = tempfile::tempdir().unwrap();
-        for path in ["biggan/0_real/1.png", "biggan/1_fake/2.png", "cyclegan/horse/0_real/3.png",
-            "cyclegan/horse/1_fake/4.png", "cyclegan/zebra/1_fake/5.png", "only_real/0_real/6.png"]
-        {
+        for path in [
+            "biggan/0_real/1.png",
+            "biggan/1_fake/2.png",
+            "cyclegan/horse/0_real/3.png",
+            "cyclegan/horse/1_fake/4.png",
+            "cyclegan/zebra/1_fake/5.png",
+            "only_real/0_real/6.png",
+        ] {
             put(&dir.path().join(path));
         }
         let sets = find_sets(dir.path()).unwrap();

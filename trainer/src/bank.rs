@@ -123,7 +123,8 @@ fn super_resolution(name: &str, up: Up) -> Net {
 
 /// An hourglass beside a path that keeps the full size, as image-to-image networks have.
 fn skip_connected(name: &str, up: Up) -> Net {
-    let inner = [vec![conv(16, 32, 3, 2), Layer::Relu, conv(32, 32, 3, 1), Layer::Relu], double(up, 32, 16)].concat();
+    let inner =
+        [vec![conv(16, 32, 3, 2), Layer::Relu, conv(32, 32, 3, 1), Layer::Relu], double(up, 32, 16)].concat();
     let layers = vec![
         Layer::Normalise { mean: 0.5, deviation: 0.25 },
         conv(3, 24, 3, 2),
@@ -165,11 +166,21 @@ pub fn members() -> Vec<Member> {
         plain(autoencoder("nearest-x2", &[24], Up::Resize(Nearest), Norm::None), 0.02, 0.0),
         plain(autoencoder("style-x4", &[24, 48], Up::Style, Norm::Instance), 0.05, 0.05),
         plain(autoencoder("shuffle-x4", &[24, 48], Up::Shuffle, Norm::None), 0.03, 0.03),
-        Member { net: super_resolution("sr-shuffle", Up::Shuffle), halve: true, adversarial: 0.0, spectral: 0.0 },
+        Member {
+            net: super_resolution("sr-shuffle", Up::Shuffle),
+            halve: true,
+            adversarial: 0.0,
+            spectral: 0.0,
+        },
         plain(autoencoder("transposed3-x2", &[24], Up::Transposed(3), Norm::Group), 0.02, 0.03),
         plain(autoencoder("nearest-x8", &[24, 48, 64], Up::Resize(Nearest), Norm::Batch), 0.05, 0.05),
         plain(autoencoder("bilinear-x4", &[24, 48], Up::Resize(Bilinear), Norm::Group), 0.03, 0.05),
-        Member { net: super_resolution("sr-transposed", Up::Transposed(4)), halve: true, adversarial: 0.02, spectral: 0.05 },
+        Member {
+            net: super_resolution("sr-transposed", Up::Transposed(4)),
+            halve: true,
+            adversarial: 0.02,
+            spectral: 0.05,
+        },
         plain(autoencoder("style-x2", &[24], Up::Style, Norm::None), 0.03, 0.05),
         plain(skip_connected("hourglass-nearest", Up::Resize(Nearest)), 0.03, 0.03),
         plain(autoencoder("transposed4-x8", &[24, 48, 64], Up::Transposed(4), Norm::None), 0.05, 0.05),
@@ -204,8 +215,10 @@ impl Trained {
     /// Reads a member from `DIR/<name>.{json,safetensors}`.
     pub fn load(folder: &Path, name: &str, device: Device) -> Result<Trained> {
         let file = folder.join(format!("{name}.json"));
-        let text = std::fs::read_to_string(&file).with_context(|| format!("{}: no such bank member", file.display()))?;
-        let member = serde_json::from_str(&text).with_context(|| format!("{}: not a bank member", file.display()))?;
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("{}: no such bank member", file.display()))?;
+        let member =
+            serde_json::from_str(&text).with_context(|| format!("{}: not a bank member", file.display()))?;
         let mut trained = Trained::untrained(&member, device);
         checkpoint::load(&mut trained.store, &folder.join(format!("{name}.safetensors")))?;
         trained.store.freeze();
@@ -215,7 +228,10 @@ impl Trained {
     fn save(&self, folder: &Path) -> Result<()> {
         let name = &self.member.net.name;
         checkpoint::save(&self.store, &folder.join(format!("{name}.safetensors")))?;
-        checkpoint::write(&folder.join(format!("{name}.json")), serde_json::to_string_pretty(&self.member)?.as_bytes())
+        checkpoint::write(
+            &folder.join(format!("{name}.json")),
+            serde_json::to_string_pretty(&self.member)?.as_bytes(),
+        )
     }
 
     /// `x` `[N, 3, S, S]` in 0..1, redrawn, same size and range. S is a multiple of 16.
@@ -235,7 +251,14 @@ impl Trained {
 }
 
 /// Trains `member` for `budget` on crops of `photos`.
-pub fn train(member: &Member, photos: &Photos, budget: Duration, seed: u64, device: Device, bf16: bool) -> Result<Trained> {
+pub fn train(
+    member: &Member,
+    photos: &Photos,
+    budget: Duration,
+    seed: u64,
+    device: Device,
+    bf16: bool,
+) -> Result<Trained> {
     tch::manual_seed(seed as i64);
     let mut rng = Rng::new(seed);
     let mut trained = Trained::untrained(member, device);
@@ -286,7 +309,10 @@ pub fn train(member: &Member, photos: &Photos, budget: Duration, seed: u64, devi
     progress.finish_and_clear();
     log::info!(
         "bank: {} trained, {steps} steps in {:.0} s, L1 {:.4}, log-spectrum distance {:.2}",
-        member.net.name, start.elapsed().as_secs_f64(), last.0, last.1,
+        member.net.name,
+        start.elapsed().as_secs_f64(),
+        last.0,
+        last.1,
     );
     trained.store.freeze();
     Ok(trained)
@@ -294,14 +320,23 @@ pub fn train(member: &Member, photos: &Photos, budget: Duration, seed: u64, devi
 
 /// Mean absolute difference of horizontal and vertical neighbours' differences.
 fn gradient_loss(a: &Tensor, b: &Tensor) -> Tensor {
-    let slope = |x: &Tensor, dim: i64| x.narrow(dim, 1, x.size()[dim as usize] - 1) - x.narrow(dim, 0, x.size()[dim as usize] - 1);
+    let slope = |x: &Tensor, dim: i64| {
+        x.narrow(dim, 1, x.size()[dim as usize] - 1) - x.narrow(dim, 0, x.size()[dim as usize] - 1)
+    };
     let part = |dim| slope(a, dim).l1_loss(&slope(b, dim), Reduction::Mean);
     part(2) + part(3)
 }
 
 /// Every member of [`members`], those found in `folder` as they are, the others trained for `each` and
 /// put there.
-pub fn build(folder: &Path, photos: &Photos, each: Duration, seed: u64, device: Device, bf16: bool) -> Result<Vec<Trained>> {
+pub fn build(
+    folder: &Path,
+    photos: &Photos,
+    each: Duration,
+    seed: u64,
+    device: Device,
+    bf16: bool,
+) -> Result<Vec<Trained>> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
     let mut bank = Vec::new();
     for (at, member) in members().iter().enumerate() {

@@ -3,7 +3,10 @@
 use crate::net::Net;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use std::{io::Write as _, path::{Path, PathBuf}};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 use tch::nn::VarStore;
 
 /// What a run's folder says beside the weights.
@@ -112,8 +115,9 @@ impl Run {
     /// Reads what the run says of itself.
     pub fn state(&self) -> Result<State> {
         let file = self.folder.join("state.json");
-        let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("{}: no training run here; `spotd-train fit` makes one", file.display()))?;
+        let text = std::fs::read_to_string(&file).with_context(|| {
+            format!("{}: no training run here; `spotd-train fit` makes one", file.display())
+        })?;
         serde_json::from_str(&text).with_context(|| format!("{}: not a run's state", file.display()))
     }
 

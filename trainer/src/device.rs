@@ -24,6 +24,16 @@ pub fn choose() -> Device {
     }
 }
 
+/// Whether bfloat16 pays: on CUDA, and on processors that multiply it in hardware. Elsewhere libtorch emulates
+/// it, which is slower than float32.
+pub fn bf16_pays(device: Device) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let processor = std::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let processor = false;
+    device.is_cuda() || processor
+}
+
 fn open(library: &CStr) -> Result<(), String> {
     // SAFETY: `library` ends in a zero byte. Opening runs the library's initialisers, which libtorch makes
     // for exactly this; the handle is kept for the life of the process.
@@ -32,7 +42,8 @@ fn open(library: &CStr) -> Result<(), String> {
         return Ok(());
     }
     // SAFETY: after a failed dlopen, dlerror gives a string that lives until this thread's next dl call.
-    let message = unsafe { libc::dlerror().as_ref().map(|text| CStr::from_ptr(text).to_string_lossy().into_owned()) };
+    let message =
+        unsafe { libc::dlerror().as_ref().map(|text| CStr::from_ptr(text).to_string_lossy().into_owned()) };
     Err(message.unwrap_or_else(|| "unknown reason".into()))
 }
 

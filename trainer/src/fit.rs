@@ -10,8 +10,17 @@ use crate::{
     photos::{self, Photos, bar},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
-use spotd::forensics::{ap, augment::{Plan, Policy}, dataset, rng::Rng};
-use std::{path::PathBuf, sync::mpsc, time::{Duration, Instant}};
+use spotd::forensics::{
+    ap,
+    augment::{Plan, Policy},
+    dataset,
+    rng::Rng,
+};
+use std::{
+    path::PathBuf,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 use tch::{Device, Kind, Tensor, nn, nn::OptimizerConfig as _};
 
 /// What `fit` is told.
@@ -37,8 +46,8 @@ pub struct Options {
     pub batch: usize,
     /// Side of a training crop.
     pub side: u32,
-    /// bfloat16 convolutions.
-    pub bf16: bool,
+    /// bfloat16 convolutions; where it is not said, as [`device::bf16_pays`] says.
+    pub bf16: Option<bool>,
     /// Stops after so many steps, for tests.
     pub most_steps: u64,
     /// Weight of the pair loss.
@@ -60,7 +69,7 @@ impl Default for Options {
             resume: false,
             batch: 16,
             side: 96,
-            bf16: true,
+            bf16: None,
             most_steps: u64::MAX,
             pair_weight: 0.5,
             rate: 2e-3,
@@ -87,6 +96,7 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
         dataset::refuse_validation(folder)?;
     }
     let device = device::choose();
+    let bf16 = options.bf16.unwrap_or_else(|| device::bf16_pays(device));
     let run = Run::new(&options.run)?;
     let earlier = if options.resume { Some(run.state()?) } else { None };
     if let Some(state) = &earlier
@@ -100,7 +110,8 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     let split = photos::load(&options.photos, options.scenes, options.seed)?;
     let unpaired = load_fakes(&options.fakes)?;
     let begun = Instant::now();
-    let bank = bank::build(&run.bank(), &split.train, options.bank_budget, options.seed, device, options.bf16)?;
+    let bank =
+        bank::build(&run.bank(), &split.train, options.bank_budget, options.seed, device, bf16)?;
     let bank_seconds = begun.elapsed().as_secs_f64();
 
     let mut state = earlier.unwrap_or_else(|| State {
@@ -119,19 +130,22 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     state.budget_seconds = state.seconds + options.budget.as_secs_f64();
     // Another stream after a resumption, or it would see the same pairs again.
     let rng = Rng::new(options.seed).fork(state.steps);
-    let mut pairs = Pairs::new(&split.train, &bank, &unpaired, Policy::LIGHT, device, rng.fork(1));
+    let mut pairs = Pairs::new(&split.train, bank, &unpaired, Policy::LIGHT, device, rng.fork(1));
 
     let (sender, receiver) = mpsc::sync_channel::<Result<Batch>>(4);
-    let outcome = std::thread::scope(|scope| {
+    let (outcome, bank) = std::thread::scope(|scope| {
         let (n, side) = (options.batch, options.side);
-        scope.spawn(move || {
+        let maker = scope.spawn(move || {
             // Ends when the trainer drops its end.
             while sender.send(pairs.batch(n, side)).is_ok() {}
+            pairs.into_bank()
         });
-        optimise(net, options, &run, state, device, receiver)
+        let outcome = optimise(net, options, &run, state, (device, bf16), receiver);
+        (outcome, maker.join())
     });
     let mut outcome = outcome?;
-    let mut held = Pairs::new(&split.held, &bank, &[], Policy::LIGHT, device, rng.fork(2));
+    let bank = bank.map_err(|_| anyhow!("the thread that makes pairs has panicked"))?;
+    let mut held = Pairs::new(&split.held, bank, &[], Policy::LIGHT, device, rng.fork(2));
     let calibration = calibrate(&run, &outcome.state, &split.held, &mut held, device)?;
     log::info!("calibrated: {calibration:?}");
     outcome.state.calibration = Some(calibration);
@@ -165,7 +179,14 @@ fn follow(average: &nn::VarStore, from: &nn::VarStore, decay: f64) {
     });
 }
 
-fn optimise(net: &Net, options: &Options, run: &Run, mut state: State, device: Device, batches: mpsc::Receiver<Result<Batch>>) -> Result<Outcome> {
+fn optimise(
+    net: &Net,
+    options: &Options,
+    run: &Run,
+    mut state: State,
+    (device, bf16): (Device, bool),
+    batches: mpsc::Receiver<Result<Batch>>,
+) -> Result<Outcome> {
     tch::manual_seed(options.seed as i64);
     let mut store = nn::VarStore::new(device);
     let module = Module::new(&store.root(), net);
@@ -186,17 +207,19 @@ fn optimise(net: &Net, options: &Options, run: &Run, mut state: State, device: D
     while start.elapsed() < options.budget && state.steps - first_step < options.most_steps {
         let done = start.elapsed().as_secs_f64() / options.budget.as_secs_f64();
         let warm = ((state.steps - first_step + 1) as f64 / WARM_UP as f64).min(1.0);
-        optimiser.set_lr(options.rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())));
+        optimiser
+            .set_lr(options.rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())));
         let batch = batches.recv().map_err(|_| anyhow!("the thread that makes pairs has ended"))??;
         let x = batch.x.to_device(device);
         let z = {
-            let _cast = Autocast::new(device, options.bf16);
+            let _cast = Autocast::new(device, bf16);
             module.forward(&x, true).to_kind(Kind::Float).squeeze_dim(1)
         };
         let n = z.size()[0] / 2;
         let (real, fake) = (z.narrow(0, 0, n), z.narrow(0, n, n));
         let single = real.softplus().mean(Kind::Float) + fake.neg().softplus().mean(Kind::Float);
-        let paired = (real.narrow(0, 0, batch.paired) - fake.narrow(0, 0, batch.paired)).softplus().mean(Kind::Float);
+        let paired =
+            (real.narrow(0, 0, batch.paired) - fake.narrow(0, 0, batch.paired)).softplus().mean(Kind::Float);
         let loss = single * 0.5 + paired * options.pair_weight;
         optimiser.backward_step_clip_norm(&loss, 2.0);
         state.steps += 1;
@@ -208,12 +231,17 @@ fn optimise(net: &Net, options: &Options, run: &Run, mut state: State, device: D
             bail!("the loss is {value} after {} steps; lower --rate", state.steps);
         }
         losses.push(value);
-        let right = f64::try_from((real.lt(0.0).sum(Kind::Float) + fake.gt(0.0).sum(Kind::Float)) / (2 * n) as f64)?;
+        let right =
+            f64::try_from((real.lt(0.0).sum(Kind::Float) + fake.gt(0.0).sum(Kind::Float)) / (2 * n) as f64)?;
         hits += 0.01 * (right - hits);
         progress.set_position(start.elapsed().as_secs());
         if state.steps.is_multiple_of(100) {
             let recent = mean_of_last(&losses, 100);
-            log::info!("step {}: loss {recent:.3}, right {hits:.3}, {:.0} s", state.steps, start.elapsed().as_secs_f64());
+            log::info!(
+                "step {}: loss {recent:.3}, right {hits:.3}, {:.0} s",
+                state.steps,
+                start.elapsed().as_secs_f64()
+            );
         }
         if saved.elapsed() >= SAVE_EVERY {
             state.seconds = already + start.elapsed().as_secs_f64();
@@ -267,7 +295,13 @@ pub fn logits(module: &Module, pictures: &[image::RgbImage], device: Device) -> 
 const CALIBRATION_TILES: usize = 1200;
 
 /// Temperature and thresholds from held-out photographs and their resynthesis.
-fn calibrate(run: &Run, state: &State, held: &Photos, pairs: &mut Pairs, device: Device) -> Result<Calibration> {
+fn calibrate(
+    run: &Run,
+    state: &State,
+    held: &Photos,
+    pairs: &mut Pairs,
+    device: Device,
+) -> Result<Calibration> {
     let (_store, module) = load_average(run, &state.net, device)?;
     let side = crate::net::TILE as u32;
     let mut rng = Rng::new(state.seed).fork(3);
@@ -293,7 +327,8 @@ fn calibrate(run: &Run, state: &State, held: &Photos, pairs: &mut Pairs, device:
     for _ in 0..20 {
         let batch = pairs.batch(16, side.min(crate::pairs::KEPT / 2))?;
         let x = batch.x.to_device(device);
-        let z = Vec::<f32>::try_from(tch::no_grad(|| module.forward(&x, false)).to_device(Device::Cpu).view(-1))?;
+        let z =
+            Vec::<f32>::try_from(tch::no_grad(|| module.forward(&x, false)).to_device(Device::Cpu).view(-1))?;
         z_real.extend(&z[..z.len() / 2]);
         z_fake.extend(&z[z.len() / 2..]);
     }

@@ -9,6 +9,7 @@ pub mod device;
 pub mod fit;
 pub mod module;
 pub mod net;
+pub mod onnx;
 pub mod pairs;
 pub mod photos;
 pub mod spectrum;

@@ -68,7 +68,11 @@ fn build_one(path: &nn::Path, layer: &Layer) -> Built {
             Built::ConvTranspose { weight, bias: path.zeros("bias", &[*to]), kernel: *kernel }
         }
         Layer::BatchNorm { channels } => {
-            let config = nn::BatchNormConfig { eps: BATCH_NORM_EPSILON, ws_init: nn::Init::Const(1.0), ..Default::default() };
+            let config = nn::BatchNormConfig {
+                eps: BATCH_NORM_EPSILON,
+                ws_init: nn::Init::Const(1.0),
+                ..Default::default()
+            };
             Built::BatchNorm(nn::batch_norm2d(path, *channels, config))
         }
         Layer::GroupNorm { channels, groups } => {
@@ -95,7 +99,9 @@ fn build_one(path: &nn::Path, layer: &Layer) -> Built {
         },
         Layer::Sum { a, b } => Built::Sum(build(&(path / "a"), a), build(&(path / "b"), b)),
         Layer::MeanPool => Built::MeanPool,
-        Layer::Linear { features: (from, to) } => Built::Linear(nn::linear(path, *from, *to, Default::default())),
+        Layer::Linear { features: (from, to) } => {
+            Built::Linear(nn::linear(path, *from, *to, Default::default()))
+        }
     }
 }
 
@@ -107,8 +113,10 @@ pub fn fourier(period: i64) -> Tensor {
             (part(angle) / (period as f64).sqrt()) as f32
         })
     };
-    let values: Vec<f32> =
-        (0..period).flat_map(|f| row(f, f64::cos)).chain((0..period).flat_map(|f| row(f, f64::sin))).collect();
+    let values: Vec<f32> = (0..period)
+        .flat_map(|f| row(f, f64::cos))
+        .chain((0..period).flat_map(|f| row(f, f64::sin)))
+        .collect();
     Tensor::from_slice(&values).reshape([2 * period, period])
 }
 

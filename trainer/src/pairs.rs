@@ -32,7 +32,7 @@ pub struct Batch {
 /// Makes pairs and batches.
 pub struct Pairs<'a> {
     photos: &'a Photos,
-    bank: &'a [Trained],
+    bank: Vec<Trained>,
     /// Generated pictures that have no photograph of their own.
     unpaired: &'a [RgbImage],
     policy: Policy,
@@ -44,9 +44,21 @@ pub struct Pairs<'a> {
 
 impl<'a> Pairs<'a> {
     /// An empty pool.
-    pub fn new(photos: &'a Photos, bank: &'a [Trained], unpaired: &'a [RgbImage], policy: Policy, device: Device, rng: Rng) -> Self {
+    pub fn new(
+        photos: &'a Photos,
+        bank: Vec<Trained>,
+        unpaired: &'a [RgbImage],
+        policy: Policy,
+        device: Device,
+        rng: Rng,
+    ) -> Self {
         let rings = Rings::new(DRAWN.into(), device);
         Pairs { photos, bank, unpaired, policy, rings, device, rng, pool: Vec::new() }
+    }
+
+    /// Gives the bank back.
+    pub fn into_bank(self) -> Vec<Trained> {
+        self.bank
     }
 
     /// Makes a few fresh pairs by one member; they join the pool or take old ones' places.
@@ -73,7 +85,11 @@ impl<'a> Pairs<'a> {
             (real, fake)
         };
         let inner = |x: &Tensor| {
-            photos::to_pictures(&x.narrow(2, MARGIN.into(), KEPT.into()).narrow(3, MARGIN.into(), KEPT.into()))
+            photos::to_pictures(&x.narrow(2, MARGIN.into(), KEPT.into()).narrow(
+                3,
+                MARGIN.into(),
+                KEPT.into(),
+            ))
         };
         Ok(inner(&real)?.into_iter().zip(inner(&fake)?).collect())
     }

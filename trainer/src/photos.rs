@@ -92,7 +92,9 @@ impl Photos {
 
 fn mirrored(picture: &RgbImage, side: u32) -> RgbImage {
     let fold = |at: u32, n: u32| if (at / n) % 2 == 0 { at % n } else { n - 1 - at % n };
-    RgbImage::from_fn(side, side, |x, y| *picture.get_pixel(fold(x, picture.width()), fold(y, picture.height())))
+    RgbImage::from_fn(side, side, |x, y| {
+        *picture.get_pixel(fold(x, picture.width()), fold(y, picture.height()))
+    })
 }
 
 /// Pictures of one size as `[n, 3, height, width]`, float32 in 0..1, on the CPU.
@@ -109,7 +111,8 @@ pub fn to_tensor(pictures: &[RgbImage]) -> Tensor {
 /// `[n, 3, height, width]` in 0..1 as 8-bit pictures, rounded as any encoder does.
 pub fn to_pictures(x: &Tensor) -> Result<Vec<RgbImage>> {
     let size = x.size();
-    let bytes = (x.detach().to_device(tch::Device::Cpu).to_kind(Kind::Float) * 255.0).round().clamp(0.0, 255.0);
+    let bytes =
+        (x.detach().to_device(tch::Device::Cpu).to_kind(Kind::Float) * 255.0).round().clamp(0.0, 255.0);
     let bytes = Vec::<u8>::try_from(bytes.to_kind(Kind::Uint8).permute([0, 2, 3, 1]).contiguous().view(-1))?;
     let each = (size[2] * size[3] * 3) as usize;
     bytes
@@ -120,7 +123,8 @@ pub fn to_pictures(x: &Tensor) -> Result<Vec<RgbImage>> {
 
 /// A progress bar over `n` things.
 pub fn bar(n: u64, what: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:28} {bar:30} {pos}/{len} {eta}").expect("a valid template");
+    let style =
+        ProgressStyle::with_template("{msg:28} {bar:30} {pos}/{len} {eta}").expect("a valid template");
     ProgressBar::new(n).with_style(style).with_message(what.to_string())
 }
 
@@ -162,17 +166,25 @@ pub fn load(folders: &[PathBuf], scenes: u64, seed: u64) -> Result<Split> {
     for scene in 0..scenes {
         let mut renderer = SceneRenderer::new(FIRST_TRAINING_SCENE + scene, 640, 360);
         let frame = renderer.frame(mix(seed ^ scene) % 5000);
-        if scene % 10 == 9 { held_scenes.push(frame) } else { train_scenes.push(frame) }
+        if scene % 10 == 9 {
+            held_scenes.push(frame)
+        } else {
+            train_scenes.push(frame)
+        }
         progress.inc(1);
     }
     progress.finish_and_clear();
     log::info!(
         "{} photographs and {} scenes to train on, {} and {} held out, {skipped} skipped",
-        train.len(), train_scenes.len(), held.len(), held_scenes.len(),
+        train.len(),
+        train_scenes.len(),
+        held.len(),
+        held_scenes.len(),
     );
     Ok(Split {
         train: Photos::new(train, train_scenes)?,
-        held: Photos::new(held, held_scenes).context("nothing is held out for calibration: give more photographs")?,
+        held: Photos::new(held, held_scenes)
+            .context("nothing is held out for calibration: give more photographs")?,
     })
 }
 
@@ -197,8 +209,9 @@ mod tests {
 
     #[test]
     fn tensors_and_pictures_are_one_thing() {
-        let pictures: Vec<RgbImage> =
-            (0..2).map(|n| RgbImage::from_fn(5, 4, |x, y| Rgb([(x * 50) as u8, (y * 60) as u8, n * 99]))).collect();
+        let pictures: Vec<RgbImage> = (0..2)
+            .map(|n| RgbImage::from_fn(5, 4, |x, y| Rgb([(x * 50) as u8, (y * 60) as u8, n * 99])))
+            .collect();
         let tensor = to_tensor(&pictures);
         assert_eq!(tensor.size(), [2, 3, 4, 5]);
         assert_eq!(to_pictures(&tensor).unwrap(), pictures);

@@ -26,7 +26,11 @@ impl Rings {
         let index: Vec<i64> = (0..side).flat_map(|v| (0..half).map(move |u| radius(v, u))).collect();
         let rings = index.iter().max().expect("side is positive") + 1;
         let index = Tensor::from_slice(&index).to_device(device);
-        let count = Tensor::zeros([rings], (Kind::Float, device)).index_add(0, &index, &index.ones_like().to_kind(Kind::Float));
+        let count = Tensor::zeros([rings], (Kind::Float, device)).index_add(
+            0,
+            &index,
+            &index.ones_like().to_kind(Kind::Float),
+        );
         Rings { index, count, rings, side }
     }
 
@@ -36,7 +40,11 @@ impl Rings {
         let transform = grey.fft_rfft2(None::<&[i64]>, [-2i64, -1].as_slice(), "ortho");
         let transform = transform.view_as_real();
         let power = (&transform * &transform).sum_dim_intlist(-1, false, None).flatten(1, 2);
-        let sums = Tensor::zeros([power.size()[0], self.rings], (Kind::Float, x.device())).index_add(1, &self.index, &power);
+        let sums = Tensor::zeros([power.size()[0], self.rings], (Kind::Float, x.device())).index_add(
+            1,
+            &self.index,
+            &power,
+        );
         sums / &self.count + 1e-9
     }
 

@@ -117,7 +117,9 @@ mod tests {
     fn rougher_textures_have_more_fine_detail_and_wrap() {
         let fine = |slope: f32| {
             let texture = Texture::new(&mut Rng::new(2), slope);
-            (0..2000).map(|i| (texture.at(i as f32, 9.0) - texture.at(i as f32 + 1.0, 9.0)).abs()).sum::<f32>()
+            (0..2000)
+                .map(|i| (texture.at(i as f32, 9.0) - texture.at(i as f32 + 1.0, 9.0)).abs())
+                .sum::<f32>()
         };
         assert!(fine(1.2) > 2.0 * fine(2.4));
         let texture = Texture::new(&mut Rng::new(2), 2.0);

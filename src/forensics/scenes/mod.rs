@@ -73,7 +73,13 @@ impl SceneRenderer {
         composite(&self.still, view.map(|v| -v), self.width, self.height, &mut self.light);
         for mover in &self.movers {
             let at = place(mover, time, self.still.width as f32);
-            composite(&mover.sprite, [at[0] - view[0], at[1] - view[1]], self.width, self.height, &mut self.light);
+            composite(
+                &mover.sprite,
+                [at[0] - view[0], at[1] - view[1]],
+                self.width,
+                self.height,
+                &mut self.light,
+            );
         }
         let seed = mix(self.seed ^ mix(index));
         let flicker = 1.0 + 0.006 * (time * 1.7 + self.sway[4] * 9.0).sin();
@@ -102,15 +108,18 @@ fn place(mover: &Mover, time: f32, world: f32) -> [f32; 2] {
 }
 
 /// Adds `layer` over `light` (`[height x width]`, one colour a site), its top left at `at` in canvas pixels
-/// from the frame's. Each site averages the canvas over its own square, at the sub-pixel place.
+/// from the frame's. Each site sees the canvas through the optics' spread, at the sub-pixel place.
 fn composite(layer: &Canvas, at: [f32; 2], width: usize, height: usize, light: &mut [f32]) {
     let scale = SCALE as f32;
-    let first = |offset: f32| (offset / scale).floor().max(0.0) as usize;
-    let end = |offset: f32, side: usize, n: usize| ((offset + side as f32) / scale).ceil().clamp(0.0, n as f32) as usize;
+    let first = |offset: f32| (offset / scale - 1.0).floor().max(0.0) as usize;
+    let end = |offset: f32, side: usize, n: usize| {
+        ((offset + side as f32) / scale + 1.0).ceil().clamp(0.0, n as f32) as usize
+    };
+    let columns: Vec<(isize, [f32; TAPS])> = (0..width).map(|x| taps(x as f32 * scale - at[0])).collect();
     for y in first(at[1])..end(at[1], layer.height, height) {
         let (top, rows) = taps(y as f32 * scale - at[1]);
         for x in first(at[0])..end(at[0], layer.width, width) {
-            let (left, columns) = taps(x as f32 * scale - at[0]);
+            let (left, across) = &columns[x];
             let channel = filter_at(x, y);
             let (mut value, mut alpha) = (0f32, 0f32);
             for (v, row) in rows.iter().enumerate() {
@@ -118,15 +127,14 @@ fn composite(layer: &Canvas, at: [f32; 2], width: usize, height: usize, light: &
                 if line < 0 || line >= layer.height as isize {
                     continue;
                 }
-                for (u, column) in columns.iter().enumerate() {
-                    let column_at = left + u as isize;
-                    if column_at < 0 || column_at >= layer.width as isize {
-                        continue;
+                let line = &layer.pixels[line as usize * layer.width..][..layer.width];
+                for (u, column) in across.iter().enumerate() {
+                    // Negative places wrap to huge ones and are outside as well.
+                    if let Some(pixel) = line.get(left.wrapping_add(u as isize) as usize) {
+                        let weight = row * column;
+                        value += weight * pixel[channel];
+                        alpha += weight * pixel[3];
                     }
-                    let pixel = &layer.pixels[line as usize * layer.width + column_at as usize];
-                    let weight = row * column;
-                    value += weight * pixel[channel];
-                    alpha += weight * pixel[3];
                 }
             }
             let site = &mut light[y * width + x];
@@ -135,11 +143,17 @@ fn composite(layer: &Canvas, at: [f32; 2], width: usize, height: usize, light: &
     }
 }
 
-/// The three canvas pixels that a site of two pixels' width covers from `start` on, and their shares.
-fn taps(start: f32) -> (isize, [f32; 3]) {
-    let floor = start.floor();
-    let part = start - floor;
-    (floor as isize, [(1.0 - part) / 2.0, 0.5, part / 2.0])
+/// Canvas pixels that one site sees on each axis.
+const TAPS: usize = 4;
+
+/// The canvas pixels that the site whose square begins at `start` sees, and their shares: a tent two sites
+/// wide. It stands for lens and anti-alias filter, without which a mosaic makes false colour at every edge.
+fn taps(start: f32) -> (isize, [f32; TAPS]) {
+    // In canvas pixels: the site's centre, and the first pixel whose centre the tent reaches.
+    let centre = start + 1.0;
+    let first = (centre - 2.0 - 0.5).ceil();
+    let shares: [f32; TAPS] = std::array::from_fn(|n| (2.0 - (first + n as f32 + 0.5 - centre).abs()).max(0.0) / 4.0);
+    (first as isize, shares)
 }
 
 #[cfg(test)]
@@ -167,10 +181,21 @@ mod tests {
     fn scenes_are_lit_and_detailed_as_photographs_are() {
         for seed in 0..6 {
             let frame = SceneRenderer::new(seed, 160, 96).frame(seed);
-            let mean = frame.as_raw().iter().map(|v| f32::from(*v)).sum::<f32>() / frame.as_raw().len() as f32;
+            let mean =
+                frame.as_raw().iter().map(|v| f32::from(*v)).sum::<f32>() / frame.as_raw().len() as f32;
             assert!((40.0..215.0).contains(&mean), "seed {seed}: mean {mean}");
             let sharp = sharpness(&frame);
             assert!((1.0..4.2).contains(&sharp), "seed {seed}: sharpness {sharp}");
+        }
+    }
+
+    #[test]
+    fn a_site_sees_all_of_the_light_wherever_it_lies() {
+        for n in 0..40 {
+            let (first, shares) = taps(n as f32 * 0.173 - 3.0);
+            assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            let centre: f32 = shares.iter().enumerate().map(|(i, s)| s * (first as f32 + i as f32 + 0.5)).sum();
+            assert!((centre - (n as f32 * 0.173 - 2.0)).abs() < 0.02, "{centre}");
         }
     }
 

@@ -117,13 +117,13 @@ fn demosaic(raw: &[f32], width: usize, height: usize, malvar: bool, rgb: &mut Ve
         let rows: [usize; 5] = std::array::from_fn(|d| mirror(y as isize + d as isize - 2, height) * width);
         for x in 0..width {
             let inner = x >= 2 && x + 2 < width;
-            let column = |d: usize| if inner { x + d - 2 } else { mirror(x as isize + d as isize - 2, width) };
+            let column =
+                |d: usize| if inner { x + d - 2 } else { mirror(x as isize + d as isize - 2, width) };
             let at = |dy: usize, dx: usize| raw[rows[dy] + column(dx)];
             let own = at(2, 2);
             let (up, down, left, right) = (at(1, 2), at(3, 2), at(2, 1), at(2, 3));
             let diagonal = at(1, 1) + at(1, 3) + at(3, 1) + at(3, 3);
-            let (far_v, far_h) =
-                if malvar { (at(0, 2) + at(4, 2), at(2, 0) + at(2, 4)) } else { (0.0, 0.0) };
+            let (far_v, far_h) = if malvar { (at(0, 2) + at(4, 2), at(2, 0) + at(2, 4)) } else { (0.0, 0.0) };
             let far = far_v + far_h;
             let cross = up + down + left + right;
             let filter = filter_at(x, y);
@@ -166,7 +166,9 @@ fn finish(sensor: &Sensor, rgb: &[[f32; 3]], width: usize, height: usize) -> Rgb
         for x in 0..width {
             let (left, right) = (x.saturating_sub(1), (x + 1).min(width - 1));
             let at = y * width + x;
-            let around = (lumas[above + x] + lumas[below + x] + lumas[y * width + left] + lumas[y * width + right]) / 4.0;
+            let around =
+                (lumas[above + x] + lumas[below + x] + lumas[y * width + left] + lumas[y * width + right])
+                    / 4.0;
             let detail = sensor.sharpen * (lumas[at] - around);
             out.extend(toned[at].map(|c| (c + detail).round().clamp(0.0, 255.0) as u8));
         }
@@ -179,7 +181,15 @@ mod tests {
     use super::*;
 
     fn clean(malvar: bool) -> Sensor {
-        Sensor { exposure: 1.0, shot: 0.0, read: 0.0, balance: [2.0, 1.5], malvar, sharpen: 0.5, gamma: 1.0 / 2.2 }
+        Sensor {
+            exposure: 1.0,
+            shot: 0.0,
+            read: 0.0,
+            balance: [2.0, 1.5],
+            malvar,
+            sharpen: 0.5,
+            gamma: 1.0 / 2.2,
+        }
     }
 
     fn develop_flat(sensor: &Sensor, level: f32) -> RgbImage {
@@ -192,7 +202,10 @@ mod tests {
             let picture = develop_flat(&clean(malvar), 0.2);
             let expected = (255.0 * 0.2f32.powf(1.0 / 2.2)).round();
             for value in picture.as_raw() {
-                assert!((f32::from(*value) - expected).abs() <= 1.0, "{value} for {expected}, malvar {malvar}");
+                assert!(
+                    (f32::from(*value) - expected).abs() <= 1.0,
+                    "{value} for {expected}, malvar {malvar}"
+                );
             }
         }
     }

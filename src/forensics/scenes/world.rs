@@ -36,8 +36,8 @@ impl Palette {
 
     /// A surface's colour: mostly muted, now and then vivid.
     fn colour(&self, rng: &mut Rng) -> Colour {
-        let value = rng.range(0.04, 0.75).powf(1.4);
-        let spread = if rng.chance(0.25) { 0.7 } else { 0.2 };
+        let value = rng.range(0.12, 0.8).powf(1.8);
+        let spread = if rng.chance(0.2) { 0.7 } else { 0.12 };
         [0, 1, 2].map(|c| value * (1.0 + spread * rng.range(-1.0, 1.0)) * self.light[c])
     }
 }
@@ -114,7 +114,8 @@ fn ground(canvas: &mut Canvas, rng: &mut Rng, palette: &Palette, horizon: f32) {
         // Perspective: a row near the horizon is far away, so that its texture is finer.
         let depth = (y - horizon + 6.0) / (h - horizon);
         let (u, v) = ((x / w - 0.5) / depth, 1.0 / depth);
-        let grain = 0.16 * coarse.at(u * 260.0 + shift, v * 240.0) + 0.14 * fine.at(x + shift, y * 1.3 + shift);
+        let grain =
+            0.16 * coarse.at(u * 260.0 + shift, v * 240.0) + 0.14 * fine.at(x + shift, y * 1.3 + shift);
         let inside = coverage((half - (u - centre).abs()) * depth * w, 2.0);
         let marked = (u - centre).abs() < 0.02 && (v * 2.2).fract() < 0.5;
         let colour = [0, 1, 2].map(|c| {
@@ -181,8 +182,10 @@ fn leaves(canvas: &mut Canvas, rng: &mut Rng, palette: &Palette, horizon: f32) {
     let focus = rng.range(0.0, 1.0);
     for n in 0..count {
         let nearness = n as f32 / count as f32;
-        let radius = (h * 0.012 / (1.0 - rng.unit()).max(0.004).sqrt()).min(h * 0.16);
         let (x, y) = (rng.range(0.0, w), horizon + rng.range(-0.2, 1.0) * (h - horizon));
+        // Nearer the camera, lower in the picture, larger.
+        let near = 0.35 + 1.3 * ((y - horizon) / (h - horizon)).max(0.0);
+        let radius = near * (h * 0.012 / (1.0 - rng.unit()).max(0.004).sqrt()).min(h * 0.13);
         let softness = 1.0 + 9.0 * (nearness - focus).abs() * rng.unit();
         shape(canvas, rng, palette, [x, y], radius, softness);
     }
@@ -230,7 +233,10 @@ fn text(canvas: &mut Canvas, rng: &mut Rng, palette: &Palette, at: [f32; 2], siz
             // A letter is two to four strokes between the nine points of a 3x3 grid.
             for _ in 0..2 + rng.below(3) {
                 let mut point = || {
-                    [0.26 * rng.below(3) as f32 * size + origin[0], 0.5 * rng.below(3) as f32 * size + origin[1]]
+                    [
+                        0.26 * rng.below(3) as f32 * size + origin[0],
+                        0.5 * rng.below(3) as f32 * size + origin[1],
+                    ]
                 };
                 stroke(canvas, point(), point(), size * 0.11, ink);
             }
@@ -241,8 +247,12 @@ fn text(canvas: &mut Canvas, rng: &mut Rng, palette: &Palette, at: [f32; 2], siz
 fn stroke(canvas: &mut Canvas, from: [f32; 2], to: [f32; 2], thick: f32, ink: Colour) {
     let (dx, dy) = (to[0] - from[0], to[1] - from[1]);
     let length = (dx * dx + dy * dy).max(1e-3);
-    let bounds = [from[0].min(to[0]) - thick - 1.0, from[1].min(to[1]) - thick - 1.0,
-        from[0].max(to[0]) + thick + 1.0, from[1].max(to[1]) + thick + 1.0];
+    let bounds = [
+        from[0].min(to[0]) - thick - 1.0,
+        from[1].min(to[1]) - thick - 1.0,
+        from[0].max(to[0]) + thick + 1.0,
+        from[1].max(to[1]) + thick + 1.0,
+    ];
     canvas.paint(bounds, |x, y| {
         let along = (((x - from[0]) * dx + (y - from[1]) * dy) / length).clamp(0.0, 1.0);
         let away = (x - from[0] - along * dx).hypot(y - from[1] - along * dy);
@@ -263,7 +273,8 @@ fn mover(rng: &mut Rng, palette: &Palette, w: f32, h: f32, horizon: f32) -> Move
         sprite.paint([0.0, 0.0, sw, sh], |x, y| {
             let low = (sw * 0.45 - (x - body[0]).abs()).min(sh * 0.18 - (y - body[1] - sh * 0.08).abs());
             let cabin = (sw * 0.26 - (x - body[0]).abs()).min(sh * 0.34 - (y - body[1] + sh * 0.06).abs());
-            let pane = (sw * 0.1 - ((x - body[0]).abs() - sw * 0.12).abs()).min(sh * 0.1 - (y - sh * 0.3).abs());
+            let pane =
+                (sw * 0.1 - ((x - body[0]).abs() - sw * 0.12).abs()).min(sh * 0.1 - (y - sh * 0.3).abs());
             let shade = 1.15 - 0.5 * y / sh + 0.05 * surface.at(x, y);
             let window = coverage(pane, 1.5);
             let colour = [0, 1, 2].map(|c| own[c] * shade * (1.0 - window) + glass[c] * window);
@@ -279,8 +290,10 @@ fn mover(rng: &mut Rng, palette: &Palette, w: f32, h: f32, horizon: f32) -> Move
     } else {
         shape(&mut sprite, rng, palette, [sw * 0.5, sh * 0.5], size * 0.42, 1.5);
     }
-    let level = if vehicle { horizon + rng.range(0.0, 0.9) * (h - horizon) - sh } else { rng.range(0.1, 0.8) * h };
+    let level =
+        if vehicle { horizon + rng.range(0.0, 0.9) * (h - horizon) - sh } else { rng.range(0.1, 0.8) * h };
     let speed = w * rng.range(0.04, 0.2) * if rng.chance(0.5) { 1.0 } else { -1.0 };
-    let bob = if vehicle { (rng.range(0.0, 1.5), 9.0) } else { (h * rng.range(0.01, 0.08), rng.range(0.8, 2.5)) };
+    let bob =
+        if vehicle { (rng.range(0.0, 1.5), 9.0) } else { (h * rng.range(0.01, 0.08), rng.range(0.8, 2.5)) };
     Mover { sprite, start: [rng.range(0.0, w), level], speed, bob }
 }
