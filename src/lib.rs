@@ -1,3 +1,13 @@
-//! spotd
+//! `spotd` watches live video on small machines and says, with evidence, when a feed looks
+//! CNN-generated. This library is everything the daemon is made of; `docs/ARCHITECTURE.md` shows the
+//! way of a frame through its rooms.
 
+pub mod clock;
+pub mod config;
+pub mod detector;
 pub mod forensics;
+pub mod frame;
+pub mod health;
+pub mod schedule;
+pub mod source;
+pub mod verdict;

@@ -1,0 +1,125 @@
+//! The configuration: raw text to validated values, once. Nothing past this room can be invalid.
+
+mod load;
+mod locate;
+mod raw;
+mod uri;
+
+pub use load::{ConfigError, load, parse};
+pub use uri::{SourceUri, V4lUri, redact};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::detector::card::Precision;
+use crate::verdict::VerdictConfig;
+
+/// Everything that the daemon is told, validated.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of this box in records, topics and messages.
+    pub node: String,
+    /// Which model runs.
+    pub model: ModelConfig,
+    /// What is watched; at least one.
+    pub sources: Vec<SourceConfig>,
+    /// When a source counts as synthetic.
+    pub verdict: VerdictConfig,
+    /// Where flags are kept.
+    pub log: LogConfig,
+    /// The broker, if there is one.
+    pub mqtt: Option<MqttConfig>,
+}
+
+/// `[model]`
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    /// The ONNX file; its card lies beside it. `None`: the model that is built in.
+    pub path: Option<PathBuf>,
+    /// The precision that the model must have, if the user insists on one.
+    pub precision: Option<Precision>,
+    /// Inference threads; one a core unless told otherwise.
+    pub workers: usize,
+    /// Tiles judged in one frame at most; the ones with the most detail are taken.
+    pub max_tiles: usize,
+}
+
+/// `[[source]]`
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// Name in records, topics and messages; unique.
+    pub id: Arc<str>,
+    /// What is opened.
+    pub uri: SourceUri,
+    /// Frames a second to judge at most, 0.01..=120.
+    pub fps: f64,
+    /// Without a frame for this long the source is taken down and opened again; `None`: from its rate.
+    pub stall_timeout: Option<Duration>,
+    /// Begin again at the end of a file.
+    pub repeat: bool,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// Folder of the flag log and its evidence.
+    pub dir: PathBuf,
+    /// Quality of evidence JPEGs, 1..=100.
+    pub jpeg_quality: u8,
+    /// While an event lasts, an `update` record at most this often.
+    pub update_every: Duration,
+}
+
+/// `[mqtt]`
+#[derive(Clone)]
+pub struct MqttConfig {
+    /// Broker's host name or address.
+    pub host: String,
+    /// Broker's port.
+    pub port: u16,
+    /// `mqtts://`: encrypted, the broker's certificate checked.
+    pub tls: bool,
+    /// PEM file of the authorities to trust for TLS.
+    pub ca_file: Option<PathBuf>,
+    /// User name.
+    pub user: Option<String>,
+    /// Password; never in a log or an error.
+    pub password: Option<Secret>,
+    /// First level of all topics, `spotd` unless told otherwise.
+    pub prefix: String,
+}
+
+/// A text that never shows itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl std::fmt::Debug for MqttConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MqttConfig")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("tls", &self.tls)
+            .field("user", &self.user)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}

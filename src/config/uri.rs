@@ -1,0 +1,225 @@
+//! What a source's `uri` can be.
+
+use std::path::PathBuf;
+
+use url::Url;
+
+/// A parsed source address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceUri {
+    /// The embedded demonstration: rendered scenes, alternating with the same scenes resynthesised.
+    Demo {
+        /// Seed of the scenes.
+        seed: u64,
+    },
+    /// A camera: `/dev/video0` or `v4l2:///dev/video0?format=YUYV&size=1280x720&fps=30`.
+    V4l(V4lUri),
+    /// `rtsp://`, `rtsps://`, `srt://`, `http://`, `https://`, `udp://`, handed to GStreamer as it is.
+    Stream(Url),
+    /// A video, an image or a folder of images: `file:///...` or a path.
+    File(PathBuf),
+    /// A GStreamer pipeline text; its last element is an `appsink`, added where it is missing.
+    Pipeline(String),
+}
+
+/// A camera and what is asked of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct V4lUri {
+    /// The device node.
+    pub device: PathBuf,
+    /// Four characters, as V4L2 names pixel formats.
+    pub format: Option<[u8; 4]>,
+    /// Width and height in pixels.
+    pub size: Option<(u32, u32)>,
+    /// Frames a second asked of the camera.
+    pub fps: Option<u32>,
+}
+
+impl SourceUri {
+    /// Parses an address.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(
+                "is empty; give /dev/video0, rtsp://..., srt://..., a file or a GStreamer pipeline".into()
+            );
+        }
+        // A pipeline is the only form with a `!` between blanks; URIs and paths never have one.
+        if text.contains(" ! ") {
+            return Ok(Self::Pipeline(text.to_owned()));
+        }
+        if text.starts_with("/dev/video") || text.starts_with("/dev/v4l/") {
+            return Ok(Self::V4l(V4lUri { device: text.into(), format: None, size: None, fps: None }));
+        }
+        let Some((scheme, _)) =
+            text.split_once(':').filter(|(s, rest)| is_scheme(s) && rest.starts_with("//"))
+        else {
+            return Ok(Self::File(text.into()));
+        };
+        let url = Url::parse(text).map_err(|e| format!("is not a valid address: {e}"))?;
+        match scheme {
+            "demo" => {
+                let seed = url.host_str().unwrap_or("1");
+                let seed = seed.parse().map_err(|_| format!("demo://SEED takes a number, not '{seed}'"))?;
+                Ok(Self::Demo { seed })
+            }
+            "v4l2" => v4l(&url).map(Self::V4l),
+            "file" => url
+                .to_file_path()
+                .map(Self::File)
+                .map_err(|()| "file:// takes an absolute path: file:///folder/clip.mp4".into()),
+            "rtsp" | "rtsps" | "rtspt" | "srt" | "http" | "https" | "udp" | "rtp" => Ok(Self::Stream(url)),
+            other => Err(format!(
+                "has an unknown scheme '{other}://'; known are rtsp, rtsps, srt, udp, rtp, http, https, file, v4l2 and demo"
+            )),
+        }
+    }
+}
+
+impl std::fmt::Display for SourceUri {
+    /// For people; user names and passwords are left out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Demo { seed } => write!(f, "demo://{seed}"),
+            Self::V4l(v) => write!(f, "{}", v.device.display()),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Pipeline(text) => f.write_str(&redact(text)),
+            Self::Stream(url) => f.write_str(&redact(url.as_str())),
+        }
+    }
+}
+
+/// Replaces `user:password@` in every address within a text, and values of keys that name a secret, so
+/// that texts from users and libraries can be logged.
+pub fn redact(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (head, tail) = rest.split_at(at + 3);
+        out.push_str(head);
+        let end = tail
+            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | '?' | '#'))
+            .unwrap_or(tail.len());
+        let authority = &tail[..end];
+        match authority.rfind('@') {
+            Some(cut) => {
+                out.push_str("***@");
+                rest = &tail[cut + 1..];
+            }
+            None => rest = tail,
+        }
+    }
+    out.push_str(rest);
+    redact_keys(&out)
+}
+
+/// Keys whose values are secrets in stream addresses and GStreamer elements.
+const SECRET_KEYS: [&str; 6] = ["passphrase=", "user-pw=", "password=", "proxy-pw=", "streamid=", "token="];
+
+fn redact_keys(text: &str) -> String {
+    let mut out = text.to_owned();
+    for key in SECRET_KEYS {
+        let mut from = 0;
+        while let Some(at) = out[from..].find(key) {
+            let start = from + at + key.len();
+            let value = &out[start..];
+            let end = match value.chars().next() {
+                Some(q @ ('"' | '\'')) => value[1..].find(q).map_or(value.len(), |e| e + 2),
+                _ => value.find(|c: char| c.is_whitespace() || c == '&').unwrap_or(value.len()),
+            };
+            out.replace_range(start..start + end, "***");
+            from = start + 3;
+        }
+    }
+    out
+}
+
+fn is_scheme(s: &str) -> bool {
+    s.starts_with(|c: char| c.is_ascii_alphabetic())
+        && s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+}
+
+fn v4l(url: &Url) -> Result<V4lUri, String> {
+    let device = PathBuf::from(url.path());
+    if !device.starts_with("/dev") {
+        return Err("v4l2:// takes a device: v4l2:///dev/video0".into());
+    }
+    let mut out = V4lUri { device, format: None, size: None, fps: None };
+    for (key, value) in url.query_pairs() {
+        match &*key {
+            "format" => {
+                let code: [u8; 4] = value.as_bytes().try_into().map_err(|_| {
+                    format!("format={value} must be four characters, such as YUYV, NV12 or MJPG")
+                })?;
+                out.format = Some(code);
+            }
+            "size" => {
+                let size = value.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+                out.size = Some(
+                    size.filter(|&(w, h): &(u32, u32)| w > 0 && h > 0)
+                        .ok_or_else(|| format!("size={value} must be WIDTHxHEIGHT, such as 1280x720"))?,
+                );
+            }
+            "fps" => {
+                let fps = value.parse().ok().filter(|f| (1..=480).contains(f));
+                out.fps =
+                    Some(fps.ok_or_else(|| format!("fps={value} must be a whole number from 1 to 480"))?);
+            }
+            other => return Err(format!("has an unknown option '{other}'; known are format, size and fps")),
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_told_apart() {
+        use SourceUri::*;
+        assert!(matches!(SourceUri::parse("/dev/video0"), Ok(V4l(_))));
+        assert!(matches!(SourceUri::parse("/dev/v4l/by-id/usb-cam"), Ok(V4l(_))));
+        assert!(matches!(SourceUri::parse("rtsp://u:p@cam/1"), Ok(Stream(_))));
+        assert!(matches!(SourceUri::parse("videotestsrc ! appsink"), Ok(Pipeline(_))));
+        assert!(matches!(SourceUri::parse("clip.mp4"), Ok(File(_))));
+        assert!(matches!(SourceUri::parse("C:odd"), Ok(File(_))));
+        assert_eq!(SourceUri::parse("demo://7"), Ok(Demo { seed: 7 }));
+        assert_eq!(SourceUri::parse("file:///a/b%20c.mp4"), Ok(File("/a/b c.mp4".into())));
+        let Ok(V4l(v)) = SourceUri::parse("v4l2:///dev/video3?format=NV12&size=640x480&fps=15") else {
+            panic!()
+        };
+        assert_eq!((v.format, v.size, v.fps), (Some(*b"NV12"), Some((640, 480)), Some(15)));
+    }
+
+    #[test]
+    fn wrong_addresses_say_what_would_be_right() {
+        for (text, word) in [
+            ("", "empty"),
+            ("rstp://cam", "rtsp"),
+            ("v4l2:///dev/video0?size=big", "WIDTHxHEIGHT"),
+            ("v4l2:///dev/video0?format=JPEG2", "four characters"),
+            ("v4l2:///dev/video0?rate=3", "fps"),
+            ("demo://x", "number"),
+        ] {
+            let error = SourceUri::parse(text).expect_err(text);
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn credentials_never_show() {
+        for text in [
+            "rtsp://user:p%40ss@cam.lan/1",
+            "rtspsrc location=rtsp://user:p@ss@cam.lan/1 ! appsink",
+            "rtspsrc location=\"rtsp://cam.lan/1\" user-id=user user-pw=\"p@ss word\" ! appsink",
+            "srt://host:9000?passphrase=p%40ss&mode=caller",
+        ] {
+            let shown = SourceUri::parse(text).expect("parses").to_string();
+            assert!(!shown.contains("ss"), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The model card: a TOML file beside the ONNX that says what the model is and how well it was
+//! measured to do. The daemon takes tile size, threshold and temperature from it, and refuses a model
+//! whose bytes are not the ones that the card describes.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::ModelError;
+
+/// Number format of a model's weights and activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point.
+    F32,
+    /// 8-bit integers with scales (QDQ ONNX).
+    Int8,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::Int8 => "int8",
+        })
+    }
+}
+
+/// One measured row: how well the model ranks one set's fakes above its reals.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// Name of the set.
+    pub set: String,
+    /// What was done to the images first: `as stored`, `jpeg 75`, ...
+    pub perturbation: String,
+    /// Average precision, 0..1, as scikit-learn defines it.
+    pub ap: f64,
+    /// AP of blur alone (minus high-frequency energy) on the same images: what the model must beat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ap_blur_alone: Option<f64>,
+    /// AP that a coin would get: the share of fakes.
+    pub ap_chance: f64,
+    /// Number of real images.
+    pub real: usize,
+    /// Number of generated images.
+    pub fake: usize,
+    /// Share of the real images above the threshold, 0..1.
+    pub real_flagged: f64,
+    /// Share of the generated images above the threshold, 0..1.
+    pub fake_flagged: f64,
+    /// Day of the measurement, `YYYY-MM-DD`.
+    pub date: String,
+}
+
+/// Where the weights come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// What was trained on, by name and number.
+    pub data: String,
+    /// How, in a sentence or two; the commands are in `docs/TRAINING.md`.
+    pub recipe: String,
+    /// Minutes of wall-clock time, and of which machine.
+    pub minutes: f64,
+    /// Seed of the run.
+    pub seed: u64,
+}
+
+/// A model card, as it stands in the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// Name of the model, as records and messages give it.
+    pub name: String,
+    /// Version of the weights.
+    pub version: String,
+    /// SHA-256 of the ONNX file, lower-case hexadecimal.
+    pub sha256: String,
+    /// Number format.
+    pub precision: Precision,
+    /// Side of the square tile that the model takes, in pixels.
+    pub tile: u32,
+    /// Divides the logit before the sigmoid, so that a score can be read as a probability. Positive.
+    pub temperature: f64,
+    /// Score (0..1) from which a frame counts as synthetic.
+    pub threshold: f64,
+    /// Score (0..1) from which a frame is no longer clear; between this and `threshold` it is unsure.
+    pub unsure_from: f64,
+    /// Multiply-accumulate operations for one tile, in millions.
+    pub mmac: f64,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Licence of the weights.
+    pub licence: String,
+    /// What the model is known not to see or to get wrong.
+    pub known_failures: Vec<String>,
+    /// Where the weights come from.
+    pub training: Training,
+    /// Results, each with its conditions.
+    #[serde(default)]
+    pub measured: Vec<Measured>,
+}
+
+impl Card {
+    /// The card that belongs to an ONNX file: same folder, same name, ending `.toml`.
+    pub fn path_for(model: &Path) -> PathBuf {
+        model.with_extension("toml")
+    }
+
+    /// Reads and validates a card.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML of this form, or holds a value out of range.
+    pub fn load(path: &Path) -> Result<Self, ModelError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ModelError::CardUnreadable { path: path.to_owned(), error })?;
+        Self::parse(&text, path)
+    }
+
+    /// Parses and validates a card's text; `path` is for the messages.
+    ///
+    /// # Errors
+    /// As [`Card::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ModelError> {
+        let bad = |reason: String| ModelError::CardInvalid { path: path.to_owned(), reason };
+        let card: Card = toml::from_str(text).map_err(|e| bad(e.to_string().trim_end().to_owned()))?;
+        let unit = |name: &str, v: f64| {
+            (v > 0.0 && v < 1.0)
+                .then_some(())
+                .ok_or_else(|| bad(format!("{name} = {v} must lie between 0 and 1")))
+        };
+        unit("threshold", card.threshold)?;
+        unit("unsure_from", card.unsure_from)?;
+        if card.unsure_from > card.threshold {
+            return Err(bad(format!(
+                "unsure_from = {} must not be above threshold = {}",
+                card.unsure_from, card.threshold
+            )));
+        }
+        if !(card.temperature.is_finite() && card.temperature > 0.0) {
+            return Err(bad(format!("temperature = {} must be positive", card.temperature)));
+        }
+        if !(32..=1024).contains(&card.tile) {
+            return Err(bad(format!("tile = {} must be 32 to 1024 pixels", card.tile)));
+        }
+        if card.sha256.len() != 64 || !card.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(bad("sha256 must be 64 hexadecimal digits".into()));
+        }
+        Ok(card)
+    }
+
+    /// The card as the text of its file.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a card holds nothing that TOML cannot")
+    }
+
+    /// Score of a logit: `sigmoid(logit / temperature)`, 0..1, 1 = synthetic.
+    pub fn score(&self, logit: f32) -> f64 {
+        1.0 / (1.0 + (-f64::from(logit) / self.temperature).exp())
+    }
+
+    /// AP over the sets measured under one perturbation, mean of the sets; `None` where there is none.
+    pub fn mean_ap(&self, perturbation: &str) -> Option<f64> {
+        let aps: Vec<f64> =
+            self.measured.iter().filter(|m| m.perturbation == perturbation).map(|m| m.ap).collect();
+        (!aps.is_empty()).then(|| aps.iter().sum::<f64>() / aps.len() as f64)
+    }
+}
+
+/// SHA-256 of bytes as lower-case hexadecimal.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn sample() -> Card {
+        Card {
+            name: "test".into(),
+            version: "1".into(),
+            sha256: "0".repeat(64),
+            precision: Precision::F32,
+            tile: 64,
+            temperature: 1.5,
+            threshold: 0.8,
+            unsure_from: 0.5,
+            mmac: 1.0,
+            parameters: 10,
+            licence: "MIT".into(),
+            known_failures: vec!["everything".into()],
+            training: Training { data: "none".into(), recipe: "none".into(), minutes: 0.0, seed: 1 },
+            measured: vec![],
+        }
+    }
+
+    #[test]
+    fn a_card_survives_its_own_file() {
+        let card = sample();
+        assert_eq!(Card::parse(&card.to_toml(), Path::new("c.toml")).expect("parses"), card);
+    }
+
+    #[test]
+    fn out_of_range_values_are_named() {
+        for (from, to, word) in [
+            ("threshold = 0.8", "threshold = 1.2", "threshold"),
+            ("unsure_from = 0.5", "unsure_from = 0.9", "unsure_from"),
+            ("temperature = 1.5", "temperature = 0.0", "temperature"),
+            ("tile = 64", "tile = 8", "tile"),
+            ("version = \"1\"", "versoin = \"1\"", "versoin"),
+        ] {
+            let text = sample().to_toml().replace(from, to);
+            let error = Card::parse(&text, Path::new("c.toml")).expect_err("refused").to_string();
+            assert!(error.contains(word) && error.contains("c.toml"), "{error}");
+        }
+    }
+
+    #[test]
+    fn temperature_softens_a_score() {
+        let mut card = sample();
+        card.temperature = 1.0;
+        let sharp = card.score(2.0);
+        card.temperature = 2.0;
+        assert!(card.score(2.0) < sharp);
+        assert!((card.score(0.0) - 0.5).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,216 @@
+//! A frame as the camera or decoder gave it, and how a piece of it becomes RGB.
+//!
+//! Pixels stay in their native format until a tile is cut; only the cut pixels are converted. A resize
+//! would destroy the traces that the detector looks for, so there is none.
+
+mod convert;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use image::RgbImage;
+use thiserror::Error;
+
+use crate::clock::Moment;
+
+/// Layout of the pixels in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PixelFormat {
+    /// 4:2:2 packed, bytes Y0 U Y1 V (V4L2 `YUYV`, GStreamer `YUY2`).
+    Yuyv,
+    /// 4:2:2 packed, bytes U Y0 V Y1.
+    Uyvy,
+    /// 4:2:0, a luma plane and one of interleaved U V.
+    Nv12,
+    /// 4:2:0, three planes Y, U, V.
+    I420,
+    /// 8-bit luma alone, full range.
+    Grey,
+    /// Packed bytes R G B.
+    Rgb24,
+    /// Packed bytes B G R.
+    Bgr24,
+    /// One JPEG image a frame.
+    Mjpg,
+}
+
+/// Which weights turn Y'CbCr into R'G'B'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Matrix {
+    /// ITU-R BT.601: standard definition, and JPEG.
+    #[default]
+    Bt601,
+    /// ITU-R BT.709: high definition.
+    Bt709,
+}
+
+/// How luma and chroma numbers are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Colour {
+    /// Y'CbCr to R'G'B' weights.
+    pub matrix: Matrix,
+    /// Luma 0..255 instead of 16..235 (and chroma alike).
+    pub full_range: bool,
+}
+
+/// Where a plane lies in a frame's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Plane {
+    /// Offset of the first byte.
+    pub offset: usize,
+    /// Bytes from one row to the next; may exceed the row's own bytes.
+    pub stride: usize,
+}
+
+/// A rectangle in pixels, from the top left corner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Rect {
+    /// Left edge.
+    pub x: u32,
+    /// Top edge.
+    pub y: u32,
+    /// Width.
+    pub width: u32,
+    /// Height.
+    pub height: u32,
+}
+
+/// Bytes of a frame: owned, or a mapped buffer of the library that made them.
+pub type FrameData = Box<dyn AsRef<[u8]> + Send + Sync>;
+
+/// One picture from a source.
+pub struct Frame {
+    /// The configured id of its source.
+    pub source: Arc<str>,
+    /// Counts the frames that the source has offered, from 0, across reconnects.
+    pub seq: u64,
+    /// When it was captured, by the wall clock.
+    pub captured: SystemTime,
+    /// When it arrived here, by the monotonic clock.
+    pub arrived: Moment,
+    /// Pixel layout.
+    pub format: PixelFormat,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Planes; formats with fewer than three leave the rest at zero.
+    pub planes: [Plane; 3],
+    /// How the numbers are to be read; without meaning for RGB and MJPG.
+    pub colour: Colour,
+    /// The bytes.
+    pub data: FrameData,
+}
+
+/// Why a frame's pixels could not be had.
+#[derive(Debug, Error)]
+pub enum FrameError {
+    /// The buffer is shorter than its size and strides say.
+    #[error("{format:?} frame of {width}x{height} needs {needed} bytes and has {have}")]
+    Short {
+        /// Pixel layout.
+        format: PixelFormat,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// Bytes that size and strides ask for.
+        needed: usize,
+        /// Bytes that there are.
+        have: usize,
+    },
+    /// The JPEG image in the frame is cut or damaged.
+    #[error("JPEG frame cannot be decoded: {0}")]
+    Jpeg(String),
+    /// A rectangle outside of the frame was asked for.
+    #[error("{rect:?} is not inside a frame of {width}x{height}")]
+    Outside {
+        /// What was asked for.
+        rect: Rect,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Frame")
+            .field("source", &self.source)
+            .field("seq", &self.seq)
+            .field("format", &self.format)
+            .field("size", &(self.width, self.height))
+            .field("bytes", &(*self.data).as_ref().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Frame {
+    /// A frame that owns tightly packed RGB pixels.
+    pub fn from_rgb(
+        source: Arc<str>,
+        seq: u64,
+        captured: SystemTime,
+        arrived: Moment,
+        image: RgbImage,
+    ) -> Self {
+        let (width, height) = image.dimensions();
+        Self {
+            source,
+            seq,
+            captured,
+            arrived,
+            format: PixelFormat::Rgb24,
+            width,
+            height,
+            planes: [Plane { offset: 0, stride: width as usize * 3 }, Plane::default(), Plane::default()],
+            colour: Colour { full_range: true, ..Colour::default() },
+            data: Box::new(image.into_raw()),
+        }
+    }
+
+    /// The frame's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        (*self.data).as_ref()
+    }
+
+    /// A compressed frame decoded once, so that many tiles can be cut from it; others pass unchanged.
+    ///
+    /// # Errors
+    /// [`FrameError::Jpeg`] when the image is cut or damaged.
+    pub fn decoded(self) -> Result<Self, FrameError> {
+        if self.format != PixelFormat::Mjpg {
+            return Ok(self);
+        }
+        let image = convert::decode_jpeg(self.bytes())?;
+        Ok(Self::from_rgb(self.source, self.seq, self.captured, self.arrived, image))
+    }
+
+    /// The whole frame's area.
+    pub fn area(&self) -> Rect {
+        Rect { x: 0, y: 0, width: self.width, height: self.height }
+    }
+
+    /// Cuts a rectangle at native resolution and converts it alone to RGB.
+    ///
+    /// # Errors
+    /// [`FrameError::Outside`] for a rectangle that is empty or not inside the frame,
+    /// [`FrameError::Short`] and [`FrameError::Jpeg`] for damaged data.
+    pub fn crop(&self, rect: Rect) -> Result<RgbImage, FrameError> {
+        let fits =
+            |start: u32, len: u32, limit: u32| len > 0 && start.checked_add(len).is_some_and(|e| e <= limit);
+        if !fits(rect.x, rect.width, self.width) || !fits(rect.y, rect.height, self.height) {
+            return Err(FrameError::Outside { rect, width: self.width, height: self.height });
+        }
+        convert::crop(self, rect)
+    }
+
+    /// The whole frame in RGB.
+    ///
+    /// # Errors
+    /// As [`Frame::crop`].
+    pub fn to_rgb(&self) -> Result<RgbImage, FrameError> {
+        self.crop(self.area())
+    }
+}

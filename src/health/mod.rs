@@ -1,0 +1,154 @@
+//! What every part of the daemon knows about itself, kept in one place that terminal, MQTT and metrics
+//! read: the state of each source, its scores, rates and drops.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::verdict::Verdict;
+
+/// Where a source stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum SourceState {
+    /// Opened, no frame yet.
+    Starting,
+    /// Frames arrive.
+    Live,
+    /// Open, but no frame for longer than its rate allows.
+    Stalled,
+    /// Failed, and tried again at a known time.
+    Retrying {
+        /// What went wrong.
+        why: String,
+        /// Failures in a row.
+        attempt: u32,
+        /// When it is tried again.
+        #[serde(serialize_with = "rfc3339")]
+        at: SystemTime,
+    },
+    /// Something has to be changed by a person before it can work; still tried now and then.
+    Failed {
+        /// What to change.
+        why: String,
+    },
+    /// Its stream is over (a file at its end), or the daemon is ending.
+    Ended,
+}
+
+/// What is known of one source.
+#[derive(Debug, Clone, Serialize)]
+pub struct SourceStatus {
+    /// Where it stands.
+    #[serde(flatten)]
+    pub state: SourceState,
+    /// Current verdict.
+    pub verdict: Verdict,
+    /// Score of the last frame, 0..1.
+    pub raw: Option<f64>,
+    /// Median over the window, 0..1.
+    pub smoothed: Option<f64>,
+    /// Highest smoothed score of the current or last event, 0..1.
+    pub peak: Option<f64>,
+    /// Frames handed over by the source.
+    pub frames: u64,
+    /// Frames judged.
+    pub judged: u64,
+    /// Times that the source was opened again.
+    pub reconnects: u64,
+    /// Frames not judged, by reason: `rate`, `overwritten`, `flat`, `corrupt-jpeg`, ...
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// When the last frame was captured.
+    #[serde(serialize_with = "rfc3339_opt")]
+    pub last_frame: Option<SystemTime>,
+    /// Width and height of the last frame in pixels.
+    pub size: Option<(u32, u32)>,
+    /// Time from the last judged frame's arrival to its verdict.
+    #[serde(serialize_with = "millis_opt", rename = "latency_ms")]
+    pub latency: Option<Duration>,
+}
+
+impl Default for SourceStatus {
+    fn default() -> Self {
+        Self {
+            state: SourceState::Starting,
+            verdict: Verdict::Unsure,
+            raw: None,
+            smoothed: None,
+            peak: None,
+            frames: 0,
+            judged: 0,
+            reconnects: 0,
+            dropped: BTreeMap::new(),
+            last_frame: None,
+            size: None,
+            latency: None,
+        }
+    }
+}
+
+/// The shared board: one status a source. Clones share it.
+#[derive(Clone, Default)]
+pub struct Board {
+    sources: Arc<Mutex<BTreeMap<Arc<str>, SourceStatus>>>,
+}
+
+impl Board {
+    /// A board with an entry for each source.
+    pub fn new(ids: impl IntoIterator<Item = Arc<str>>) -> Self {
+        let board = Self::default();
+        for id in ids {
+            board.lock().insert(id, SourceStatus::default());
+        }
+        board
+    }
+
+    /// Changes one source's status; a source not known yet gets an entry.
+    pub fn update(&self, source: &str, change: impl FnOnce(&mut SourceStatus)) {
+        let mut sources = self.lock();
+        match sources.get_mut(source) {
+            Some(status) => change(status),
+            None => change(sources.entry(source.into()).or_default()),
+        }
+    }
+
+    /// Counts a frame that is not judged.
+    pub fn drop_frame(&self, source: &str, reason: &'static str) {
+        self.update(source, |s| *s.dropped.entry(reason).or_default() += 1);
+    }
+
+    /// A copy of everything, in the order of the ids.
+    pub fn snapshot(&self) -> Vec<(Arc<str>, SourceStatus)> {
+        self.lock().iter().map(|(id, s)| (id.clone(), s.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, SourceStatus>> {
+        // A panic while counting leaves nothing half-written that would be worse than no board at all.
+        self.sources.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A wall-clock time as RFC 3339 in UTC with milliseconds, as records, messages and logs give it.
+pub fn rfc3339_text(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).map_or_else(|_| "unknown".to_owned(), |t| format!("{t:.3}"))
+}
+
+fn rfc3339<S: serde::Serializer>(time: &SystemTime, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(&rfc3339_text(*time))
+}
+
+fn rfc3339_opt<S: serde::Serializer>(time: &Option<SystemTime>, s: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, s),
+        None => s.serialize_none(),
+    }
+}
+
+fn millis_opt<S: serde::Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+    match d {
+        Some(d) => s.serialize_f64((d.as_secs_f64() * 1e6).round() / 1e3),
+        None => s.serialize_none(),
+    }
+}
