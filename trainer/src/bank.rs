@@ -27,6 +27,9 @@ pub struct Member {
     /// Weight of the difference of log radial spectra: without it an L1 decoder's pictures lack fine detail
     /// by a factor of ten and more, which no real generator's do.
     pub spectral: f64,
+    /// Seconds that it was trained for.
+    #[serde(default)]
+    pub seconds: f64,
 }
 
 /// A member with weights.
@@ -40,7 +43,7 @@ pub struct Trained {
 }
 
 /// The side of the crops that members learn on.
-const CROP: u32 = 96;
+const CROP: u32 = 64;
 const BATCH: usize = 8;
 
 #[derive(Clone, Copy)]
@@ -159,7 +162,8 @@ pub fn demo() -> Net {
 /// The members of the shipped bank.
 pub fn members() -> Vec<Member> {
     use Interpolation::{Bilinear, Nearest};
-    let plain = |net, adversarial, spectral| Member { net, halve: false, adversarial, spectral };
+    let plain =
+        |net, adversarial, spectral| Member { net, halve: false, adversarial, spectral, seconds: 0.0 };
     vec![
         plain(demo(), 0.02, 0.03),
         plain(autoencoder("transposed4-x4", &[24, 48], Up::Transposed(4), Norm::Batch), 0.03, 0.03),
@@ -171,6 +175,7 @@ pub fn members() -> Vec<Member> {
             halve: true,
             adversarial: 0.0,
             spectral: 0.0,
+            seconds: 0.0,
         },
         plain(autoencoder("transposed3-x2", &[24], Up::Transposed(3), Norm::Group), 0.02, 0.03),
         plain(autoencoder("nearest-x8", &[24, 48, 64], Up::Resize(Nearest), Norm::Batch), 0.05, 0.05),
@@ -180,12 +185,10 @@ pub fn members() -> Vec<Member> {
             halve: true,
             adversarial: 0.02,
             spectral: 0.05,
+            seconds: 0.0,
         },
-        plain(autoencoder("style-x2", &[24], Up::Style, Norm::None), 0.03, 0.05),
         plain(skip_connected("hourglass-nearest", Up::Resize(Nearest)), 0.03, 0.03),
         plain(autoencoder("transposed4-x8", &[24, 48, 64], Up::Transposed(4), Norm::None), 0.05, 0.05),
-        plain(skip_connected("hourglass-transposed", Up::Transposed(4)), 0.02, 0.0),
-        plain(autoencoder("nearest-x4-instance", &[24, 48], Up::Resize(Nearest), Norm::Instance), 0.05, 0.05),
     ]
 }
 
@@ -194,13 +197,11 @@ fn critic() -> Net {
     let leaky = Layer::LeakyRelu { slope: 0.2 };
     let layers = vec![
         Layer::Normalise { mean: 0.5, deviation: 0.25 },
-        conv(3, 16, 3, 1),
+        conv(3, 16, 3, 2),
         leaky.clone(),
         conv(16, 32, 3, 2),
-        leaky.clone(),
-        conv(32, 48, 3, 2),
         leaky,
-        conv(48, 1, 3, 1),
+        conv(32, 1, 3, 1),
     ];
     Net { name: "critic".into(), layers }
 }
@@ -314,6 +315,7 @@ pub fn train(
         last.0,
         last.1,
     );
+    trained.member.seconds = start.elapsed().as_secs_f64();
     trained.store.freeze();
     Ok(trained)
 }

@@ -109,10 +109,8 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     }
     let split = photos::load(&options.photos, options.scenes, options.seed)?;
     let unpaired = load_fakes(&options.fakes)?;
-    let begun = Instant::now();
-    let bank =
-        bank::build(&run.bank(), &split.train, options.bank_budget, options.seed, device, bf16)?;
-    let bank_seconds = begun.elapsed().as_secs_f64();
+    let bank = bank::build(&run.bank(), &split.train, options.bank_budget, options.seed, device, bf16)?;
+    let bank_seconds = bank.iter().map(|b| b.member.seconds).sum();
 
     let mut state = earlier.unwrap_or_else(|| State {
         net: net.clone(),
@@ -126,7 +124,7 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
         fakes: unpaired.len(),
         calibration: None,
     });
-    state.bank_seconds = state.bank_seconds.max(bank_seconds);
+    state.bank_seconds = bank_seconds;
     state.budget_seconds = state.seconds + options.budget.as_secs_f64();
     // Another stream after a resumption, or it would see the same pairs again.
     let rng = Rng::new(options.seed).fork(state.steps);

@@ -6,10 +6,13 @@
 pub mod bank;
 pub mod checkpoint;
 pub mod device;
+pub mod export;
 pub mod fit;
 pub mod module;
 pub mod net;
 pub mod onnx;
 pub mod pairs;
 pub mod photos;
+pub mod score;
 pub mod spectrum;
+pub mod traces;

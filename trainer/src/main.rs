@@ -1,8 +1,9 @@
 //! `spotd-train`: see `spotd-train --help`.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use spotd_train::{fit, net};
+use spotd::detector::Model;
+use spotd_train::{checkpoint::Run, export, fit, net, score};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Trains the detector that spotd runs, and exports it.
@@ -20,6 +21,12 @@ struct Arguments {
 enum Command {
     /// Train the resynthesis bank, then the detector on photographs and what the bank made of them.
     Fit(FitArguments),
+    /// Write a run's detector as ONNX with its card, and the demonstration's network.
+    Export(ExportArguments),
+    /// Average precision of an exported model over sets in the paper's layout.
+    Score(ScoreArguments),
+    /// How far an exported model tells rendered scenes from the same scenes redrawn.
+    Scenes(ScenesArguments),
 }
 
 #[derive(clap::Args)]
@@ -59,8 +66,58 @@ struct FitArguments {
     rate: f64,
 }
 
+#[derive(clap::Args)]
+struct ExportArguments {
+    /// Folder of a finished run.
+    #[arg(long)]
+    run: PathBuf,
+    /// Where the files go.
+    #[arg(long, default_value = "models")]
+    out: PathBuf,
+    /// Validation sets, `<set>/{0_real,1_fake}`: the card then says what was measured on them.
+    #[arg(long)]
+    measure_on: Option<PathBuf>,
+    /// Version on the card.
+    #[arg(long, default_value = "0.1.0")]
+    release: String,
+    /// For the card: what the photographs are.
+    #[arg(long, default_value = "photographs of the user's own")]
+    data: String,
+    /// For the card: what the model does not see or gets wrong; may be given several times.
+    #[arg(long)]
+    known_failure: Vec<String>,
+}
+
+#[derive(clap::Args)]
+struct ScoreArguments {
+    /// An ONNX file with its card beside it; by default the built-in detector.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Sets in the paper's layout, `<set>/[class/]{0_real,1_fake}`.
+    layout: PathBuf,
+    /// Only as stored, without the JPEG round.
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(clap::Args)]
+struct ScenesArguments {
+    /// An ONNX file with its card beside it; by default the built-in detector.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Folder of the run whose demonstration network redraws.
+    #[arg(long)]
+    run: PathBuf,
+    /// How many scenes.
+    #[arg(long, default_value_t = 12)]
+    scenes: u64,
+    /// Frames of each.
+    #[arg(long, default_value_t = 3)]
+    frames: u64,
+}
+
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,tract=warn")).init();
     let arguments = Arguments::parse();
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as i32);
     tch::set_num_threads(arguments.threads.unwrap_or((cores - 1).max(1)));
@@ -92,7 +149,32 @@ fn run(command: Command) -> Result<()> {
             };
             let outcome = fit::fit(&net::edge(), &options)?;
             println!("trained: loss {:.3} at first, {:.3} at last", outcome.loss.0, outcome.loss.1);
-            Ok(())
+        }
+        Command::Export(a) => {
+            export::export(&export::Options {
+                run: a.run,
+                out: a.out,
+                measure_on: a.measure_on,
+                version: a.release,
+                data: a.data,
+                known_failures: a.known_failure,
+            })?;
+        }
+        Command::Score(a) => {
+            let model = Model::open(a.model.as_deref())?;
+            let perturbations: &[score::Perturbation] =
+                if a.quick { &[score::Perturbation::AsStored] } else { &score::Perturbation::ALL };
+            print!("{}", score::table(&score::measure(&model, &a.layout, perturbations)?));
+        }
+        Command::Scenes(a) => {
+            let model = Model::open(a.model.as_deref()).context("a model to tell scenes apart with")?;
+            let rows = export::tell_scenes_apart(&model, &Run::new(&a.run)?, 0..a.scenes, a.frames)?;
+            println!("threshold {:.3}, unsure from {:.3}", model.card().threshold, model.card().unsure_from);
+            println!("{:>6}{:>10}{:>10}", "scene", "real", "redrawn");
+            for (seed, real, fake) in rows {
+                println!("{seed:>6}{real:>10.3}{fake:>10.3}");
+            }
         }
     }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Pairs of a photograph and its resynthesis, made while training runs, and the batches cut from them.
 
-use crate::{bank::Trained, photos, photos::Photos, spectrum::Rings};
+use crate::{bank::Trained, photos, photos::Photos, spectrum::Rings, traces};
 use anyhow::Result;
 use image::{RgbImage, imageops};
 use spotd::forensics::{augment::Policy, rng::Rng};
@@ -17,6 +17,8 @@ const AT_ONCE: usize = 6;
 const CAPACITY: usize = 2400;
 /// Half of the pairs are filtered to one spectrum.
 const EQUALISED: f32 = 0.5;
+/// Share of pairs that come from random upsamplers instead of the bank.
+const RANDOM_UPSAMPLERS: f32 = 0.35;
 
 /// One photograph's crop and what a bank member made of it.
 pub type Pair = (RgbImage, RgbImage);
@@ -40,6 +42,7 @@ pub struct Pairs<'a> {
     device: Device,
     rng: Rng,
     pool: Vec<Pair>,
+    batches: u64,
 }
 
 impl<'a> Pairs<'a> {
@@ -53,7 +56,7 @@ impl<'a> Pairs<'a> {
         rng: Rng,
     ) -> Self {
         let rings = Rings::new(DRAWN.into(), device);
-        Pairs { photos, bank, unpaired, policy, rings, device, rng, pool: Vec::new() }
+        Pairs { photos, bank, unpaired, policy, rings, device, rng, pool: Vec::new(), batches: 0 }
     }
 
     /// Gives the bank back.
@@ -78,7 +81,11 @@ impl<'a> Pairs<'a> {
     pub fn fresh(&mut self, n: usize) -> Result<Vec<Pair>> {
         let member = self.rng.below(self.bank.len());
         let real = self.photos.batch(n, DRAWN, &mut self.rng).to_device(self.device);
-        let fake = self.bank[member].redraw(&real);
+        let fake = if self.rng.chance(RANDOM_UPSAMPLERS) {
+            traces::redraw(&real, &mut self.rng)
+        } else {
+            self.bank[member].redraw(&real)
+        };
         let (real, fake) = if self.rng.chance(EQUALISED) {
             self.rings.equalise(&real, &fake, &mut self.rng)
         } else {
@@ -99,8 +106,11 @@ impl<'a> Pairs<'a> {
         while self.pool.len() < 8 * AT_ONCE {
             self.refill()?;
         }
-        // One refill a batch: a pair is seen about n / AT_ONCE times before it leaves a full pool.
-        self.refill()?;
+        // A refill every other batch: with 16 pairs a batch, a pair is seen about five times in its life.
+        self.batches += 1;
+        if self.batches.is_multiple_of(2) {
+            self.refill()?;
+        }
         let strangers = if self.unpaired.is_empty() { 0 } else { n / 4 };
         let (mut real, mut fake) = (Vec::with_capacity(n), Vec::with_capacity(n));
         for at in 0..n {

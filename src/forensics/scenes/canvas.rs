@@ -1,6 +1,7 @@
 //! A float canvas in linear light, and the textures that are painted on it.
 
 use crate::forensics::rng::{Rng, mix};
+use std::sync::OnceLock;
 
 /// Linear RGB, 0 = black, 1 = white under the scene's light; above 1 is a highlight.
 pub type Colour = [f32; 3];
@@ -55,6 +56,16 @@ pub struct Texture {
 }
 
 const SIDE: usize = 512;
+
+/// Four textures from rough to smooth, the same for every scene (each takes them at its own place and
+/// scale): making them costs more than painting a scene.
+pub fn textures() -> &'static [Texture; 4] {
+    static TEXTURES: OnceLock<[Texture; 4]> = OnceLock::new();
+    TEXTURES.get_or_init(|| {
+        let mut rng = Rng::new(0x7465_7874_7572_6573);
+        [1.3, 1.7, 2.1, 2.5].map(|slope| Texture::new(&mut rng, slope))
+    })
+}
 
 impl Texture {
     /// `slope` is a: about 1.2 (rough) to 2.6 (smooth).

@@ -3,6 +3,7 @@
 
 use crate::forensics::rng::Rng;
 use image::RgbImage;
+use std::sync::OnceLock;
 
 /// One camera's habits.
 #[derive(Clone, Debug)]
@@ -48,15 +49,13 @@ pub fn filter_at(x: usize, y: usize) -> usize {
     }
 }
 
-/// Normal deviates by table: the sensor needs one a pixel, and a quarter of a million a frame.
-pub struct NoiseTable(Vec<f32>);
-
-impl NoiseTable {
-    /// 65536 draws.
-    pub fn new() -> Self {
+/// 65536 normal deviates: the sensor needs one a pixel, and a quarter of a million a frame.
+fn deviates() -> &'static [f32] {
+    static TABLE: OnceLock<Vec<f32>> = OnceLock::new();
+    TABLE.get_or_init(|| {
         let mut rng = Rng::new(0x006e_6f69_7365);
-        NoiseTable((0..1 << 16).map(|_| rng.normal()).collect())
-    }
+        (0..1 << 16).map(|_| rng.normal()).collect()
+    })
 }
 
 /// Buffers that are used again for each frame.
@@ -74,16 +73,15 @@ pub fn develop(
     width: usize,
     height: usize,
     seed: u64,
-    table: &NoiseTable,
     scratch: &mut Scratch,
 ) -> RgbImage {
-    expose(sensor, light, width, seed, table, &mut scratch.raw);
+    expose(sensor, light, width, seed, &mut scratch.raw);
     demosaic(&scratch.raw, width, height, sensor.malvar, &mut scratch.rgb);
     finish(sensor, &scratch.rgb, width, height)
 }
 
-fn expose(sensor: &Sensor, light: &[f32], width: usize, seed: u64, table: &NoiseTable, raw: &mut Vec<f32>) {
-    let mut rng = Rng::new(seed);
+fn expose(sensor: &Sensor, light: &[f32], width: usize, seed: u64, raw: &mut Vec<f32>) {
+    let (mut rng, table) = (Rng::new(seed), deviates());
     // The balance's gains are taken out before the noise and put back after it, so that red and blue are
     // noisier than green, as they are in cameras.
     let gain = [1.0 / sensor.balance[0], 1.0, 1.0 / sensor.balance[1]];
@@ -94,7 +92,7 @@ fn expose(sensor: &Sensor, light: &[f32], width: usize, seed: u64, table: &Noise
         if at % 4 == 0 {
             word = rng.next_u64();
         }
-        let deviate = table.0[(word & 0xffff) as usize];
+        let deviate = table[(word & 0xffff) as usize];
         word >>= 16;
         let g = gain[filter_at(at % width, at / width)];
         let signal = (value * sensor.exposure * g).clamp(0.0, 1.0);
@@ -193,7 +191,7 @@ mod tests {
     }
 
     fn develop_flat(sensor: &Sensor, level: f32) -> RgbImage {
-        develop(sensor, &vec![level; 24 * 16], 24, 16, 1, &NoiseTable::new(), &mut Scratch::default())
+        develop(sensor, &vec![level; 24 * 16], 24, 16, 1, &mut Scratch::default())
     }
 
     #[test]

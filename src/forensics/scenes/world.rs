@@ -1,7 +1,7 @@
 //! What stands in front of the camera: sky, hills, buildings, a road, trees, things of every size that
 //! hide each other, and a few that move.
 
-use super::canvas::{Canvas, Colour, Texture, cell_value, coverage};
+use super::canvas::{self, Canvas, Colour, Texture, cell_value, coverage};
 use crate::forensics::rng::Rng;
 
 /// Something that moves: a picture with transparency and its path.
@@ -19,19 +19,18 @@ pub struct Mover {
 struct Palette {
     light: Colour,
     haze: Colour,
-    textures: Vec<Texture>,
+    textures: &'static [Texture; 4],
 }
 
 impl Palette {
     fn draw(rng: &mut Rng) -> Self {
         let warm = rng.range(-0.12, 0.12);
         let haze = [0.45 + warm, 0.52, 0.6 - warm].map(|c| c * rng.range(0.7, 1.2));
-        let textures = [1.3, 1.7, 2.1, 2.5].iter().map(|slope| Texture::new(rng, *slope)).collect();
-        Palette { light: [1.0 + warm, 1.0, 1.0 - warm], haze, textures }
+        Palette { light: [1.0 + warm, 1.0, 1.0 - warm], haze, textures: canvas::textures() }
     }
 
-    fn texture(&self, rng: &mut Rng) -> &Texture {
-        rng.pick(&self.textures)
+    fn texture(&self, rng: &mut Rng) -> &'static Texture {
+        rng.pick(self.textures)
     }
 
     /// A surface's colour: mostly muted, now and then vivid.
