@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod config;
 pub mod detector;
+pub mod forensics;
 pub mod frame;
 pub mod health;
 pub mod schedule;
