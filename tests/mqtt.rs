@@ -123,14 +123,16 @@ fn an_event_arrives_as_it_stands_in_the_log_with_status_and_state_beside_it() {
     let mut log = open(dir.path());
     let subscriber = Subscriber::start(broker.port(), "spotd/#");
     let running = Running::start(mqtt_config(broker.port()), &log);
-    subscriber.wait("status", |m| m.iter().any(|m| m.topic == "spotd/box%2F1/status" && m.payload == "online"));
+    subscriber
+        .wait("status", |m| m.iter().any(|m| m.topic == "spotd/box%2F1/status" && m.payload == "online"));
     let record = append(&mut log, "cam");
     let got = subscriber.wait("event", |m| !events(m).is_empty());
     assert_eq!(events(&got), [record.clone()]);
     let event = got.iter().find(|m| m.topic.ends_with("/event")).expect("event");
     assert_eq!((event.topic.as_str(), event.retain), ("spotd/box%2F1/source/cam/event", false));
     // The payload is the very line, so a receiver can check its hash.
-    let segment = std::fs::read_to_string(dir.path().join("flags-00000000000000000001.jsonl")).expect("segment");
+    let segment =
+        std::fs::read_to_string(dir.path().join("flags-00000000000000000001.jsonl")).expect("segment");
     assert_eq!(segment.trim_end(), event.payload);
     // Live state comes at once and on change, and is there for those who come later.
     running.board.update("cam", |s| {
@@ -243,7 +245,9 @@ fn a_cursor_that_cannot_be_used_sends_again_rather_than_nothing() {
     let subscriber = Subscriber::start(broker.port(), "spotd/#");
     let mut log = open(dir.path());
     let written: Vec<Record> = (0..3).map(|_| append(&mut log, "cam")).collect();
-    for (i, cursor) in ["{", &format!("{{\"version\":1,\"seq\":9,\"hash\":\"{}\"}}", Hash::ZERO)].iter().enumerate() {
+    for (i, cursor) in
+        ["{", &format!("{{\"version\":1,\"seq\":9,\"hash\":\"{}\"}}", Hash::ZERO)].iter().enumerate()
+    {
         std::fs::write(dir.path().join("cursor-mqtt.json"), cursor).expect("write");
         let running = Running::start(mqtt_config(broker.port()), &log);
         let got = subscriber.wait("all events", |m| events(m).len() == 3 * (i + 1));
@@ -261,7 +265,10 @@ fn probe_tells_what_is_wrong_and_never_the_password() {
     config.user = Some("spotd".into());
     config.password = Some(Secret::new("a-wrong-one".into()));
     let refused = mqtt::probe(&config, PATIENCE).expect_err("wrong password").to_string();
-    assert!(refused.contains("refused the login as \"spotd\"") && !refused.contains("a-wrong-one"), "{refused}");
+    assert!(
+        refused.contains("refused the login as \"spotd\"") && !refused.contains("a-wrong-one"),
+        "{refused}"
+    );
     config.password = Some(Secret::new("the-right-one".into()));
     let fine = mqtt::probe(&config, PATIENCE).expect("right password");
     assert!(fine.contains("as \"spotd\"") && fine.contains("not encrypted"), "{fine}");
@@ -295,7 +302,8 @@ fn a_ca_file_that_is_none_is_named_at_the_start() {
             std::fs::write(&ca, content).expect("write");
         }
         let (_handle, stop) = stop_signal();
-        let spawned = mqtt::spawn(config.clone(), "box", &log.tail(), Board::default(), SystemClock::shared(), stop);
+        let spawned =
+            mqtt::spawn(config.clone(), "box", &log.tail(), Board::default(), SystemClock::shared(), stop);
         let error = spawned.map(drop).expect_err("no CA").to_string();
         assert!(error.contains("ca.pem"), "{error}");
     }

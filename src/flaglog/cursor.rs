@@ -108,7 +108,8 @@ mod tests {
             let error = cursor.load().expect_err(bad);
             assert!(error.contains(why), "{error}");
         }
-        std::fs::write(cursor.path(), format!("{{\"version\":2,\"seq\":1,\"hash\":\"{}\"}}", Hash::ZERO)).expect("write");
+        std::fs::write(cursor.path(), format!("{{\"version\":2,\"seq\":1,\"hash\":\"{}\"}}", Hash::ZERO))
+            .expect("write");
         assert!(cursor.load().expect_err("newer").contains("version 2"));
     }
 }

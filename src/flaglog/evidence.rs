@@ -184,7 +184,8 @@ fn frame_jpeg(frame: &RgbImage, caption: Caption<'_>, quality: u8) -> Result<Vec
 
 fn tile_png(frame: &RgbImage, rect: Rect) -> Result<Vec<u8>, EvidenceError> {
     let (width, height) = frame.dimensions();
-    let inside = |start: u32, len: u32, limit| len > 0 && start.checked_add(len).is_some_and(|end| end <= limit);
+    let inside =
+        |start: u32, len: u32, limit| len > 0 && start.checked_add(len).is_some_and(|end| end <= limit);
     if !inside(rect.x, rect.width, width) || !inside(rect.y, rect.height, height) {
         return Err(EvidenceError::Outside { rect, width, height });
     }

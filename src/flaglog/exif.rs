@@ -21,11 +21,7 @@ pub fn build(description: &str, software: &str, captured: Timestamp) -> Vec<u8> 
     let date = zoned.strftime("%Y:%m:%d %H:%M:%S").to_string();
     let millis = format!("{:03}", captured.as_millisecond().rem_euclid(1000));
     let mut out = b"MM\0\x2a\0\0\0\x08".to_vec();
-    let main = [
-        (IMAGE_DESCRIPTION, description),
-        (SOFTWARE, software),
-        (DATE_TIME, &date),
-    ];
+    let main = [(IMAGE_DESCRIPTION, description), (SOFTWARE, software), (DATE_TIME, &date)];
     let original = [
         (DATE_TIME_ORIGINAL, date.as_str()),
         (OFFSET_TIME_ORIGINAL, "+00:00"),

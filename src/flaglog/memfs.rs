@@ -54,11 +54,6 @@ impl MemFs {
         state.capacity = None;
     }
 
-    /// How many changing operations there were.
-    pub fn operations(&self) -> u64 {
-        self.state().operations
-    }
-
     /// From now on only `more` bytes fit.
     pub fn leave_room(&self, more: usize) {
         let mut state = self.state();
@@ -194,8 +189,12 @@ impl Fs for MemFs {
         state.step()?;
         // As a path with `.` at its end names the folder before it.
         let dir: PathBuf = dir.components().collect();
-        let here: Vec<(PathBuf, Id)> =
-            state.names.iter().filter(|(p, _)| p.parent() == Some(&dir)).map(|(p, id)| (p.clone(), *id)).collect();
+        let here: Vec<(PathBuf, Id)> = state
+            .names
+            .iter()
+            .filter(|(p, _)| p.parent() == Some(&dir))
+            .map(|(p, id)| (p.clone(), *id))
+            .collect();
         state.durable_names.retain(|p, _| p.parent() != Some(&dir));
         state.durable_names.extend(here);
         Ok(())

@@ -14,6 +14,7 @@ pub mod fs;
 pub(crate) mod memfs;
 pub mod reader;
 pub mod record;
+mod recover;
 pub mod segment;
 pub mod tail;
 pub mod writer;

@@ -75,7 +75,9 @@ pub enum ReadError {
         to: u64,
     },
     /// Written by a later version.
-    #[error("{place}: the record has schema {found}, this program knows {SCHEMA}; read it with a newer spotd")]
+    #[error(
+        "{place}: the record has schema {found}, this program knows {SCHEMA}; read it with a newer spotd"
+    )]
     Newer {
         /// Where.
         place: Place,
@@ -180,7 +182,10 @@ impl Reader {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    return Err(format!("it stands at record {}, which is beyond the end of the log", mark.seq));
+                    return Err(format!(
+                        "it stands at record {}, which is beyond the end of the log",
+                        mark.seq
+                    ));
                 }
                 Err(e) if e.is_passed() => {}
                 Err(e) => return Err(e.to_string()),
@@ -253,36 +258,48 @@ impl Reader {
         let expected = self.expected;
         let link = chain::link(&line);
         // Whatever is wrong with this line, the next one is held against what this one claims.
-        self.expected = Expected { seq: expected.seq.map(|s| s.saturating_add(1)), prev: link.map(|l| l.hash) };
-        let damaged = |seq: Option<u64>, reason: String| ReadError::Damaged { place: place.clone(), seq, reason };
+        self.expected =
+            Expected { seq: expected.seq.map(|s| s.saturating_add(1)), prev: link.map(|l| l.hash) };
+        let damaged =
+            |seq: Option<u64>, reason: String| ReadError::Damaged { place: place.clone(), seq, reason };
         let Some(link) = link else {
             return Err(damaged(expected.seq, "it does not end in `prev` and `hash`".to_owned()));
         };
         if !link.fits {
-            return Err(damaged(expected.seq, "its hash is not that of its bytes: it was changed".to_owned()));
+            return Err(damaged(
+                expected.seq,
+                "its hash is not that of its bytes: it was changed".to_owned(),
+            ));
         }
-        let text = String::from_utf8(line).map_err(|_| damaged(expected.seq, "it is not UTF-8".to_owned()))?;
-        let head: Head = serde_json::from_str(&text).map_err(|e| damaged(expected.seq, format!("not a record: {e}")))?;
+        let text =
+            String::from_utf8(line).map_err(|_| damaged(expected.seq, "it is not UTF-8".to_owned()))?;
+        let head: Head =
+            serde_json::from_str(&text).map_err(|e| damaged(expected.seq, format!("not a record: {e}")))?;
         self.expected.seq = Some(head.seq.saturating_add(1));
         if let Some(prev) = expected.prev
             && prev != link.prev
             && expected.seq == Some(head.seq)
         {
-            return Err(damaged(Some(head.seq), "its `prev` is not the hash of the record before".to_owned()));
+            return Err(damaged(
+                Some(head.seq),
+                "its `prev` is not the hash of the record before".to_owned(),
+            ));
         }
         if head.schema > SCHEMA {
             return Err(ReadError::Newer { place, found: head.schema });
         }
-        let entry = serde_json::from_str(&text).map_err(|e| damaged(Some(head.seq), format!("not a record: {e}")))?;
+        let entry =
+            serde_json::from_str(&text).map_err(|e| damaged(Some(head.seq), format!("not a record: {e}")))?;
         let item = Item { entry, line: text, place: place.clone() };
         match expected.seq {
             Some(seq) if head.seq > seq => {
                 self.ready.push_back(item);
                 Err(ReadError::Missing { place, from: seq, to: head.seq - 1 })
             }
-            Some(seq) if head.seq < seq => {
-                Err(damaged(Some(head.seq), format!("record {seq} should stand here: it was moved or repeated")))
-            }
+            Some(seq) if head.seq < seq => Err(damaged(
+                Some(head.seq),
+                format!("record {seq} should stand here: it was moved or repeated"),
+            )),
             _ => Ok(item),
         }
     }

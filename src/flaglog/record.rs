@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn evidence_paths_never_leave_the_folder() {
         let hash = Hash::of(b"x");
-        let event = Ulid::from_parts(1, 2);
+        let event = Ulid::from_parts(0x0123_4567_89ab, 0xfedc_ba98_7654_3210);
         let dir = Path::new("/log");
         let good = format!("evidence/{event}/{hash}.jpg");
         assert_eq!(file(&good, hash).path_in(dir), Some(dir.join(&good)));

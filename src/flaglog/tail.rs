@@ -70,7 +70,9 @@ impl Tail {
         let mut shared = self.lock();
         shared.durable = seq;
         // A full channel is a reader that has not looked yet; a closed one is gone.
-        shared.wakers.retain(|w| !matches!(w.try_send(()), Err(crossbeam_channel::TrySendError::Disconnected(()))));
+        shared
+            .wakers
+            .retain(|w| !matches!(w.try_send(()), Err(crossbeam_channel::TrySendError::Disconnected(()))));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {

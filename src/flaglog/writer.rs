@@ -23,11 +23,7 @@
 //!
 //! # Recovery at open
 //!
-//! The newest segment is read. Bytes behind its last line feed, or a last line with NUL bytes in it (a
-//! page that never reached the disk), are a record in progress: they are moved to a `cut-*.bin` file and
-//! cut off, and a `recovered` note follows in the chain. Other damage is no crash of ours. It is left for
-//! `spotd verify`, a `damaged` note follows in the chain, and where even the last line does not hold,
-//! writing goes on in a new segment. Older segments are not read.
+//! See [`super::recover`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,9 +35,9 @@ use ulid::Ulid;
 
 use super::chain::{Hash, MAX_LINE};
 use super::evidence::{self, Caption, Evidence, Stored};
-use super::fs::{Fs, LogFile, OsFs, write_whole};
-use super::reader::{ReadError, Reader};
+use super::fs::{Fs, LogFile, OsFs};
 use super::record::{ClockStatus, Entry, NewRecord, Note, NoteKind, Record, SCHEMA, SOFTWARE, timestamp};
+use super::recover::recover;
 use super::segment;
 use super::tail::Tail;
 use crate::clock::SharedClock;
@@ -135,14 +131,14 @@ pub struct FlagLog {
 }
 
 /// The segment that is appended to.
-struct Segment {
-    path: PathBuf,
+pub(super) struct Segment {
+    pub path: PathBuf,
     /// Its durable length in bytes.
-    len: u64,
+    pub len: u64,
     /// `None`: what lies behind `len` is unknown and must be cut before it is written to again.
-    file: Option<Box<dyn LogFile>>,
+    pub file: Option<Box<dyn LogFile>>,
     /// Whether its name is durable.
-    named: bool,
+    pub named: bool,
 }
 
 impl FlagLog {
@@ -158,10 +154,20 @@ impl FlagLog {
     ///
     /// # Errors
     /// As [`FlagLog::open`].
-    pub fn open_with(config: &LogConfig, node: &str, clock: SharedClock, options: Options) -> Result<Self, LogError> {
+    pub fn open_with(
+        config: &LogConfig,
+        node: &str,
+        clock: SharedClock,
+        options: Options,
+    ) -> Result<Self, LogError> {
         let dir = config.dir.clone();
         let failed = |error: io::Error| LogError::Dir { dir: dir.clone(), error };
         options.fs.create_dirs(&dir).map_err(failed)?;
+        if let Some(parent) = dir.parent() {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            // The folder above may be closed to us; whoever made this one there has then made it durable.
+            let _ = options.fs.sync_dir(parent);
+        }
         let lock = options.fs.lock(&dir.join("lock")).map_err(|e| match e.kind() {
             io::ErrorKind::WouldBlock => LogError::Locked { dir: dir.clone() },
             _ => failed(e),
@@ -206,7 +212,11 @@ impl FlagLog {
                     stored = Some(done);
                 }
                 Err(e) => {
-                    log::error!("flag log {}: evidence of {} not kept: {e}", self.dir.display(), record.source);
+                    log::error!(
+                        "flag log {}: evidence of {} not kept: {e}",
+                        self.dir.display(),
+                        record.source
+                    );
                     record.evidence_error = Some(e.to_string());
                 }
             }
@@ -364,126 +374,5 @@ impl Segment {
             self.file = Some(file);
         }
         Ok(())
-    }
-}
-
-/// What was found at open.
-struct Found {
-    next_seq: u64,
-    prev: Hash,
-    latest: Option<Timestamp>,
-    segment: Option<Segment>,
-    notes: Vec<(NoteKind, String)>,
-}
-
-/// Reads the newest segment, cuts a record in progress off its end, and says where to go on.
-fn recover(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Found, LogError> {
-    let failed = |error: io::Error| LogError::Dir { dir: dir.to_owned(), error };
-    let mut found = Found { next_seq: 1, prev: Hash::ZERO, latest: None, segment: None, notes: Vec::new() };
-    let firsts = segment::list(&**fs, dir).map_err(failed)?;
-    let Some(&newest) = firsts.last() else { return Ok(found) };
-    let path = segment::path(dir, newest);
-    let mut len = fs.len(&path).map_err(failed)?;
-    found.next_seq = newest;
-    let torn = torn_tail(&**fs, &path, len).map_err(failed)?;
-    if torn < len {
-        found.notes.push((NoteKind::Recovered, cut(&**fs, dir, &path, newest, torn, len).map_err(failed)?));
-        len = torn;
-    }
-    if len == 0 {
-        // A segment was begun and its first record did not get there. What stands before it is needed.
-        if let [.., before, _] = firsts[..] {
-            let last = last_of(fs, dir, before)?;
-            (found.prev, found.latest) = (last.prev, last.latest);
-            found.next_seq = newest.max(last.next_seq);
-        }
-        // Named anew: its `seq` may differ, and its name need not be durable.
-        if found.next_seq == newest {
-            found.segment = Some(Segment { path, len: 0, file: None, named: false });
-        }
-        return Ok(found);
-    }
-    let last = last_of(fs, dir, newest)?;
-    (found.next_seq, found.prev, found.latest) = (last.next_seq, last.prev, last.latest);
-    // A segment whose last line does not hold is left alone for ever.
-    if !last.last_is_damaged {
-        found.segment = Some(Segment { path, len, file: None, named: false });
-    }
-    if let Some(damage) = last.damage {
-        found.notes.push((NoteKind::Damaged, format!("{damage}; it was left as it is, see `spotd verify`")));
-    }
-    Ok(found)
-}
-
-/// Where a record in progress begins: behind the last line feed, or where the last line has NUL bytes.
-/// `len` when there is none.
-fn torn_tail(fs: &dyn Fs, path: &Path, len: u64) -> io::Result<u64> {
-    // A line is at most MAX_LINE long, so its start is in the last two of that.
-    let from = len.saturating_sub(2 * MAX_LINE as u64);
-    let bytes = fs.read(path, from, 2 * MAX_LINE)?;
-    let after_last = |bytes: &[u8]| bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-    let mut end = after_last(&bytes);
-    if end == bytes.len() && end > 0 {
-        let start = after_last(&bytes[..end - 1]);
-        if bytes[start..end].contains(&0) {
-            end = start;
-        }
-    }
-    Ok(from + end as u64)
-}
-
-/// Moves the bytes from `at` on out of a segment; returns what is to be said about it.
-fn cut(fs: &dyn Fs, dir: &Path, path: &Path, newest: u64, at: u64, len: u64) -> io::Result<String> {
-    let bytes = fs.read(path, at, usize::try_from(len - at).unwrap_or(usize::MAX))?;
-    let hash = Hash::of(&bytes).to_string();
-    let copy = format!("cut-{newest:020}-{}.bin", &hash[..16]);
-    let kept = match write_whole(fs, &dir.join(&copy), &bytes) {
-        Ok(()) => format!("kept in {copy}"),
-        // A full disk must not keep the daemon from starting.
-        Err(e) => format!("not kept: {copy}: {e}"),
-    };
-    let mut file = fs.append(path)?;
-    file.truncate(at)?;
-    file.sync()?;
-    Ok(format!(
-        "an unfinished record of {} bytes (SHA-256 {hash}) was cut from {} at byte {at} after a crash; {kept}",
-        bytes.len(),
-        segment::file_name(newest),
-    ))
-}
-
-/// The end of a segment as far as it holds.
-struct Last {
-    next_seq: u64,
-    prev: Hash,
-    latest: Option<Timestamp>,
-    last_is_damaged: bool,
-    damage: Option<ReadError>,
-}
-
-fn last_of(fs: &Arc<dyn Fs>, dir: &Path, first: u64) -> Result<Last, LogError> {
-    let mut last =
-        Last { next_seq: first, prev: Hash::ZERO, latest: None, last_is_damaged: false, damage: None };
-    let mut reader = Reader::of_segment(fs.clone(), dir, first);
-    loop {
-        match reader.next() {
-            Ok(Some(item)) => {
-                last.latest = Some(item.entry.written());
-                last.last_is_damaged = false;
-            }
-            Ok(None) => return Ok(last),
-            Err(error @ ReadError::Newer { .. }) => {
-                return Err(LogError::Newer { dir: dir.to_owned(), reason: error.to_string() });
-            }
-            Err(ReadError::Io { error, .. }) => return Err(LogError::Dir { dir: dir.to_owned(), error }),
-            Err(error) => {
-                last.last_is_damaged = true;
-                last.damage.get_or_insert(error);
-            }
-        }
-        // The writer goes on with what the next reader will expect, also behind damage.
-        let (seq, prev) = reader.expected();
-        last.next_seq = seq.unwrap_or(last.next_seq);
-        last.prev = prev.unwrap_or(last.prev);
     }
 }

@@ -120,7 +120,12 @@ fn serve(connection: &mut Connection, config: &MqttConfig, signals: &Sender<Sign
     }
 }
 
-fn options(config: &MqttConfig, id: &str, will: Option<Will>, capacity: u16) -> Result<MqttOptions, MqttError> {
+fn options(
+    config: &MqttConfig,
+    id: &str,
+    will: Option<Will>,
+    capacity: u16,
+) -> Result<MqttOptions, MqttError> {
     let mut options = MqttOptions::new(id, &config.host, config.port);
     options
         .set_keep_alive(KEEP_ALIVE)
@@ -185,9 +190,10 @@ fn explain(error: &ConnectionError, config: &MqttConfig) -> MqttError {
         ConnectionError::FlushTimeout => {
             MqttError::Silent { broker, what: format!("it took nothing for {CONNECT_SECONDS} s") }
         }
-        ConnectionError::MqttState(StateError::AwaitPingResp) => {
-            MqttError::Silent { broker, what: format!("no answer to a ping within {} s", KEEP_ALIVE.as_secs()) }
-        }
+        ConnectionError::MqttState(StateError::AwaitPingResp) => MqttError::Silent {
+            broker,
+            what: format!("no answer to a ping within {} s", KEEP_ALIVE.as_secs()),
+        },
         ConnectionError::Io(e) => {
             use std::io::ErrorKind::{
                 AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut,

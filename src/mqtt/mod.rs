@@ -20,7 +20,9 @@ pub use publisher::spawn;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MqttError {
     /// The host name has no address.
-    #[error("broker {broker}: the name cannot be resolved ({reason}); check the host in [mqtt] url and the DNS of this machine")]
+    #[error(
+        "broker {broker}: the name cannot be resolved ({reason}); check the host in [mqtt] url and the DNS of this machine"
+    )]
     Dns {
         /// Host and port.
         broker: String,
@@ -28,7 +30,9 @@ pub enum MqttError {
         reason: String,
     },
     /// No TCP connection.
-    #[error("broker {broker} cannot be reached: {reason}; is it running, and are host and port in [mqtt] url right?")]
+    #[error(
+        "broker {broker} cannot be reached: {reason}; is it running, and are host and port in [mqtt] url right?"
+    )]
     Unreachable {
         /// Host and port.
         broker: String,
@@ -52,7 +56,9 @@ pub enum MqttError {
         reason: String,
     },
     /// No encrypted connection.
-    #[error("broker {broker}: TLS failed: {reason}; does that port speak TLS, is its certificate made for this host name, and does [mqtt] ca_file hold its authority?")]
+    #[error(
+        "broker {broker}: TLS failed: {reason}; does that port speak TLS, is its certificate made for this host name, and does [mqtt] ca_file hold its authority?"
+    )]
     Tls {
         /// Host and port.
         broker: String,
@@ -68,7 +74,9 @@ pub enum MqttError {
         reason: String,
     },
     /// The system has no authorities to trust.
-    #[error("this system has no certificate authorities to trust ({reason}); install the package ca-certificates or set [mqtt] ca_file")]
+    #[error(
+        "this system has no certificate authorities to trust ({reason}); install the package ca-certificates or set [mqtt] ca_file"
+    )]
     NoAuthorities {
         /// What was found out.
         reason: String,

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, RecvError, select};
 use super::link::{Full, Link, Signal, Will};
 use super::topics::{Topic, Topics, level};
 use super::{MqttError, broker};
-use crate::clock::{Clock, Moment, SharedClock, Stop};
+use crate::clock::{Moment, SharedClock, Stop};
 use crate::config::MqttConfig;
 use crate::flaglog::chain::Hash;
 use crate::flaglog::cursor::{CursorFile, Mark};
@@ -59,11 +59,17 @@ pub fn spawn(
 ) -> Result<JoinHandle<()>, MqttError> {
     Link::check(&config)?;
     if config.password.is_some() && !config.tls {
-        log::warn!("broker {}: the password is sent in plain text; use mqtts:// in [mqtt] url", broker(&config));
+        log::warn!(
+            "broker {}: the password is sent in plain text; use mqtts:// in [mqtt] url",
+            broker(&config)
+        );
     }
     let publisher = Publisher::new(config, node, log, board, clock, stop);
     let run = move || publisher.run();
-    std::thread::Builder::new().name("mqtt".to_owned()).spawn(run).map_err(|e| MqttError::Thread(e.to_string()))
+    std::thread::Builder::new()
+        .name("mqtt".to_owned())
+        .spawn(run)
+        .map_err(|e| MqttError::Thread(e.to_string()))
 }
 
 struct Publisher {
@@ -147,8 +153,13 @@ impl Publisher {
                 Err(error) => {
                     failures = if connected { 1 } else { failures + 1 };
                     let wait = backoff(failures, &self.client_id);
-                    let level = if told.as_ref() == Some(&error) { log::Level::Debug } else { log::Level::Warn };
-                    log::log!(level, "MQTT: {error}; trying again in {:.1} s, the log keeps everything until then", wait.as_secs_f64());
+                    let level =
+                        if told.as_ref() == Some(&error) { log::Level::Debug } else { log::Level::Warn };
+                    log::log!(
+                        level,
+                        "MQTT: {error}; trying again in {:.1} s, the log keeps everything until then",
+                        wait.as_secs_f64()
+                    );
                     told = Some(error);
                     self.save(true);
                     self.stop.wait(&*self.clock, wait);
@@ -188,7 +199,9 @@ impl Publisher {
             next_state: now,
             quiet_since: now,
         };
-        session.send(Topic::Status, &self.topics, ONLINE, Token::Status).map_err(|Full| self.lost("no room"))?;
+        session
+            .send(Topic::Status, &self.topics, ONLINE, Token::Status)
+            .map_err(|Full| self.lost("no room"))?;
         self.serve(&mut session, &signals)?;
         self.end(session, &signals)
     }
@@ -207,7 +220,8 @@ impl Publisher {
                 let what = format!("nothing acknowledged for {} s", ACK_WITHIN.as_secs());
                 return Err(MqttError::Silent { broker: broker(&self.config), what });
             }
-            let timer = self.clock.after(session.next_state.saturating_sub(now).max(Duration::from_millis(10)));
+            let timer =
+                self.clock.after(session.next_state.saturating_sub(now).max(Duration::from_millis(10)));
             select! {
                 recv(signals) -> signal => self.take(session, signal)?,
                 recv(wake) -> _ => {}
@@ -330,9 +344,13 @@ impl Publisher {
                     continue;
                 }
             };
-            let news = session.states.get(&source).is_none_or(|(last, on_its_way)| *last != text && !on_its_way);
+            let news =
+                session.states.get(&source).is_none_or(|(last, on_its_way)| *last != text && !on_its_way);
             let topic = Topic::State { source: &source };
-            if news && session.room() && session.send(topic, &self.topics, &text, Token::State(source.clone())).is_ok() {
+            if news
+                && session.room()
+                && session.send(topic, &self.topics, &text, Token::State(source.clone())).is_ok()
+            {
                 session.states.insert(source, (text, true));
             }
         }
@@ -357,7 +375,9 @@ impl Publisher {
         let Some(mark) = self.done else { return };
         match self.cursor.save(mark) {
             Ok(()) => self.saved = Some(mark),
-            Err(e) => log::warn!("{}: {e}; after a restart records may be sent twice", self.cursor.path().display()),
+            Err(e) => {
+                log::warn!("{}: {e}; after a restart records may be sent twice", self.cursor.path().display())
+            }
         }
     }
 

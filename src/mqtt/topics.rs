@@ -71,7 +71,8 @@ pub fn level(name: &str) -> String {
     for (at, c) in name.char_indices() {
         let special = matches!(c, '/' | '+' | '#' | '%') || c.is_control() || (c == '$' && at == 0);
         // Code points that brokers may refuse although they are valid UTF-8.
-        let refused = matches!(u32::from(c) & 0xffff, 0xfffe | 0xffff) || matches!(u32::from(c), 0xfdd0..=0xfdef);
+        let refused =
+            matches!(u32::from(c) & 0xffff, 0xfffe | 0xffff) || matches!(u32::from(c), 0xfdd0..=0xfdef);
         if special || refused {
             for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                 let _ = write!(out, "%{byte:02X}");
@@ -110,7 +111,10 @@ mod tests {
         }
         let topics = Topics::new("/site/spotd/", "box/1");
         assert_eq!(topics.name(Topic::Status), "site/spotd/box%2F1/status");
-        assert_eq!(Topics::new("spotd", "box").name(Topic::Event { source: "cam#1" }), "spotd/box/source/cam%231/event");
+        assert_eq!(
+            Topics::new("spotd", "box").name(Topic::Event { source: "cam#1" }),
+            "spotd/box/source/cam%231/event"
+        );
     }
 
     proptest! {

@@ -19,34 +19,53 @@ pub struct Broker {
     port: u16,
     dir: TempDir,
     child: Option<Child>,
+    /// Files that its configuration names.
+    extra: Option<TempDir>,
 }
 
 #[allow(dead_code)]
 impl Broker {
     /// A broker that lets anybody in.
     pub fn start() -> Self {
-        let mut broker = Self::prepare("allow_anonymous true\n");
-        broker.restart();
-        broker
+        Self::run("allow_anonymous true\n")
     }
 
     /// A broker that wants this user and password.
     pub fn with_password(user: &str, password: &str) -> Self {
-        let mut broker = Self::prepare("");
-        let file = broker.dir.path().join("passwords");
-        let made = Command::new(find("mosquitto_passwd")).args(["-b", "-c"]).arg(&file).args([user, password]).output();
+        // The file has to be there before the broker has a folder of its own.
+        let dir = tempfile::tempdir().expect("tempdir");
+        let file = dir.path().join("passwords");
+        let made = Command::new(find("mosquitto_passwd"))
+            .args(["-b", "-c"])
+            .arg(&file)
+            .args([user, password])
+            .output();
         let made = made.expect("mosquitto_passwd starts");
         assert!(made.status.success(), "mosquitto_passwd: {}", String::from_utf8_lossy(&made.stderr));
-        broker.configure(&format!("allow_anonymous false\npassword_file {}\n", file.display()));
-        broker.restart();
+        let mut broker = Self::run(&format!("allow_anonymous false\npassword_file {}\n", file.display()));
+        broker.extra = Some(dir);
         broker
+    }
+
+    /// A broker with these lines in its configuration.
+    pub fn run(settings: &str) -> Self {
+        for _ in 0..5 {
+            let mut broker = Self::prepare(settings);
+            match broker.launch() {
+                Ok(()) => return broker,
+                // Another process was faster to take the port.
+                Err(log) if log.contains("in use") => {}
+                Err(log) => panic!("mosquitto does not run: {log}"),
+            }
+        }
+        panic!("no port stayed free for mosquitto");
     }
 
     /// A broker that is configured and has its port, but does not run yet.
     pub fn prepare(settings: &str) -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = free.local_addr().expect("its address").port();
-        let broker = Self { port, dir: tempfile::tempdir().expect("tempdir"), child: None };
+        let broker = Self { port, dir: tempfile::tempdir().expect("tempdir"), child: None, extra: None };
         broker.configure(settings);
         broker
     }
@@ -59,6 +78,12 @@ impl Broker {
     /// Starts it, ending the one that runs; returns when it accepts connections.
     pub fn restart(&mut self) {
         self.stop();
+        if let Err(log) = self.launch() {
+            panic!("mosquitto does not run: {log}");
+        }
+    }
+
+    fn launch(&mut self) -> Result<(), String> {
         let log = std::fs::File::create(self.dir.path().join("log")).expect("log file");
         let child = Command::new(find("mosquitto"))
             .arg("-c")
@@ -68,13 +93,15 @@ impl Broker {
             .stderr(log)
             .spawn()
             .expect("mosquitto starts");
-        self.child = Some(child);
+        let child = self.child.insert(child);
         let end = Instant::now() + PATIENCE;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
-            let ended = self.child.as_mut().expect("just started").try_wait().expect("wait");
-            assert!(ended.is_none() && Instant::now() < end, "mosquitto does not listen: {}", self.log());
+            if child.try_wait().expect("wait").is_some() || Instant::now() > end {
+                return Err(std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default());
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
+        Ok(())
     }
 
     /// Kills it.
@@ -83,11 +110,6 @@ impl Broker {
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-
-    /// What it has written.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     fn configure(&self, settings: &str) {

@@ -1,4 +1,6 @@
-//! The log as a whole: chain, segments, recovery and faults.
+//! The log as a whole: records, evidence, segments, cursors.
+
+mod faults;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,10 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use image::RgbImage;
-use proptest::prelude::*;
 use ulid::Ulid;
 
-use super::fs::{Fs, OsFs, read_whole};
+use super::fs::{Fs, OsFs};
 use super::memfs::MemFs;
 use super::record::NoteKind;
 use super::*;
@@ -126,7 +127,9 @@ fn evidence_is_the_frame_and_the_best_tiles_losslessly_with_time_and_source_insi
     let mut log = FlagLog::open(&config(dir.path()), "box", SystemClock::shared()).expect("open");
     let frame = picture();
     let tiles: Vec<(Rect, f64)> = (0..6).map(|i| (rect(i * 8), f64::from(i) / 10.0)).collect();
-    let record = log.append(new_record("door/1", 0.9), Some(&Evidence { frame: &frame, tiles: &tiles })).expect("append");
+    let record = log
+        .append(new_record("door/1", 0.9), Some(&Evidence { frame: &frame, tiles: &tiles }))
+        .expect("append");
     let files = record.evidence.expect("evidence");
     let load = |file: &record::EvidenceFile| {
         let bytes = std::fs::read(file.path_in(dir.path()).expect("a path of ours")).expect("read");
@@ -136,7 +139,8 @@ fn evidence_is_the_frame_and_the_best_tiles_losslessly_with_time_and_source_insi
     let jpeg = load(&files.frame);
     let decoded = image::load_from_memory(&jpeg).expect("decode").to_rgb8();
     assert_eq!(decoded.dimensions(), frame.dimensions());
-    let error: f64 = decoded.as_raw().iter().zip(frame.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b))).sum();
+    let error: f64 =
+        decoded.as_raw().iter().zip(frame.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b))).sum();
     assert!(error / (decoded.as_raw().len() as f64) < 3.0, "mean error {error}");
     for text in ["box/door/1", "2026:11:24", "+00:00\0", "123\0", "spotd "] {
         let found = jpeg.windows(text.len()).any(|w| w == text.as_bytes());
@@ -177,7 +181,10 @@ fn two_writers_are_refused() {
 fn a_newer_schema_is_refused_by_the_writer_and_named_by_the_reader() {
     let fs = MemFs::default();
     fill(&fs, 1, 1 << 20);
-    let body = format!("{{\"type\":\"hologram\",\"schema\":2,\"seq\":2,\"prev\":\"{}\"}}", read(&fs).0[0].entry.hash());
+    let body = format!(
+        "{{\"type\":\"hologram\",\"schema\":2,\"seq\":2,\"prev\":\"{}\"}}",
+        read(&fs).0[0].entry.hash()
+    );
     fs.edit(&segments(&fs)[0], |bytes| bytes.extend(chain::seal(&body).1.into_bytes()));
     let (items, errors) = read(&fs);
     assert_eq!(items.len(), 1);
@@ -255,7 +262,8 @@ fn a_cursor_of_another_log_or_beyond_the_end_is_refused() {
     assert!(beyond.contains("beyond the end"), "{beyond}");
     let other = after(cursor::Mark { seq: 3, hash: Hash::ZERO }).map(drop).expect_err("other");
     assert!(other.contains("another one"), "{other}");
-    let empty = Reader::after(Arc::new(MemFs::default()), Path::new(DIR), cursor::Mark { seq: 3, hash: Hash::ZERO });
+    let empty =
+        Reader::after(Arc::new(MemFs::default()), Path::new(DIR), cursor::Mark { seq: 3, hash: Hash::ZERO });
     assert!(empty.map(drop).expect_err("empty").contains("the log is empty"));
 }
 
@@ -265,8 +273,10 @@ fn a_removed_segment_is_a_gap_that_is_told_once() {
     fill(&fs, 9, 2500);
     let all = segments(&fs);
     assert!(all.len() >= 3, "{all:?}");
-    let lost = segment::parse_name(all[1].file_name().expect("name").to_str().expect("utf-8")).expect("first");
-    let until = segment::parse_name(all[2].file_name().expect("name").to_str().expect("utf-8")).expect("first") - 1;
+    let lost =
+        segment::parse_name(all[1].file_name().expect("name").to_str().expect("utf-8")).expect("first");
+    let until =
+        segment::parse_name(all[2].file_name().expect("name").to_str().expect("utf-8")).expect("first") - 1;
     fs.remove(&all[1]).expect("remove");
     let (items, errors) = read(&fs);
     assert!(
@@ -279,184 +289,18 @@ fn a_removed_segment_is_a_gap_that_is_told_once() {
     assert!(read(&fs).1.is_empty());
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Whatever the byte at which the newest segment ends: every whole record is kept, work goes on, and
-    /// the cut is noted in the chain.
-    #[test]
-    fn a_log_cut_at_any_byte_keeps_all_whole_records(records in 1..5usize, cut: prop::sample::Index) {
-        let fs = MemFs::default();
-        let written = fill(&fs, records, 1 << 20);
-        let path = &segments(&fs)[0];
-        let whole = fs.read(path, 0, usize::MAX).expect("read");
-        let cut = cut.index(whole.len() + 1);
-        fs.edit(path, |bytes| bytes.truncate(cut));
-        let kept = whole[..cut].iter().filter(|&&b| b == b'\n').count();
-        let torn = cut > 0 && whole[cut - 1] != b'\n';
-        let more = fill(&fs, 1, 1 << 20);
-        let (items, errors) = read(&fs);
-        prop_assert!(errors.is_empty(), "{errors:?}");
-        let mut expected = written[..kept].to_vec();
-        expected.extend(more);
-        prop_assert_eq!(events(&items), expected);
-        prop_assert_eq!(notes(&items), if torn { vec![NoteKind::Recovered] } else { vec![] });
-        let saved = fs.files().iter().filter(|p| p.to_string_lossy().contains("/cut-")).count();
-        prop_assert_eq!(saved, usize::from(torn));
-    }
-
-    /// Any changed byte is found, and the first error names the record that it is in.
-    #[test]
-    fn an_edited_byte_is_named(at: prop::sample::Index, flip in 1..=255u8) {
-        let fs = MemFs::default();
-        fill(&fs, 6, 2500);
-        let all = segments(&fs);
-        let total: u64 = all.iter().map(|p| fs.len(p).expect("len")).sum();
-        let mut at = at.index(total as usize);
-        let mut seq = 0;
-        for path in &all {
-            let bytes = fs.read(path, 0, usize::MAX).expect("read");
-            if at < bytes.len() {
-                seq += 1 + bytes[..at].iter().filter(|&&b| b == b'\n').count() as u64;
-                fs.edit(path, |bytes| bytes[at] ^= flip);
-                break;
-            }
-            at -= bytes.len();
-            seq += bytes.iter().filter(|&&b| b == b'\n').count() as u64;
-        }
-        let (items, errors) = read(&fs);
-        let sound = items.iter().map(|i| i.entry.seq()).take_while(|&s| s < seq).count() as u64;
-        prop_assert_eq!(sound, seq - 1, "records before the edited one hold");
-        prop_assert!(items.iter().all(|i| i.entry.seq() != seq), "the edited one does not");
-        let unfinished = seq == 6 && errors.is_empty();
-        match errors.first() {
-            Some(ReadError::Damaged { seq: found, .. }) => prop_assert_eq!(*found, Some(seq)),
-            // The very last line feed is gone: a record in progress, which opening cuts off and says.
-            None => prop_assert!(unfinished),
-            Some(other) => prop_assert!(false, "{}", other),
-        }
-        // The writer goes on behind any damage and leaves it in place.
-        let more = fill(&fs, 2, 2500);
-        let (items, after) = read(&fs);
-        prop_assert!(events(&items).ends_with(&more));
-        if !unfinished {
-            prop_assert!(matches!(after.first(), Some(ReadError::Damaged { seq: found, .. }) if *found == Some(seq)), "{:?}", after);
-        }
-    }
-
-    /// One failing operation at any point, then loss of power at any point: nothing that was acknowledged
-    /// is missing, nothing else appears, the chain holds.
-    #[test]
-    fn nothing_acknowledged_is_lost(
-        fail_at in 0..120u64,
-        fail_len in 1..12u64,
-        full: bool,
-        kept in prop_oneof![Just(0), 1..4000usize, Just(usize::MAX)],
-        zeros: bool,
-        kill: bool,
-    ) {
-        let fs = MemFs::default();
-        let frame = picture();
-        let tiles = [(rect(0), 0.9), (rect(32), 0.5)];
-        let evidence = Evidence { frame: &frame, tiles: &tiles };
-        let mut acknowledged = Vec::new();
-        {
-            let mut log = open(&fs, 2500).expect("open");
-            let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
-            fs.fail(fail_at..fail_at + fail_len, kind);
-            for i in 0..6 {
-                let pictures = (i % 2 == 0).then_some(&evidence);
-                if let Ok(record) = log.append(new_record("cam", f64::from(i) / 10.0), pictures) {
-                    acknowledged.push(record);
-                }
-            }
-        }
-        if kill { fs.kill() } else { fs.cut_power(kept, zeros) }
-        let mut log = open(&fs, 2500).expect("open again");
-        acknowledged.push(log.append(new_record("cam", 1.0), Some(&evidence)).expect("work goes on"));
-        let (items, errors) = read(&fs);
-        prop_assert!(errors.is_empty(), "{errors:?}");
-        let found = events(&items);
-        let mut rest = found.iter();
-        for record in &acknowledged {
-            prop_assert!(rest.any(|r| r == record), "record {} is missing or out of order", record.seq);
-            for file in record.evidence.iter().flat_map(|e| std::iter::once(&e.frame).chain(e.tiles.iter().map(|t| &t.png))) {
-                let path = file.path_in(Path::new(DIR)).expect("a path of ours");
-                let bytes = read_whole(&fs, &path, 1 << 20).expect("evidence is there");
-                prop_assert_eq!(Hash::of(&bytes), file.sha256);
-            }
-        }
-        // A record in progress may have reached the disk whole; it was then never acknowledged.
-        prop_assert!(found.len() <= acknowledged.len() + 1, "{} found, {} acknowledged", found.len(), acknowledged.len());
-    }
-}
-
-#[test]
-fn a_full_disk_costs_evidence_before_records_and_heals() {
-    let fs = MemFs::default();
-    let mut log = open(&fs, 1 << 20).expect("open");
-    let frame = picture();
-    let evidence = Evidence { frame: &frame, tiles: &[(rect(0), 0.9)] };
-    let first = log.append(new_record("cam", 0.9), Some(&evidence)).expect("append");
-    assert!(first.evidence.is_some() && first.evidence_error.is_none());
-    // Room for a line, not for pictures.
-    let line = fs.len(&segments(&fs)[0]).expect("len") as usize;
-    fs.leave_room(line);
-    let poor = log.append(new_record("cam", 0.8), Some(&evidence)).expect("append without evidence");
-    assert_eq!(poor.evidence, None);
-    assert!(poor.evidence_error.as_deref().is_some_and(|e| e.contains("evidence/")), "{:?}", poor.evidence_error);
-    // Room for nothing.
-    fs.leave_room(0);
-    let files = fs.files().len();
-    for _ in 0..3 {
-        let error = log.append(new_record("cam", 0.7), Some(&evidence)).expect_err("full");
-        assert!(matches!(&error, LogError::Write { seq: 3, error, .. } if error.kind() == io::ErrorKind::StorageFull), "{error}");
-    }
-    assert_eq!(fs.files().len(), files, "nothing is left behind");
-    fs.heal();
-    let rich = log.append(new_record("cam", 0.6), Some(&evidence)).expect("append");
-    assert!(rich.evidence.is_some() && rich.seq == 3);
-    let (items, errors) = read(&fs);
-    assert!(errors.is_empty(), "{errors:?}");
-    assert_eq!(events(&items), [first, poor, rich]);
-}
-
-#[test]
-fn pictures_give_way_when_they_leave_no_room_for_the_record() {
-    let fs = MemFs::default();
-    let mut log = open(&fs, 1 << 20).expect("open");
-    let frame = picture();
-    let evidence = Evidence { frame: &frame, tiles: &[(rect(0), 0.9)] };
-    let first = log.append(new_record("cam", 0.9), Some(&evidence)).expect("append");
-    let files = first.evidence.expect("evidence");
-    fs.leave_room((files.frame.bytes + files.tiles[0].png.bytes) as usize + 100);
-    let poor = log.append(new_record("cam", 0.8), Some(&evidence)).expect("append");
-    assert!(poor.evidence_error.is_some_and(|e| e.contains("room")) && poor.evidence.is_none());
-}
-
-#[test]
-fn pages_that_never_reached_the_disk_are_cut() {
-    for tail in [&b"\0\0\0\0"[..], b"{\"type\"\0\0\0\0}\n", b"\0\0\0\n"] {
-        let fs = MemFs::default();
-        let written = fill(&fs, 2, 1 << 20);
-        fs.edit(&segments(&fs)[0], |bytes| bytes.extend(tail));
-        fill(&fs, 0, 1 << 20);
-        let (items, errors) = read(&fs);
-        assert!(errors.is_empty(), "{errors:?}");
-        assert_eq!((events(&items), notes(&items)), (written, vec![NoteKind::Recovered]));
-    }
-}
-
 #[test]
 fn it_works_on_a_real_disk_too() {
     let dir = tempfile::tempdir().expect("tempdir");
     let options = Options { segment_bytes: 2500, fs: Arc::new(OsFs) };
     let config = config(&dir.path().join("made/for/it"));
     for round in 0..2 {
-        let mut log = FlagLog::open_with(&config, "box", SystemClock::shared(), options.clone()).expect("open");
+        let mut log =
+            FlagLog::open_with(&config, "box", SystemClock::shared(), options.clone()).expect("open");
         let frame = picture();
         for _ in 0..4 {
-            log.append(new_record("cam", 0.9), Some(&Evidence { frame: &frame, tiles: &[(rect(0), 1.0)] })).expect("append");
+            log.append(new_record("cam", 0.9), Some(&Evidence { frame: &frame, tiles: &[(rect(0), 1.0)] }))
+                .expect("append");
         }
         let error = FlagLog::open(&config, "box", SystemClock::shared()).map(drop).expect_err("locked");
         assert!(matches!(error, LogError::Locked { .. }), "{error}");
@@ -477,7 +321,7 @@ fn it_works_on_a_real_disk_too() {
 
 #[test]
 fn the_documented_example_is_a_record_of_this_schema_and_its_hash_fits() {
-    let docs = include_str!("../../docs/FLAGLOG.md");
+    let docs = include_str!("../../../docs/FLAGLOG.md");
     let block = |title: &str| {
         let from = docs.find(title).unwrap_or_else(|| panic!("{title} is in the document"));
         let json = docs[from..].split("```json\n").nth(1).expect("an example follows");
