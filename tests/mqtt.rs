@@ -127,7 +127,7 @@ fn an_event_arrives_as_it_stands_in_the_log_with_status_and_state_beside_it() {
         .wait("status", |m| m.iter().any(|m| m.topic == "spotd/box%2F1/status" && m.payload == "online"));
     let record = append(&mut log, "cam");
     let got = subscriber.wait("event", |m| !events(m).is_empty());
-    assert_eq!(events(&got), [record.clone()]);
+    assert_eq!(events(&got), [record]);
     let event = got.iter().find(|m| m.topic.ends_with("/event")).expect("event");
     assert_eq!((event.topic.as_str(), event.retain), ("spotd/box%2F1/source/cam/event", false));
     // The payload is the very line, so a receiver can check its hash.

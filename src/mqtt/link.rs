@@ -126,7 +126,9 @@ fn options(
     will: Option<Will>,
     capacity: u16,
 ) -> Result<MqttOptions, MqttError> {
-    let mut options = MqttOptions::new(id, &config.host, config.port);
+    // The library joins host and port with a colon.
+    let host = if config.host.contains(':') { format!("[{}]", config.host) } else { config.host.clone() };
+    let mut options = MqttOptions::new(id, host, config.port);
     options
         .set_keep_alive(KEEP_ALIVE)
         // The cursor is the session: what the broker remembers of us is of no use.

@@ -146,7 +146,7 @@ impl Publisher {
     fn run(mut self) {
         let mut failures = 0;
         let mut told = None;
-        while !self.stop.is_set() {
+        loop {
             let mut connected = false;
             match self.session(&mut connected) {
                 Ok(()) => break,
@@ -160,13 +160,12 @@ impl Publisher {
                         "MQTT: {error}; trying again in {:.1} s, the log keeps everything until then",
                         wait.as_secs_f64()
                     );
-                    told = Some(error);
+                    told = (!connected).then_some(error);
                     self.save(true);
-                    self.stop.wait(&*self.clock, wait);
+                    if !self.stop.wait(&*self.clock, wait) {
+                        break;
+                    }
                 }
-            }
-            if connected {
-                told = None;
             }
         }
         self.save(true);
@@ -180,7 +179,14 @@ impl Publisher {
         let (signals, stop) = (link.signals().clone(), self.stop.clone());
         let first = select! {
             recv(signals) -> signal => signal,
-            recv(stop.channel()) -> _ => return Ok(()),
+            // The end waits a little for a connection that is being made, as it does for one that is there.
+            recv(stop.channel()) -> _ => {
+                let deadline = self.clock.after(END_WITHIN);
+                select! {
+                    recv(signals) -> signal => signal,
+                    recv(deadline) -> _ => return Ok(()),
+                }
+            }
         };
         match first {
             Ok(Signal::Connected) => *connected = true,

@@ -356,3 +356,15 @@ fn the_documented_example_is_a_record_of_this_schema_and_its_hash_fits() {
     assert_eq!(record.event, record.id, "the example is a start");
     assert!(Ulid::from_string(&record.id.to_string()).is_ok());
 }
+
+#[test]
+fn the_documented_way_to_check_a_line_by_hand_gives_its_hash() {
+    let docs = include_str!("../../../docs/FLAGLOG.md");
+    let command = docs.split("```sh\n").nth(1).and_then(|d| d.split("```").next()).expect("a shell command");
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut log = FlagLog::open(&config(dir.path()), "box", SystemClock::shared()).expect("open");
+    let record = log.append(new_record("cam", 0.9), None).expect("append");
+    let output = std::process::Command::new("sh").args(["-c", command]).current_dir(dir.path()).output();
+    let said = String::from_utf8(output.expect("sh starts").stdout).expect("text");
+    assert_eq!(said.split_whitespace().next(), Some(record.hash.to_string().as_str()));
+}
