@@ -78,9 +78,7 @@ struct ManualState {
 impl ManualClock {
     /// A clock at monotonic zero and the given wall time.
     pub fn new(wall: SystemTime) -> Self {
-        Self {
-            state: Arc::new(Mutex::new(ManualState { now: Duration::ZERO, wall, timers: Vec::new() })),
-        }
+        Self { state: Arc::new(Mutex::new(ManualState { now: Duration::ZERO, wall, timers: Vec::new() })) }
     }
 
     /// Moves both clocks forward and fires the timers that fall due.

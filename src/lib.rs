@@ -7,5 +7,6 @@ pub mod config;
 pub mod detector;
 pub mod frame;
 pub mod health;
+pub mod schedule;
 pub mod source;
 pub mod verdict;

@@ -103,6 +103,17 @@ pub enum EventKind {
     End,
 }
 
+impl EventKind {
+    /// The word used in records, topics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EventKind::Start => "start",
+            EventKind::Update => "update",
+            EventKind::End => "end",
+        }
+    }
+}
+
 /// What one step of the machine found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -212,7 +223,10 @@ impl VerdictMachine {
         let Limits { threshold, unsure_from } = self.limits;
         if smoothed >= threshold - slack(self.verdict == Verdict::Synthetic) {
             Verdict::Synthetic
-        } else if smoothed >= unsure_from - slack(self.verdict == Verdict::Unsure && self.scores.len() > self.config.min_frames) {
+        } else if smoothed
+            >= unsure_from
+                - slack(self.verdict == Verdict::Unsure && self.scores.len() > self.config.min_frames)
+        {
             Verdict::Unsure
         } else {
             Verdict::Clear

@@ -1,11 +1,12 @@
 //! The configuration: raw text to validated values, once. Nothing past this room can be invalid.
 
 mod load;
+mod locate;
 mod raw;
 mod uri;
 
 pub use load::{ConfigError, load, parse};
-pub use uri::{SourceUri, V4lUri};
+pub use uri::{SourceUri, V4lUri, redact};
 
 use std::path::PathBuf;
 use std::sync::Arc;

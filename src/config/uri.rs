@@ -43,7 +43,9 @@ impl SourceUri {
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text.is_empty() {
-            return Err("is empty; give /dev/video0, rtsp://..., srt://..., a file or a GStreamer pipeline".into());
+            return Err(
+                "is empty; give /dev/video0, rtsp://..., srt://..., a file or a GStreamer pipeline".into()
+            );
         }
         // A pipeline is the only form with a `!` between blanks; URIs and paths never have one.
         if text.contains(" ! ") {
@@ -52,7 +54,9 @@ impl SourceUri {
         if text.starts_with("/dev/video") || text.starts_with("/dev/v4l/") {
             return Ok(Self::V4l(V4lUri { device: text.into(), format: None, size: None, fps: None }));
         }
-        let Some((scheme, _)) = text.split_once(':').filter(|(s, rest)| is_scheme(s) && rest.starts_with("//")) else {
+        let Some((scheme, _)) =
+            text.split_once(':').filter(|(s, rest)| is_scheme(s) && rest.starts_with("//"))
+        else {
             return Ok(Self::File(text.into()));
         };
         let url = Url::parse(text).map_err(|e| format!("is not a valid address: {e}"))?;
@@ -63,9 +67,10 @@ impl SourceUri {
                 Ok(Self::Demo { seed })
             }
             "v4l2" => v4l(&url).map(Self::V4l),
-            "file" => url.to_file_path().map(Self::File).map_err(|()| {
-                "file:// takes an absolute path: file:///folder/clip.mp4".into()
-            }),
+            "file" => url
+                .to_file_path()
+                .map(Self::File)
+                .map_err(|()| "file:// takes an absolute path: file:///folder/clip.mp4".into()),
             "rtsp" | "rtsps" | "rtspt" | "srt" | "http" | "https" | "udp" | "rtp" => Ok(Self::Stream(url)),
             other => Err(format!(
                 "has an unknown scheme '{other}://'; known are rtsp, rtsps, srt, udp, rtp, http, https, file, v4l2 and demo"
@@ -95,7 +100,9 @@ pub fn redact(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (head, tail) = rest.split_at(at + 3);
         out.push_str(head);
-        let end = tail.find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | '?' | '#')).unwrap_or(tail.len());
+        let end = tail
+            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | '?' | '#'))
+            .unwrap_or(tail.len());
         let authority = &tail[..end];
         match authority.rfind('@') {
             Some(cut) => {
@@ -144,10 +151,9 @@ fn v4l(url: &Url) -> Result<V4lUri, String> {
     for (key, value) in url.query_pairs() {
         match &*key {
             "format" => {
-                let code: [u8; 4] = value
-                    .as_bytes()
-                    .try_into()
-                    .map_err(|_| format!("format={value} must be four characters, such as YUYV, NV12 or MJPG"))?;
+                let code: [u8; 4] = value.as_bytes().try_into().map_err(|_| {
+                    format!("format={value} must be four characters, such as YUYV, NV12 or MJPG")
+                })?;
                 out.format = Some(code);
             }
             "size" => {
@@ -159,7 +165,8 @@ fn v4l(url: &Url) -> Result<V4lUri, String> {
             }
             "fps" => {
                 let fps = value.parse().ok().filter(|f| (1..=480).contains(f));
-                out.fps = Some(fps.ok_or_else(|| format!("fps={value} must be a whole number from 1 to 480"))?);
+                out.fps =
+                    Some(fps.ok_or_else(|| format!("fps={value} must be a whole number from 1 to 480"))?);
             }
             other => return Err(format!("has an unknown option '{other}'; known are format, size and fps")),
         }
@@ -182,7 +189,9 @@ mod tests {
         assert!(matches!(SourceUri::parse("C:odd"), Ok(File(_))));
         assert_eq!(SourceUri::parse("demo://7"), Ok(Demo { seed: 7 }));
         assert_eq!(SourceUri::parse("file:///a/b%20c.mp4"), Ok(File("/a/b c.mp4".into())));
-        let Ok(V4l(v)) = SourceUri::parse("v4l2:///dev/video3?format=NV12&size=640x480&fps=15") else { panic!() };
+        let Ok(V4l(v)) = SourceUri::parse("v4l2:///dev/video3?format=NV12&size=640x480&fps=15") else {
+            panic!()
+        };
         assert_eq!((v.format, v.size, v.fps), (Some(*b"NV12"), Some((640, 480)), Some(15)));
     }
 

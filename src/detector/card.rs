@@ -128,7 +128,9 @@ impl Card {
         let bad = |reason: String| ModelError::CardInvalid { path: path.to_owned(), reason };
         let card: Card = toml::from_str(text).map_err(|e| bad(e.to_string().trim_end().to_owned()))?;
         let unit = |name: &str, v: f64| {
-            (v > 0.0 && v < 1.0).then_some(()).ok_or_else(|| bad(format!("{name} = {v} must lie between 0 and 1")))
+            (v > 0.0 && v < 1.0)
+                .then_some(())
+                .ok_or_else(|| bad(format!("{name} = {v} must lie between 0 and 1")))
         };
         unit("threshold", card.threshold)?;
         unit("unsure_from", card.unsure_from)?;

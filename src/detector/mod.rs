@@ -1,7 +1,9 @@
 //! Where to look in a frame, and what the network says of it.
 
 pub mod card;
+pub mod judge;
 pub mod model;
+pub mod pool;
 pub mod tiles;
 
 pub use model::{Model, ModelError};

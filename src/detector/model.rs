@@ -9,6 +9,7 @@ use std::sync::Arc;
 use image::RgbImage;
 use thiserror::Error;
 use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid as _;
 
 use super::card::{Card, Precision, sha256_hex};
 
@@ -69,7 +70,9 @@ pub enum ModelError {
         reason: String,
     },
     /// The user insists on another precision than the card's.
-    #[error("model {path} is {has}, but [model] precision = \"{wanted}\" asks for another; change one of them")]
+    #[error(
+        "model {path} is {has}, but [model] precision = \"{wanted}\" asks for another; change one of them"
+    )]
     WrongPrecision {
         /// The ONNX file.
         path: PathBuf,
@@ -192,7 +195,9 @@ impl Model {
         let side = self.card.tile;
         if tile.dimensions() != (side, side) {
             let (w, h) = tile.dimensions();
-            return Err(ModelError::Inference(format!("a tile of {w}x{h} was given to a model of {side}x{side}")));
+            return Err(ModelError::Inference(format!(
+                "a tile of {w}x{h} was given to a model of {side}x{side}"
+            )));
         }
         let inference = |e: TractError| ModelError::Inference(format!("{e:#}"));
         let output = self.plan.run(tvec!(planar(tile).into())).map_err(inference)?;
@@ -223,13 +228,17 @@ fn plan(bytes: &[u8], side: usize, path: &Path) -> Result<Plan, ModelError> {
     let contract = |reason: String| ModelError::Contract { path: path.to_owned(), reason };
     let mut graph = tract_onnx::onnx().model_for_read(&mut &*bytes).map_err(not_onnx)?;
     if graph.inputs.len() != 1 || graph.outputs.len() != 1 {
-        return Err(contract(format!("it has {} inputs and {} outputs", graph.inputs.len(), graph.outputs.len())));
+        return Err(contract(format!(
+            "it has {} inputs and {} outputs",
+            graph.inputs.len(),
+            graph.outputs.len()
+        )));
     }
     check_input(&graph, side).map_err(contract)?;
     graph.set_input_fact(0, f32::fact([1, 3, side, side]).into()).map_err(not_onnx)?;
-    let typed = graph.into_typed().map_err(|e| {
-        contract(format!("it does not accept tiles of {side}x{side} RGB pixels: {e:#}"))
-    })?;
+    let typed = graph
+        .into_typed()
+        .map_err(|e| contract(format!("it does not accept tiles of {side}x{side} RGB pixels: {e:#}")))?;
     let output = typed.output_fact(0).map_err(not_onnx)?;
     let shape = output.shape.as_concrete().map(<[usize]>::to_vec);
     if output.datum_type != f32::datum_type() || shape.as_deref() != Some(&[1, 1]) {

@@ -1,1 +1,209 @@
-//! Where to look.
+//! Where to look: tiles at native resolution that cover the frame; flat and black ones say nothing and
+//! are skipped, and of the rest those with the most detail are taken.
+
+use image::{RgbImage, imageops};
+
+use crate::frame::{Frame, FrameError, Rect};
+
+/// Standard deviation of luma (levels of 0..255) below which a tile is flat: sky burnt out, a wall, a
+/// black or colour-bar feed. Sensor noise alone is about 1.
+const FLAT_BELOW: f64 = 2.0;
+
+/// A cut tile.
+#[derive(Debug, Clone)]
+pub struct Tile {
+    /// Where it lies in the frame.
+    pub rect: Rect,
+    /// Its pixels, as large as the model's tile.
+    pub pixels: RgbImage,
+}
+
+/// Why a frame can be judged only poorly or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limited {
+    /// Smaller than a tile in width or height.
+    TooSmall,
+    /// Every tile is flat or black.
+    Flat,
+}
+
+impl Limited {
+    /// The reason as counters and `scan` name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Limited::TooSmall => "too-small",
+            Limited::Flat => "flat",
+        }
+    }
+}
+
+/// What was chosen in a frame.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// Tiles to judge; never empty. With `limited` set it is one stand-in that allows a score but no
+    /// verdict: the frame mirrored out to a tile, or the least flat one.
+    pub tiles: Vec<Tile>,
+    /// Tiles skipped as flat.
+    pub flat: usize,
+    /// Set when there was no proper tile.
+    pub limited: Option<Limited>,
+}
+
+/// Chooses at most `max` tiles of `side` pixels in a decoded frame.
+///
+/// # Errors
+/// [`FrameError`] when the frame's data are damaged.
+pub fn select(frame: &Frame, side: u32, max: usize) -> Result<Selection, FrameError> {
+    if frame.width < side || frame.height < side {
+        let image = frame.to_rgb()?;
+        let tile = Tile { rect: frame.area(), pixels: mirror_out(&image, side) };
+        return Ok(Selection { tiles: vec![tile], flat: 0, limited: Some(Limited::TooSmall) });
+    }
+    let mut lively: Vec<(f64, Tile)> = Vec::new();
+    let mut dullest_best: Option<(f64, Tile)> = None;
+    let mut flat = 0;
+    for rect in grid(frame.width, frame.height, side) {
+        let pixels = frame.crop(rect)?;
+        let detail = luma_deviation(&pixels);
+        if detail >= FLAT_BELOW {
+            lively.push((detail, Tile { rect, pixels }));
+            // Keeps memory at `max` tiles however large the frame is.
+            if lively.len() > max {
+                drop_dullest(&mut lively);
+            }
+        } else {
+            flat += 1;
+            if dullest_best.as_ref().is_none_or(|(d, _)| detail > *d) {
+                dullest_best = Some((detail, Tile { rect, pixels }));
+            }
+        }
+    }
+    if lively.is_empty() {
+        let tiles = dullest_best.map(|(_, t)| t).into_iter().collect();
+        return Ok(Selection { tiles, flat, limited: Some(Limited::Flat) });
+    }
+    Ok(Selection { tiles: lively.into_iter().map(|(_, t)| t).collect(), flat, limited: None })
+}
+
+fn drop_dullest(tiles: &mut Vec<(f64, Tile)>) {
+    let dullest = tiles.iter().enumerate().min_by(|(_, a), (_, b)| a.0.total_cmp(&b.0)).map(|(i, _)| i);
+    if let Some(i) = dullest {
+        tiles.remove(i);
+    }
+}
+
+/// Squares of `side` that cover `width` x `height`, spread evenly, row by row; neighbours overlap where
+/// the size is no multiple. Both must be at least `side`.
+pub fn grid(width: u32, height: u32, side: u32) -> Vec<Rect> {
+    let starts = |length: u32| {
+        let n = length.div_ceil(side);
+        let slack = u64::from(length - side);
+        (0..n).map(move |i| {
+            u32::try_from(slack * u64::from(i) / u64::from((n - 1).max(1))).expect("within the frame")
+        })
+    };
+    starts(height)
+        .flat_map(|y| starts(width).map(move |x| Rect { x, y, width: side, height: side }))
+        .collect()
+}
+
+/// Standard deviation of luma in levels, from every third pixel of every third row.
+fn luma_deviation(image: &RgbImage) -> f64 {
+    let width = image.width() as usize;
+    let (mut n, mut sum, mut squares) = (0u64, 0u64, 0u64);
+    for row in image.as_raw().chunks_exact(width * 3).step_by(3) {
+        for px in row.chunks_exact(3).step_by(3) {
+            // BT.601 weights in 1/256.
+            let y = (77 * u64::from(px[0]) + 150 * u64::from(px[1]) + 29 * u64::from(px[2])) / 256;
+            n += 1;
+            sum += y;
+            squares += y * y;
+        }
+    }
+    let mean = sum as f64 / n as f64;
+    (squares as f64 / n as f64 - mean * mean).max(0.0).sqrt()
+}
+
+/// Continues an image past its right and lower edge by mirroring until it is `side` pixels wide and
+/// high; what exceeds `side` is cut in the middle.
+fn mirror_out(image: &RgbImage, side: u32) -> RgbImage {
+    let (w, h) = image.dimensions();
+    let (cw, ch) = (w.min(side), h.min(side));
+    let image = imageops::crop_imm(image, (w - cw) / 2, (h - ch) / 2, cw, ch).to_image();
+    let fold = |i: u32, n: u32| {
+        let i = i % (2 * n);
+        if i < n { i } else { 2 * n - 1 - i }
+    };
+    RgbImage::from_fn(side, side, |x, y| *image.get_pixel(fold(x, cw), fold(y, ch)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(image: RgbImage) -> Frame {
+        Frame::from_rgb("t".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, image)
+    }
+
+    fn noise(w: u32, h: u32, from_x: u32) -> RgbImage {
+        RgbImage::from_fn(w, h, |x, y| {
+            let v = if x >= from_x { ((x * 7919 + y * 104_729) % 251) as u8 } else { 128 };
+            image::Rgb([v, v, v])
+        })
+    }
+
+    #[test]
+    fn flat_tiles_are_skipped() {
+        let s = select(&frame(noise(256, 64, 128)), 64, 100).expect("selects");
+        assert_eq!((s.tiles.len(), s.flat, s.limited), (2, 2, None));
+        assert!(s.tiles.iter().all(|t| t.rect.x >= 128));
+    }
+
+    #[test]
+    fn a_frame_of_one_colour_says_so() {
+        let s = select(&frame(RgbImage::new(200, 130)), 64, 100).expect("selects");
+        assert_eq!((s.tiles.len(), s.limited), (1, Some(Limited::Flat)));
+    }
+
+    #[test]
+    fn the_liveliest_tiles_are_taken() {
+        let mut image = noise(256, 64, 0);
+        for px in image.pixels_mut() {
+            px.0 = px.0.map(|v| v / 8);
+        }
+        for (x, _, px) in image.enumerate_pixels_mut() {
+            if (64..128).contains(&x) {
+                px.0 = px.0.map(|v| v * 8);
+            }
+        }
+        let s = select(&frame(image), 64, 1).expect("selects");
+        assert_eq!((s.tiles.len(), s.tiles[0].rect.x), (1, 64));
+    }
+
+    proptest! {
+        #[test]
+        fn the_grid_covers_every_pixel_and_stays_inside(w in 16u32..400, h in 16u32..400, side in 8u32..16) {
+            let rects = grid(w, h, side);
+            for r in &rects {
+                prop_assert!(r.x + side <= w && r.y + side <= h);
+            }
+            for (x, y) in [(0, 0), (w - 1, 0), (0, h - 1), (w - 1, h - 1), (w / 2, h / 2), (w / 3, h - 1)] {
+                let covers = |r: &Rect| (r.x..r.x + side).contains(&x) && (r.y..r.y + side).contains(&y);
+                prop_assert!(rects.iter().any(covers));
+            }
+            prop_assert_eq!(rects.len() as u32, w.div_ceil(side) * h.div_ceil(side));
+        }
+
+        #[test]
+        fn a_small_frame_is_mirrored_out(w in 1u32..70, h in 1u32..70) {
+            prop_assume!(w < 64 || h < 64);
+            let s = select(&frame(noise(w, h, 0)), 64, 9).expect("selects");
+            prop_assert_eq!(s.limited, Some(Limited::TooSmall));
+            prop_assert_eq!(s.tiles[0].pixels.dimensions(), (64, 64));
+        }
+    }
+}

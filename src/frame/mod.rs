@@ -149,7 +149,13 @@ impl std::fmt::Debug for Frame {
 
 impl Frame {
     /// A frame that owns tightly packed RGB pixels.
-    pub fn from_rgb(source: Arc<str>, seq: u64, captured: SystemTime, arrived: Moment, image: RgbImage) -> Self {
+    pub fn from_rgb(
+        source: Arc<str>,
+        seq: u64,
+        captured: SystemTime,
+        arrived: Moment,
+        image: RgbImage,
+    ) -> Self {
         let (width, height) = image.dimensions();
         Self {
             source,
@@ -193,7 +199,8 @@ impl Frame {
     /// [`FrameError::Outside`] for a rectangle that is empty or not inside the frame,
     /// [`FrameError::Short`] and [`FrameError::Jpeg`] for damaged data.
     pub fn crop(&self, rect: Rect) -> Result<RgbImage, FrameError> {
-        let fits = |start: u32, len: u32, limit: u32| len > 0 && start.checked_add(len).is_some_and(|e| e <= limit);
+        let fits =
+            |start: u32, len: u32, limit: u32| len > 0 && start.checked_add(len).is_some_and(|e| e <= limit);
         if !fits(rect.x, rect.width, self.width) || !fits(rect.y, rect.height, self.height) {
             return Err(FrameError::Outside { rect, width: self.width, height: self.height });
         }

@@ -1,0 +1,57 @@
+# Two commands for a newcomer: `make run` and `make test`. Each installs what it needs first.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# A shell that has just been given a Rust toolchain does not know it yet.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+CACHE := $(or $(SPOTD_CACHE),$(HOME)/.cache/spotd)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+export LIBTORCH := $(CACHE)/libtorch-2.11.0
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+.PHONY: run
+run: setup-run ## Build and watch the demonstration, or SOURCE=rtsp://... or SOURCE=/dev/video0
+	cargo build --release --locked
+	$(TARGET)/release/spotd run --log-dir flags $(if $(SOURCE),--source '$(SOURCE)',--demo) $(ARGS)
+
+.PHONY: test
+test: test-daemon test-trainer ## Install what tests need and run all of them
+
+.PHONY: test-daemon
+test-daemon: setup-test ## All tests of the daemon; needs no libtorch
+	cargo test --locked
+
+.PHONY: test-trainer
+test-trainer: setup-train ## All tests of the trainer
+	cargo test --locked -p spotd-train
+
+.PHONY: lint
+lint: setup-train ## Formatting, clippy for each feature set, licences
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	for f in gstreamer v4l mqtt; do cargo clippy --locked -p spotd --no-default-features --features $$f -- -D warnings || exit 1; done
+	cargo clippy --locked -p spotd --no-default-features -- -D warnings
+	cargo clippy --locked -p spotd-train --all-targets -- -D warnings
+	tools/deny.sh
+
+.PHONY: bench
+bench: setup-test ## Measure: from raw frame to score, frames a second a core, peak memory
+	cargo bench --locked
+
+.PHONY: train
+train: setup-train ## Make the shipped detector anew from the photographs in DATA=folder
+	@test -n "$(DATA)" || { echo "make train DATA=FOLDER: a folder of photographs (train) is needed"; exit 2; }
+	cargo build --release --locked -p spotd-train
+	tools/train.sh "$(TARGET)/release/spotd-train" "$(DATA)" $(ARGS)
+
+.PHONY: setup-run setup-test setup-train
+setup-run:
+	@tools/setup.sh run
+setup-test:
+	@tools/setup.sh test
+setup-train: setup-test
+	@tools/libtorch.sh

@@ -1,0 +1,450 @@
+//! From text and environment to a validated [`Config`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::locate;
+use super::raw::{RawConfig, RawMqtt, RawSource};
+use super::{Config, LogConfig, ModelConfig, MqttConfig, Secret, SourceConfig, SourceUri};
+use crate::detector::card::Precision;
+use crate::verdict::VerdictConfig;
+
+/// Why a configuration is refused; the text names file, line and key, and the way out.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration {path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("{place}: {reason}")]
+    Invalid {
+        /// File and line, or environment variable.
+        place: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+}
+
+/// Environment variables that set keys: `SPOTD__MODEL__WORKERS=2`.
+const ENV_PREFIX: &str = "SPOTD__";
+
+/// Reads the file, then the environment, and validates the result.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
+    parse(
+        &text,
+        path,
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+    )
+}
+
+/// As [`load`], from a text and the environment given; `path` is for the messages and for paths
+/// relative to the file.
+///
+/// # Errors
+/// [`ConfigError::Invalid`].
+pub fn parse(
+    text: &str,
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let context = Context { text, path };
+    // The file alone first: its errors can name a line.
+    if let Err(error) = toml::from_str::<RawConfig>(text) {
+        return Err(context.syntax(&error));
+    }
+    let raw = merge(text, environment, &context)?;
+    validate(raw, &context)
+}
+
+/// File, then environment, through the `config` crate.
+fn merge(
+    text: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+    context: &Context<'_>,
+) -> Result<RawConfig, ConfigError> {
+    let variables: std::collections::HashMap<String, String> =
+        environment.into_iter().filter(|(k, _)| k.starts_with(ENV_PREFIX)).collect();
+    let mut names: Vec<String> = variables.keys().cloned().collect();
+    names.sort();
+    let merged = config::Config::builder()
+        .add_source(config::File::from_str(text, config::FileFormat::Toml))
+        .add_source(
+            config::Environment::with_prefix("SPOTD")
+                .prefix_separator("__")
+                .separator("__")
+                .try_parsing(true)
+                .source(Some(variables)),
+        )
+        .build()
+        .and_then(config::Config::try_deserialize::<RawConfig>);
+    merged.map_err(|error| {
+        let reason = with_suggestion(&error.to_string());
+        let place = match &names[..] {
+            [] => context.path.display().to_string(),
+            names => format!("environment ({})", names.join(", ")),
+        };
+        ConfigError::Invalid { place, reason }
+    })
+}
+
+struct Context<'a> {
+    text: &'a str,
+    path: &'a Path,
+}
+
+impl Context<'_> {
+    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+        let line = error.span().map(|s| locate::line_at(self.text, s.start));
+        self.invalid(line, with_suggestion(error.message()))
+    }
+
+    /// An error about the key at `path`, such as `source[1].fps`.
+    fn key(&self, path: &str, reason: impl std::fmt::Display) -> ConfigError {
+        self.invalid(locate::line_of(self.text, path), format!("{path} {reason}"))
+    }
+
+    fn invalid(&self, line: Option<usize>, reason: String) -> ConfigError {
+        let file = self.path.display();
+        let place = line.map_or_else(|| file.to_string(), |l| format!("{file}:{l}"));
+        ConfigError::Invalid { place, reason }
+    }
+
+    /// A number within bounds.
+    fn number<T: PartialOrd + std::fmt::Display + Copy>(
+        &self,
+        key: &str,
+        value: Option<T>,
+        default: T,
+        low: T,
+        high: T,
+    ) -> Result<T, ConfigError> {
+        let value = value.unwrap_or(default);
+        if value >= low && value <= high {
+            Ok(value)
+        } else {
+            Err(self.key(key, format!("= {value} must lie between {low} and {high}")))
+        }
+    }
+
+    fn count(
+        &self,
+        key: &str,
+        value: Option<i64>,
+        default: usize,
+        low: i64,
+        high: i64,
+    ) -> Result<usize, ConfigError> {
+        let default = i64::try_from(default).expect("defaults are small");
+        self.number(key, value, default, low, high)
+            .map(|v| usize::try_from(v).expect("bounds are not negative"))
+    }
+
+    fn seconds(
+        &self,
+        key: &str,
+        value: Option<f64>,
+        default: f64,
+        low: f64,
+        high: f64,
+    ) -> Result<Duration, ConfigError> {
+        self.number(key, value, default, low, high).map(Duration::from_secs_f64)
+    }
+
+    /// A path as the user means it: relative to the configuration file.
+    fn path(&self, text: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(text)
+    }
+}
+
+/// serde's `unknown field` message, with the nearest key that exists put first.
+fn with_suggestion(message: &str) -> String {
+    let message = message.trim_end();
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match quoted[..] {
+        [unknown, ref known @ ..] if message.contains("unknown field") && !known.is_empty() => {
+            let near = known
+                .iter()
+                .map(|k| (strsim::damerau_levenshtein(unknown, k), k))
+                .filter(|(d, k)| *d <= 2.max(k.len() / 3))
+                .min();
+            let hint = near.map(|(_, k)| format!("did you mean `{k}`? ")).unwrap_or_default();
+            format!("unknown key `{unknown}`; {hint}Known here: {}", known.join(", "))
+        }
+        _ => message.to_owned(),
+    }
+}
+
+fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
+    let node = match raw.node.name {
+        Some(name) if name.trim().is_empty() => return Err(cx.key("node.name", "must not be empty")),
+        Some(name) => name,
+        None => host_name(),
+    };
+    let model = ModelConfig {
+        path: raw.model.path.as_deref().map(|p| cx.path(p)),
+        precision: match raw.model.precision.as_deref() {
+            None => None,
+            Some("f32") => Some(Precision::F32),
+            Some("int8") => Some(Precision::Int8),
+            Some(other) => {
+                return Err(cx.key("model.precision", format!("= \"{other}\" must be \"f32\" or \"int8\"")));
+            }
+        },
+        workers: cx.count("model.workers", raw.model.workers, cores(), 1, 256)?,
+        max_tiles: cx.count("model.max_tiles", raw.model.max_tiles, 9, 1, 1000)?,
+    };
+    if raw.source.is_empty() {
+        return Err(cx.invalid(
+            None,
+            "there is nothing to watch; add a [[source]] with id and uri, for instance uri = \"/dev/video0\""
+                .into(),
+        ));
+    }
+    let mut sources: Vec<SourceConfig> = Vec::new();
+    for (i, source) in raw.source.into_iter().enumerate() {
+        let source = validate_source(i, source, cx)?;
+        if sources.iter().any(|s| s.id == source.id) {
+            return Err(cx.key(&format!("source[{i}].id"), format!("= \"{}\" is used twice", source.id)));
+        }
+        sources.push(source);
+    }
+    let v = raw.verdict;
+    let defaults = VerdictConfig::default();
+    let window = cx.count("verdict.window", v.window, defaults.window, 1, 1000)?;
+    let verdict = VerdictConfig {
+        window,
+        min_frames: cx.count(
+            "verdict.min_frames",
+            v.min_frames,
+            defaults.min_frames.min(window),
+            1,
+            i64::try_from(window).expect("at most 1000"),
+        )?,
+        threshold: v
+            .threshold
+            .map(|t| cx.number("verdict.threshold", Some(t), t, 0.001, 0.9999))
+            .transpose()?,
+        unsure_from: v
+            .unsure_from
+            .map(|t| cx.number("verdict.unsure_from", Some(t), t, 0.001, 0.9999))
+            .transpose()?,
+        hysteresis: cx.number("verdict.hysteresis", v.hysteresis, defaults.hysteresis, 0.0, 0.5)?,
+        forget_after: cx.seconds(
+            "verdict.forget_seconds",
+            v.forget_seconds,
+            defaults.forget_after.as_secs_f64(),
+            0.1,
+            86_400.0,
+        )?,
+    };
+    if let (Some(t), Some(u)) = (verdict.threshold, verdict.unsure_from)
+        && u > t
+    {
+        return Err(cx.key("verdict.unsure_from", format!("= {u} must not be above threshold = {t}")));
+    }
+    let log = LogConfig {
+        dir: raw.log.dir.as_deref().map_or_else(|| PathBuf::from("/var/lib/spotd/flags"), |d| cx.path(d)),
+        jpeg_quality: u8::try_from(cx.count("log.jpeg_quality", raw.log.jpeg_quality, 95, 1, 100)?)
+            .expect("at most 100"),
+        update_every: cx.seconds("log.update_seconds", raw.log.update_seconds, 60.0, 1.0, 86_400.0)?,
+    };
+    let mqtt = raw.mqtt.map(|m| validate_mqtt(m, cx)).transpose()?;
+    Ok(Config { node, model, sources, verdict, log, mqtt })
+}
+
+fn validate_source(i: usize, raw: RawSource, cx: &Context<'_>) -> Result<SourceConfig, ConfigError> {
+    let key = |name: &str| format!("source[{i}].{name}");
+    let id = raw.id.ok_or_else(|| cx.key(&key("id"), "is missing; give each source a short name"))?;
+    let named = !id.is_empty()
+        && id.len() <= 64
+        && id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if !named || id.starts_with('.') {
+        return Err(cx.key(
+            &key("id"),
+            format!("= \"{id}\" must be 1 to 64 letters, digits, '-', '_' or '.', and not begin with '.'"),
+        ));
+    }
+    let uri = raw.uri.ok_or_else(|| {
+        cx.key(&key("uri"), "is missing; give /dev/video0, rtsp://..., a file or a GStreamer pipeline")
+    })?;
+    let uri = match SourceUri::parse(&uri).map_err(|e| cx.key(&key("uri"), e))? {
+        SourceUri::File(path) => SourceUri::File(cx.path(&path.to_string_lossy())),
+        other => other,
+    };
+    Ok(SourceConfig {
+        id: id.into(),
+        uri,
+        fps: cx.number(&key("fps"), raw.fps, 2.0, 0.01, 120.0)?,
+        stall_timeout: raw
+            .stall_seconds
+            .map(|s| cx.seconds(&key("stall_seconds"), Some(s), s, 0.5, 3600.0))
+            .transpose()?,
+        repeat: raw.repeat.unwrap_or(false),
+    })
+}
+
+fn validate_mqtt(raw: RawMqtt, cx: &Context<'_>) -> Result<MqttConfig, ConfigError> {
+    let url = raw
+        .url
+        .ok_or_else(|| cx.key("mqtt.url", "is missing; give mqtt://HOST:1883 or mqtts://HOST:8883"))?;
+    let form = "must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]";
+    let parsed = url::Url::parse(&url).map_err(|e| cx.key("mqtt.url", format!("{form} ({e})")))?;
+    let (tls, default_port) = match parsed.scheme() {
+        "mqtt" => (false, 1883),
+        "mqtts" => (true, 8883),
+        other => return Err(cx.key("mqtt.url", format!("has scheme '{other}'; it {form}"))),
+    };
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(
+            cx.key("mqtt.url", "must not hold a user or password; use mqtt.user and mqtt.password_file")
+        );
+    }
+    if !matches!(parsed.path(), "" | "/") || parsed.query().is_some() {
+        return Err(cx.key("mqtt.url", format!("has more than host and port; it {form}")));
+    }
+    let host = parsed.host_str().filter(|h| !h.is_empty()).ok_or_else(|| cx.key("mqtt.url", form))?;
+    let password = match (raw.password, raw.password_file) {
+        (Some(_), Some(_)) => {
+            return Err(cx.key("mqtt.password_file", "and mqtt.password are both given; keep one"));
+        }
+        (Some(password), None) => Some(Secret::new(password)),
+        (None, Some(file)) => {
+            let path = cx.path(&file);
+            let text = std::fs::read_to_string(&path)
+                .map_err(|e| cx.key("mqtt.password_file", format!("= \"{}\": {e}", path.display())))?;
+            Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+        }
+        (None, None) => None,
+    };
+    if password.is_some() && raw.user.is_none() {
+        return Err(cx.key("mqtt.user", "is missing; a password needs a user"));
+    }
+    let prefix = raw.prefix.unwrap_or_else(|| "spotd".into());
+    if prefix.is_empty() || prefix.contains(['#', '+', '/', '\0']) {
+        return Err(
+            cx.key("mqtt.prefix", format!("= \"{prefix}\" must be one topic level without '/', '#' and '+'"))
+        );
+    }
+    Ok(MqttConfig {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: parsed.port().unwrap_or(default_port),
+        tls,
+        ca_file: raw.ca_file.as_deref().map(|f| cx.path(f)),
+        user: raw.user,
+        password,
+        prefix,
+    })
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The machine's name, for a node that has been given none.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|s| s.trim().to_owned())
+        .ok()
+        .filter(|s| !s.is_empty())
+        .unwrap_or_else(|| "spotd".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "[node]\nname = \"door\"\n\n[[source]]\nid = \"cam\"\nuri = \"/dev/video0\"\n";
+
+    fn with(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        parse(text, Path::new("etc/spotd.toml"), env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    fn refused(text: &str) -> String {
+        with(text, &[]).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let c = with(GOOD, &[]).expect("valid");
+        assert_eq!((c.node.as_str(), c.sources.len(), c.sources[0].fps), ("door", 1, 2.0));
+        assert!(c.mqtt.is_none());
+    }
+
+    #[test]
+    fn the_environment_comes_after_the_file() {
+        let c =
+            with(GOOD, &[("SPOTD__NODE__NAME", "roof"), ("SPOTD__VERDICT__WINDOW", "21"), ("HOME", "/x")])
+                .expect("valid");
+        assert_eq!((c.node.as_str(), c.verdict.window), ("roof", 21));
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named_with_file_line_and_the_nearest_one() {
+        let error = refused(&GOOD.replace("uri =", "url ="));
+        assert!(
+            error.contains("etc/spotd.toml:6") && error.contains("`url`") && error.contains("`uri`"),
+            "{error}"
+        );
+        let error = refused(&format!("{GOOD}\n[verdit]\nwindow = 3\n"));
+        assert!(error.contains(":8") && error.contains("`verdict`"), "{error}");
+    }
+
+    #[test]
+    fn a_misspelt_environment_key_is_named() {
+        let error = with(GOOD, &[("SPOTD__MODEL__WORKRES", "2")]).expect_err("refused").to_string();
+        assert!(error.contains("SPOTD__MODEL__WORKRES") && error.contains("`workers`"), "{error}");
+    }
+
+    #[test]
+    fn wrong_values_name_key_line_and_range() {
+        for (text, words) in [
+            (format!("{GOOD}fps = 0.0\n"), ["spotd.toml:7", "source[0].fps", "0.01"]),
+            (format!("{GOOD}fps = \"fast\"\n"), ["spotd.toml:7", "invalid type", "fast"]),
+            (GOOD.replace("\"cam\"", "\"a/b\""), ["spotd.toml:5", "source[0].id", "letters"]),
+            (GOOD.replace("/dev/video0", "rstp://x"), ["spotd.toml:6", "source[0].uri", "rtsp"]),
+            (format!("{GOOD}[[source]]\nid = \"cam\"\nuri = \"x.mp4\"\n"), ["spotd.toml:8", "cam", "twice"]),
+            (
+                format!("{GOOD}[verdict]\nwindow = 3\nmin_frames = 4\n"),
+                ["spotd.toml:9", "min_frames", "between 1 and 3"],
+            ),
+            (format!("{GOOD}[mqtt]\nurl = \"http://b\"\n"), ["spotd.toml:8", "mqtt.url", "mqtts://"]),
+            (
+                format!("{GOOD}[mqtt]\nurl = \"mqtt://u:p@b\"\n"),
+                ["spotd.toml:8", "mqtt.url", "password_file"],
+            ),
+            ("[node]\nname = \"x\"\n".into(), ["spotd.toml", "nothing to watch", "[[source]]"]),
+            (format!("{GOOD}[model]\nprecision = \"f16\"\n"), ["spotd.toml:8", "model.precision", "int8"]),
+        ] {
+            let error = refused(&text);
+            for word in words {
+                assert!(error.contains(word), "'{word}' is missing in: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn passwords_stay_out_of_debug_output() {
+        let text = format!("{GOOD}[mqtt]\nurl = \"mqtt://b\"\nuser = \"u\"\npassword = \"hunter2\"\n");
+        let config = with(&text, &[]).expect("valid");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert_eq!(config.mqtt.and_then(|m| m.password).expect("set").expose(), "hunter2");
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let c = with(&format!("{GOOD}[log]\ndir = \"flags\"\n"), &[]).expect("valid");
+        assert_eq!(c.log.dir, Path::new("etc/flags"));
+    }
+}

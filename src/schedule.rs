@@ -1,0 +1,130 @@
+//! Whose turn it is: many sources share the workers, each in its turn.
+//!
+//! A source with a waiting frame stands in one queue, once, and has at most one frame in work, so that
+//! its frames are judged in order and a busy source cannot push another out: all are slowed alike.
+
+use std::sync::Mutex;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+/// Index of a source, in the order of the configuration.
+pub type SourceIndex = usize;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    /// No frame waits, none is in work.
+    Idle,
+    /// Stands in the queue.
+    Queued,
+    /// A frame is in work.
+    Busy,
+    /// A frame is in work and a newer one waits.
+    BusyAndWaiting,
+}
+
+/// The queue of sources.
+pub struct Turns {
+    slots: Vec<Mutex<Slot>>,
+    tx: Sender<SourceIndex>,
+    rx: Receiver<SourceIndex>,
+}
+
+impl Turns {
+    /// A queue for `sources` sources, all idle.
+    pub fn new(sources: usize) -> Self {
+        let (tx, rx) = bounded(sources.max(1));
+        Self { slots: (0..sources).map(|_| Mutex::new(Slot::Idle)).collect(), tx, rx }
+    }
+
+    /// Says that a frame of `source` waits. Never blocks.
+    pub fn frame_waits(&self, source: SourceIndex) {
+        let mut slot = self.slots[source].lock().expect("slot lock");
+        match *slot {
+            Slot::Idle => {
+                *slot = Slot::Queued;
+                self.enqueue(source);
+            }
+            Slot::Busy => *slot = Slot::BusyAndWaiting,
+            Slot::Queued | Slot::BusyAndWaiting => {}
+        }
+    }
+
+    /// The queue's reading end; each source received must be begun with [`Turns::begin`].
+    pub fn queue(&self) -> &Receiver<SourceIndex> {
+        &self.rx
+    }
+
+    /// Says that the frame of a source received from the queue is taken into work.
+    pub fn begin(&self, source: SourceIndex) {
+        *self.slots[source].lock().expect("slot lock") = Slot::Busy;
+    }
+
+    /// Says that the work on `source` is done; it goes to the end of the queue if a frame waits.
+    pub fn done(&self, source: SourceIndex) {
+        let mut slot = self.slots[source].lock().expect("slot lock");
+        match *slot {
+            Slot::BusyAndWaiting => {
+                *slot = Slot::Queued;
+                self.enqueue(source);
+            }
+            Slot::Busy => *slot = Slot::Idle,
+            Slot::Idle | Slot::Queued => {}
+        }
+    }
+
+    /// Whether nothing of `source` waits or is in work.
+    pub fn is_idle(&self, source: SourceIndex) -> bool {
+        *self.slots[source].lock().expect("slot lock") == Slot::Idle
+    }
+
+    fn enqueue(&self, source: SourceIndex) {
+        // Each source is in the queue at most once, and the queue has a place for each.
+        self.tx.try_send(source).expect("a place for every source");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_busy_source_waits_behind_the_others() {
+        let turns = Turns::new(3);
+        for source in [0, 1, 2] {
+            turns.frame_waits(source);
+        }
+        let first = turns.queue().recv().expect("queued");
+        turns.begin(first);
+        turns.frame_waits(first);
+        turns.done(first);
+        let order: Vec<_> = turns.queue().try_iter().collect();
+        assert_eq!((first, order), (0, vec![1, 2, 0]));
+    }
+
+    proptest! {
+        /// However fast single sources deliver, over time no source gets more than one turn ahead of
+        /// another that always has a frame waiting.
+        #[test]
+        fn nobody_is_starved(sources in 2usize..8, floods in prop::collection::vec(0usize..8, 0..400)) {
+            let turns = Turns::new(sources);
+            let mut served = vec![0u32; sources];
+            let mut flood = floods.into_iter();
+            for _ in 0..200 {
+                for s in 0..sources {
+                    turns.frame_waits(s);
+                }
+                let s = turns.queue().try_recv().expect("never empty");
+                turns.begin(s);
+                for extra in flood.by_ref().take(2) {
+                    turns.frame_waits(extra % sources);
+                }
+                served[s] += 1;
+                turns.done(s);
+            }
+            let (min, max) = (served.iter().min().unwrap(), served.iter().max().unwrap());
+            prop_assert!(max - min <= 1, "{served:?}");
+        }
+    }
+}
