@@ -10,9 +10,9 @@ use spotd::clock::SystemClock;
 use spotd::config::SourceUri;
 use spotd::frame::PixelFormat;
 use spotd::health::SourceState;
+use spotd::source::SourceError;
 use spotd::source::gstreamer::read_video;
 use spotd::source::probe::probe;
-use spotd::source::SourceError;
 use support::rtsp::RtspServer;
 use support::{LONG, Rig, Sender, assert_bars, config, free_port, h264, play, wait_for};
 
@@ -72,7 +72,9 @@ fn srt_arrives_from_a_listening_sender() {
 
 #[test]
 fn nobody_at_the_other_end_is_a_failure_that_is_tried_again() {
-    for address in [format!("rtsp://127.0.0.1:{}/live", free_port()), format!("http://127.0.0.1:{}/a.ts", free_port())] {
+    for address in
+        [format!("rtsp://127.0.0.1:{}/live", free_port()), format!("http://127.0.0.1:{}/a.ts", free_port())]
+    {
         let rig = Rig::new(&config(&address, 5.0));
         let SourceState::Retrying { why, .. } = rig.failure() else { panic!("{:?}", rig.status()) };
         assert!(why.contains(&address), "{why}");
@@ -81,7 +83,13 @@ fn nobody_at_the_other_end_is_a_failure_that_is_tried_again() {
 }
 
 /// A file of `frames` frames of 10 a second.
-fn clip(folder: &std::path::Path, name: &str, size: (u32, u32), frames: u32, mux: &str) -> std::path::PathBuf {
+fn clip(
+    folder: &std::path::Path,
+    name: &str,
+    size: (u32, u32),
+    frames: u32,
+    mux: &str,
+) -> std::path::PathBuf {
     let path = folder.join(name);
     let (width, height) = size;
     play(&format!(
@@ -153,7 +161,8 @@ fn a_file_under_its_supervisor_runs_by_its_own_clock_and_ends() {
 
 #[test]
 fn a_pipeline_is_watched_and_a_damaged_file_named() {
-    let text = "videotestsrc is-live=true pattern=smpte75 ! video/x-raw,format=UYVY,width=322,height=242 ! queue";
+    let text =
+        "videotestsrc is-live=true pattern=smpte75 ! video/x-raw,format=UYVY,width=322,height=242 ! queue";
     let rig = Rig::new(&config(text, 5.0));
     let frame = rig.frame();
     assert_eq!((frame.format, frame.width, frame.height), (PixelFormat::Uyvy, 322, 242));
@@ -172,7 +181,11 @@ fn a_pipeline_is_watched_and_a_damaged_file_named() {
 #[test]
 fn a_probe_tells_what_comes_and_what_does_not() {
     let clock = SystemClock::shared();
-    let found = probe(&config("videotestsrc ! video/x-raw,format=NV12,width=64,height=48 ! appsink", 5.0), LONG, &clock);
+    let found = probe(
+        &config("videotestsrc ! video/x-raw,format=NV12,width=64,height=48 ! appsink", 5.0),
+        LONG,
+        &clock,
+    );
     let found = found.expect("found");
     assert_eq!((found.format, found.width, found.height), (PixelFormat::Nv12, 64, 48));
 

@@ -77,7 +77,13 @@ fn check(frame: &Frame) -> Result<(), FrameError> {
     let needed = needed(frame).unwrap_or(usize::MAX);
     let have = frame.bytes().len();
     if have < needed {
-        return Err(FrameError::Short { format: frame.format, width: frame.width, height: frame.height, needed, have });
+        return Err(FrameError::Short {
+            format: frame.format,
+            width: frame.width,
+            height: frame.height,
+            needed,
+            have,
+        });
     }
     Ok(())
 }
@@ -85,9 +91,12 @@ fn check(frame: &Frame) -> Result<(), FrameError> {
 /// Bytes up to the end of the last row of every plane; `None` when that number does not exist.
 fn needed(frame: &Frame) -> Option<usize> {
     let mut needed = 0;
-    for (plane, (row_bytes, rows)) in frame.planes.iter().zip(plane_sizes(frame.format, frame.width, frame.height)) {
+    for (plane, (row_bytes, rows)) in
+        frame.planes.iter().zip(plane_sizes(frame.format, frame.width, frame.height))
+    {
         if rows > 0 {
-            let end = plane.stride.checked_mul(rows - 1)?.checked_add(plane.offset)?.checked_add(row_bytes)?;
+            let end =
+                plane.stride.checked_mul(rows - 1)?.checked_add(plane.offset)?.checked_add(row_bytes)?;
             needed = needed.max(end);
         }
     }
@@ -207,7 +216,9 @@ mod tests {
     #[test]
     fn known_colours_come_out_right() {
         // Limited range BT.601: white, black, and the red of colour bars (81, 90, 240).
-        for ((y, u, v), want) in [((235, 128, 128), [255; 3]), ((16, 128, 128), [0; 3]), ((81, 90, 240), [254, 0, 0])] {
+        for ((y, u, v), want) in
+            [((235, 128, 128), [255; 3]), ((16, 128, 128), [0; 3]), ((81, 90, 240), [254, 0, 0])]
+        {
             let mut rgb = [0; 3];
             Yuv::new(Colour::default()).put(&mut rgb, y, u, v);
             assert_eq!(rgb, want);
@@ -349,7 +360,9 @@ mod tests {
             let mut config = gst_video::VideoConverterConfig::new();
             config.set_chroma_mode(gst_video::VideoChromaMode::None);
             config.set_dither_method(gst_video::VideoDitherMethod::None);
-            gst_video::VideoConverter::new(&input, &output, Some(config)).expect("converter").frame(&from, &mut to);
+            gst_video::VideoConverter::new(&input, &output, Some(config))
+                .expect("converter")
+                .frame(&from, &mut to);
 
             let stride = output.stride()[0] as usize;
             let data = to.plane_data(0).expect("plane");

@@ -35,7 +35,8 @@ pub(super) fn decode(buffer: &[u8]) -> Result<RgbImage, FrameError> {
     }
     let pixels = decoder.decode().map_err(|e| fail(&e))?;
     // Sides are at most MAX_SIDE, so they fit.
-    RgbImage::from_raw(width as u32, height as u32, pixels).ok_or_else(|| fail(&"came out with the wrong size"))
+    RgbImage::from_raw(width as u32, height as u32, pixels)
+        .ok_or_else(|| fail(&"came out with the wrong size"))
 }
 
 /// Zero bytes behind the coefficients of an image. A decoder that still wants coefficients eats them up
@@ -103,7 +104,10 @@ pub fn extract(buffer: &[u8]) -> Result<&[u8], FrameError> {
 /// Walks over the segments, calls `segment` with each marker, where it begins and its body until it
 /// answers false, and returns where it stopped: just behind the end-of-image marker, or behind the last
 /// segment.
-fn walk<'a>(buffer: &'a [u8], mut segment: impl FnMut(u8, usize, &'a [u8]) -> bool) -> Result<usize, FrameError> {
+fn walk<'a>(
+    buffer: &'a [u8],
+    mut segment: impl FnMut(u8, usize, &'a [u8]) -> bool,
+) -> Result<usize, FrameError> {
     let cut = |at: usize| FrameError::Jpeg(format!("is cut after {at} of its bytes"));
     if !buffer.starts_with(&[0xFF, 0xD8]) {
         return Err(FrameError::Jpeg("does not begin as a JPEG image".into()));

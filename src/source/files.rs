@@ -36,12 +36,16 @@ impl FilesSource {
         if !self.path.is_dir() {
             return match self.path.metadata() {
                 Ok(_) => Ok(vec![self.path.clone()]),
-                Err(e) => Err(SourceError::Configuration(format!("cannot open {shown}: {e}; check the path"))),
+                Err(e) => {
+                    Err(SourceError::Configuration(format!("cannot open {shown}: {e}; check the path")))
+                }
             };
         }
-        let entries = std::fs::read_dir(&self.path)
-            .map_err(|e| SourceError::Configuration(format!("cannot list the folder {shown}: {e}; check its rights")))?;
-        let mut images: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_image(p)).collect();
+        let entries = std::fs::read_dir(&self.path).map_err(|e| {
+            SourceError::Configuration(format!("cannot list the folder {shown}: {e}; check its rights"))
+        })?;
+        let mut images: Vec<_> =
+            entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_image(p)).collect();
         images.sort();
         if images.is_empty() {
             let known = IMAGE_ENDINGS.join(", ");
@@ -80,7 +84,9 @@ impl Source for FilesSource {
         }
         if unreadable == images.len() {
             let shown = self.path.display();
-            return Err(SourceError::Configuration(format!("none of the {unreadable} images in {shown} can be read")));
+            return Err(SourceError::Configuration(format!(
+                "none of the {unreadable} images in {shown} can be read"
+            )));
         }
         // The last image stands for its period too, so that a repeated single image keeps its rate.
         if !stop.wait(&*self.clock, due.saturating_sub(self.clock.now())) {
@@ -169,7 +175,8 @@ mod tests {
     #[test]
     fn what_cannot_be_shown_is_named() {
         let dir = tempfile::tempdir().expect("folder");
-        for (path, word) in [(dir.path().join("gone.png"), "gone.png"), (dir.path().into(), "holds no image")] {
+        for (path, word) in [(dir.path().join("gone.png"), "gone.png"), (dir.path().into(), "holds no image")]
+        {
             let (result, _) = play(&path);
             match result {
                 Err(SourceError::Configuration(why)) => assert!(why.contains(word), "{why}"),

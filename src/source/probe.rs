@@ -109,7 +109,13 @@ mod tests {
     use crate::config::SourceUri;
 
     fn config(path: std::path::PathBuf) -> SourceConfig {
-        SourceConfig { id: "x".into(), uri: SourceUri::File(path), fps: 100.0, stall_timeout: None, repeat: false }
+        SourceConfig {
+            id: "x".into(),
+            uri: SourceUri::File(path),
+            fps: 100.0,
+            stall_timeout: None,
+            repeat: false,
+        }
     }
 
     #[test]
@@ -121,7 +127,8 @@ mod tests {
         let found = probe(&config(path), Duration::from_secs(60), &clock).expect("found");
         assert_eq!((found.format, found.width, found.height), (PixelFormat::Rgb24, 7, 5));
 
-        let error = probe(&config(dir.path().join("b.png")), Duration::from_secs(60), &clock).expect_err("missing");
+        let error =
+            probe(&config(dir.path().join("b.png")), Duration::from_secs(60), &clock).expect_err("missing");
         assert!(matches!(error, SourceError::Configuration(ref why) if why.contains("b.png")), "{error}");
     }
 }

@@ -160,7 +160,11 @@ impl Supervisor {
         // A camera that is away for weeks must not fill the journal: the 1st, 2nd, 4th, 8th ... time.
         let level = if failures.same.is_power_of_two() { log::Level::Warn } else { log::Level::Debug };
         let seconds = pause.as_secs_f64();
-        log::log!(level, "source {}: {why} [{what}; failure {attempt}, tried again in {seconds:.1} s]", self.id);
+        log::log!(
+            level,
+            "source {}: {why} [{what}; failure {attempt}, tried again in {seconds:.1} s]",
+            self.id
+        );
         self.board.update(&self.id, |s| s.state = state);
         self.stop.wait(&*self.clock, pause)
     }
@@ -294,7 +298,13 @@ mod tests {
                 match step {
                     Step::Frame => {
                         let image = RgbImage::new(1, 1);
-                        sink.offer(Frame::from_rgb(sink.source(), 0, self.clock.wall(), Duration::ZERO, image));
+                        sink.offer(Frame::from_rgb(
+                            sink.source(),
+                            0,
+                            self.clock.wall(),
+                            Duration::ZERO,
+                            image,
+                        ));
                     }
                     Step::Pass(seconds) => self.clock.advance(Duration::from_secs(seconds)),
                     Step::Stall => sink.stalled(),
@@ -347,7 +357,8 @@ mod tests {
         let sink = Arc::new(Count(Mutex::new(0)));
         let source = Scripted { runs: runs.into(), clock: clock.clone(), begun: tx };
         let thread =
-            spawn(Box::new(source), sink.clone(), board.clone(), Arc::new(clock.clone()), stop, policy).expect("thread");
+            spawn(Box::new(source), sink.clone(), board.clone(), Arc::new(clock.clone()), stop, policy)
+                .expect("thread");
         Rig { clock, board, begun, stop: handle, thread, sink }
     }
 
@@ -389,7 +400,9 @@ mod tests {
         let rig = rig(Policy::default(), vec![refused(), refused(), refused()]);
         for attempt in 1..=3 {
             let begun = rig.begun.recv().expect("begins");
-            let SourceState::Retrying { why, attempt: shown, at } = rig.paused() else { panic!("{:?}", rig.state()) };
+            let SourceState::Retrying { why, attempt: shown, at } = rig.paused() else {
+                panic!("{:?}", rig.state())
+            };
             assert_eq!((why.as_str(), shown), ("refused", attempt));
             let pause = at.duration_since(SystemTime::UNIX_EPOCH).expect("later") - begun;
             let full = Duration::from_millis(500) * 2u32.pow(attempt - 1);

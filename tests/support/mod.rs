@@ -70,16 +70,20 @@ impl Rig {
         };
         let clock = SystemClock::shared();
         let board = Board::new([config.id.clone()]);
-        let (sink, frames) = LatestSink::new(config.id.clone(), config.fps, board.clone(), clock.clone(), || {});
+        let (sink, frames) =
+            LatestSink::new(config.id.clone(), config.fps, board.clone(), clock.clone(), || {});
         let (handle, stop) = stop_signal();
         let source = spotd::source::open(config, &clock).expect("a source");
-        let thread = spawn(source, Arc::new(sink), board.clone(), clock.clone(), stop, policy).expect("a thread");
+        let thread =
+            spawn(source, Arc::new(sink), board.clone(), clock.clone(), stop, policy).expect("a thread");
         Self { board, clock, frames, stop: handle, thread: Some(thread) }
     }
 
     /// The next frame.
     pub fn frame(&self) -> Frame {
-        self.frames.recv_timeout(LONG).unwrap_or_else(|_| panic!("no frame within {LONG:?}: {:?}", self.status()))
+        self.frames
+            .recv_timeout(LONG)
+            .unwrap_or_else(|_| panic!("no frame within {LONG:?}: {:?}", self.status()))
     }
 
     /// A frame that is there now.
@@ -99,7 +103,9 @@ impl Rig {
 
     /// Waits until it is tried again, and returns why.
     pub fn failure(&self) -> SourceState {
-        self.wait_for_state("a failure", |s| matches!(s, SourceState::Retrying { .. } | SourceState::Failed { .. }))
+        self.wait_for_state("a failure", |s| {
+            matches!(s, SourceState::Retrying { .. } | SourceState::Failed { .. })
+        })
     }
 
     /// Gives the stop signal and waits for the thread.

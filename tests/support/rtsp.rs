@@ -35,7 +35,9 @@ impl RtspServer {
         gstreamer::init().expect("GStreamer");
         let mounts = streams
             .iter()
-            .map(|(path, pipeline, payloader)| ((*path).into(), format!("( {pipeline} ! {payloader} name=pay0 pt=96 )")))
+            .map(|(path, pipeline, payloader)| {
+                ((*path).into(), format!("( {pipeline} ! {payloader} name=pay0 pt=96 )"))
+            })
             .collect();
         let login = login.map(|(user, password)| (user.into(), password.into()));
         let mut server = Self { port: 0, mounts, login, running: None };

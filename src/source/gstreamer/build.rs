@@ -57,12 +57,15 @@ pub(super) fn build(uri: &SourceUri, pace: Pace) -> Result<Built, SourceError> {
         SourceUri::Stream(url) => from_address(url.as_str(), pace),
         SourceUri::File(path) => {
             let shown = path.display();
-            let absolute = std::path::absolute(path)
-                .map_err(|e| SourceError::Configuration(format!("{shown} is not a path that can be opened: {e}")))?;
-            std::fs::File::open(&absolute)
-                .map_err(|e| SourceError::Configuration(format!("cannot open {shown}: {e}; check path and rights")))?;
-            let address = gst::glib::filename_to_uri(&absolute, None)
-                .map_err(|e| SourceError::Configuration(format!("{shown} is not a path that can be opened: {e}")))?;
+            let absolute = std::path::absolute(path).map_err(|e| {
+                SourceError::Configuration(format!("{shown} is not a path that can be opened: {e}"))
+            })?;
+            std::fs::File::open(&absolute).map_err(|e| {
+                SourceError::Configuration(format!("cannot open {shown}: {e}; check path and rights"))
+            })?;
+            let address = gst::glib::filename_to_uri(&absolute, None).map_err(|e| {
+                SourceError::Configuration(format!("{shown} is not a path that can be opened: {e}"))
+            })?;
             from_address(&address, pace)
         }
         SourceUri::V4l(_) | SourceUri::Demo { .. } => {
@@ -79,7 +82,9 @@ fn from_text(text: &str, pace: Pace) -> Result<Built, SourceError> {
         Ok(pipeline) => pipeline,
         Err(element) => {
             let pipeline = gst::Pipeline::new();
-            pipeline.add(&element).map_err(|e| SourceError::Configuration(format!("the pipeline cannot be built: {e}")))?;
+            pipeline
+                .add(&element)
+                .map_err(|e| SourceError::Configuration(format!("the pipeline cannot be built: {e}")))?;
             pipeline
         }
     };
@@ -134,7 +139,9 @@ fn set_up_sink(sink: &AppSink, pace: Pace) {
 
 pub(super) fn make(name: &str, package: &str) -> Result<gst::Element, SourceError> {
     gst::ElementFactory::make(name).build().map_err(|_| {
-        SourceError::Configuration(format!("GStreamer has no element `{name}` here; install the package {package}"))
+        SourceError::Configuration(format!(
+            "GStreamer has no element `{name}` here; install the package {package}"
+        ))
     })
 }
 
@@ -250,7 +257,9 @@ fn set_up(element: &gst::Element) {
             }
             element.connect("select-stream", false, |args| {
                 let video = args[2].get::<gst::Caps>().ok().and_then(|caps| {
-                    caps.structure(0).and_then(|s| s.get::<String>("media").ok()).map(|media| media == "video")
+                    caps.structure(0)
+                        .and_then(|s| s.get::<String>("media").ok())
+                        .map(|media| media == "video")
                 });
                 Some(video.unwrap_or(true).to_value())
             });
@@ -292,7 +301,9 @@ mod tests {
     #[test]
     fn a_sink_is_added_where_it_is_missing_and_kept_where_it_is_there() {
         gst::init().expect("GStreamer");
-        for (text, own) in [("videotestsrc ! identity", false), ("videotestsrc ! appsink name=mine sync=false", true)] {
+        for (text, own) in
+            [("videotestsrc ! identity", false), ("videotestsrc ! appsink name=mine sync=false", true)]
+        {
             let built = build(&SourceUri::Pipeline(text.into()), Pace::Latest).expect("builds");
             assert_eq!(built.own_sink, own);
             assert_eq!((built.sink.max_buffers(), built.sink.is_drop()), (1, true));
@@ -301,7 +312,12 @@ mod tests {
         }
         let text = "videotestsrc ! appsink caps=video/x-raw,format=RGB";
         let built = build(&SourceUri::Pipeline(text.into()), Pace::Latest).expect("builds");
-        assert!(built.sink.caps().is_some_and(|c| c.to_string().contains("RGB") && !c.to_string().contains("I420")));
+        assert!(
+            built
+                .sink
+                .caps()
+                .is_some_and(|c| c.to_string().contains("RGB") && !c.to_string().contains("I420"))
+        );
     }
 
     #[test]
@@ -309,7 +325,9 @@ mod tests {
         assert!(error("videotestsrc ! nosuchelement ! appsink").contains("nosuchelement"));
         assert!(error("videotestsrc nosuchproperty=1 ! appsink").contains("nosuchproperty"));
         assert!(error("videotestsrc ! ! appsink").contains("pipeline"));
-        assert!(error("videotestsrc ! tee name=t t. ! appsink t. ! appsink").contains("one appsink, and has 2"));
+        assert!(
+            error("videotestsrc ! tee name=t t. ! appsink t. ! appsink").contains("one appsink, and has 2")
+        );
         let hidden = error("rtspsrc location=rtsp://u:secret@cam/1 ! nosuchelement ! appsink");
         assert!(!hidden.contains("secret"), "{hidden}");
     }

@@ -22,7 +22,10 @@ pub(super) fn text_error(text: &str, error: &glib::Error) -> SourceError {
     } else {
         "; try it with gst-launch-1.0"
     };
-    SourceError::Configuration(redact(&format!("the pipeline `{text}` cannot be built: {}{way_out}", error.message())))
+    SourceError::Configuration(redact(&format!(
+        "the pipeline `{text}` cannot be built: {}{way_out}",
+        error.message()
+    )))
 }
 
 /// Turns a report of the running pipeline of `uri` into ours. `missing` is what decoder the pipeline said
@@ -43,7 +46,12 @@ pub(super) fn classify(uri: &SourceUri, report: &Report, missing: Option<&str>) 
     let message = error.message();
     let (lasting, way_out) = if lacks_plugin {
         let what = missing.unwrap_or("what the stream needs");
-        (true, format!(" ({what}); install gstreamer1.0-libav, gstreamer1.0-plugins-good and gstreamer1.0-plugins-bad"))
+        (
+            true,
+            format!(
+                " ({what}); install gstreamer1.0-libav, gstreamer1.0-plugins-good and gstreamer1.0-plugins-bad"
+            ),
+        )
     } else if refused {
         (true, "; check user name and password in its address".to_owned())
     } else if odd {
@@ -115,7 +123,8 @@ mod tests {
     #[test]
     fn the_telling_line_of_the_debug_text_is_shown() {
         let error = glib::Error::new(gst::ResourceError::OpenReadWrite, "Could not open resource.");
-        let debug = "gstrtspsrc.c(8136): gst_rtspsrc_retrieve_sdp (): /GstPipeline:p:\nFailed to connect. (Refused)";
+        let debug =
+            "gstrtspsrc.c(8136): gst_rtspsrc_retrieve_sdp (): /GstPipeline:p:\nFailed to connect. (Refused)";
         let SourceError::Retry(why) = classified("rtsp://cam/1", error, debug) else { panic!() };
         assert!(why.contains("(Failed to connect. (Refused))"), "{why}");
     }

@@ -51,15 +51,23 @@ impl FrameMaker {
             Kind::Native { info, format, colour } => {
                 let planes = planes(&buffer, info)?;
                 let map = buffer.into_mapped_buffer_readable().map_err(|_| Fault::Lost("unmapped"))?;
-                (*format, (info.width(), info.height()), planes, *colour, Box::new(map) as crate::frame::FrameData)
+                (
+                    *format,
+                    (info.width(), info.height()),
+                    planes,
+                    *colour,
+                    Box::new(map) as crate::frame::FrameData,
+                )
             }
             Kind::Converted { info, rgb, converter } => {
                 let from = gst_video::VideoFrame::from_buffer_readable(buffer, info)
                     .map_err(|_| Fault::Lost("unmapped"))?;
                 let out = gst::Buffer::with_size(rgb.size()).map_err(|_| Fault::Lost("no-memory"))?;
-                let mut to = gst_video::VideoFrame::from_buffer_writable(out, rgb).map_err(|_| Fault::Lost("no-memory"))?;
+                let mut to = gst_video::VideoFrame::from_buffer_writable(out, rgb)
+                    .map_err(|_| Fault::Lost("no-memory"))?;
                 converter.frame(&from, &mut to);
-                let map = to.into_buffer().into_mapped_buffer_readable().map_err(|_| Fault::Lost("unmapped"))?;
+                let map =
+                    to.into_buffer().into_mapped_buffer_readable().map_err(|_| Fault::Lost("unmapped"))?;
                 let planes = [
                     Plane { offset: rgb.offset()[0], stride: stride(rgb.stride()[0])? },
                     Plane::default(),
@@ -88,7 +96,8 @@ impl FrameMaker {
 
     fn kind(&mut self, sample: &gst::Sample) -> Result<&mut Kind, Fault> {
         let caps = sample.caps_owned().ok_or(Fault::Lost("no-caps"))?;
-        let same = self.known.as_ref().is_some_and(|(known, _)| known.as_ptr() == caps.as_ptr() || *known == caps);
+        let same =
+            self.known.as_ref().is_some_and(|(known, _)| known.as_ptr() == caps.as_ptr() || *known == caps);
         if !same {
             let kind = kind_of(&caps)?;
             if let Some((before, _)) = &self.known {
@@ -106,7 +115,8 @@ fn rate_of(fps: gst::Fraction) -> Option<f64> {
 }
 
 fn kind_of(caps: &gst::Caps) -> Result<Kind, Fault> {
-    let unusable = |e: &dyn std::fmt::Display| Fault::Unusable(format!("video of {caps} cannot be used: {e}"));
+    let unusable =
+        |e: &dyn std::fmt::Display| Fault::Unusable(format!("video of {caps} cannot be used: {e}"));
     if caps.structure(0).is_some_and(|s| s.name() == "image/jpeg") {
         return Ok(Kind::Jpeg);
     }
@@ -143,9 +153,9 @@ fn colour(info: &gst_video::VideoInfo) -> Option<Colour> {
     let colorimetry = info.colorimetry();
     let matrix = match colorimetry.matrix() {
         gst_video::VideoColorMatrix::Bt709 => Matrix::Bt709,
-        gst_video::VideoColorMatrix::Bt601 | gst_video::VideoColorMatrix::Rgb | gst_video::VideoColorMatrix::Unknown => {
-            Matrix::Bt601
-        }
+        gst_video::VideoColorMatrix::Bt601
+        | gst_video::VideoColorMatrix::Rgb
+        | gst_video::VideoColorMatrix::Unknown => Matrix::Bt601,
         _ => return None,
     };
     Some(Colour { matrix, full_range: colorimetry.range() == gst_video::VideoColorRange::Range0_255 })
@@ -182,9 +192,12 @@ mod tests {
     /// One sample of a test picture with these caps.
     fn sample(caps: &str, pattern: &str) -> gst::Sample {
         gst::init().expect("GStreamer");
-        let text = format!("videotestsrc pattern={pattern} num-buffers=1 ! {caps} ! appsink name=s sync=false");
-        let pipeline = gst::parse::launch(&text).expect("builds").downcast::<gst::Pipeline>().expect("a pipeline");
-        let sink = pipeline.by_name("s").expect("sink").downcast::<gstreamer_app::AppSink>().expect("an appsink");
+        let text =
+            format!("videotestsrc pattern={pattern} num-buffers=1 ! {caps} ! appsink name=s sync=false");
+        let pipeline =
+            gst::parse::launch(&text).expect("builds").downcast::<gst::Pipeline>().expect("a pipeline");
+        let sink =
+            pipeline.by_name("s").expect("sink").downcast::<gstreamer_app::AppSink>().expect("an appsink");
         pipeline.set_state(gst::State::Playing).expect("plays");
         let sample = sink.pull_sample().expect("a sample");
         pipeline.set_state(gst::State::Null).expect("stops");
@@ -226,7 +239,9 @@ mod tests {
             ] {
                 let colour = if matches!(name, "RGB" | "BGR") { "video/x-raw" } else { colour };
                 let (width, height) = size;
-                let caps = format!("video/x-raw,format=RGB,width={width},height={height} ! videoconvert ! {colour},format={name}");
+                let caps = format!(
+                    "video/x-raw,format=RGB,width={width},height={height} ! videoconvert ! {colour},format={name}"
+                );
                 let frame = frame(&sample(&caps, "smpte75")).expect("a frame");
                 assert_eq!((frame.format, frame.width, frame.height), (format, size.0, size.1));
                 assert_bars(&frame);
@@ -249,7 +264,12 @@ mod tests {
 
     #[test]
     fn jpeg_stays_jpeg_until_it_is_cut() {
-        let made = sample(&format!("video/x-raw,format=RGB,width=320,height=240 ! videoconvert ! {FULL},format=I420 ! jpegenc quality=95"), "smpte75");
+        let made = sample(
+            &format!(
+                "video/x-raw,format=RGB,width=320,height=240 ! videoconvert ! {FULL},format=I420 ! jpegenc quality=95"
+            ),
+            "smpte75",
+        );
         let frame = frame(&made).expect("a frame");
         assert_eq!((frame.format, frame.width, frame.height), (PixelFormat::Mjpg, 320, 240));
         let frame = frame.decoded().expect("decodes");
@@ -260,10 +280,12 @@ mod tests {
     fn caps_that_change_are_noticed_and_rates_are_read() {
         let mut maker = FrameMaker::default();
         for (size, rate) in [((64, 48), "30/1"), ((128, 96), "25/2"), ((64, 48), "0/1")] {
-            let sample = sample(&format!("video/x-raw,width={},height={},framerate={rate}", size.0, size.1), "ball");
+            let sample =
+                sample(&format!("video/x-raw,width={},height={},framerate={rate}", size.0, size.1), "ball");
             let stated = maker.rate(&sample);
             assert_eq!(stated, [("30/1", 30.0), ("25/2", 12.5)].iter().find(|r| r.0 == rate).map(|r| r.1));
-            let frame = maker.frame(&sample, "x".into(), SystemTime::UNIX_EPOCH, Moment::ZERO).expect("a frame");
+            let frame =
+                maker.frame(&sample, "x".into(), SystemTime::UNIX_EPOCH, Moment::ZERO).expect("a frame");
             assert_eq!((frame.width, frame.height), size);
         }
     }
@@ -277,7 +299,8 @@ mod tests {
         assert_eq!(frame(&bad).expect_err("corrupt"), Fault::Lost("corrupt"));
 
         let caps = gst::Caps::builder("image/jpeg").build();
-        let cut = gst::Sample::builder().buffer(&gst::Buffer::from_slice([0xFFu8, 0xD8, 0xFF])).caps(&caps).build();
+        let cut =
+            gst::Sample::builder().buffer(&gst::Buffer::from_slice([0xFFu8, 0xD8, 0xFF])).caps(&caps).build();
         assert_eq!(frame(&cut).expect_err("cut"), Fault::Lost("corrupt-jpeg"));
 
         let short = gst::Buffer::from_slice([0u8; 100]);

@@ -50,14 +50,20 @@ impl GstSource {
 /// Starts GStreamer; doing so again does nothing.
 fn init() -> Result<(), SourceError> {
     gst::init().map_err(|e| {
-        SourceError::Configuration(format!("GStreamer does not start: {e}; install gstreamer1.0-plugins-base"))
+        SourceError::Configuration(format!(
+            "GStreamer does not start: {e}; install gstreamer1.0-plugins-base"
+        ))
     })
 }
 
 impl Source for GstSource {
     fn run_once(&mut self, sink: &dyn FrameSink, stop: &Stop) -> Result<Ended, SourceError> {
-        let running =
-            Running::start(build(&self.uri, Pace::Latest)?, Pace::Latest, self.describe(), self.clock.clone())?;
+        let running = Running::start(
+            build(&self.uri, Pace::Latest)?,
+            Pace::Latest,
+            self.describe(),
+            self.clock.clone(),
+        )?;
         Run {
             uri: &self.uri,
             clock: &self.clock,
@@ -149,7 +155,9 @@ impl Run<'_> {
         match self.frames.frame(sample, self.sink.source(), captured, self.clock.now()) {
             Ok(frame) => self.sink.offer(frame),
             Err(Fault::Lost(reason)) => self.sink.lost(reason),
-            Err(Fault::Unusable(why)) => return Err(SourceError::Configuration(format!("{}: {why}", self.uri))),
+            Err(Fault::Unusable(why)) => {
+                return Err(SourceError::Configuration(format!("{}: {why}", self.uri)));
+            }
         }
         Ok(())
     }
@@ -167,7 +175,10 @@ impl Run<'_> {
                     self.take(&sample)?;
                 }
                 if self.live {
-                    return Err(SourceError::Retry(format!("{}: the stream was ended by its sender", self.uri)));
+                    return Err(SourceError::Retry(format!(
+                        "{}: the stream was ended by its sender",
+                        self.uri
+                    )));
                 }
                 Ok(Some(Ended::EndOfStream))
             }

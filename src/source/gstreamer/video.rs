@@ -48,8 +48,12 @@ pub fn read_video(
     let running =
         Running::start(build(uri, Pace::Everything)?, Pace::Everything, uri.to_string(), clock.clone())?;
     let id: Arc<str> = uri.to_string().into();
-    let mut reader =
-        Reader { frames: FrameMaker::default(), period: 1.0 / per_second, due: 0, summary: VideoSummary::default() };
+    let mut reader = Reader {
+        frames: FrameMaker::default(),
+        period: 1.0 / per_second,
+        due: 0,
+        summary: VideoSummary::default(),
+    };
     let mut starting = Some(running.started().clone());
     let mut missing = None;
     let mut refused = None;

@@ -70,7 +70,12 @@ pub(super) fn layout(pix: &PixFormat) -> Option<Layout> {
         b"BGR3" => (PixelFormat::Bgr24, width * 3),
         b"MJPG" | b"JPEG" => {
             let colour = Colour { matrix: Matrix::Bt601, full_range: true };
-            return Some(Layout { format: PixelFormat::Mjpg, planes: [Plane::default(); 3], colour, bytes: 0 });
+            return Some(Layout {
+                format: PixelFormat::Mjpg,
+                planes: [Plane::default(); 3],
+                colour,
+                bytes: 0,
+            });
         }
         _ => return None,
     };

@@ -47,7 +47,10 @@ impl V4lSource {
                     identity.card
                 )
             } else {
-                format!("{shown} ({}) does not capture video; cameras often have a second node that does", identity.card)
+                format!(
+                    "{shown} ({}) does not capture video; cameras often have a second node that does",
+                    identity.card
+                )
             }));
         }
         if identity.capabilities & CAP_STREAMING == 0 {
@@ -69,7 +72,9 @@ impl V4lSource {
                 (format.unwrap_or(now.fourcc), size.unwrap_or((now.width, now.height)))
             }
         };
-        let pix = device.set_format(fourcc, width, height).map_err(|e| self.failed("does not take a format", &e))?;
+        let pix = device
+            .set_format(fourcc, width, height)
+            .map_err(|e| self.failed("does not take a format", &e))?;
         let Some(layout) = layout(&pix) else {
             let listed: Vec<_> = offers.iter().map(|o| name(o.fourcc)).collect();
             return Err(SourceError::Configuration(format!(
@@ -82,7 +87,10 @@ impl V4lSource {
         if (pix.fourcc, pix.width, pix.height) != (fourcc, width, height) {
             log::warn!(
                 "{shown} was asked for {} {width}x{height} and delivers {} {}x{}",
-                name(fourcc), name(pix.fourcc), pix.width, pix.height
+                name(fourcc),
+                name(pix.fourcc),
+                pix.width,
+                pix.height
             );
         }
         // Some drivers start at a few frames a second unless told.
@@ -96,7 +104,9 @@ impl V4lSource {
         let rate = set.filter(|i| i.numerator > 0).map(|i| f64::from(i.denominator) / f64::from(i.numerator));
         log::info!(
             "{shown}: {} {}x{}, {} frames/s",
-            name(pix.fourcc), pix.width, pix.height,
+            name(pix.fourcc),
+            pix.width,
+            pix.height,
             rate.map_or_else(|| "unknown".to_owned(), |r| format!("{r:.3}"))
         );
         Ok((pix, layout, rate))
@@ -156,7 +166,8 @@ impl Source for V4lSource {
 
         let (mut limit, mut since, mut told) = (self.patience.first, self.clock.now(), false);
         while !stop.is_set() {
-            let Some(filled) = stream.dequeue(GLANCE).map_err(|e| self.failed("stopped delivering", &e))? else {
+            let Some(filled) = stream.dequeue(GLANCE).map_err(|e| self.failed("stopped delivering", &e))?
+            else {
                 let quiet = self.clock.now().saturating_sub(since);
                 if quiet >= limit {
                     let (shown, seconds) = (self.uri.device.display(), quiet.as_secs_f64());
@@ -283,7 +294,9 @@ mod tests {
     #[test]
     fn a_camera_that_is_away_is_waited_for_and_what_is_none_is_told() {
         match source("/dev/video-none").run_once(&Nowhere, &Stop::never()) {
-            Err(SourceError::Retry(why)) => assert!(why.contains("/dev/video-none") && why.contains("plugged"), "{why}"),
+            Err(SourceError::Retry(why)) => {
+                assert!(why.contains("/dev/video-none") && why.contains("plugged"), "{why}")
+            }
             other => panic!("{other:?}"),
         }
         match source("/dev/null").run_once(&Nowhere, &Stop::never()) {

@@ -255,7 +255,12 @@ impl Device {
         let mut caps: Capability = zeroed();
         ioctl(&self.fd, READ, 0, &mut caps)?;
         let own = if caps.capabilities & CAP_DEVICE_CAPS == 0 { caps.capabilities } else { caps.device_caps };
-        Ok(Identity { driver: text(&caps.driver), card: text(&caps.card), bus: text(&caps.bus), capabilities: own })
+        Ok(Identity {
+            driver: text(&caps.driver),
+            card: text(&caps.card),
+            bus: text(&caps.bus),
+            capabilities: own,
+        })
     }
 
     /// Formats that it offers, each with a description.
