@@ -1,5 +1,6 @@
 //! Where frames come from. A source only knows how to run once; [`supervise`] owns every retry.
 
+pub mod demo;
 pub mod files;
 #[cfg(feature = "gstreamer")]
 pub mod gstreamer;
@@ -113,9 +114,7 @@ impl Patience {
 /// [`SourceError::Configuration`] for a kind of source that this build was made without.
 pub fn open(config: &SourceConfig, clock: &SharedClock) -> Result<Box<dyn Source>, SourceError> {
     match &config.uri {
-        SourceUri::Demo { .. } => {
-            Err(SourceError::Configuration(format!("{}: the demonstration is not in this build", config.uri)))
-        }
+        SourceUri::Demo { seed } => Ok(Box::new(demo::DemoSource::new(*seed, clock.clone()))),
         SourceUri::V4l(uri) => open_v4l(uri, config, clock),
         SourceUri::File(path) if path.is_dir() || files::is_image(path) => {
             Ok(Box::new(files::FilesSource::new(path.clone(), config.fps, clock.clone())))
