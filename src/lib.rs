@@ -5,8 +5,12 @@
 pub mod clock;
 pub mod config;
 pub mod detector;
+pub mod flaglog;
+pub mod forensics;
 pub mod frame;
 pub mod health;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 pub mod schedule;
 pub mod source;
 pub mod verdict;

@@ -1,0 +1,191 @@
+//! From a run's folder to what ships: an ONNX file, its card with measured figures, and the demonstration's
+//! resynthesis network.
+
+use crate::{
+    bank::Trained,
+    checkpoint::{self, Run, State},
+    fit, net,
+    onnx::{self, Ends},
+    photos,
+    score::{self, Perturbation},
+};
+use anyhow::{Context as _, Result, bail, ensure};
+use image::RgbImage;
+use spotd::{
+    detector::{
+        Model,
+        card::{Card, Precision, Training, sha256_hex},
+    },
+    forensics::{rng::Rng, scenes::SceneRenderer},
+};
+use std::path::{Path, PathBuf};
+use tch::Device;
+
+/// Largest difference of logits between libtorch and tract that is let out.
+pub const MOST_APART: f32 = 1e-4;
+
+/// Frame size of the demonstration.
+pub const DEMO_SIZE: (i64, i64) = (640, 360);
+
+/// What `export` is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A finished run.
+    pub run: PathBuf,
+    /// Where the files go.
+    pub out: PathBuf,
+    /// Validation sets in the paper's layout, to measure on.
+    pub measure_on: Option<PathBuf>,
+    /// Version on the card.
+    pub version: String,
+    /// Words on the training machine and photographs, for the card.
+    pub data: String,
+    /// What the model is known not to see.
+    pub known_failures: Vec<String>,
+}
+
+/// Writes `<name>.onnx`, `<name>.toml` and `resynth-demo.onnx` into `options.out`; gives the card.
+pub fn export(options: &Options) -> Result<Card> {
+    let run = Run::new(&options.run)?;
+    let state = run.state()?;
+    let calibration = state.calibration.clone().with_context(|| {
+        format!(
+            "{}: the run has not ended: it has no calibration yet; go on with `fit --resume`",
+            run.folder.display()
+        )
+    })?;
+    let (store, module) = fit::load_average(&run, &state.net, Device::Cpu)?;
+    let bytes = onnx::write(&state.net, &store, &Ends::detector(net::TILE))?;
+    let (multiply_adds, parameters) = state.net.cost(net::TILE, net::TILE);
+    let mut card = Card {
+        name: state.net.name.clone(),
+        version: options.version.clone(),
+        sha256: sha256_hex(&bytes),
+        precision: Precision::F32,
+        tile: net::TILE as u32,
+        temperature: calibration.temperature.into(),
+        threshold: calibration.threshold.into(),
+        unsure_from: calibration.unsure_from.into(),
+        mmac: (multiply_adds as f64 / 1e5).round() / 10.0,
+        parameters,
+        licence: "MIT OR Apache-2.0".into(),
+        known_failures: options.known_failures.clone(),
+        training: training(&state, options),
+        measured: vec![],
+    };
+    let path = options.out.join(format!("{}.onnx", card.name));
+    let model = Model::from_bytes(&bytes, card.clone(), &path)?;
+    let apart = parity(&model, &module)?;
+    ensure!(
+        apart < MOST_APART,
+        "libtorch and tract differ by {apart} on the logit: the export is wrong, nothing was written"
+    );
+    log::info!("libtorch and tract agree within {apart:.1e} on the logit");
+    if let Some(layout) = &options.measure_on {
+        card.measured = score::measure(&model, layout, &Perturbation::ALL)?;
+        println!("{}", score::table(&card.measured));
+    }
+    std::fs::create_dir_all(&options.out)
+        .with_context(|| format!("{}: cannot be made", options.out.display()))?;
+    // What is written must load as the daemon loads it.
+    let text = card.to_toml();
+    Model::from_bytes(&bytes, Card::parse(&text, &Card::path_for(&path))?, &path)?;
+    checkpoint::write(&path, &bytes)?;
+    checkpoint::write(&Card::path_for(&path), text.as_bytes())?;
+    let demo = demo(&run, &options.out)?;
+    println!("wrote {}, {} and {}", path.display(), Card::path_for(&path).display(), demo.display());
+    Ok(card)
+}
+
+fn training(state: &State, options: &Options) -> Training {
+    let with_fakes = if state.fakes > 0 {
+        format!(", {} generated pictures without pairs", state.fakes)
+    } else {
+        String::new()
+    };
+    Training {
+        data: format!(
+            "{}: {} photographs, {} rendered scenes{with_fakes}",
+            options.data, state.photographs, state.scenes
+        ),
+        recipe: format!(
+            "pairs of a photograph and its resynthesis by {} small networks of our own ({:.0} min), raw and spectrum-equalised; \
+             light blur, resize, 4:2:0 and JPEG by two encoders; cross-entropy and a pair loss; AdamW, cosine, moving average; \
+             {} steps of the detector",
+            crate::bank::members().len(),
+            state.bank_seconds / 60.0,
+            state.steps
+        ),
+        minutes: ((state.seconds + state.bank_seconds) / 6.0).round() / 10.0,
+        seed: state.seed,
+    }
+}
+
+/// Largest difference of logits between the module and the daemon's model over tiles of scenes and noise.
+fn parity(model: &Model, module: &crate::module::Module) -> Result<f32> {
+    let side = net::TILE as u32;
+    let mut rng = Rng::new(11);
+    let mut tiles: Vec<RgbImage> = (0..4)
+        .map(|seed| {
+            let frame = SceneRenderer::new(seed, 320, 240).frame(seed);
+            image::imageops::crop_imm(&frame, 8 * seed as u32, 5, side, side).to_image()
+        })
+        .collect();
+    tiles.push(RgbImage::from_fn(side, side, |_, _| image::Rgb([0; 3].map(|_: u8| rng.below(256) as u8))));
+    let torch = fit::logits(module, &tiles, Device::Cpu)?;
+    let mut apart = 0f32;
+    for (tile, expected) in tiles.iter().zip(torch) {
+        apart = apart.max((model.logit(tile)? - expected).abs());
+    }
+    Ok(apart)
+}
+
+/// Writes the bank's demonstration network for frames of [`DEMO_SIZE`].
+fn demo(run: &Run, out: &Path) -> Result<PathBuf> {
+    let name = crate::bank::demo().name;
+    let trained = Trained::load(&run.bank(), &name, Device::Cpu)?;
+    let bytes = onnx::write(&trained.member.net, &trained.store, &Ends::picture(DEMO_SIZE.1, DEMO_SIZE.0))?;
+    let path = out.join(format!("{name}.onnx"));
+    checkpoint::write(&path, &bytes)?;
+    Ok(path)
+}
+
+/// How well the detector tells rendered scenes from the same scenes redrawn by the demonstration's network:
+/// score of each, median over `frames` frames of each scene.
+pub fn tell_scenes_apart(
+    model: &Model,
+    run: &Run,
+    seeds: std::ops::Range<u64>,
+    frames: u64,
+) -> Result<Vec<(u64, f64, f64)>> {
+    let demo = Trained::load(&run.bank(), &crate::bank::demo().name, Device::Cpu)?;
+    if frames == 0 || seeds.is_empty() {
+        bail!("no scenes to tell apart");
+    }
+    let mut rows = Vec::new();
+    for seed in seeds {
+        let mut renderer = SceneRenderer::new(seed, DEMO_SIZE.0 as u32, DEMO_SIZE.1 as u32);
+        let (mut real, mut fake) = (Vec::new(), Vec::new());
+        for n in 0..frames {
+            let frame = renderer.frame(n * 37);
+            let redrawn =
+                photos::to_pictures(&demo.redraw(&photos::to_tensor(std::slice::from_ref(&frame))))?;
+            real.push(judge(model, frame)?);
+            fake.push(judge(model, redrawn.into_iter().next().context("one picture in, one out")?)?);
+        }
+        rows.push((seed, median(&mut real), median(&mut fake)));
+    }
+    Ok(rows)
+}
+
+fn judge(model: &Model, picture: RgbImage) -> Result<f64> {
+    use std::time::{Duration, SystemTime};
+    let frame =
+        spotd::frame::Frame::from_rgb("scene".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture);
+    Ok(spotd::detector::judge::judge(model, frame, 6)?.score)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,377 @@
+//! Training of a detector: pairs in, checkpoints out.
+
+use crate::{
+    bank,
+    checkpoint::{self, Calibration, Run, State},
+    device::{self, Autocast},
+    module::Module,
+    net::Net,
+    pairs::{Batch, Pairs},
+    photos::{self, Photos, bar},
+};
+use anyhow::{Context as _, Result, anyhow, bail};
+use spotd::forensics::{
+    ap,
+    augment::{Plan, Policy},
+    dataset,
+    rng::Rng,
+};
+use std::{
+    path::PathBuf,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+use tch::{Device, Kind, Tensor, nn, nn::OptimizerConfig as _};
+
+/// What `fit` is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folders of photographs.
+    pub photos: Vec<PathBuf>,
+    /// Folders of generated pictures, none by default.
+    pub fakes: Vec<PathBuf>,
+    /// Where the run lives.
+    pub run: PathBuf,
+    /// Scenes to render beside the photographs.
+    pub scenes: u64,
+    /// Detector training.
+    pub budget: Duration,
+    /// Training of each bank member.
+    pub bank_budget: Duration,
+    /// Seed.
+    pub seed: u64,
+    /// Goes on from the run's last checkpoint.
+    pub resume: bool,
+    /// Pairs a batch.
+    pub batch: usize,
+    /// Side of a training crop.
+    pub side: u32,
+    /// bfloat16 convolutions; where it is not said, as [`device::bf16_pays`] says.
+    pub bf16: Option<bool>,
+    /// Stops after so many steps, for tests.
+    pub most_steps: u64,
+    /// Weight of the pair loss.
+    pub pair_weight: f64,
+    /// First learning rate.
+    pub rate: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            photos: vec![],
+            fakes: vec![],
+            run: PathBuf::new(),
+            scenes: 200,
+            budget: Duration::from_secs(40 * 60),
+            bank_budget: Duration::from_secs(75),
+            seed: 1,
+            resume: false,
+            batch: 16,
+            side: 96,
+            bf16: None,
+            most_steps: u64::MAX,
+            pair_weight: 0.5,
+            rate: 2e-3,
+        }
+    }
+}
+
+const SAVE_EVERY: Duration = Duration::from_secs(120);
+const AVERAGE_DECAY: f64 = 0.998;
+const WARM_UP: u64 = 100;
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Mean loss of the first and of the last 20 steps.
+    pub loss: (f64, f64),
+    /// State as saved.
+    pub state: State,
+}
+
+/// Trains the bank and then `net`; checkpoints lie in `options.run`.
+pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
+    for folder in options.photos.iter().chain(&options.fakes) {
+        dataset::refuse_validation(folder)?;
+    }
+    let device = device::choose();
+    let bf16 = options.bf16.unwrap_or_else(|| device::bf16_pays(device));
+    let run = Run::new(&options.run)?;
+    let earlier = if options.resume { Some(run.state()?) } else { None };
+    if let Some(state) = &earlier
+        && state.net != *net
+    {
+        bail!("{}: was trained with another network than this version's {}", run.folder.display(), net.name);
+    }
+    if !options.resume && run.weights().exists() {
+        bail!("{}: holds a run already; go on with --resume, or choose another folder", run.folder.display());
+    }
+    let split = photos::load(&options.photos, options.scenes, options.seed)?;
+    let unpaired = load_fakes(&options.fakes)?;
+    let begun = Instant::now();
+    let bank =
+        bank::build(&run.bank(), &split.train, options.bank_budget, options.seed, device, bf16)?;
+    let bank_seconds = begun.elapsed().as_secs_f64();
+
+    let mut state = earlier.unwrap_or_else(|| State {
+        net: net.clone(),
+        steps: 0,
+        seconds: 0.0,
+        budget_seconds: 0.0,
+        bank_seconds: 0.0,
+        seed: options.seed,
+        photographs: split.train.photographs().len(),
+        scenes: split.train.scenes().len(),
+        fakes: unpaired.len(),
+        calibration: None,
+    });
+    state.bank_seconds = state.bank_seconds.max(bank_seconds);
+    state.budget_seconds = state.seconds + options.budget.as_secs_f64();
+    // Another stream after a resumption, or it would see the same pairs again.
+    let rng = Rng::new(options.seed).fork(state.steps);
+    let mut pairs = Pairs::new(&split.train, bank, &unpaired, Policy::LIGHT, device, rng.fork(1));
+
+    let (sender, receiver) = mpsc::sync_channel::<Result<Batch>>(4);
+    let (outcome, bank) = std::thread::scope(|scope| {
+        let (n, side) = (options.batch, options.side);
+        let maker = scope.spawn(move || {
+            // Ends when the trainer drops its end.
+            while sender.send(pairs.batch(n, side)).is_ok() {}
+            pairs.into_bank()
+        });
+        let outcome = optimise(net, options, &run, state, (device, bf16), receiver);
+        (outcome, maker.join())
+    });
+    let mut outcome = outcome?;
+    let bank = bank.map_err(|_| anyhow!("the thread that makes pairs has panicked"))?;
+    let mut held = Pairs::new(&split.held, bank, &[], Policy::LIGHT, device, rng.fork(2));
+    let calibration = calibrate(&run, &outcome.state, &split.held, &mut held, device)?;
+    log::info!("calibrated: {calibration:?}");
+    outcome.state.calibration = Some(calibration);
+    run.put_state(&outcome.state)?;
+    Ok(outcome)
+}
+
+fn load_fakes(folders: &[PathBuf]) -> Result<Vec<image::RgbImage>> {
+    let mut pictures = Vec::new();
+    for folder in folders {
+        for path in dataset::list_pictures(folder)? {
+            match dataset::load(&path) {
+                Ok(picture) => pictures.push(picture),
+                Err(bad) => log::warn!("{}: skipped, cannot be read: {}", bad.path.display(), bad.reason),
+            }
+        }
+    }
+    if pictures.is_empty() && !folders.is_empty() {
+        bail!("--fakes: no picture could be read in {folders:?}");
+    }
+    Ok(pictures)
+}
+
+/// Follows `from` slowly; what the average holds is exported.
+fn follow(average: &nn::VarStore, from: &nn::VarStore, decay: f64) {
+    tch::no_grad(|| {
+        let source = from.variables();
+        for (name, mut tensor) in average.variables() {
+            let _ = tensor.lerp_(&source[&name], 1.0 - decay);
+        }
+    });
+}
+
+fn optimise(
+    net: &Net,
+    options: &Options,
+    run: &Run,
+    mut state: State,
+    (device, bf16): (Device, bool),
+    batches: mpsc::Receiver<Result<Batch>>,
+) -> Result<Outcome> {
+    tch::manual_seed(options.seed as i64);
+    let mut store = nn::VarStore::new(device);
+    let module = Module::new(&store.root(), net);
+    let mut average = nn::VarStore::new(device);
+    Module::new(&average.root(), net);
+    if options.resume {
+        checkpoint::load(&mut store, &run.weights())?;
+        checkpoint::load(&mut average, &run.average())?;
+    } else {
+        average.copy(&store)?;
+    }
+    let mut optimiser = nn::adamw(0.9, 0.999, 0.01).build(&store, options.rate)?;
+    let progress = bar(options.budget.as_secs(), "detector");
+    let (start, already) = (Instant::now(), state.seconds);
+    let (first_step, mut saved) = (state.steps, Instant::now());
+    let mut losses = Vec::new();
+    let mut hits = 0.9;
+    while start.elapsed() < options.budget && state.steps - first_step < options.most_steps {
+        let done = start.elapsed().as_secs_f64() / options.budget.as_secs_f64();
+        let warm = ((state.steps - first_step + 1) as f64 / WARM_UP as f64).min(1.0);
+        optimiser
+            .set_lr(options.rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())));
+        let batch = batches.recv().map_err(|_| anyhow!("the thread that makes pairs has ended"))??;
+        let x = batch.x.to_device(device);
+        let z = {
+            let _cast = Autocast::new(device, bf16);
+            module.forward(&x, true).to_kind(Kind::Float).squeeze_dim(1)
+        };
+        let n = z.size()[0] / 2;
+        let (real, fake) = (z.narrow(0, 0, n), z.narrow(0, n, n));
+        let single = real.softplus().mean(Kind::Float) + fake.neg().softplus().mean(Kind::Float);
+        let paired =
+            (real.narrow(0, 0, batch.paired) - fake.narrow(0, 0, batch.paired)).softplus().mean(Kind::Float);
+        let loss = single * 0.5 + paired * options.pair_weight;
+        optimiser.backward_step_clip_norm(&loss, 2.0);
+        state.steps += 1;
+        // A short memory at first, or the average would hold on to the random start.
+        let age = (state.steps + 1) as f64;
+        follow(&average, &store, AVERAGE_DECAY.min(age / (age + 20.0)));
+        let value = f64::try_from(&loss)?;
+        if !value.is_finite() {
+            bail!("the loss is {value} after {} steps; lower --rate", state.steps);
+        }
+        losses.push(value);
+        let right =
+            f64::try_from((real.lt(0.0).sum(Kind::Float) + fake.gt(0.0).sum(Kind::Float)) / (2 * n) as f64)?;
+        hits += 0.01 * (right - hits);
+        progress.set_position(start.elapsed().as_secs());
+        if state.steps.is_multiple_of(100) {
+            let recent = mean_of_last(&losses, 100);
+            log::info!(
+                "step {}: loss {recent:.3}, right {hits:.3}, {:.0} s",
+                state.steps,
+                start.elapsed().as_secs_f64()
+            );
+        }
+        if saved.elapsed() >= SAVE_EVERY {
+            state.seconds = already + start.elapsed().as_secs_f64();
+            save(run, &store, &average, &state)?;
+            saved = Instant::now();
+        }
+    }
+    progress.finish_and_clear();
+    drop(batches);
+    if losses.is_empty() {
+        bail!("the time given was over before the first step; give more --minutes");
+    }
+    state.seconds = already + start.elapsed().as_secs_f64();
+    save(run, &store, &average, &state)?;
+    let first = losses.iter().take(20).sum::<f64>() / losses.len().min(20) as f64;
+    Ok(Outcome { loss: (first, mean_of_last(&losses, 20)), state })
+}
+
+fn mean_of_last(values: &[f64], n: usize) -> f64 {
+    let n = n.min(values.len());
+    values[values.len() - n..].iter().sum::<f64>() / n as f64
+}
+
+fn save(run: &Run, store: &nn::VarStore, average: &nn::VarStore, state: &State) -> Result<()> {
+    checkpoint::save(store, &run.weights())?;
+    checkpoint::save(average, &run.average())?;
+    run.put_state(state)
+}
+
+/// The exported weights of a run: the average, frozen.
+pub fn load_average(run: &Run, net: &Net, device: Device) -> Result<(nn::VarStore, Module)> {
+    let mut store = nn::VarStore::new(device);
+    let module = Module::new(&store.root(), net);
+    checkpoint::load(&mut store, &run.average())?;
+    store.freeze();
+    Ok((store, module))
+}
+
+/// Logits of pictures of one size.
+pub fn logits(module: &Module, pictures: &[image::RgbImage], device: Device) -> Result<Vec<f32>> {
+    let mut out = Vec::new();
+    for some in pictures.chunks(16) {
+        let x = photos::to_tensor(some).to_device(device);
+        let z = tch::no_grad(|| module.forward(&x, false)).to_device(Device::Cpu).view(-1);
+        out.extend(Vec::<f32>::try_from(z)?);
+    }
+    Ok(out)
+}
+
+/// Tiles scored for calibration: as they are, and lightly degraded.
+const CALIBRATION_TILES: usize = 1200;
+
+/// Temperature and thresholds from held-out photographs and their resynthesis.
+fn calibrate(
+    run: &Run,
+    state: &State,
+    held: &Photos,
+    pairs: &mut Pairs,
+    device: Device,
+) -> Result<Calibration> {
+    let (_store, module) = load_average(run, &state.net, device)?;
+    let side = crate::net::TILE as u32;
+    let mut rng = Rng::new(state.seed).fork(3);
+    let progress = bar(CALIBRATION_TILES as u64, "calibrating");
+    let mut real = Vec::new();
+    while real.len() < CALIBRATION_TILES {
+        let mut tiles = Vec::new();
+        for _ in 0..16 {
+            // Margin, so that a resize still leaves a whole tile.
+            let crop = held.crop(side + 16, &mut rng);
+            let mut plan = if rng.chance(0.5) { Policy::LIGHT.draw(&mut rng) } else { Plan::NONE };
+            plan.resize = None;
+            let out = plan.apply(&crop);
+            let (x, y) = (rng.below(17) as u32, rng.below(17) as u32);
+            tiles.push(image::imageops::crop_imm(&out, x, y, side, side).to_image());
+        }
+        real.extend(logits(&module, &tiles, device)?);
+        progress.set_position(real.len() as u64);
+    }
+    progress.finish_and_clear();
+    // Pairs as trained on, for the temperature: equally many of each class.
+    let (mut z_real, mut z_fake) = (Vec::new(), Vec::new());
+    for _ in 0..20 {
+        let batch = pairs.batch(16, side.min(crate::pairs::KEPT / 2))?;
+        let x = batch.x.to_device(device);
+        let z =
+            Vec::<f32>::try_from(tch::no_grad(|| module.forward(&x, false)).to_device(Device::Cpu).view(-1))?;
+        z_real.extend(&z[..z.len() / 2]);
+        z_fake.extend(&z[z.len() / 2..]);
+    }
+    let temperature = temperature(&z_real, &z_fake);
+    let score = |z: f32| 1.0 / (1.0 + (-z / temperature).exp());
+    let at = |q: f64| ap::quantile(&real, q).map(score).context("no tile was scored");
+    let (threshold, unsure_from) = (at(0.99)?, at(0.95)?);
+    let scores: Vec<f32> = z_real.iter().chain(&z_fake).copied().collect();
+    let labels: Vec<bool> = (0..scores.len()).map(|i| i >= z_real.len()).collect();
+    Ok(Calibration {
+        temperature,
+        threshold,
+        unsure_from: unsure_from.min(threshold),
+        tiles: real.len(),
+        held_out_ap: ap::average_precision(&scores, &labels).context("no held-out pairs")?,
+    })
+}
+
+/// The temperature of least cross-entropy, searched over 0.25..8 on a logarithmic grid.
+fn temperature(real: &[f32], fake: &[f32]) -> f32 {
+    let entropy = |t: f32| {
+        let softplus = |z: f32| f64::from(z.max(0.0) + (-z.abs()).exp().ln_1p());
+        real.iter().map(|z| softplus(z / t)).sum::<f64>() + fake.iter().map(|z| softplus(-z / t)).sum::<f64>()
+    };
+    let grid = (0..=100).map(|i| 0.25 * 32f32.powf(i as f32 / 100.0));
+    grid.min_by(|a, b| entropy(*a).total_cmp(&entropy(*b))).expect("the grid is not empty")
+}
+
+/// Scores a batch without training, for tests and callers outside.
+pub fn forward(module: &Module, x: &Tensor) -> Tensor {
+    tch::no_grad(|| module.forward(x, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_temperature_undoes_overconfidence() {
+        // Logits that are right three times in four, said four times too loudly.
+        let real = [-4.4f32, -4.4, -4.4, 4.4].repeat(50);
+        let fake = [4.4f32, 4.4, 4.4, -4.4].repeat(50);
+        let t = temperature(&real, &fake);
+        assert!((t - 4.0).abs() < 0.3, "ln 3 = 1.1 is the honest logit: {t}");
+    }
+}

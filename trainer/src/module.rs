@@ -1,0 +1,222 @@
+//! The reader of a [`Net`] that trains: tensors in a `VarStore`, named by the layer's place in the list.
+
+use crate::net::{Interpolation, Layer, Net};
+use tch::{Kind, Tensor, nn, nn::Module as _};
+
+/// Epsilon of batch normalisation, here and where it is folded.
+pub const BATCH_NORM_EPSILON: f64 = 1e-5;
+
+/// A network with weights.
+#[derive(Debug)]
+pub struct Module {
+    layers: Vec<Built>,
+}
+
+#[derive(Debug)]
+enum Built {
+    Normalise(f64, f64),
+    Conv { weight: Tensor, bias: Option<Tensor>, stride: i64, padding: i64, zero_sum: bool },
+    ConvTranspose { weight: Tensor, bias: Tensor, kernel: i64 },
+    BatchNorm(nn::BatchNorm),
+    GroupNorm(nn::GroupNorm),
+    Relu,
+    LeakyRelu(f64),
+    Sigmoid,
+    Clip(f64),
+    Upsample(i64, Interpolation),
+    PixelShuffle(i64),
+    Binomial { kernel: Tensor, channels: i64 },
+    Noise { strength: Tensor },
+    Residual(Vec<Built>),
+    Lattice { channels: i64, side: i64, period: i64, basis: Tensor },
+    Sum(Vec<Built>, Vec<Built>),
+    MeanPool,
+    Linear(nn::Linear),
+}
+
+impl Module {
+    /// Adds the network's variables below `path` and reads them from there.
+    pub fn new(path: &nn::Path, net: &Net) -> Module {
+        Module { layers: build(path, &net.layers) }
+    }
+
+    /// The network's answer to `x` `[N, C, H, W]`. `train` uses the batch's own statistics.
+    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        run(&self.layers, x, train)
+    }
+}
+
+fn build(path: &nn::Path, layers: &[Layer]) -> Vec<Built> {
+    layers.iter().enumerate().map(|(at, layer)| build_one(&(path / at), layer)).collect()
+}
+
+fn build_one(path: &nn::Path, layer: &Layer) -> Built {
+    match layer {
+        Layer::Normalise { mean, deviation } => Built::Normalise((*mean).into(), (*deviation).into()),
+        Layer::Conv { channels: (from, to), kernel, stride, bias, zero_sum } => {
+            let weight = path.kaiming_normal("weight", &[*to, *from, *kernel, *kernel]);
+            if *zero_sum {
+                tch::no_grad(|| weight.shallow_clone().copy_(&residual_filters(&weight)));
+            }
+            let bias = bias.then(|| path.zeros("bias", &[*to]));
+            Built::Conv { weight, bias, stride: *stride, padding: kernel / 2, zero_sum: *zero_sum }
+        }
+        Layer::ConvTranspose { channels: (from, to), kernel } => {
+            // Each output sees about a quarter of the kernel's taps.
+            let deviation = (2.0 / (from * kernel * kernel / 4) as f64).sqrt();
+            let weight = path.randn("weight", &[*from, *to, *kernel, *kernel], 0.0, deviation);
+            Built::ConvTranspose { weight, bias: path.zeros("bias", &[*to]), kernel: *kernel }
+        }
+        Layer::BatchNorm { channels } => {
+            let config = nn::BatchNormConfig {
+                eps: BATCH_NORM_EPSILON,
+                ws_init: nn::Init::Const(1.0),
+                ..Default::default()
+            };
+            Built::BatchNorm(nn::batch_norm2d(path, *channels, config))
+        }
+        Layer::GroupNorm { channels, groups } => {
+            Built::GroupNorm(nn::group_norm(path, *groups, *channels, Default::default()))
+        }
+        Layer::Relu => Built::Relu,
+        Layer::LeakyRelu { slope } => Built::LeakyRelu((*slope).into()),
+        Layer::Sigmoid => Built::Sigmoid,
+        Layer::Clip { limit } => Built::Clip((*limit).into()),
+        Layer::Upsample { factor, by } => Built::Upsample(*factor, *by),
+        Layer::PixelShuffle { factor } => Built::PixelShuffle(*factor),
+        Layer::Binomial { channels } => {
+            let row = Tensor::from_slice(&[0.25f32, 0.5, 0.25]).to_device(path.device());
+            let kernel = row.outer(&row).reshape([1, 1, 3, 3]).repeat([*channels, 1, 1, 1]);
+            Built::Binomial { kernel, channels: *channels }
+        }
+        Layer::Noise { channels } => Built::Noise { strength: path.zeros("strength", &[1, *channels, 1, 1]) },
+        Layer::Residual { layers } => Built::Residual(build(path, layers)),
+        Layer::Lattice { channels, side, period } => Built::Lattice {
+            channels: *channels,
+            side: *side,
+            period: *period,
+            basis: fourier(*period).to_device(path.device()),
+        },
+        Layer::Sum { a, b } => Built::Sum(build(&(path / "a"), a), build(&(path / "b"), b)),
+        Layer::MeanPool => Built::MeanPool,
+        Layer::Linear { features: (from, to) } => {
+            Built::Linear(nn::linear(path, *from, *to, Default::default()))
+        }
+    }
+}
+
+/// `[2 period, period]`: cosines above sines, each row one frequency, unit length.
+pub fn fourier(period: i64) -> Tensor {
+    let row = |f: i64, part: fn(f64) -> f64| {
+        (0..period).map(move |x| {
+            let angle = std::f64::consts::TAU * (f * x) as f64 / period as f64;
+            (part(angle) / (period as f64).sqrt()) as f32
+        })
+    };
+    let values: Vec<f32> = (0..period)
+        .flat_map(|f| row(f, f64::cos))
+        .chain((0..period).flat_map(|f| row(f, f64::sin)))
+        .collect();
+    Tensor::from_slice(&values).reshape([2 * period, period])
+}
+
+/// First weights of a zero-sum stem: the basic residual filters of SRM in 3x3, each put on one colour or on
+/// grey, beside small random ones; the mean is taken off in the forward pass.
+fn residual_filters(random: &Tensor) -> Tensor {
+    const FILTERS: [[f32; 9]; 6] = [
+        [0., 0., 0., -1., 1., 0., 0., 0., 0.],
+        [0., -1., 0., 0., 1., 0., 0., 0., 0.],
+        [0., 0., 0., 0.5, -1., 0.5, 0., 0., 0.],
+        [0., 0.5, 0., 0., -1., 0., 0., 0.5, 0.],
+        [-0.25, 0.5, -0.25, 0.5, -1., 0.5, -0.25, 0.5, -0.25],
+        [0., 0.25, 0., 0.25, -1., 0.25, 0., 0.25, 0.],
+    ];
+    let size = random.size();
+    let (outputs, inputs, kernel) = (size[0], size[1], size[2]);
+    let out = random * 0.1;
+    if kernel != 3 {
+        return out;
+    }
+    for filter in 0..outputs {
+        let pattern = Tensor::from_slice(&FILTERS[filter as usize % FILTERS.len()]).reshape([3, 3]);
+        // First on grey, then on one colour after the other.
+        let round = filter / FILTERS.len() as i64;
+        for input in 0..inputs {
+            if round == 0 || (filter + round) % inputs == input {
+                let strength = if round == 0 { 1.0 / inputs as f64 } else { 1.0 };
+                let mut target = out.get(filter).get(input);
+                let _ = target.g_add_(&(&pattern * strength).to_device(random.device()));
+            }
+        }
+    }
+    out
+}
+
+/// The weight as it is used: with each filter's mean taken off where the layer is zero-sum.
+pub fn effective_weight(weight: &Tensor, zero_sum: bool) -> Tensor {
+    if zero_sum { weight - weight.mean_dim([2i64, 3].as_slice(), true, None) } else { weight.shallow_clone() }
+}
+
+fn run(layers: &[Built], x: &Tensor, train: bool) -> Tensor {
+    layers.iter().fold(x.shallow_clone(), |x, layer| run_one(layer, &x, train))
+}
+
+fn run_one(layer: &Built, x: &Tensor, train: bool) -> Tensor {
+    match layer {
+        Built::Normalise(mean, deviation) => (x - *mean) / *deviation,
+        Built::Conv { weight, bias, stride, padding, zero_sum } => {
+            let weight = effective_weight(weight, *zero_sum);
+            x.conv2d(&weight, bias.as_ref(), [*stride; 2], [*padding; 2], [1, 1], 1)
+        }
+        Built::ConvTranspose { weight, bias, kernel } => {
+            let extra = if *kernel == 3 { 1 } else { 0 };
+            x.conv_transpose2d(weight, Some(bias), [2, 2], [1, 1], [extra; 2], 1, [1, 1])
+        }
+        Built::BatchNorm(norm) => nn::ModuleT::forward_t(norm, x, train),
+        Built::GroupNorm(norm) => norm.forward(x),
+        Built::Relu => x.relu(),
+        // max(x, slope x) for slopes below 1; cheaper to differentiate than a mask.
+        Built::LeakyRelu(slope) => x.maximum(&(x * *slope)),
+        Built::Sigmoid => x.sigmoid(),
+        Built::Clip(limit) => x.clamp(-*limit, *limit),
+        Built::Upsample(factor, by) => {
+            let size = x.size();
+            let to = [size[2] * factor, size[3] * factor];
+            match by {
+                Interpolation::Nearest => x.upsample_nearest2d(to, None, None),
+                Interpolation::Bilinear => x.upsample_bilinear2d(to, false, None, None),
+            }
+        }
+        Built::PixelShuffle(factor) => x.pixel_shuffle(*factor),
+        Built::Binomial { kernel, channels } => {
+            x.conv2d(&kernel.to_kind(x.kind()), None::<&Tensor>, [1, 1], [1, 1], [1, 1], *channels)
+        }
+        Built::Noise { strength } => {
+            let size = x.size();
+            let noise = Tensor::randn([size[0], 1, size[2], size[3]], (Kind::Float, x.device()));
+            x + noise * strength
+        }
+        Built::Residual(layers) => x + run(layers, x, train),
+        Built::Lattice { channels, side, period, basis } => {
+            let repeats = side / period;
+            let x = x.to_kind(Kind::Float);
+            let folded = x
+                .reshape([-1, *channels, repeats, *period, repeats, *period])
+                .mean_dim([2i64, 4].as_slice(), false, None)
+                .reshape([-1, *period, *period]);
+            // Rows and columns to frequencies: [2p, 2p] of cosine and sine products.
+            let turned = basis.matmul(&folded).matmul(&basis.transpose(0, 1));
+            let part = |v: i64, u: i64| turned.narrow(1, v * period, *period).narrow(2, u * period, *period);
+            let real = part(0, 0) - part(1, 1);
+            let imaginary = part(0, 1) + part(1, 0);
+            let power = (&real * &real + &imaginary * &imaginary).reshape([-1, *channels, period * period]);
+            let mean = (&x * &x).mean_dim([2i64, 3].as_slice(), false, None).unsqueeze(2);
+            // White noise of the map's power would give mean / repeats^2 at each frequency.
+            let expected = mean / (repeats * repeats) as f64;
+            ((power + 1e-7) / (expected + 1e-7)).log().flatten(1, -1)
+        }
+        Built::Sum(a, b) => run(a, x, train) + run(b, x, train),
+        Built::MeanPool => x.mean_dim([2i64, 3].as_slice(), false, Kind::Float),
+        Built::Linear(linear) => linear.forward(x),
+    }
+}

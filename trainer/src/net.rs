@@ -1,0 +1,240 @@
+//! A network is a value: a list of layers that two readers understand, [`crate::module`] for training and
+//! [`crate::onnx`] for export.
+
+use serde::{Deserialize, Serialize};
+
+/// How a picture or a feature map is made larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interpolation {
+    /// Each value is repeated.
+    Nearest,
+    /// Half-pixel centres, as PyTorch's `align_corners = false`.
+    Bilinear,
+}
+
+/// One layer. Feature maps are `[N, C, H, W]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "layer", rename_all = "snake_case")]
+pub enum Layer {
+    /// `(x - mean) / deviation`, one pair for all channels.
+    Normalise {
+        /// Subtracted.
+        mean: f32,
+        /// Divided by.
+        deviation: f32,
+    },
+    /// Convolution with `(kernel - 1) / 2` zeros around.
+    Conv {
+        /// Channels in and out.
+        channels: (i64, i64),
+        /// Odd side of the kernel.
+        kernel: i64,
+        /// Step.
+        stride: i64,
+        /// Whether a bias is added.
+        bias: bool,
+        /// Each filter sums to zero over each input channel, so that flat areas give nothing: a high-pass
+        /// front end that starts from filters of steganalysis (SRM; Fridrich and Kodovsky, 2012).
+        zero_sum: bool,
+    },
+    /// Transposed convolution, step 2, twice the size exactly. Kernel 4 (even overlap) or 3 (uneven, the
+    /// well-known checkerboard).
+    ConvTranspose {
+        /// Channels in and out.
+        channels: (i64, i64),
+        /// 3 or 4.
+        kernel: i64,
+    },
+    /// Batch normalisation; in ONNX it is folded into the convolution before it.
+    BatchNorm {
+        /// Channels.
+        channels: i64,
+    },
+    /// Group normalisation, for networks that are not exported.
+    GroupNorm {
+        /// Channels.
+        channels: i64,
+        /// Groups; as many as channels makes it instance normalisation.
+        groups: i64,
+    },
+    /// `max(x, 0)`.
+    Relu,
+    /// `x` where positive, else `slope * x`.
+    LeakyRelu {
+        /// Factor below zero.
+        slope: f32,
+    },
+    /// To 0..1.
+    Sigmoid,
+    /// `min(max(x, -limit), limit)`.
+    Clip {
+        /// Largest size that passes.
+        limit: f32,
+    },
+    /// Larger by a whole factor.
+    Upsample {
+        /// Of the side.
+        factor: i64,
+        /// How.
+        by: Interpolation,
+    },
+    /// `[N, C f^2, H, W]` to `[N, C, f H, f W]`.
+    PixelShuffle {
+        /// Of the side.
+        factor: i64,
+    },
+    /// Channel-wise [1 2 1] smoothing, for networks that are not exported.
+    Binomial {
+        /// Channels.
+        channels: i64,
+    },
+    /// Adds noise by a learned strength a channel, as StyleGAN does; for networks that are not exported.
+    Noise {
+        /// Channels.
+        channels: i64,
+    },
+    /// `x + layers(x)`.
+    Residual {
+        /// What is added.
+        layers: Vec<Layer>,
+    },
+    /// The parts of the periodogram of `channels` residual maps that lie on multiples of 1/`period` cycle a
+    /// pixel, by folding the map modulo the period: `[N, C, S, S]` to `[N, C * period^2]`, log power over
+    /// log of the map's mean power. Upsampling leaves peaks there.
+    Lattice {
+        /// Channels in.
+        channels: i64,
+        /// Side of the map; a multiple of the period.
+        side: i64,
+        /// Pixels.
+        period: i64,
+    },
+    /// Two readings of one input, logits added: `a(x) + b(x)`.
+    Sum {
+        /// First.
+        a: Vec<Layer>,
+        /// Second.
+        b: Vec<Layer>,
+    },
+    /// Mean over the map: `[N, C, H, W]` to `[N, C]`.
+    MeanPool,
+    /// `[N, in]` to `[N, out]`.
+    Linear {
+        /// In and out.
+        features: (i64, i64),
+    },
+}
+
+/// A whole network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Net {
+    /// Its name, for files and messages.
+    pub name: String,
+    /// In order.
+    pub layers: Vec<Layer>,
+}
+
+impl Layer {
+    /// 3x3 or 1x1 convolution without bias, for a batch normalisation to follow.
+    pub fn conv(from: i64, to: i64, kernel: i64, stride: i64) -> Layer {
+        Layer::Conv { channels: (from, to), kernel, stride, bias: false, zero_sum: false }
+    }
+}
+
+/// Convolution, batch normalisation, ReLU.
+fn unit(from: i64, to: i64, stride: i64) -> Vec<Layer> {
+    vec![Layer::conv(from, to, 3, stride), Layer::BatchNorm { channels: to }, Layer::Relu]
+}
+
+/// Pixels that one tile of the shipped detector has on a side.
+pub const TILE: i64 = 224;
+
+/// The detector for edge machines: 3x3 convolutions, channels in sixteens (what an int8 kernel likes), one
+/// logit. 287 M multiply-adds on a 224x224 tile.
+pub fn edge() -> Net {
+    let stem = vec![
+        Layer::Normalise { mean: 0.5, deviation: 0.25 },
+        Layer::Conv { channels: (3, 16), kernel: 3, stride: 1, bias: false, zero_sum: true },
+        Layer::BatchNorm { channels: 16 },
+        Layer::Relu,
+    ];
+    let residual = |channels| Layer::Residual { layers: unit(channels, channels, 1) };
+    let layers = [
+        stem,
+        unit(16, 32, 2),
+        unit(32, 48, 2),
+        vec![residual(48)],
+        unit(48, 96, 2),
+        vec![residual(96)],
+        vec![Layer::MeanPool, Layer::Linear { features: (96, 1) }],
+    ];
+    Net { name: "spotd-edge".into(), layers: layers.concat() }
+}
+
+impl Net {
+    /// Multiply-adds for one input of `channels` x `height` x `width`, and the number of parameters;
+    /// normalisation folded.
+    pub fn cost(&self, height: i64, width: i64) -> (u64, u64) {
+        let mut cost = (0, 0);
+        walk(&self.layers, (height, width), &mut cost);
+        cost
+    }
+}
+
+fn walk(layers: &[Layer], mut size: (i64, i64), cost: &mut (u64, u64)) -> (i64, i64) {
+    for layer in layers {
+        match layer {
+            Layer::Conv { channels, kernel, stride, .. } => {
+                size = ((size.0 + stride - 1) / stride, (size.1 + stride - 1) / stride);
+                let weights = channels.0 * channels.1 * kernel * kernel;
+                cost.0 += (weights * size.0 * size.1) as u64;
+                cost.1 += (weights + channels.1) as u64;
+            }
+            Layer::ConvTranspose { channels, kernel } => {
+                let weights = channels.0 * channels.1 * kernel * kernel;
+                cost.0 += (weights * size.0 * size.1) as u64;
+                cost.1 += (weights + channels.1) as u64;
+                size = (2 * size.0, 2 * size.1);
+            }
+            Layer::Upsample { factor, .. } | Layer::PixelShuffle { factor } => {
+                size = (factor * size.0, factor * size.1);
+            }
+            Layer::Residual { layers } => {
+                walk(layers, size, cost);
+            }
+            Layer::Sum { a, b } => {
+                walk(a, size, cost);
+                walk(b, size, cost);
+            }
+            Layer::Lattice { channels, period, .. } => {
+                cost.0 += (channels * period.pow(3) * 4) as u64;
+            }
+            Layer::Linear { features } => {
+                cost.0 += (features.0 * features.1) as u64;
+                cost.1 += (features.0 * features.1 + features.1) as u64;
+            }
+            _ => {}
+        }
+    }
+    size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_edge_detector_is_as_small_as_it_says() {
+        let (multiply_adds, parameters) = edge().cost(TILE, TILE);
+        assert!((280..295).contains(&(multiply_adds / 1_000_000)), "{multiply_adds}");
+        assert!(parameters < 200_000, "{parameters}");
+    }
+
+    #[test]
+    fn a_net_survives_json() {
+        let net = edge();
+        let text = serde_json::to_string(&net).unwrap();
+        assert_eq!(serde_json::from_str::<Net>(&text).unwrap(), net);
+    }
+}

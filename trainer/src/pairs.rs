@@ -1,0 +1,131 @@
+//! Pairs of a photograph and its resynthesis, made while training runs, and the batches cut from them.
+
+use crate::{bank::Trained, photos, photos::Photos, spectrum::Rings};
+use anyhow::Result;
+use image::{RgbImage, imageops};
+use spotd::forensics::{augment::Policy, rng::Rng};
+use tch::{Device, Tensor};
+
+/// Side that is redrawn, and what is cut off all around, where padding shows.
+const DRAWN: u32 = 208;
+const MARGIN: u32 = 16;
+/// Side of a pair as it is kept.
+pub const KEPT: u32 = DRAWN - 2 * MARGIN;
+/// Pairs that one call of a bank member makes.
+const AT_ONCE: usize = 6;
+/// Pairs kept: each is cut and degraded anew whenever it is drawn.
+const CAPACITY: usize = 2400;
+/// Half of the pairs are filtered to one spectrum.
+const EQUALISED: f32 = 0.5;
+
+/// One photograph's crop and what a bank member made of it.
+pub type Pair = (RgbImage, RgbImage);
+
+/// Half real, half synthetic.
+pub struct Batch {
+    /// `[2n, 3, side, side]` in 0..1: n real ones, then n synthetic ones, in the order of their pairs.
+    pub x: Tensor,
+    /// How many of the n are pairs of one content; the others hold an unrelated generated picture.
+    pub paired: i64,
+}
+
+/// Makes pairs and batches.
+pub struct Pairs<'a> {
+    photos: &'a Photos,
+    bank: Vec<Trained>,
+    /// Generated pictures that have no photograph of their own.
+    unpaired: &'a [RgbImage],
+    policy: Policy,
+    rings: Rings,
+    device: Device,
+    rng: Rng,
+    pool: Vec<Pair>,
+}
+
+impl<'a> Pairs<'a> {
+    /// An empty pool.
+    pub fn new(
+        photos: &'a Photos,
+        bank: Vec<Trained>,
+        unpaired: &'a [RgbImage],
+        policy: Policy,
+        device: Device,
+        rng: Rng,
+    ) -> Self {
+        let rings = Rings::new(DRAWN.into(), device);
+        Pairs { photos, bank, unpaired, policy, rings, device, rng, pool: Vec::new() }
+    }
+
+    /// Gives the bank back.
+    pub fn into_bank(self) -> Vec<Trained> {
+        self.bank
+    }
+
+    /// Makes a few fresh pairs by one member; they join the pool or take old ones' places.
+    pub fn refill(&mut self) -> Result<()> {
+        for pair in self.fresh(AT_ONCE)? {
+            if self.pool.len() < CAPACITY {
+                self.pool.push(pair);
+            } else {
+                let at = self.rng.below(CAPACITY);
+                self.pool[at] = pair;
+            }
+        }
+        Ok(())
+    }
+
+    /// `n` new pairs of [`KEPT`] pixels a side, all by one member, raw or equalised.
+    pub fn fresh(&mut self, n: usize) -> Result<Vec<Pair>> {
+        let member = self.rng.below(self.bank.len());
+        let real = self.photos.batch(n, DRAWN, &mut self.rng).to_device(self.device);
+        let fake = self.bank[member].redraw(&real);
+        let (real, fake) = if self.rng.chance(EQUALISED) {
+            self.rings.equalise(&real, &fake, &mut self.rng)
+        } else {
+            (real, fake)
+        };
+        let inner = |x: &Tensor| {
+            photos::to_pictures(&x.narrow(2, MARGIN.into(), KEPT.into()).narrow(
+                3,
+                MARGIN.into(),
+                KEPT.into(),
+            ))
+        };
+        Ok(inner(&real)?.into_iter().zip(inner(&fake)?).collect())
+    }
+
+    /// `n` pairs as one batch of `side` pixels, degraded and cut; both of a pair alike.
+    pub fn batch(&mut self, n: usize, side: u32) -> Result<Batch> {
+        while self.pool.len() < 8 * AT_ONCE {
+            self.refill()?;
+        }
+        // One refill a batch: a pair is seen about n / AT_ONCE times before it leaves a full pool.
+        self.refill()?;
+        let strangers = if self.unpaired.is_empty() { 0 } else { n / 4 };
+        let (mut real, mut fake) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        for at in 0..n {
+            let pick = self.rng.below(self.pool.len());
+            let (a, mut b) = (self.pool[pick].0.clone(), self.pool[pick].1.clone());
+            if at >= n - strangers {
+                b = self.stranger();
+            }
+            let plan = self.policy.draw(&mut self.rng);
+            let (a, b) = (plan.apply(&a), plan.apply(&b));
+            let room = a.width().min(a.height()).min(b.width().min(b.height())).saturating_sub(side) as usize;
+            let (x, y) = (self.rng.below(room + 1) as u32, self.rng.below(room + 1) as u32);
+            real.push(imageops::crop_imm(&a, x, y, side, side).to_image());
+            fake.push(imageops::crop_imm(&b, x, y, side, side).to_image());
+        }
+        real.extend(fake);
+        Ok(Batch { x: photos::to_tensor(&real), paired: (n - strangers) as i64 })
+    }
+
+    /// A crop of a generated picture at its own scale.
+    fn stranger(&mut self) -> RgbImage {
+        let picture = self.rng.pick(self.unpaired);
+        let (w, h) = (KEPT.min(picture.width()), KEPT.min(picture.height()));
+        let x = self.rng.below((picture.width() - w + 1) as usize) as u32;
+        let y = self.rng.below((picture.height() - h + 1) as usize) as u32;
+        imageops::crop_imm(picture, x, y, w, h).to_image()
+    }
+}

@@ -1,0 +1,115 @@
+//! Training on tiny generated pictures: it runs, it learns, it never sees `val`, and what it saves is what
+//! loads again.
+
+use image::{Rgb, RgbImage};
+use spotd::forensics::rng::Rng;
+use spotd_train::{
+    checkpoint::Run,
+    fit::{self, Options},
+    net::{self, Layer, Net},
+    photos,
+};
+use std::{path::Path, time::Duration};
+
+/// Noisy textures: a photograph's stand-in with detail at the pixel, which a decoder cannot redraw.
+fn put_pictures(folder: &Path, n: u64) {
+    std::fs::create_dir_all(folder).unwrap();
+    for seed in 0..n {
+        let mut rng = Rng::new(seed);
+        let base = rng.range(60.0, 180.0);
+        let picture = RgbImage::from_fn(260, 250, |x, y| {
+            let wave = 30.0 * ((x as f32 / 11.0).sin() + (y as f32 / 7.0).cos());
+            Rgb([0, 1, 2].map(|_| (base + wave + 14.0 * rng.normal()).clamp(0.0, 255.0) as u8))
+        });
+        picture.save(folder.join(format!("{seed}.png"))).unwrap();
+    }
+}
+
+fn tiny() -> Net {
+    let layers = vec![
+        Layer::Normalise { mean: 0.5, deviation: 0.25 },
+        Layer::Conv { channels: (3, 8), kernel: 3, stride: 2, bias: false, zero_sum: true },
+        Layer::BatchNorm { channels: 8 },
+        Layer::Relu,
+        Layer::MeanPool,
+        Layer::Linear { features: (8, 1) },
+    ];
+    Net { name: "tiny".into(), layers }
+}
+
+fn options(photos: &Path, run: &Path) -> Options {
+    Options {
+        photos: vec![photos.to_path_buf()],
+        run: run.to_path_buf(),
+        scenes: 0,
+        budget: Duration::from_secs(40),
+        bank_budget: Duration::ZERO,
+        batch: 4,
+        side: 64,
+        bf16: Some(false),
+        most_steps: 40,
+        rate: 1e-2,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn fit_learns_and_its_checkpoint_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, run) = (dir.path().join("photographs"), dir.path().join("run"));
+    put_pictures(&folder, 24);
+    let outcome = fit::fit(&tiny(), &options(&folder, &run)).unwrap();
+    assert_eq!(outcome.state.steps, 40);
+    assert!(outcome.loss.1 < 0.9 * outcome.loss.0, "loss {:?}", outcome.loss);
+    let calibration = outcome.state.calibration.clone().unwrap();
+    assert!(calibration.unsure_from <= calibration.threshold && calibration.temperature > 0.0);
+
+    // What lies in the folder is the run: state, weights, average.
+    let run = Run::new(&run).unwrap();
+    let state = run.state().unwrap();
+    assert_eq!((state.net, state.calibration), (tiny(), Some(calibration)));
+    let (store, module) = fit::load_average(&run, &tiny(), tch::Device::Cpu).unwrap();
+    let again = fit::load_average(&run, &tiny(), tch::Device::Cpu).unwrap();
+    let x = tch::Tensor::rand([2, 3, 32, 32], (tch::Kind::Float, tch::Device::Cpu));
+    assert_eq!(fit::forward(&module, &x), fit::forward(&again.1, &x));
+    assert!(!store.is_empty());
+
+    // A second fit does not overwrite it; a resumption goes on from it.
+    let refused = fit::fit(&tiny(), &options(&folder, &run.folder)).unwrap_err().to_string();
+    assert!(refused.contains("--resume"), "{refused}");
+    let more = Options { resume: true, most_steps: 3, ..options(&folder, &run.folder) };
+    assert_eq!(fit::fit(&tiny(), &more).unwrap().state.steps, 43);
+    let other = fit::fit(&net::edge(), &more).unwrap_err().to_string();
+    assert!(other.contains("another network"), "{other}");
+}
+
+#[test]
+fn training_never_sees_val() {
+    let dir = tempfile::tempdir().unwrap();
+    put_pictures(&dir.path().join("data/val/set"), 2);
+    put_pictures(&dir.path().join("data/train"), 2);
+    for folder in ["data/val", "data/val/set", "data"] {
+        let bad = options(&dir.path().join(folder), &dir.path().join("run"));
+        let error = format!("{:#}", fit::fit(&tiny(), &bad).unwrap_err());
+        assert!(error.contains("training never sees val"), "{error}");
+    }
+    let fakes = Options {
+        fakes: vec![dir.path().join("data/val/set")],
+        ..options(&dir.path().join("data/train"), &dir.path().join("run"))
+    };
+    assert!(format!("{:#}", fit::fit(&tiny(), &fakes).unwrap_err()).contains("training never sees val"));
+    assert!(!dir.path().join("run").exists(), "refused before anything is written");
+}
+
+#[test]
+fn unreadable_and_missing_photographs_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    put_pictures(dir.path(), 20);
+    std::fs::write(dir.path().join("broken.jpg"), b"\xff\xd8\xff\xe0 not a picture").unwrap();
+    let split = photos::load(&[dir.path().to_path_buf()], 0, 1).unwrap();
+    assert_eq!(split.train.photographs().len() + split.held.photographs().len(), 20);
+    assert!(!split.held.photographs().is_empty());
+    let missing = dir.path().join("nowhere");
+    let error = format!("{:#}", photos::load(&[missing], 0, 1).err().unwrap());
+    assert!(error.contains("nowhere"), "{error}");
+}
