@@ -78,7 +78,7 @@ fn complete(image: &[u8]) -> Result<Vec<u8>, FrameError> {
 ///
 /// # Errors
 /// [`FrameError::Jpeg`] when the buffer ends before its frame header.
-pub(crate) fn size(buffer: &[u8]) -> Result<(u32, u32), FrameError> {
+pub fn size(buffer: &[u8]) -> Result<(u32, u32), FrameError> {
     let mut size = None;
     walk(buffer, |marker, _, body| {
         // SOF0..SOF15 without DHT, JPG and DAC: precision, height, width.

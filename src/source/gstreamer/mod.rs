@@ -217,3 +217,83 @@ impl Run<'_> {
         classify(self.uri, &Report { error, debug: None }, self.missing.as_deref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+    use crate::frame::Frame;
+
+    #[derive(Default)]
+    struct Heard {
+        stalled: AtomicU32,
+        frames: AtomicU32,
+    }
+
+    impl FrameSink for Heard {
+        fn source(&self) -> Arc<str> {
+            "cam".into()
+        }
+        fn wants_frame(&self) -> bool {
+            true
+        }
+        fn offer(&self, _: Frame) {
+            self.frames.fetch_add(1, Ordering::Relaxed);
+        }
+        fn lost(&self, _: &'static str) {}
+        fn stalled(&self) {
+            self.stalled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_pipeline_that_gives_nothing_is_called_stalled_and_then_taken_down() {
+        // An appsrc that nobody feeds: the connection is up and silent.
+        let text = "appsrc is-live=true ! video/x-raw,format=RGB,width=16,height=16,framerate=5/1 ! appsink";
+        let uri = SourceUri::parse(text).expect("parses");
+        let clock = ManualClock::new(SystemTime::UNIX_EPOCH);
+        let patience = Patience::new(Some(Duration::from_secs(3)));
+        let mut source = GstSource::new(&uri, patience, Arc::new(clock.clone())).expect("GStreamer");
+        let heard = Heard::default();
+        let error = std::thread::scope(|scope| {
+            let run = scope.spawn(|| source.run_once(&heard, &Stop::never()));
+            while clock.now() < patience.first {
+                if clock.waiting() > 0 {
+                    clock.advance(Duration::from_secs(1));
+                }
+                assert!(!run.is_finished() || clock.now() >= patience.first, "too early");
+                std::thread::yield_now();
+            }
+            run.join().expect("no panic").expect_err("a stall")
+        });
+        assert!(matches!(&error, SourceError::Retry(why) if why.contains("no frame for 20.0 s")), "{error}");
+        assert_eq!((heard.stalled.into_inner(), heard.frames.into_inner()), (1, 0));
+    }
+
+    #[test]
+    fn a_pipeline_plays_to_its_end_again_and_again() {
+        let uri = SourceUri::parse("videotestsrc num-buffers=3 ! appsink sync=false").expect("parses");
+        let clock = crate::clock::SystemClock::shared();
+        let mut source = GstSource::new(&uri, Patience::new(None), clock).expect("GStreamer");
+        for _ in 0..3 {
+            let heard = Heard::default();
+            assert_eq!(source.run_once(&heard, &Stop::never()), Ok(Ended::EndOfStream));
+            assert!(heard.frames.into_inner() >= 1);
+        }
+    }
+
+    #[test]
+    fn what_is_opened_is_described_without_credentials() {
+        let describe = |text: &str| {
+            let uri = SourceUri::parse(text).expect("parses");
+            let clock = crate::clock::SystemClock::shared();
+            GstSource::new(&uri, Patience::new(None), clock).expect("GStreamer").describe()
+        };
+        assert_eq!(describe("rtsp://user:secret@cam.lan/1"), "RTSP rtsp://***@cam.lan/1");
+        assert_eq!(describe("/media/clip.mp4"), "video /media/clip.mp4");
+    }
+}

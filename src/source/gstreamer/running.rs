@@ -17,6 +17,8 @@ use crate::clock::SharedClock;
 
 /// Longest wait for a pipeline to come down; an element that hangs for longer is left behind.
 const TEARDOWN: Duration = Duration::from_secs(5);
+/// How often a pipeline is told to come down before it is given up.
+const STOPS: usize = 20;
 /// Most messages kept while nobody listens; the first are the ones that tell the cause.
 const MESSAGES: usize = 16;
 
@@ -158,7 +160,11 @@ impl Drop for Running {
             if let Some(starter) = starter {
                 let _ = starter.join();
             }
-            let _ = pipeline.set_state(gst::State::Null);
+            // It fails when an element just reports an error of its own, and half of them stay up.
+            let down = (0..STOPS).any(|_| pipeline.set_state(gst::State::Null).is_ok());
+            if !down {
+                log::error!("{}: the pipeline cannot be taken down", pipeline.name());
+            }
             if let Some(bus) = pipeline.bus() {
                 bus.unset_sync_handler();
             }
