@@ -25,9 +25,9 @@ use crate::frame::Frame;
 use crate::health::{Board, SourceState};
 use crate::recorder::Recorder;
 use crate::schedule::{SourceIndex, Turns};
+use crate::source;
 use crate::source::latest::LatestSink;
 use crate::source::supervise::{self, Policy};
-use crate::source;
 use crate::verdict::VerdictMachine;
 
 /// How often sources without frames are looked after.
@@ -168,8 +168,7 @@ fn spawn_mqtt(
 ) -> anyhow::Result<Option<JoinHandle<()>>> {
     let Some(mqtt) = config.mqtt.clone() else { return Ok(None) };
     let thread =
-        crate::mqtt::spawn(mqtt, &config.node, &log, board.clone(), clock.clone(), stop)
-            .context("MQTT")?;
+        crate::mqtt::spawn(mqtt, &config.node, &log, board.clone(), clock.clone(), stop).context("MQTT")?;
     Ok(Some(thread))
 }
 
@@ -228,7 +227,9 @@ impl LookStage {
             Ok(selection) => match selection.limited {
                 Some(tiles::Limited::TooSmall) => {
                     let side = self.side;
-                    let why = format!("a frame of {width}x{height} is smaller than the model's tile of {side}x{side}; no verdict is possible");
+                    let why = format!(
+                        "a frame of {width}x{height} is smaller than the model's tile of {side}x{side}; no verdict is possible"
+                    );
                     self.refuse(source, &id, tiles::Limited::TooSmall.as_str(), &why)
                 }
                 Some(limited @ tiles::Limited::Flat) => {

@@ -99,6 +99,7 @@ impl Recorder {
             .flat_map(|(_, score)| &score.tiles)
             .map(|t| ScoredTile { rect: t.rect, score: t.score })
             .collect();
+        let pieces: Vec<_> = tiles.iter().map(|t| (t.rect, t.score)).collect();
         let record = NewRecord {
             event: state.open,
             source: state.id.to_string(),
@@ -117,14 +118,14 @@ impl Recorder {
                 height: f.height,
             }),
             captured: frame.map_or_else(|| self.clock.wall(), |(f, _)| f.captured),
-            tiles: tiles.clone(),
+            tiles,
             model: self.model.clone(),
         };
         // The end of an event is about frames that are no longer flagged: they are no evidence.
         let picture = frame.filter(|_| kind != EventKind::End).and_then(|(f, _)| {
             f.to_rgb().map_err(|e| log::warn!("{}: no evidence picture: {e}", state.id)).ok()
         });
-        let evidence = picture.as_ref().map(|frame| Evidence { frame, tiles: &tiles });
+        let evidence = picture.as_ref().map(|frame| Evidence { frame, tiles: &pieces });
         match self.log.append(record, evidence.as_ref()) {
             Ok(record) => {
                 state.failing = false;

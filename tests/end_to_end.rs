@@ -103,7 +103,9 @@ fn write_config(dir: &Path, url: &str, broker: u16) -> PathBuf {
 /// The log's lines, as whole as they are at this moment.
 fn records(dir: &Path) -> Vec<Value> {
     let mut segments: Vec<_> = std::fs::read_dir(dir.join("flags"))
-        .map(|d| d.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect())
+        .map(|d| {
+            d.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect()
+        })
         .unwrap_or_default();
     segments.sort();
     segments
@@ -122,13 +124,15 @@ fn a_frame_from_rtsp_is_flagged_kept_and_told() {
     let mut server = RtspServer::new(&format!("{PICTURE} ! {ENCODER}"), PAYLOADER);
     let broker = Broker::start();
     let subscriber = Subscriber::start(broker.port(), "spotd/#");
-    let mut daemon = Daemon::start(&write_config(dir.path(), &server.url("/live"), broker.port()), dir.path());
+    let mut daemon =
+        Daemon::start(&write_config(dir.path(), &server.url("/live"), broker.port()), dir.path());
 
     // The event arrives over MQTT, and it is the record that the log has.
     let of = |suffix: &'static str| move |m: &common::mosquitto::Message| m.topic.ends_with(suffix);
     let got = subscriber.wait("the start of an event", |m| m.iter().any(of("/source/cam/event")));
-    let told: Value = serde_json::from_str(&got.iter().find(|m| of("/source/cam/event")(m)).expect("there").payload)
-        .expect("JSON");
+    let told: Value =
+        serde_json::from_str(&got.iter().find(|m| of("/source/cam/event")(m)).expect("there").payload)
+            .expect("JSON");
     let kept = &records(dir.path())[0];
     assert_eq!(told["id"], kept["id"]);
     assert_eq!((&told["kind"], &told["verdict"]), (&"start".into(), &"synthetic".into()));
@@ -149,12 +153,14 @@ fn a_frame_from_rtsp_is_flagged_kept_and_told() {
         m.iter().rev().find(|m| m.topic == topic).and_then(|m| serde_json::from_str(&m.payload).ok())
     };
     subscriber.wait("the missing camera's state", |m| {
-        state(m, "gone").is_some_and(|s| s["why"].as_str().is_some_and(|w| w.contains("video-that-is-not-there")))
+        state(m, "gone")
+            .is_some_and(|s| s["why"].as_str().is_some_and(|w| w.contains("video-that-is-not-there")))
     });
 
     // The server dies and comes back: so does the source.
-    server.stop();
-    subscriber.wait("the source to be retried", |m| state(m, "cam").is_some_and(|s| s["state"] == "retrying"));
+    server.kill();
+    subscriber
+        .wait("the source to be retried", |m| state(m, "cam").is_some_and(|s| s["state"] == "retrying"));
     server.start();
     subscriber.wait("the source to be live again", |m| {
         state(m, "cam").is_some_and(|s| s["state"] == "live" && s["reconnects"].as_u64() > Some(0))
@@ -166,9 +172,9 @@ fn a_frame_from_rtsp_is_flagged_kept_and_told() {
     assert_eq!(all.last().expect("records")["kind"], "end");
     let last = all.last().expect("records")["id"].clone();
     subscriber.wait("the end of the event", |m| {
-        m.iter().filter(|m| m.topic.ends_with("/event")).any(|m| {
-            serde_json::from_str::<Value>(&m.payload).is_ok_and(|v| v["id"] == last)
-        })
+        m.iter()
+            .filter(|m| m.topic.ends_with("/event"))
+            .any(|m| serde_json::from_str::<Value>(&m.payload).is_ok_and(|v| v["id"] == last))
     });
 }
 
@@ -205,8 +211,14 @@ fn check_says_what_works_and_what_mends_the_rest() {
         .map(|f| (f["part"].as_str().expect("a part"), f["ok"].as_bool().expect("a flag")))
         .collect();
     assert_eq!(code, Some(1));
-    let expected =
-        [("config", true), ("model", true), ("source cam", true), ("source gone", false), ("log", true), ("broker", true)];
+    let expected = [
+        ("config", true),
+        ("model", true),
+        ("source cam", true),
+        ("source gone", false),
+        ("log", true),
+        ("broker", true),
+    ];
     assert_eq!(ok, expected, "{findings:?}");
     assert!(findings[2]["text"].as_str().expect("a text").contains("320x240"), "{}", findings[2]);
     assert!(!dir.path().join("flags").exists(), "check leaves nothing behind");
@@ -219,5 +231,9 @@ fn check_says_what_works_and_what_mends_the_rest() {
     std::fs::write(&config, text.replace("window", "windwo")).expect("written");
     let (code, findings) = check(&config);
     assert_eq!((code, findings.len()), (Some(1), 1));
-    assert!(findings[0]["text"].as_str().expect("a text").contains("did you mean `window`"), "{}", findings[0]);
+    assert!(
+        findings[0]["text"].as_str().expect("a text").contains("did you mean `window`"),
+        "{}",
+        findings[0]
+    );
 }

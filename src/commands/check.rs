@@ -61,7 +61,10 @@ pub fn check(args: CheckArgs) -> anyhow::Result<u8> {
         Err(error) => tell("config", Err(error.to_string())),
         Ok(config) => {
             let sources = config.sources.len();
-            tell("config", Ok(format!("{}: {sources} source(s), node {}", args.config.display(), config.node)));
+            tell(
+                "config",
+                Ok(format!("{}: {sources} source(s), node {}", args.config.display(), config.node)),
+            );
             tell("model", model(&config));
             for source in &config.sources {
                 tell(&format!("source {}", source.id), probe(source, &clock, timeout));
@@ -93,9 +96,7 @@ fn model(config: &Config) -> Result<String, String> {
 
 fn probe(config: &SourceConfig, clock: &SharedClock, timeout: Duration) -> Result<String, String> {
     match source::probe::probe(config, timeout, clock) {
-        Ok(found) => {
-            Ok(format!("{} gives {}x{} {:?}", found.what, found.width, found.height, found.format))
-        }
+        Ok(found) => Ok(format!("{} gives {}x{} {:?}", found.what, found.width, found.height, found.format)),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -129,7 +130,8 @@ fn broker(config: &Config, timeout: Duration) -> Option<Result<String, String>> 
 
 #[cfg(not(feature = "mqtt"))]
 fn broker(config: &Config, _: Duration) -> Option<Result<String, String>> {
-    config.mqtt.as_ref().map(|_| {
-        Err("this spotd was built without MQTT; build with --features mqtt or remove [mqtt]".into())
-    })
+    config
+        .mqtt
+        .as_ref()
+        .map(|_| Err("this spotd was built without MQTT; build with --features mqtt or remove [mqtt]".into()))
 }

@@ -58,7 +58,8 @@ impl RunArgs {
         // The same validation as for a file, so that every message is the same too.
         let mut text = format!("[log]\ndir = {}\n", toml_string(&self.log_dir.to_string_lossy()));
         let demo = self.demo.then(|| ("demo".to_owned(), "demo://1".to_owned()));
-        let sources = self.source.iter().enumerate().map(|(i, uri)| (format!("source-{}", i + 1), uri.clone()));
+        let sources =
+            self.source.iter().enumerate().map(|(i, uri)| (format!("source-{}", i + 1), uri.clone()));
         for (id, uri) in demo.into_iter().chain(sources) {
             let fps = self.fps.unwrap_or(if id == "demo" { 5.0 } else { 2.0 });
             text += &format!("[[source]]\nid = \"{id}\"\nuri = {}\nfps = {fps:?}\n", toml_string(&uri));
@@ -161,7 +162,9 @@ impl View {
         let lines = board
             .snapshot()
             .into_iter()
-            .map(|(id, _)| (id, console::progress().add(ProgressBar::new_spinner().with_style(style.clone()))))
+            .map(|(id, _)| {
+                (id, console::progress().add(ProgressBar::new_spinner().with_style(style.clone())))
+            })
             .collect();
         Self { lines }
     }
@@ -207,5 +210,8 @@ fn live_line(status: &SourceStatus) -> String {
 fn summary(status: &SourceStatus) -> String {
     let dropped: Vec<String> = status.dropped.iter().map(|(why, n)| format!("{n} {why}")).collect();
     let dropped = if dropped.is_empty() { "none".to_owned() } else { dropped.join(", ") };
-    format!("{} frames, {} judged, dropped: {dropped}; opened again {} times", status.frames, status.judged, status.reconnects)
+    format!(
+        "{} frames, {} judged, dropped: {dropped}; opened again {} times",
+        status.frames, status.judged, status.reconnects
+    )
 }

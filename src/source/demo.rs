@@ -58,9 +58,8 @@ impl Resynthesis {
         let output = self.plan.run(tvec!(planar(image).into())).map_err(failed)?;
         let output = output[0].to_plain_array_view::<f32>().map_err(failed)?;
         Ok(RgbImage::from_fn(WIDTH, HEIGHT, |x, y| {
-            let channel = |c: usize| {
-                (output[[0, c, y as usize, x as usize]] * 255.0).round().clamp(0.0, 255.0) as u8
-            };
+            let channel =
+                |c: usize| (output[[0, c, y as usize, x as usize]] * 255.0).round().clamp(0.0, 255.0) as u8;
             image::Rgb([channel(0), channel(1), channel(2)])
         }))
     }

@@ -110,8 +110,7 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     let split = photos::load(&options.photos, options.scenes, options.seed)?;
     let unpaired = load_fakes(&options.fakes)?;
     let begun = Instant::now();
-    let bank =
-        bank::build(&run.bank(), &split.train, options.bank_budget, options.seed, device, bf16)?;
+    let bank = bank::build(&run.bank(), &split.train, options.bank_budget, options.seed, device, bf16)?;
     let bank_seconds = begun.elapsed().as_secs_f64();
 
     let mut state = earlier.unwrap_or_else(|| State {

@@ -68,7 +68,9 @@ fn folder(path: &Path) -> Vec<Input> {
 }
 
 fn has_ending(path: &Path, endings: &[&str]) -> bool {
-    path.extension().and_then(|e| e.to_str()).is_some_and(|e| endings.contains(&e.to_ascii_lowercase().as_str()))
+    path.extension()
+        .and_then(|e| e.to_str())
+        .is_some_and(|e| endings.contains(&e.to_ascii_lowercase().as_str()))
 }
 
 fn is_picture_inside(path: &Path) -> bool {

@@ -117,7 +117,8 @@ impl Track {
         self.last = at.as_secs_f64();
         let outcome = self.machine.push(at, score);
         if outcome.frames >= self.min_frames {
-            self.peak = self.peak.max(outcome.smoothed);
+            let smoothed = outcome.smoothed.unwrap_or_default();
+            self.peak = Some(self.peak.map_or(smoothed, |p| p.max(smoothed)));
         }
         match outcome.event {
             Some(EventKind::Start) => self.open = Some(self.last),
@@ -180,11 +181,6 @@ fn read_video(
 }
 
 #[cfg(not(feature = "gstreamer"))]
-fn read_video(
-    _: &str,
-    _: f64,
-    _: Duration,
-    _: impl FnMut(Frame) -> ControlFlow<()>,
-) -> Result<(), String> {
+fn read_video(_: &str, _: f64, _: Duration, _: impl FnMut(Frame) -> ControlFlow<()>) -> Result<(), String> {
     Err("it is no image, and this spotd was built without GStreamer, which reads videos".into())
 }

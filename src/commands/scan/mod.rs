@@ -61,7 +61,10 @@ fn unit_interval(text: &str) -> Result<f64, String> {
 }
 
 fn frame_rate(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|v| (0.01..=120.0).contains(v)).ok_or_else(|| "must be a number from 0.01 to 120".into())
+    text.parse()
+        .ok()
+        .filter(|v| (0.01..=120.0).contains(v))
+        .ok_or_else(|| "must be a number from 0.01 to 120".into())
 }
 
 /// Judges every input; 0 none flagged, 1 some flagged, 2 some input could not be judged.
@@ -71,7 +74,8 @@ fn frame_rate(text: &str) -> Result<f64, String> {
 pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
     let model = Model::open(args.model.as_deref())?;
     let verdict = VerdictConfig { threshold: args.threshold, ..VerdictConfig::default() };
-    let scanner = Scanner::new(model, verdict, args.max_tiles.get(), args.fps, Duration::from_secs(args.seconds));
+    let scanner =
+        Scanner::new(model, verdict, args.max_tiles.get(), args.fps, Duration::from_secs(args.seconds));
     let items = inputs::expand(&args.inputs);
     let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let mut report = Report::new(args.json, items.len());

@@ -152,7 +152,8 @@ fn taps(start: f32) -> (isize, [f32; TAPS]) {
     // In canvas pixels: the site's centre, and the first pixel whose centre the tent reaches.
     let centre = start + 1.0;
     let first = (centre - 2.0 - 0.5).ceil();
-    let shares: [f32; TAPS] = std::array::from_fn(|n| (2.0 - (first + n as f32 + 0.5 - centre).abs()).max(0.0) / 4.0);
+    let shares: [f32; TAPS] =
+        std::array::from_fn(|n| (2.0 - (first + n as f32 + 0.5 - centre).abs()).max(0.0) / 4.0);
     (first as isize, shares)
 }
 
@@ -194,7 +195,8 @@ mod tests {
         for n in 0..40 {
             let (first, shares) = taps(n as f32 * 0.173 - 3.0);
             assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-            let centre: f32 = shares.iter().enumerate().map(|(i, s)| s * (first as f32 + i as f32 + 0.5)).sum();
+            let centre: f32 =
+                shares.iter().enumerate().map(|(i, s)| s * (first as f32 + i as f32 + 0.5)).sum();
             assert!((centre - (n as f32 * 0.173 - 2.0)).abs() < 0.02, "{centre}");
         }
     }
