@@ -3,11 +3,17 @@
 //! way of a frame through its rooms.
 
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod detector;
+pub mod flaglog;
 pub mod forensics;
 pub mod frame;
 pub mod health;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
+pub mod pipeline;
+pub mod recorder;
 pub mod schedule;
 pub mod source;
 pub mod verdict;

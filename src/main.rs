@@ -1,1 +1,7 @@
-fn main() {}
+//! The `spotd` program: parses, dispatches, nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spotd::commands::main()
+}

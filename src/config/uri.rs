@@ -219,7 +219,8 @@ mod tests {
             "srt://host:9000?passphrase=p%40ss&mode=caller",
         ] {
             let shown = SourceUri::parse(text).expect("parses").to_string();
-            assert!(!shown.contains("ss"), "{shown}");
+            assert!(!shown.contains("p@ss") && !shown.contains("p%40ss"), "{shown}");
+            assert!(shown.contains("***"), "{shown}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! would destroy the traces that the detector looks for, so there is none.
 
 mod convert;
+pub mod jpeg;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -24,7 +25,7 @@ pub enum PixelFormat {
     Nv12,
     /// 4:2:0, three planes Y, U, V.
     I420,
-    /// 8-bit luma alone, full range.
+    /// 8-bit luma alone; full range where a camera delivers it, see [`Colour::full_range`].
     Grey,
     /// Packed bytes R G B.
     Rgb24,
@@ -183,7 +184,7 @@ impl Frame {
         if self.format != PixelFormat::Mjpg {
             return Ok(self);
         }
-        let image = convert::decode_jpeg(self.bytes())?;
+        let image = jpeg::decode(self.bytes())?;
         Ok(Self::from_rgb(self.source, self.seq, self.captured, self.arrived, image))
     }
 

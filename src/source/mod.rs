@@ -1,12 +1,23 @@
 //! Where frames come from. A source only knows how to run once; [`supervise`] owns every retry.
 
+pub mod demo;
+pub mod files;
+#[cfg(feature = "gstreamer")]
+pub mod gstreamer;
 pub mod latest;
+pub mod probe;
+pub mod stamp;
+pub mod supervise;
+#[cfg(feature = "v4l")]
+pub mod v4l;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::clock::Stop;
+use crate::clock::{SharedClock, Stop};
+use crate::config::{SourceConfig, SourceUri};
 use crate::frame::Frame;
 
 /// How a source's run came to its end without an error.
@@ -19,7 +30,7 @@ pub enum Ended {
 }
 
 /// Why a source's run failed.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SourceError {
     /// May go away by itself: unplugged, refused, timed out, stalled. It is tried again.
     #[error("{0}")]
@@ -59,4 +70,106 @@ pub trait FrameSink: Send + Sync {
 
     /// Counts a frame that came damaged or not at all, by a short reason such as `corrupt-jpeg`.
     fn lost(&self, reason: &'static str);
+
+    /// Says that no frame came for longer than the source's rate allows, although it is open.
+    fn stalled(&self) {}
+}
+
+/// How long a source may be silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// From opening to the first frame.
+    pub first: Duration,
+    /// From one frame to the next, when the configuration says so; otherwise from the source's rate.
+    pub next: Option<Duration>,
+}
+
+impl Patience {
+    /// Connecting, and waiting for a first key frame, takes longer than one frame takes.
+    const FIRST: Duration = Duration::from_secs(20);
+    /// Least and greatest patience derived from a rate.
+    const FROM_RATE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
+
+    /// As configured; `None` derives it from the source's own rate.
+    pub fn new(configured: Option<Duration>) -> Self {
+        Self { first: configured.map_or(Self::FIRST, |c| c.max(Self::FIRST)), next: configured }
+    }
+
+    /// Longest silence between two frames of a source that delivers `rate` frames a second (`None`: not
+    /// known): 20 frames, and 10 s to 120 s.
+    pub fn between(&self, rate: Option<f64>) -> Duration {
+        let (least, most) = Self::FROM_RATE;
+        self.next.unwrap_or_else(|| match rate {
+            Some(rate) if rate > 0.0 => {
+                Duration::from_secs_f64((20.0 / rate).clamp(least.as_secs_f64(), most.as_secs_f64()))
+            }
+            _ => least,
+        })
+    }
+}
+
+/// The source that a configuration describes, not opened yet.
+///
+/// # Errors
+/// [`SourceError::Configuration`] for a kind of source that this build was made without.
+pub fn open(config: &SourceConfig, clock: &SharedClock) -> Result<Box<dyn Source>, SourceError> {
+    match &config.uri {
+        SourceUri::Demo { seed } => Ok(Box::new(demo::DemoSource::new(*seed, clock.clone()))),
+        SourceUri::V4l(uri) => open_v4l(uri, config, clock),
+        SourceUri::File(path) if path.is_dir() || files::is_image(path) => {
+            Ok(Box::new(files::FilesSource::new(path.clone(), config.fps, clock.clone())))
+        }
+        SourceUri::File(_) | SourceUri::Stream(_) | SourceUri::Pipeline(_) => open_gstreamer(config, clock),
+    }
+}
+
+#[cfg(feature = "v4l")]
+fn open_v4l(
+    uri: &crate::config::V4lUri,
+    config: &SourceConfig,
+    clock: &SharedClock,
+) -> Result<Box<dyn Source>, SourceError> {
+    Ok(Box::new(v4l::V4lSource::new(uri.clone(), Patience::new(config.stall_timeout), clock.clone())))
+}
+
+#[cfg(not(feature = "v4l"))]
+fn open_v4l(
+    _: &crate::config::V4lUri,
+    config: &SourceConfig,
+    _: &SharedClock,
+) -> Result<Box<dyn Source>, SourceError> {
+    Err(missing(&config.uri, "v4l"))
+}
+
+#[cfg(feature = "gstreamer")]
+fn open_gstreamer(config: &SourceConfig, clock: &SharedClock) -> Result<Box<dyn Source>, SourceError> {
+    Ok(Box::new(gstreamer::GstSource::new(&config.uri, Patience::new(config.stall_timeout), clock.clone())?))
+}
+
+#[cfg(not(feature = "gstreamer"))]
+fn open_gstreamer(config: &SourceConfig, _: &SharedClock) -> Result<Box<dyn Source>, SourceError> {
+    Err(missing(&config.uri, "gstreamer"))
+}
+
+#[cfg(not(all(feature = "gstreamer", feature = "v4l")))]
+fn missing(uri: &SourceUri, feature: &str) -> SourceError {
+    SourceError::Configuration(format!(
+        "{uri} needs the feature `{feature}`, which this build was made without; build with --features {feature}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_follows_the_rate_within_bounds() {
+        let own = Patience::new(None);
+        assert_eq!(own.between(None), Duration::from_secs(10));
+        assert_eq!(own.between(Some(30.0)), Duration::from_secs(10));
+        assert_eq!(own.between(Some(1.0)), Duration::from_secs(20));
+        assert_eq!(own.between(Some(0.001)), Duration::from_secs(120));
+        let told = Patience::new(Some(Duration::from_secs(3)));
+        assert_eq!((told.first, told.between(Some(0.1))), (Duration::from_secs(20), Duration::from_secs(3)));
+    }
 }

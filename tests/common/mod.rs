@@ -3,3 +3,5 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod model;
+#[cfg(feature = "mqtt")]
+pub mod mosquitto;

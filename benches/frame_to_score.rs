@@ -1,0 +1,98 @@
+//! From a raw frame to its score, on one thread, with the built-in detector: what one core can do.
+//!
+//! `elem/s` in the output are frames a second a core; peak memory of the whole process follows at the end.
+
+use std::hint::black_box;
+use std::time::{Duration, SystemTime};
+
+use criterion::{BatchSize, Criterion, Throughput};
+use image::RgbImage;
+use spotd::detector::Model;
+use spotd::detector::judge::judge;
+use spotd::detector::tiles::select;
+use spotd::forensics::scenes::SceneRenderer;
+use spotd::frame::{Colour, Frame, PixelFormat, Plane};
+
+/// Tiles a frame, as the daemon's default.
+const MAX_TILES: usize = 9;
+
+/// A rendered scene as a camera would give it: NV12, BT.601, limited range.
+fn nv12(image: &RgbImage) -> Vec<u8> {
+    let (w, h) = image.dimensions();
+    let mut out = Vec::with_capacity((w * h * 3 / 2) as usize);
+    for px in image.pixels() {
+        let [r, g, b] = px.0.map(f32::from);
+        out.push((16.0 + 0.257 * r + 0.504 * g + 0.098 * b) as u8);
+    }
+    for y in (0..h).step_by(2) {
+        for x in (0..w).step_by(2) {
+            let [r, g, b] = image.get_pixel(x, y).0.map(f32::from);
+            out.push((128.0 - 0.148 * r - 0.291 * g + 0.439 * b) as u8);
+            out.push((128.0 + 0.439 * r - 0.368 * g - 0.071 * b) as u8);
+        }
+    }
+    out
+}
+
+fn frame(width: u32, height: u32, bytes: Vec<u8>) -> Frame {
+    let stride = width as usize;
+    Frame {
+        source: "bench".into(),
+        seq: 0,
+        captured: SystemTime::UNIX_EPOCH,
+        arrived: Duration::ZERO,
+        format: PixelFormat::Nv12,
+        width,
+        height,
+        planes: [
+            Plane { offset: 0, stride },
+            Plane { offset: stride * height as usize, stride },
+            Plane::default(),
+        ],
+        colour: Colour::default(),
+        data: Box::new(bytes),
+    }
+}
+
+fn main() {
+    let model = Model::built_in().expect("the built-in detector");
+    let side = model.card().tile;
+    let mut c = Criterion::default().configure_from_args().sample_size(10);
+    let mut group = c.benchmark_group("frame to score");
+    for (name, width, height) in [("640x480", 640, 480), ("1920x1080", 1920, 1080)] {
+        let bytes = nv12(&SceneRenderer::new(1, width, height).frame(0));
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(format!("{name} NV12, at most {MAX_TILES} tiles"), |b| {
+            b.iter_batched(
+                || frame(width, height, bytes.clone()),
+                |f| judge(&model, black_box(f), MAX_TILES).expect("judges"),
+                BatchSize::LargeInput,
+            );
+        });
+        group.bench_function(format!("{name} NV12, choice of tiles alone"), |b| {
+            b.iter_batched_ref(
+                || frame(width, height, bytes.clone()),
+                |f| select(black_box(f), side, MAX_TILES).expect("selects"),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+    let tile = SceneRenderer::new(1, side, side).frame(0);
+    let mut group = c.benchmark_group("tile");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function(format!("{side}x{side} {}", model.card().precision), |b| {
+        b.iter(|| model.logit(black_box(&tile)).expect("runs"));
+    });
+    group.finish();
+    c.final_summary();
+    println!("peak memory of this process: {}", peak_memory().unwrap_or_else(|| "unknown".into()));
+}
+
+/// The kernel's own record of the largest resident set.
+fn peak_memory() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(format!("{:.1} MiB", kib / 1024.0))
+}

@@ -1,0 +1,137 @@
+//! `spotd check`: would it work, and if not, what mends it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{EXIT_FINE, EXIT_FLAGGED, console};
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{self, Config, SourceConfig};
+use crate::detector::Model;
+use crate::source;
+
+/// Arguments of `spotd check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Configuration file (TOML) to check; see docs/CONFIG.md.
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+
+    /// Seconds to wait for a source's first frame and for the broker.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    timeout: u64,
+
+    /// Print one JSON object a line instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One line of the answer.
+#[derive(Debug, Serialize)]
+struct Finding {
+    /// `config`, `model`, `source cam1`, `log`, `broker`.
+    part: String,
+    ok: bool,
+    /// What was found, or what is wrong and how to mend it.
+    text: String,
+}
+
+/// Checks everything that the configuration names; 1 when something would not work.
+///
+/// # Errors
+/// None of its own: what would not work is an answer, not an error.
+pub fn check(args: CheckArgs) -> anyhow::Result<u8> {
+    let clock = SystemClock::shared();
+    let timeout = Duration::from_secs(args.timeout);
+    let mut all_well = true;
+    let mut tell = |part: &str, result: Result<String, String>| {
+        let ok = result.is_ok();
+        all_well &= ok;
+        let text = result.unwrap_or_else(|e| e);
+        let line = if args.json {
+            serde_json::to_string(&Finding { part: part.to_owned(), ok, text }).expect("text serialises")
+        } else {
+            format!("{} {part}: {text}", if ok { "ok  " } else { "FAIL" })
+        };
+        console::print_line(&line);
+    };
+    match config::load(&args.config) {
+        Err(error) => tell("config", Err(error.to_string())),
+        Ok(config) => {
+            let sources = config.sources.len();
+            tell(
+                "config",
+                Ok(format!("{}: {sources} source(s), node {}", args.config.display(), config.node)),
+            );
+            tell("model", model(&config));
+            for source in &config.sources {
+                tell(&format!("source {}", source.id), probe(source, &clock, timeout));
+            }
+            tell("log", log_folder(&config.log.dir));
+            match broker(&config, timeout) {
+                Some(result) => tell("broker", result),
+                None => tell("broker", Ok("none configured; events stay in the log".into())),
+            }
+        }
+    }
+    Ok(if all_well { EXIT_FINE } else { EXIT_FLAGGED })
+}
+
+fn model(config: &Config) -> Result<String, String> {
+    let model = Model::open(config.model.path.as_deref())
+        .and_then(|m| m.require(config.model.precision))
+        .map_err(|e| e.to_string())?;
+    let card = model.card();
+    // A loaded plan can still fail on its first tile; a grey one is enough to know.
+    let grey = image::RgbImage::from_pixel(card.tile, card.tile, image::Rgb([128; 3]));
+    model.logit(&grey).map_err(|e| e.to_string())?;
+    let ap = card.mean_ap("as stored").map_or_else(String::new, |ap| format!(", mean AP {ap:.3}"));
+    Ok(format!(
+        "{} {} ({}, {:.0} MMAC a tile of {}x{}{ap})",
+        card.name, card.version, card.precision, card.mmac, card.tile, card.tile
+    ))
+}
+
+fn probe(config: &SourceConfig, clock: &SharedClock, timeout: Duration) -> Result<String, String> {
+    match source::probe::probe(config, timeout, clock) {
+        Ok(found) => Ok(format!("{} gives {}x{} {:?}", found.what, found.width, found.height, found.format)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether the folder can be made and written to, tried with a file that is removed again.
+fn log_folder(dir: &Path) -> Result<String, String> {
+    let existed = dir.exists();
+    let mend = || {
+        format!(
+            "cannot write to {}; make it writable for this user (install -d -m 0750 -o USER {}) or change [log] dir",
+            dir.display(),
+            dir.display()
+        )
+    };
+    std::fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", mend()))?;
+    let probe = dir.join(".spotd-check.tmp");
+    let written = std::fs::write(&probe, b"spotd check\n");
+    let _ = std::fs::remove_file(&probe);
+    if !existed {
+        let _ = std::fs::remove_dir(dir);
+    }
+    written.map_err(|e| format!("{}: {e}", mend()))?;
+    Ok(format!("{} can be written", dir.display()))
+}
+
+#[cfg(feature = "mqtt")]
+fn broker(config: &Config, timeout: Duration) -> Option<Result<String, String>> {
+    let mqtt = config.mqtt.as_ref()?;
+    Some(crate::mqtt::probe(mqtt, timeout).map_err(|e| e.to_string()))
+}
+
+#[cfg(not(feature = "mqtt"))]
+fn broker(config: &Config, _: Duration) -> Option<Result<String, String>> {
+    config
+        .mqtt
+        .as_ref()
+        .map(|_| Err("this spotd was built without MQTT; build with --features mqtt or remove [mqtt]".into()))
+}

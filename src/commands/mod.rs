@@ -1,0 +1,57 @@
+//! The command line: one file a subcommand.
+
+pub mod check;
+mod console;
+pub mod run;
+pub mod scan;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code when all is well.
+pub const EXIT_FINE: u8 = 0;
+/// Exit code when something was flagged (`scan`) or is not as it should be (`check`).
+pub const EXIT_FLAGGED: u8 = 1;
+/// Exit code when the command could not do its work.
+pub const EXIT_ERROR: u8 = 2;
+
+/// Watches live video and says, with evidence, when a feed looks CNN-generated.
+#[derive(Debug, Parser)]
+#[command(name = "spotd", version, about, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Say more (-v: debug, -vv: trace); RUST_LOG overrides this.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch sources until stopped; keep flagged frames in the log and tell the broker.
+    Run(run::RunArgs),
+    /// Judge images, folders and videos; exit code 0: none flagged, 1: some flagged, 2: error.
+    Scan(scan::ScanArgs),
+    /// Say for configuration, model, each source, log folder and broker whether it would work.
+    Check(check::CheckArgs),
+}
+
+/// Parses the command line, runs the command and gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    console::init_log(cli.verbose);
+    let result = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Scan(args) => scan::scan(args),
+        Command::Check(args) => check::check(args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("spotd: {error:#}");
+            ExitCode::from(EXIT_ERROR)
+        }
+    }
+}

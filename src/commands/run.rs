@@ -1,0 +1,217 @@
+//! `spotd run`: the daemon.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use crossbeam_channel::{bounded, select};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{EXIT_FINE, console};
+use crate::clock::SystemClock;
+use crate::config::{self, Config};
+use crate::detector::Model;
+use crate::detector::judge;
+use crate::health::{Board, SourceState, SourceStatus};
+use crate::pipeline::Daemon;
+
+/// Arguments of `spotd run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Configuration file (TOML); see docs/CONFIG.md.
+    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["source", "demo"])]
+    config: Option<PathBuf>,
+
+    /// Watch this without a configuration file: /dev/video0, rtsp://..., a file or a GStreamer
+    /// pipeline. May be given several times.
+    #[arg(short, long, value_name = "URI", conflicts_with = "config")]
+    source: Vec<String>,
+
+    /// Watch the embedded demonstration: rendered scenes, untouched and resynthesised in turn.
+    #[arg(long, conflicts_with = "config")]
+    demo: bool,
+
+    /// Folder of the flag log, with --source and --demo.
+    #[arg(long, value_name = "DIR", default_value = "flags", conflicts_with = "config")]
+    log_dir: PathBuf,
+
+    /// Frames a second to judge, with --source and --demo.
+    #[arg(long, value_name = "N", conflicts_with = "config")]
+    fps: Option<f64>,
+
+    /// End after this many seconds instead of running until stopped.
+    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds)]
+    for_seconds: Option<Duration>,
+}
+
+fn positive_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}
+
+impl RunArgs {
+    fn config(&self) -> anyhow::Result<Config> {
+        if let Some(path) = &self.config {
+            return Ok(config::load(path)?);
+        }
+        // The same validation as for a file, so that every message is the same too.
+        let mut text = format!("[log]\ndir = {}\n", toml_string(&self.log_dir.to_string_lossy()));
+        let demo = self.demo.then(|| ("demo".to_owned(), "demo://1".to_owned()));
+        let sources =
+            self.source.iter().enumerate().map(|(i, uri)| (format!("source-{}", i + 1), uri.clone()));
+        for (id, uri) in demo.into_iter().chain(sources) {
+            let fps = self.fps.unwrap_or(if id == "demo" { 5.0 } else { 2.0 });
+            text += &format!("[[source]]\nid = \"{id}\"\nuri = {}\nfps = {fps:?}\n", toml_string(&uri));
+        }
+        if self.demo {
+            // Short enough for the change to be seen within a phase of the demonstration.
+            text += "[verdict]\nwindow = 15\nmin_frames = 10\n";
+        }
+        let here = Path::new("command line");
+        Ok(config::parse(&text, here, std::env::vars())?)
+    }
+}
+
+fn toml_string(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// Runs until a signal, the given time, or the end of all sources.
+///
+/// # Errors
+/// Configuration, model or log folder are unusable.
+pub fn run(args: RunArgs) -> anyhow::Result<u8> {
+    let config = args.config()?;
+    let model = Model::open(config.model.path.as_deref())?.require(config.model.precision)?;
+    let signals = signals()?;
+    let clock = SystemClock::shared();
+    introduce(&config, &model);
+    let log_dir = config.log.dir.clone();
+    let daemon = Daemon::start(config, model, clock.clone())?;
+    let view = View::new(&daemon.board);
+    let deadline = args.for_seconds.map_or_else(crossbeam_channel::never, |d| clock.after(d));
+    let why = loop {
+        select! {
+            recv(signals) -> signal => break signal.unwrap_or("a signal").to_owned(),
+            recv(deadline) -> _ => break "the time given by --for-seconds is over".to_owned(),
+            recv(daemon.finished()) -> _ => break "every source has come to its end".to_owned(),
+            recv(clock.after(Duration::from_millis(250))) -> _ => view.refresh(&daemon.board),
+        }
+    };
+    log::info!("stopping: {why}");
+    let board = daemon.board.clone();
+    daemon.stop();
+    view.finish();
+    for (id, status) in board.snapshot() {
+        log::info!("{id}: {}", summary(&status));
+    }
+    log::info!("flagged frames and their log: {}", log_dir.display());
+    Ok(EXIT_FINE)
+}
+
+fn introduce(config: &Config, model: &Model) {
+    let card = model.card();
+    let limits = judge::limits(model, &config.verdict);
+    log::info!(
+        "spotd {} on {}, model {} {} ({}), synthetic from {:.2}, unsure from {:.2}",
+        env!("CARGO_PKG_VERSION"),
+        config.node,
+        card.name,
+        card.version,
+        card.precision,
+        limits.threshold,
+        limits.unsure_from
+    );
+    for source in &config.sources {
+        log::info!("{}: {} at up to {} frames a second", source.id, source.uri, source.fps);
+    }
+    log::info!("flagged frames go to {}", config.log.dir.display());
+}
+
+/// The first SIGTERM or SIGINT arrives as its name; a second one ends the process at once.
+fn signals() -> anyhow::Result<crossbeam_channel::Receiver<&'static str>> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let again = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The order counts: the first signal finds the flag unset and sets it, the second ends.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, again.clone())?;
+        signal_hook::flag::register(signal, again.clone())?;
+    }
+    let mut incoming = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let (tx, rx) = bounded(1);
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in incoming.forever() {
+                let _ = tx.try_send(if signal == SIGTERM { "SIGTERM" } else { "interrupted" });
+            }
+        })
+        .context("signal thread")?;
+    Ok(rx)
+}
+
+/// One live line a source on a terminal.
+struct View {
+    lines: Vec<(std::sync::Arc<str>, ProgressBar)>,
+}
+
+impl View {
+    fn new(board: &Board) -> Self {
+        let style = ProgressStyle::with_template("{spinner} {msg}").expect("a constant template");
+        let lines = board
+            .snapshot()
+            .into_iter()
+            .map(|(id, _)| {
+                (id, console::progress().add(ProgressBar::new_spinner().with_style(style.clone())))
+            })
+            .collect();
+        Self { lines }
+    }
+
+    fn refresh(&self, board: &Board) {
+        for ((id, line), (_, status)) in self.lines.iter().zip(board.snapshot()) {
+            line.set_message(format!("{id}: {}", live_line(&status)));
+            line.tick();
+        }
+    }
+
+    fn finish(&self) {
+        for (_, line) in &self.lines {
+            line.finish_and_clear();
+        }
+    }
+}
+
+fn state_text(state: &SourceState) -> String {
+    match state {
+        SourceState::Starting => "starting".into(),
+        SourceState::Live => "live".into(),
+        SourceState::Stalled => "stalled".into(),
+        SourceState::Retrying { why, attempt, .. } => format!("retrying ({attempt}): {why}"),
+        SourceState::Failed { why } => format!("failed: {why}"),
+        SourceState::Ended => "ended".into(),
+    }
+}
+
+fn live_line(status: &SourceStatus) -> String {
+    let number = |v: Option<f64>| v.map_or_else(|| "  - ".to_owned(), |v| format!("{v:.2}"));
+    let (width, height) = status.size.unwrap_or_default();
+    format!(
+        "{} {width}x{height} {:9} score {} (last frame {}), {} judged",
+        state_text(&status.state),
+        status.verdict,
+        number(status.smoothed),
+        number(status.raw),
+        status.judged
+    )
+}
+
+fn summary(status: &SourceStatus) -> String {
+    let dropped: Vec<String> = status.dropped.iter().map(|(why, n)| format!("{n} {why}")).collect();
+    let dropped = if dropped.is_empty() { "none".to_owned() } else { dropped.join(", ") };
+    format!(
+        "{} frames, {} judged, dropped: {dropped}; opened again {} times",
+        status.frames, status.judged, status.reconnects
+    )
+}

@@ -1,0 +1,186 @@
+//! One input of `scan`: what it is, and what the detector says of it.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::inputs::Input;
+use super::report::Row;
+use crate::detector::Model;
+use crate::detector::judge::{judge, limits};
+use crate::forensics::dataset;
+use crate::frame::Frame;
+use crate::verdict::{EventKind, Limits, Verdict, VerdictConfig, VerdictMachine, median};
+
+/// Judges inputs; shared by all scan threads.
+pub(super) struct Scanner {
+    model: Model,
+    limits: Limits,
+    verdict: VerdictConfig,
+    max_tiles: usize,
+    fps: f64,
+    live: Duration,
+}
+
+impl Scanner {
+    pub fn new(model: Model, verdict: VerdictConfig, max_tiles: usize, fps: f64, live: Duration) -> Self {
+        let limits = limits(&model, &verdict);
+        Self { model, limits, verdict, max_tiles, fps, live }
+    }
+
+    /// The answer for one image, video or address; an error is an answer too.
+    pub fn judge(&self, input: &Input) -> Row {
+        let (name, result) = match input {
+            Input::Picture(path) => (path, self.image(path)),
+            Input::Video(address) => (address, self.video(address)),
+            Input::Unusable(name, why) => (name, Err(why.clone())),
+        };
+        result.unwrap_or_else(|why| Row::failed(crate::config::redact(name), why))
+    }
+
+    fn image(&self, input: &str) -> Result<Row, String> {
+        let image = dataset::load(Path::new(input)).map_err(|s| s.reason)?;
+        let frame = Frame::from_rgb("scan".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, image);
+        let size = (frame.width, frame.height);
+        let score = judge(&self.model, frame, self.max_tiles).map_err(|e| e.to_string())?;
+        Ok(Row {
+            score: Some(score.score),
+            verdict: Some(score.verdict(self.limits)),
+            size: Some(size),
+            note: score.limited.map(|l| l.as_str()),
+            tiles: score.tiles,
+            error: None,
+            ..Row::failed(input.to_owned(), String::new())
+        })
+    }
+
+    /// Every judged frame goes through the daemon's own verdict machine, on the video's time.
+    fn video(&self, input: &str) -> Result<Row, String> {
+        let mut track = Track::new(self);
+        let mut failure = None;
+        read_video(input, self.fps, self.live, |frame| {
+            let (at, size) = (frame.arrived, (frame.width, frame.height));
+            match judge(&self.model, frame, self.max_tiles) {
+                Ok(score) => track.add(at, size, score.score, score.limited.map(|l| l.as_str())),
+                Err(error) => {
+                    // A damaged frame is passed over; a broken network would fail on all.
+                    log::debug!("{input}: {error}");
+                    failure = Some(error.to_string());
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        track.row(input).ok_or_else(|| failure.unwrap_or_else(|| "it has no frame that can be judged".into()))
+    }
+}
+
+/// A video's scores so far.
+struct Track {
+    machine: VerdictMachine,
+    scores: Vec<f64>,
+    min_frames: usize,
+    limits: Limits,
+    peak: Option<f64>,
+    seen: u64,
+    note: Option<&'static str>,
+    size: Option<(u32, u32)>,
+    spans: Vec<(f64, f64)>,
+    open: Option<f64>,
+    last: f64,
+}
+
+impl Track {
+    fn new(scanner: &Scanner) -> Self {
+        Self {
+            machine: VerdictMachine::new(scanner.verdict.clone(), scanner.limits, Duration::MAX),
+            scores: vec![],
+            min_frames: scanner.verdict.min_frames,
+            limits: scanner.limits,
+            peak: None,
+            seen: 0,
+            note: None,
+            size: None,
+            spans: vec![],
+            open: None,
+            last: 0.0,
+        }
+    }
+
+    fn add(&mut self, at: Duration, size: (u32, u32), score: f64, limited: Option<&'static str>) {
+        self.seen += 1;
+        self.size = Some(size);
+        if limited.is_some() {
+            self.note = limited;
+            return;
+        }
+        self.scores.push(score);
+        self.last = at.as_secs_f64();
+        let outcome = self.machine.push(at, score);
+        if outcome.frames >= self.min_frames {
+            let smoothed = outcome.smoothed.unwrap_or_default();
+            self.peak = Some(self.peak.map_or(smoothed, |p| p.max(smoothed)));
+        }
+        match outcome.event {
+            Some(EventKind::Start) => self.open = Some(self.last),
+            Some(EventKind::End) => self.close(),
+            _ => {}
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(from) = self.open.take() {
+            self.spans.push((from, self.last));
+        }
+    }
+
+    fn row(mut self, input: &str) -> Option<Row> {
+        let few = self.scores.len() < self.min_frames;
+        self.close();
+        let score = self.peak.or_else(|| median(self.scores.iter().copied()));
+        if self.seen == 0 {
+            return None;
+        }
+        let verdict = match score {
+            Some(score) if !few => Verdict::of_score(score, self.limits),
+            _ => Verdict::Unsure,
+        };
+        Some(Row {
+            score,
+            verdict: Some(verdict),
+            size: self.size,
+            frames: Some(self.seen),
+            spans: self.spans,
+            note: if few { self.note.or(Some("few-frames")) } else { None },
+            error: None,
+            ..Row::failed(crate::config::redact(input), String::new())
+        })
+    }
+}
+
+#[cfg(feature = "gstreamer")]
+fn read_video(
+    input: &str,
+    fps: f64,
+    live: Duration,
+    mut each: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<(), String> {
+    let limit = (input.contains("://") && !input.starts_with("file://")).then_some(live);
+    let uri = crate::config::SourceUri::parse(input).map_err(|e| format!("{input} {e}"))?;
+    let clock = crate::clock::SystemClock::shared();
+    let summary = crate::source::gstreamer::read_video(&uri, fps, &clock, |frame| {
+        if limit.is_some_and(|limit| frame.arrived > limit) {
+            return ControlFlow::Break(());
+        }
+        each(frame)
+    })
+    .map_err(|e| e.to_string())?;
+    if summary.lost > 0 {
+        log::warn!("{}: {} damaged frames were passed over", crate::config::redact(input), summary.lost);
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "gstreamer"))]
+fn read_video(_: &str, _: f64, _: Duration, _: impl FnMut(Frame) -> ControlFlow<()>) -> Result<(), String> {
+    Err("it is no image, and this spotd was built without GStreamer, which reads videos".into())
+}

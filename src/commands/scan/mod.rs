@@ -1,0 +1,138 @@
+//! `spotd scan`: the detector over images, folders, videos and streams.
+
+mod inputs;
+mod judge;
+mod report;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use crossbeam_channel::bounded;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{EXIT_ERROR, EXIT_FINE, EXIT_FLAGGED, console};
+use crate::detector::Model;
+use crate::verdict::{Verdict, VerdictConfig};
+use inputs::Input;
+use judge::Scanner;
+use report::{Report, Row};
+
+/// Arguments of `spotd scan`.
+#[derive(Debug, Args)]
+pub struct ScanArgs {
+    /// Images, folders (searched through), videos, or addresses such as rtsp://...
+    #[arg(required = true, value_name = "PATH|URI")]
+    inputs: Vec<String>,
+
+    /// Model (ONNX, its card beside it) instead of the built-in one.
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// Score (0..1) from which an input is synthetic, instead of the card's.
+    #[arg(long, value_name = "SCORE", value_parser = unit_interval)]
+    threshold: Option<f64>,
+
+    /// Tiles judged in a picture at most; those with the most detail are taken.
+    #[arg(long, value_name = "N", default_value = "64")]
+    max_tiles: NonZeroUsize,
+
+    /// Frames a second judged in a video.
+    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = frame_rate)]
+    fps: f64,
+
+    /// Seconds of a live stream to watch.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+
+    /// Inputs judged side by side; one a core unless told otherwise.
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+
+    /// Print one JSON object a line: path, score (0..1, 1 = synthetic), verdict, and more.
+    #[arg(long)]
+    json: bool,
+}
+
+fn unit_interval(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|v| (0.0..=1.0).contains(v)).ok_or_else(|| "must be a number from 0 to 1".into())
+}
+
+fn frame_rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|v| (0.01..=120.0).contains(v))
+        .ok_or_else(|| "must be a number from 0.01 to 120".into())
+}
+
+/// Judges every input; 0 none flagged, 1 some flagged, 2 some input could not be judged.
+///
+/// # Errors
+/// The model is unusable.
+pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
+    let model = Model::open(args.model.as_deref())?;
+    let verdict = VerdictConfig { threshold: args.threshold, ..VerdictConfig::default() };
+    let scanner =
+        Scanner::new(model, verdict, args.max_tiles.get(), args.fps, Duration::from_secs(args.seconds));
+    let items = inputs::expand(&args.inputs);
+    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let mut report = Report::new(args.json, items.len());
+    let bar = progress_bar(items.len());
+    // Results leave in the order of the inputs; what is done early waits its turn.
+    let (work_tx, work) = bounded::<(usize, &Input)>(jobs);
+    let (done_tx, done) = bounded::<(usize, Row)>(jobs);
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        for i in 0..jobs.min(items.len()) {
+            let (work, done, scanner) = (work.clone(), done_tx.clone(), &scanner);
+            std::thread::Builder::new()
+                .name(format!("scan-{i}"))
+                .spawn_scoped(scope, move || {
+                    for (index, input) in work {
+                        if done.send((index, scanner.judge(input))).is_err() {
+                            return;
+                        }
+                    }
+                })
+                .context("scan thread")?;
+        }
+        drop((work, done_tx));
+        scope.spawn({
+            let items = &items;
+            move || {
+                for item in items.iter().enumerate() {
+                    if work_tx.send(item).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let mut early = std::collections::BTreeMap::new();
+        let mut next = 0;
+        for (index, row) in done {
+            bar.inc(1);
+            early.insert(index, row);
+            while let Some(row) = early.remove(&next) {
+                report.add(row);
+                next += 1;
+            }
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    report.finish();
+    Ok(if report.failed > 0 {
+        EXIT_ERROR
+    } else if report.count(Verdict::Synthetic) > 0 {
+        EXIT_FLAGGED
+    } else {
+        EXIT_FINE
+    })
+}
+
+fn progress_bar(total: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {per_sec} {eta} left {msg}")
+        .expect("a constant template");
+    console::progress().add(ProgressBar::new(total as u64).with_style(style))
+}

@@ -1,0 +1,112 @@
+//! What `scan` prints: a table for people, JSON lines for programs, a summary at the end.
+
+use serde::Serialize;
+
+use crate::commands::console;
+use crate::detector::judge::TileScore;
+use crate::verdict::Verdict;
+
+/// The answer for one input.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Row {
+    pub path: String,
+    /// 0..1, 1 = synthetic; of a video the highest smoothed score.
+    pub score: Option<f64>,
+    pub verdict: Option<Verdict>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<(u32, u32)>,
+    /// Tiles of an image.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tiles: Vec<TileScore>,
+    /// Judged frames of a video.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u64>,
+    /// Spans of a video that are synthetic, in seconds from its start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<(f64, f64)>,
+    /// Why the verdict is limited: `too-small`, `flat`, `few-frames`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Row {
+    pub fn failed(path: String, why: String) -> Self {
+        Self {
+            path,
+            score: None,
+            verdict: None,
+            size: None,
+            tiles: vec![],
+            frames: None,
+            spans: vec![],
+            note: None,
+            error: Some(why),
+        }
+    }
+}
+
+/// Prints rows as they come and counts them.
+pub(super) struct Report {
+    json: bool,
+    rows: Vec<Option<Verdict>>,
+    header: bool,
+    /// Inputs that could not be judged.
+    pub failed: usize,
+}
+
+impl Report {
+    pub fn new(json: bool, expected: usize) -> Self {
+        Self { json, rows: Vec::with_capacity(expected), header: false, failed: 0 }
+    }
+
+    pub fn add(&mut self, row: Row) {
+        self.failed += usize::from(row.error.is_some());
+        if self.json {
+            console::print_line(&serde_json::to_string(&row).expect("a row serialises"));
+        } else if let Some(error) = &row.error {
+            console::print_line(&format!("{:>7}  {:9}  {}: {error}", "-", "error", row.path));
+        } else {
+            if !std::mem::replace(&mut self.header, true) {
+                console::print_line("  score  verdict    input");
+            }
+            console::print_line(&table_line(&row));
+        }
+        self.rows.push(row.verdict);
+    }
+
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.rows.iter().filter(|v| **v == Some(verdict)).count()
+    }
+
+    /// The closing line, for people only.
+    pub fn finish(&self) {
+        if !self.json && self.rows.len() > 1 {
+            console::print_line(&format!(
+                "{} inputs: {} synthetic, {} unsure, {} clear, {} could not be judged",
+                self.rows.len(),
+                self.count(Verdict::Synthetic),
+                self.count(Verdict::Unsure),
+                self.count(Verdict::Clear),
+                self.failed
+            ));
+        }
+    }
+}
+
+fn table_line(row: &Row) -> String {
+    let score = row.score.map_or_else(|| "-".to_owned(), |s| format!("{s:.4}"));
+    let verdict = row.verdict.map_or("-", Verdict::as_str);
+    let mut line = format!("{score:>7}  {verdict:9}  {}", row.path);
+    if let Some(note) = row.note {
+        line += &format!("  ({note})");
+    }
+    if let Some(frames) = row.frames {
+        line += &format!("  [{frames} frames]");
+    }
+    for (from, to) in &row.spans {
+        line += &format!("  synthetic {from:.1}..{to:.1} s");
+    }
+    line
+}

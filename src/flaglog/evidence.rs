@@ -1,0 +1,198 @@
+//! Pictures that back a record: the flagged frame and the tiles that speak loudest.
+//!
+//! They lie in a folder of their event, named by the hash of their content, and are durable (file, then
+//! every new folder name above it) before the record that names them is written.
+
+use std::io;
+use std::path::Path;
+
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
+use jiff::Timestamp;
+use thiserror::Error;
+use ulid::Ulid;
+
+use super::chain::Hash;
+use super::exif;
+use super::fs::{Fs, read_whole, write_file};
+use super::record::{EvidenceFile, EvidenceFiles, SOFTWARE, ScoredTile, TileFile};
+use crate::frame::Rect;
+
+/// Folder of all evidence, within the log's folder.
+pub const FOLDER: &str = "evidence";
+/// Tiles kept of a record at most: the ones with the highest scores.
+pub const MAX_TILES: usize = 4;
+
+/// Pictures for a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// The whole frame.
+    pub frame: &'a RgbImage,
+    /// Tiles in it with their scores, 0..1, in any order; the best [`MAX_TILES`] are kept.
+    pub tiles: &'a [(Rect, f64)],
+}
+
+/// Why evidence could not be kept.
+#[derive(Debug, Error)]
+pub enum EvidenceError {
+    /// A file could not be written.
+    #[error("{path}: {error}")]
+    Write {
+        /// The file or folder, from the log's folder.
+        path: String,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The picture cannot be encoded.
+    #[error("the {what} cannot be encoded: {reason}")]
+    Encode {
+        /// `frame` or `tile`.
+        what: &'static str,
+        /// What the encoder said.
+        reason: String,
+    },
+    /// A tile is empty or not inside the frame.
+    #[error("tile {rect:?} is not inside the frame of {width}x{height}")]
+    Outside {
+        /// The tile.
+        rect: Rect,
+        /// Width of the frame in pixels.
+        width: u32,
+        /// Height of the frame in pixels.
+        height: u32,
+    },
+}
+
+/// What goes into the frame's metadata.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caption<'a> {
+    pub node: &'a str,
+    pub source: &'a str,
+    pub captured: Timestamp,
+}
+
+/// Pictures that are durable, waiting for their record.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// What the record names.
+    pub files: EvidenceFiles,
+    /// Those that were not there before, from the log's folder.
+    written: Vec<String>,
+}
+
+impl Stored {
+    /// Removes the pictures again, because their record could not be written. One that an earlier record
+    /// names as well stays.
+    pub fn discard(&self, fs: &dyn Fs, dir: &Path) {
+        for name in &self.written {
+            let _ = fs.remove(&dir.join(name));
+        }
+    }
+}
+
+/// Writes all pictures of a record into the folder of its event. After an error nothing that this call
+/// has written is left, as far as it can be removed.
+pub(super) fn store(
+    fs: &dyn Fs,
+    dir: &Path,
+    event: Ulid,
+    evidence: &Evidence<'_>,
+    caption: Caption<'_>,
+    quality: u8,
+) -> Result<Stored, EvidenceError> {
+    let mut batch = Batch { fs, dir, folder: format!("{FOLDER}/{event}"), written: Vec::new() };
+    match batch.store_all(evidence, caption, quality) {
+        Ok(files) => Ok(Stored { files, written: batch.written }),
+        Err(e) => {
+            for name in &batch.written {
+                let _ = fs.remove(&dir.join(name));
+            }
+            Err(e)
+        }
+    }
+}
+
+struct Batch<'a> {
+    fs: &'a dyn Fs,
+    dir: &'a Path,
+    folder: String,
+    written: Vec<String>,
+}
+
+impl Batch<'_> {
+    fn store_all(
+        &mut self,
+        evidence: &Evidence<'_>,
+        caption: Caption<'_>,
+        quality: u8,
+    ) -> Result<EvidenceFiles, EvidenceError> {
+        // Encode first: no half of a set is on the disk when a tile turns out to be impossible.
+        let frame = frame_jpeg(evidence.frame, caption, quality)?;
+        let mut best: Vec<&(Rect, f64)> = evidence.tiles.iter().filter(|(_, s)| s.is_finite()).collect();
+        best.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let mut tiles = Vec::new();
+        for &&(rect, score) in best.iter().take(MAX_TILES) {
+            tiles.push((ScoredTile { rect, score }, tile_png(evidence.frame, rect)?));
+        }
+        self.fs.create_dirs(&self.dir.join(&self.folder)).map_err(failed(&self.folder))?;
+        let frame = self.put(&frame, "jpg")?;
+        let tiles = tiles
+            .into_iter()
+            .map(|(tile, png)| Ok(TileFile { tile, png: self.put(&png, "png")? }))
+            .collect::<Result<_, EvidenceError>>()?;
+        // Names are durable from the inside out: the files in the folder, the folder, the one above.
+        for folder in [&self.folder, FOLDER, "."] {
+            self.fs.sync_dir(&self.dir.join(folder)).map_err(failed(folder))?;
+        }
+        Ok(EvidenceFiles { frame, tiles })
+    }
+
+    fn put(&mut self, content: &[u8], extension: &str) -> Result<EvidenceFile, EvidenceError> {
+        let sha256 = Hash::of(content);
+        let name = format!("{}/{sha256}.{extension}", self.folder);
+        let path = self.dir.join(&name);
+        let file = EvidenceFile { file: name.clone(), sha256, bytes: content.len() as u64 };
+        // A still picture gives the same tile again and again; it is on the disk already.
+        if read_whole(self.fs, &path, content.len()).is_ok_and(|there| there == content) {
+            return Ok(file);
+        }
+        write_file(self.fs, &path, content).map_err(failed(&name))?;
+        self.written.push(name);
+        Ok(file)
+    }
+}
+
+fn failed(path: &str) -> impl FnOnce(io::Error) -> EvidenceError {
+    let path = path.to_owned();
+    move |error| EvidenceError::Write { path, error }
+}
+
+fn frame_jpeg(frame: &RgbImage, caption: Caption<'_>, quality: u8) -> Result<Vec<u8>, EvidenceError> {
+    let failed = |reason: String| EvidenceError::Encode { what: "frame", reason };
+    let (width, height) = frame.dimensions();
+    let side = |px: u32| u16::try_from(px).map_err(|_| failed(format!("{width}x{height} is too large")));
+    let (width, height) = (side(width)?, side(height)?);
+    let description = format!("{}/{}", caption.node, caption.source);
+    let mut out = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut out, quality);
+    encoder
+        .add_exif_metadata(&exif::build(&description, SOFTWARE, caption.captured))
+        .and_then(|()| encoder.encode(frame.as_raw(), width, height, jpeg_encoder::ColorType::Rgb))
+        .map_err(|e| failed(e.to_string()))?;
+    Ok(out)
+}
+
+fn tile_png(frame: &RgbImage, rect: Rect) -> Result<Vec<u8>, EvidenceError> {
+    let (width, height) = frame.dimensions();
+    let inside =
+        |start: u32, len: u32, limit| len > 0 && start.checked_add(len).is_some_and(|end| end <= limit);
+    if !inside(rect.x, rect.width, width) || !inside(rect.y, rect.height, height) {
+        return Err(EvidenceError::Outside { rect, width, height });
+    }
+    let tile = image::imageops::crop_imm(frame, rect.x, rect.y, rect.width, rect.height).to_image();
+    let mut out = Vec::new();
+    PngEncoder::new(&mut out)
+        .write_image(&tile, rect.width, rect.height, ExtendedColorType::Rgb8)
+        .map_err(|e| EvidenceError::Encode { what: "tile", reason: e.to_string() })?;
+    Ok(out)
+}

@@ -1,0 +1,235 @@
+//! The few file operations that the log needs, behind a trait, so that tests can put a file system in
+//! their place that fails, fills up or loses power.
+
+use std::fmt::Debug;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Mode of the log's files: the owner writes, the group reads.
+pub const FILE_MODE: u32 = 0o640;
+/// Mode of the log's folders.
+pub const DIR_MODE: u32 = 0o750;
+
+/// What the log asks of a file system.
+pub trait Fs: Debug + Send + Sync {
+    /// Makes a folder and the ones above it where they are missing, with [`DIR_MODE`].
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn create_dirs(&self, dir: &Path) -> io::Result<()>;
+
+    /// Names of the entries in a folder, in no order. A name that is not UTF-8 comes with its odd bytes
+    /// replaced: no name of ours has any.
+    ///
+    /// # Errors
+    /// As the operating system says; `NotFound` when there is no such folder.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Length of a file in bytes.
+    ///
+    /// # Errors
+    /// As the operating system says; `NotFound` when there is no such file.
+    fn len(&self, path: &Path) -> io::Result<u64>;
+
+    /// Up to `max` bytes of a file from `offset` on; fewer only at its end.
+    ///
+    /// # Errors
+    /// As the operating system says; `NotFound` when there is no such file.
+    fn read(&self, path: &Path, offset: u64, max: usize) -> io::Result<Vec<u8>>;
+
+    /// Opens a file for appending, with [`FILE_MODE`] if it has to be made.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn append(&self, path: &Path) -> io::Result<Box<dyn LogFile>>;
+
+    /// Puts a file in another's place, atomically.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Takes the exclusive right to write here, held until the returned value is dropped.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another process has it; else as the operating system says.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+}
+
+/// A file open for appending.
+pub trait LogFile: Send {
+    /// Appends all of `bytes`; after an error any part of them may have been written.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes contents and length durable.
+    ///
+    /// # Errors
+    /// As the operating system says; what was written since the last success may be lost then.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Cuts the file to `len` bytes.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+}
+
+/// Writes a whole file so that after a crash either all of it is there or nothing of that name: a
+/// temporary file, fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// As the operating system says; the temporary file is removed again if that can be done.
+pub fn write_whole(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_file(fs, path, bytes)?;
+    fs.sync_dir(path.parent().ok_or(io::ErrorKind::InvalidInput)?)
+}
+
+/// As [`write_whole`], but the name is not durable yet: the folder has to be synced.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_file(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(".tmp");
+    let tmp = dir.join(name);
+    let write = || {
+        let mut file = fs.append(&tmp)?;
+        // A crash may have left one of that name behind.
+        file.truncate(0)?;
+        file.write(bytes)?;
+        file.sync()?;
+        fs.rename(&tmp, path)
+    };
+    write().inspect_err(|_| {
+        let _ = fs.remove(&tmp);
+    })
+}
+
+/// A file's whole contents.
+///
+/// # Errors
+/// As the operating system says; `FileTooLarge` for more than `max` bytes.
+pub fn read_whole(fs: &dyn Fs, path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let bytes = fs.read(path, 0, max.saturating_add(1))?;
+    if bytes.len() > max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {max} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The machine's own file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OsFs;
+
+impl Fs for OsFs {
+    fn create_dirs(&self, dir: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        std::fs::read_dir(dir)?.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(std::fs::metadata(path)?.len())
+    }
+
+    fn read(&self, path: &Path, offset: u64, max: usize) -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(max as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn append(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        let file = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)?;
+        Ok(Box::new(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
+    }
+}
+
+impl LogFile for File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn files_and_folders_are_closed_to_others() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let inner = dir.path().join("a/b");
+        OsFs.create_dirs(&inner).expect("create_dirs");
+        let path = inner.join("file");
+        write_whole(&OsFs, &path, b"text").expect("write_whole");
+        let mode = |p: &Path| std::fs::metadata(p).expect("metadata").permissions().mode() & 0o777;
+        // The umask may take more away, never give more.
+        assert_eq!(mode(&path) & !FILE_MODE, 0);
+        assert_eq!(mode(&inner) & !DIR_MODE, 0);
+        assert_eq!(read_whole(&OsFs, &path, 4).expect("read_whole"), b"text");
+        assert_eq!(read_whole(&OsFs, &path, 3).map_err(|e| e.kind()), Err(io::ErrorKind::FileTooLarge));
+        assert_eq!(OsFs.list(&inner).expect("list"), ["file"]);
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("lock");
+        let held = OsFs.lock(&path).expect("first lock");
+        assert_eq!(OsFs.lock(&path).map(drop).map_err(|e| e.kind()), Err(io::ErrorKind::WouldBlock));
+        drop(held);
+        OsFs.lock(&path).expect("lock after release");
+    }
+}

@@ -1,0 +1,255 @@
+//! A file system in memory for tests: it can fail at any operation, be full, and lose power, after which
+//! only what was synced is there (and, as on a real disk, any prefix of what was not).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::fs::{Fs, LogFile};
+
+#[derive(Debug, Clone, Default)]
+struct Node {
+    content: Vec<u8>,
+    /// What is there after a power cut.
+    durable: Vec<u8>,
+}
+
+type Id = usize;
+
+#[derive(Debug, Default)]
+struct State {
+    nodes: Vec<Node>,
+    names: BTreeMap<PathBuf, Id>,
+    durable_names: BTreeMap<PathBuf, Id>,
+    locked: bool,
+    /// Changing operations so far.
+    operations: u64,
+    /// These fail, by number.
+    fail_at: Option<(std::ops::Range<u64>, io::ErrorKind)>,
+    /// Bytes that all files together may hold.
+    capacity: Option<usize>,
+}
+
+/// The file system; clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MemFs(Arc<Mutex<State>>);
+
+impl MemFs {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("memfs lock")
+    }
+
+    /// Lets the changing operations with these numbers fail, counted from now.
+    pub fn fail(&self, numbers: std::ops::Range<u64>, kind: io::ErrorKind) {
+        let mut state = self.state();
+        let base = state.operations;
+        state.fail_at = Some((base + numbers.start..base.saturating_add(numbers.end), kind));
+    }
+
+    /// All works again.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.fail_at = None;
+        state.capacity = None;
+    }
+
+    /// From now on only `more` bytes fit.
+    pub fn leave_room(&self, more: usize) {
+        let mut state = self.state();
+        state.capacity = Some(state.used() + more);
+    }
+
+    /// Cuts the power: names and contents go back to what was synced, except that of each file the first
+    /// `kept` of what was appended since may be there as well, for some of the pages as zeros.
+    pub fn cut_power(&self, kept: usize, zeros: bool) {
+        let mut state = self.state();
+        state.names = state.durable_names.clone();
+        for node in &mut state.nodes {
+            let durable = node.durable.len();
+            if node.content.starts_with(&node.durable) {
+                let end = durable.saturating_add(kept).min(node.content.len());
+                let tail = node.content[durable..end].to_vec();
+                node.durable.extend(tail.iter().map(|&b| if zeros { 0 } else { b }));
+            }
+            node.content = node.durable.clone();
+        }
+        state.locked = false;
+        state.fail_at = None;
+    }
+
+    /// Ends the process: files are as they were written, the lock is free.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.locked = false;
+        state.fail_at = None;
+    }
+
+    /// Changes a file behind the log's back.
+    pub fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        let id = state.names[path];
+        change(&mut state.nodes[id].content);
+        state.nodes[id].durable = state.nodes[id].content.clone();
+    }
+
+    /// Makes a file with contents, behind the log's back.
+    pub fn put(&self, path: &Path, content: &[u8]) {
+        let mut state = self.state();
+        let node = Node { content: content.to_vec(), durable: content.to_vec() };
+        state.nodes.push(node);
+        let id = state.nodes.len() - 1;
+        state.names.insert(path.to_owned(), id);
+        state.durable_names.insert(path.to_owned(), id);
+    }
+
+    /// All files there are.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.state().names.keys().cloned().collect()
+    }
+}
+
+impl State {
+    fn used(&self) -> usize {
+        self.names.values().map(|&id| self.nodes[id].content.len()).sum()
+    }
+
+    /// Counts an operation and lets it fail if it is to.
+    fn step(&mut self) -> io::Result<()> {
+        let number = self.operations;
+        self.operations += 1;
+        match &self.fail_at {
+            Some((range, kind)) if range.contains(&number) => Err(io::Error::new(*kind, "injected")),
+            _ => Ok(()),
+        }
+    }
+
+    fn find(&self, path: &Path) -> io::Result<Id> {
+        self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Fs for MemFs {
+    fn create_dirs(&self, _: &Path) -> io::Result<()> {
+        self.state().step()
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.state();
+        let inside = state.names.keys().filter(|p| p.parent() == Some(dir));
+        Ok(inside.map(|p| p.file_name().expect("a name").to_string_lossy().into_owned()).collect())
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        let state = self.state();
+        Ok(state.nodes[state.find(path)?].content.len() as u64)
+    }
+
+    fn read(&self, path: &Path, offset: u64, max: usize) -> io::Result<Vec<u8>> {
+        let state = self.state();
+        let content = &state.nodes[state.find(path)?].content;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+        Ok(content[start..start.saturating_add(max).min(content.len())].to_vec())
+    }
+
+    fn append(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        let mut state = self.state();
+        state.step()?;
+        let id = match state.find(path) {
+            Ok(id) => id,
+            Err(_) => {
+                state.nodes.push(Node::default());
+                let id = state.nodes.len() - 1;
+                state.names.insert(path.to_owned(), id);
+                id
+            }
+        };
+        Ok(Box::new(MemFile { fs: self.clone(), id }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        let id = state.find(from)?;
+        state.names.remove(from);
+        state.names.insert(to.to_owned(), id);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        state.find(path)?;
+        state.names.remove(path);
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        // As a path with `.` at its end names the folder before it.
+        let dir: PathBuf = dir.components().collect();
+        let here: Vec<(PathBuf, Id)> = state
+            .names
+            .iter()
+            .filter(|(p, _)| p.parent() == Some(&dir))
+            .map(|(p, id)| (p.clone(), *id))
+            .collect();
+        state.durable_names.retain(|p, _| p.parent() != Some(&dir));
+        state.durable_names.extend(here);
+        Ok(())
+    }
+
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        let mut state = self.state();
+        if std::mem::replace(&mut state.locked, true) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(MemLock(self.clone())))
+    }
+}
+
+struct MemLock(MemFs);
+
+impl Drop for MemLock {
+    fn drop(&mut self) {
+        self.0.state().locked = false;
+    }
+}
+
+struct MemFile {
+    fs: MemFs,
+    id: Id,
+}
+
+impl LogFile for MemFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.fs.state();
+        // A write that fails has written a part.
+        let done = state.step();
+        let room = state.capacity.map_or(usize::MAX, |c| c.saturating_sub(state.used()));
+        let fits = if done.is_err() { bytes.len() / 2 } else { bytes.len() }.min(room);
+        state.nodes[self.id].content.extend_from_slice(&bytes[..fits]);
+        done?;
+        if fits < bytes.len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut state = self.fs.state();
+        state.step()?;
+        let node = &mut state.nodes[self.id];
+        node.durable = node.content.clone();
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        let mut state = self.fs.state();
+        state.step()?;
+        let len = usize::try_from(len).expect("small");
+        state.nodes[self.id].content.resize(len, 0);
+        Ok(())
+    }
+}

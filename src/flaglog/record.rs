@@ -1,0 +1,374 @@
+//! What a line of the log says: the versioned schema, in the order in which its members are written.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use super::chain::{self, Hash};
+use crate::detector::model::ModelIdentity;
+use crate::frame::Rect;
+use crate::verdict::{EventKind, Verdict};
+
+/// Version of the schema that is written. It is raised when a member changes its meaning or goes away;
+/// new members alone do not raise it, and readers skip members that they do not know.
+pub const SCHEMA: u32 = 1;
+
+/// Software that writes, as records name it.
+pub const SOFTWARE: &str = concat!("spotd ", env!("CARGO_PKG_VERSION"));
+
+/// Whether the wall clock could be trusted when a record was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockStatus {
+    /// The system says that it follows a time server.
+    Synchronised,
+    /// The system does not say that it follows a time server.
+    Unknown,
+    /// It shows an earlier time than in the record before: it was set back.
+    SetBack,
+}
+
+/// Where the flagged frame came from and what it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameInfo {
+    /// SHA-256 of the frame's bytes as the source delivered them, before any conversion.
+    pub sha256: Hash,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+}
+
+/// A judged piece of the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ScoredTile {
+    /// Where it lies in the frame, in pixels.
+    #[serde(flatten)]
+    pub rect: Rect,
+    /// Its score, 0..1.
+    pub score: f64,
+}
+
+/// A file of evidence, bound to the record by its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceFile {
+    /// Path from the log's folder: `evidence/<event>/<sha256>.<jpg|png>`.
+    pub file: String,
+    /// SHA-256 of its content.
+    pub sha256: Hash,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// A tile kept losslessly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TileFile {
+    /// Where it lies in the frame, and its score.
+    #[serde(flatten)]
+    pub tile: ScoredTile,
+    /// The PNG.
+    #[serde(flatten)]
+    pub png: EvidenceFile,
+}
+
+/// The pictures of a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceFiles {
+    /// The whole frame as JPEG.
+    pub frame: EvidenceFile,
+    /// The tiles with the highest scores as PNG, highest first.
+    pub tiles: Vec<TileFile>,
+}
+
+/// What the pipeline gives to the log; the log adds ids, times, place in the chain and evidence.
+#[derive(Debug, Clone)]
+pub struct NewRecord {
+    /// The event that this continues: [`Record::event`] of its start. `None` begins one.
+    pub event: Option<Ulid>,
+    /// Id of the source.
+    pub source: String,
+    /// What happened.
+    pub kind: EventKind,
+    /// The verdict now.
+    pub verdict: Verdict,
+    /// Score of the frame, 0..1.
+    pub raw: Option<f64>,
+    /// Median over the window, 0..1.
+    pub smoothed: Option<f64>,
+    /// Highest median of the event so far, 0..1.
+    pub peak: Option<f64>,
+    /// From here on synthetic, 0..1.
+    pub threshold: f64,
+    /// From here on unsure, 0..1.
+    pub unsure_from: f64,
+    /// Frames that the window can hold.
+    pub window: usize,
+    /// Frames in the window.
+    pub frames: usize,
+    /// The frame, where the record is about one.
+    pub frame: Option<FrameInfo>,
+    /// All tiles that were judged in the frame.
+    pub tiles: Vec<ScoredTile>,
+    /// When the frame was captured; for a record without a frame, when it was found out.
+    pub captured: SystemTime,
+    /// Who judged.
+    pub model: ModelIdentity,
+}
+
+/// An event as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the schema.
+    pub schema: u32,
+    /// Counts the log's records without a gap, from 1.
+    pub seq: u64,
+    /// Id of the record, for telling duplicates.
+    pub id: Ulid,
+    /// Id of the event: the id of its first record.
+    pub event: Ulid,
+    /// Name of the box.
+    pub node: String,
+    /// Id of the source.
+    pub source: String,
+    /// What happened.
+    pub kind: EventKind,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Capture time of the frame, by the wall clock in UTC, to the millisecond.
+    #[serde(with = "millis")]
+    pub captured: Timestamp,
+    /// When the record was written, likewise.
+    #[serde(with = "millis")]
+    pub written: Timestamp,
+    /// What is known of the clock that told these times.
+    pub clock: ClockStatus,
+    /// Score of the frame, 0..1.
+    pub raw: Option<f64>,
+    /// Median over the window, 0..1.
+    pub smoothed: Option<f64>,
+    /// Highest median of the event so far, 0..1.
+    pub peak: Option<f64>,
+    /// From here on synthetic, 0..1.
+    pub threshold: f64,
+    /// From here on unsure, 0..1.
+    pub unsure_from: f64,
+    /// Frames that the window can hold.
+    pub window: usize,
+    /// Frames in the window.
+    pub frames: usize,
+    /// The frame.
+    pub frame: Option<FrameInfo>,
+    /// All tiles that were judged in the frame.
+    pub tiles: Vec<ScoredTile>,
+    /// Who judged.
+    pub model: ModelIdentity,
+    /// Program and version that wrote this.
+    pub software: String,
+    /// The pictures; `None` where there is no frame or they could not be written.
+    pub evidence: Option<EvidenceFiles>,
+    /// Why there are no pictures although there should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence_error: Option<String>,
+    /// Hash of the record before.
+    pub prev: Hash,
+    /// Hash of this one; zero (and not written) until it is sealed.
+    #[serde(default, skip_serializing_if = "Hash::is_zero")]
+    pub hash: Hash,
+}
+
+/// What a [`Note`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoteKind {
+    /// An unfinished record was cut from the end after a crash.
+    Recovered,
+    /// At start the newest segment did not hold; it was left as it is.
+    Damaged,
+    /// A kind of a later version.
+    #[serde(other)]
+    Other,
+}
+
+/// Something that the log says about itself, bound into the chain like an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// Version of the schema.
+    pub schema: u32,
+    /// Counts the log's records without a gap, from 1.
+    pub seq: u64,
+    /// Id of the record.
+    pub id: Ulid,
+    /// Name of the box.
+    pub node: String,
+    /// When it was written, by the wall clock in UTC.
+    #[serde(with = "millis")]
+    pub written: Timestamp,
+    /// What it is about.
+    pub note: NoteKind,
+    /// The same for people.
+    pub text: String,
+    /// Program and version that wrote this.
+    pub software: String,
+    /// Hash of the record before.
+    pub prev: Hash,
+    /// Hash of this one; zero (and not written) until it is sealed.
+    #[serde(default, skip_serializing_if = "Hash::is_zero")]
+    pub hash: Hash,
+}
+
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Entry {
+    /// A source has become synthetic, still is, or no longer is.
+    Event(Box<Record>),
+    /// The log about itself.
+    Note(Note),
+}
+
+impl Entry {
+    /// Place in the log, from 1.
+    pub fn seq(&self) -> u64 {
+        match self {
+            Entry::Event(r) => r.seq,
+            Entry::Note(n) => n.seq,
+        }
+    }
+
+    /// Id of the record.
+    pub fn id(&self) -> Ulid {
+        match self {
+            Entry::Event(r) => r.id,
+            Entry::Note(n) => n.id,
+        }
+    }
+
+    /// Its hash; zero until it is sealed.
+    pub fn hash(&self) -> Hash {
+        match self {
+            Entry::Event(r) => r.hash,
+            Entry::Note(n) => n.hash,
+        }
+    }
+
+    /// When it was written.
+    pub fn written(&self) -> Timestamp {
+        match self {
+            Entry::Event(r) => r.written,
+            Entry::Note(n) => n.written,
+        }
+    }
+
+    /// Hash of the record before.
+    pub fn prev(&self) -> Hash {
+        match self {
+            Entry::Event(r) => r.prev,
+            Entry::Note(n) => n.prev,
+        }
+    }
+
+    /// Puts the hash in and returns the line with its line feed.
+    pub(super) fn seal(&mut self) -> String {
+        let hash = match self {
+            Entry::Event(r) => &mut r.hash,
+            Entry::Note(n) => &mut n.hash,
+        };
+        *hash = Hash::ZERO;
+        let object = serde_json::to_string(self).expect("a record has no maps with odd keys");
+        let (sealed, line) = chain::seal(&object);
+        match self {
+            Entry::Event(r) => r.hash = sealed,
+            Entry::Note(n) => n.hash = sealed,
+        }
+        line
+    }
+}
+
+impl EvidenceFile {
+    /// Where the file lies, given the log's folder. `None` unless the name is one that this log gives:
+    /// records come from a disk that others may have written to.
+    pub fn path_in(&self, dir: &Path) -> Option<PathBuf> {
+        let relative = Path::new(&self.file);
+        let parts: Option<Vec<&str>> = relative
+            .components()
+            .map(|c| match c {
+                Component::Normal(part) => part.to_str(),
+                _ => None,
+            })
+            .collect();
+        let [top, event, name] = parts?.try_into().ok()?;
+        let (stem, extension) = name.split_once('.')?;
+        let ours = top == super::evidence::FOLDER
+            && Ulid::from_string(event).is_ok_and(|id| id.to_string() == event)
+            && stem == self.sha256.to_string()
+            && matches!(extension, "jpg" | "png");
+        ours.then(|| dir.join(top).join(event).join(name))
+    }
+}
+
+/// A wall-clock time to the millisecond, as records hold it.
+pub(super) fn timestamp(time: SystemTime) -> Timestamp {
+    let clamped = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(_) => Timestamp::MAX,
+        Err(_) => Timestamp::MIN,
+    };
+    let whole = Timestamp::try_from(time).unwrap_or(clamped);
+    Timestamp::from_millisecond(whole.as_millisecond()).unwrap_or(whole)
+}
+
+mod millis {
+    use jiff::Timestamp;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(time: &Timestamp, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&format_args!("{time:.3}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Timestamp, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+        text.parse().map_err(|e| D::Error::custom(format!("`{text}` is no RFC 3339 time: {e}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, hash: Hash) -> EvidenceFile {
+        EvidenceFile { file: name.to_owned(), sha256: hash, bytes: 1 }
+    }
+
+    #[test]
+    fn evidence_paths_never_leave_the_folder() {
+        let hash = Hash::of(b"x");
+        let event = Ulid::from_parts(0x0123_4567_89ab, 0xfedc_ba98_7654_3210);
+        let dir = Path::new("/log");
+        let good = format!("evidence/{event}/{hash}.jpg");
+        assert_eq!(file(&good, hash).path_in(dir), Some(dir.join(&good)));
+        for bad in [
+            format!("/evidence/{event}/{hash}.jpg"),
+            format!("evidence/../{hash}.jpg"),
+            format!("evidence/{event}/../{hash}.jpg"),
+            format!("../evidence/{event}/{hash}.jpg"),
+            format!("evidence/{event}/{hash}.sh"),
+            format!("evidence/{event}/{}.jpg", Hash::of(b"y")),
+            format!("evidence/{}/{hash}.jpg", event.to_string().to_lowercase()),
+            format!("other/{event}/{hash}.jpg"),
+            String::new(),
+        ] {
+            assert_eq!(file(&bad, hash).path_in(dir), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_outside_the_calendar_are_clamped() {
+        let far = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(u32::MAX as u64 * 1000);
+        assert!(timestamp(far) <= Timestamp::MAX);
+        let odd = SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(1_234_567_891);
+        assert_eq!(timestamp(odd).to_string(), "1970-01-01T00:00:01.234Z");
+    }
+}

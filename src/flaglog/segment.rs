@@ -1,0 +1,66 @@
+//! Names of the files in a log's folder.
+//!
+//! ```text
+//! <dir>/flags-00000000000000000001.jsonl   a segment, named by the `seq` of its first record
+//! <dir>/evidence/<event>/<sha256>.jpg      evidence of an event, named by the SHA-256 of its content
+//! <dir>/cut-00000000000000000042-<id>.bin  what was cut from a segment's end after a crash
+//! <dir>/cursor-<reader>.json               how far a reader has come
+//! <dir>/lock                               held by the one process that writes
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::fs::Fs;
+
+const PREFIX: &str = "flags-";
+const SUFFIX: &str = ".jsonl";
+
+/// Name of the segment whose first record has this `seq`.
+pub fn file_name(first: u64) -> String {
+    format!("{PREFIX}{first:020}{SUFFIX}")
+}
+
+/// Path of the segment whose first record has this `seq`.
+pub fn path(dir: &Path, first: u64) -> PathBuf {
+    dir.join(file_name(first))
+}
+
+/// The `seq` in a segment's name; `None` for a file that is no segment.
+pub fn parse_name(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    let ours = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|_| ours)
+}
+
+/// The segments in a folder, by the `seq` of their first record, ascending; other files are left alone.
+///
+/// # Errors
+/// As [`Fs::list`].
+pub fn list(fs: &dyn Fs, dir: &Path) -> io::Result<Vec<u64>> {
+    let mut firsts: Vec<u64> = fs.list(dir)?.iter().filter_map(|name| parse_name(name)).collect();
+    firsts.sort_unstable();
+    Ok(firsts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_exact_names_are_segments() {
+        assert_eq!(parse_name(&file_name(42)), Some(42));
+        assert_eq!(parse_name(&file_name(u64::MAX)), Some(u64::MAX));
+        for foreign in [
+            "flags-42.jsonl",
+            "flags-0000000000000000004x.jsonl",
+            "flags-+0000000000000000042.jsonl",
+            "flags-99999999999999999999.jsonl",
+            "flags-00000000000000000042.jsonl.bak",
+            "xflags-00000000000000000042.jsonl",
+            "notes.txt",
+        ] {
+            assert_eq!(parse_name(foreign), None, "{foreign}");
+        }
+    }
+}

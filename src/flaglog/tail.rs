@@ -1,0 +1,107 @@
+//! The end of a log that a writer in this process keeps growing: readers are woken, and see a record only
+//! once it is durable.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::cursor::Mark;
+use super::fs::Fs;
+use super::reader::{Item, ReadError, Reader};
+
+/// A handle to follow a [`super::FlagLog`] with. Clones are the same handle.
+#[derive(Debug, Clone)]
+pub struct Tail {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    durable: u64,
+    wakers: Vec<Sender<()>>,
+}
+
+impl Tail {
+    pub(super) fn new(fs: Arc<dyn Fs>, dir: &Path, durable: u64) -> Self {
+        let shared = Arc::new(Mutex::new(Shared { durable, wakers: Vec::new() }));
+        Self { fs, dir: dir.to_owned(), shared }
+    }
+
+    /// The log's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file system that the log lies on.
+    pub fn fs(&self) -> &Arc<dyn Fs> {
+        &self.fs
+    }
+
+    /// `seq` of the last record that is durable; 0 when there is none.
+    pub fn durable(&self) -> u64 {
+        self.lock().durable
+    }
+
+    /// A channel that gets a message after one or more records have become durable.
+    pub fn wake(&self) -> Receiver<()> {
+        let (tx, rx) = bounded(1);
+        self.lock().wakers.push(tx);
+        rx
+    }
+
+    /// A reader from the start.
+    pub fn from_start(&self) -> TailReader {
+        TailReader { tail: self.clone(), reader: Reader::from_start(self.fs.clone(), &self.dir) }
+    }
+
+    /// A reader from behind a record.
+    ///
+    /// # Errors
+    /// As [`Reader::after`].
+    pub fn after(&self, mark: Mark) -> Result<TailReader, String> {
+        Ok(TailReader { tail: self.clone(), reader: Reader::after(self.fs.clone(), &self.dir, mark)? })
+    }
+
+    /// Says that everything up to `seq` is durable.
+    pub(super) fn advance(&self, seq: u64) {
+        let mut shared = self.lock();
+        shared.durable = seq;
+        // A full channel is a reader that has not looked yet; a closed one is gone.
+        shared
+            .wakers
+            .retain(|w| !matches!(w.try_send(()), Err(crossbeam_channel::TrySendError::Disconnected(()))));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Reads a growing log up to what is durable.
+#[derive(Debug)]
+pub struct TailReader {
+    tail: Tail,
+    reader: Reader,
+}
+
+impl TailReader {
+    /// The next durable record, or `None` when there is none now.
+    ///
+    /// # Errors
+    /// As [`Reader::next`].
+    pub fn next_durable(&mut self) -> Result<Option<Item>, ReadError> {
+        let before = self.reader.bookmark();
+        let durable = self.tail.durable();
+        match self.reader.next() {
+            // Written, but a crash or a failed fsync may still take it back and put another in its place.
+            Ok(Some(item)) if item.entry.seq() > durable => {
+                self.reader.rewind(before);
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+}

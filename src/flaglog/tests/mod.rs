@@ -1,0 +1,370 @@
+//! The log as a whole: records, evidence, segments, cursors.
+
+mod faults;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use image::RgbImage;
+use ulid::Ulid;
+
+use super::fs::{Fs, OsFs};
+use super::memfs::MemFs;
+use super::record::NoteKind;
+use super::*;
+use crate::clock::{ManualClock, SystemClock};
+use crate::config::LogConfig;
+use crate::detector::card::Precision;
+use crate::detector::model::ModelIdentity;
+use crate::frame::Rect;
+use crate::verdict::{EventKind, Verdict};
+
+const DIR: &str = "/log";
+
+pub(crate) fn config(dir: &Path) -> LogConfig {
+    LogConfig { dir: dir.to_owned(), jpeg_quality: 95, update_every: Duration::from_secs(30) }
+}
+
+pub(crate) fn new_record(source: &str, score: f64) -> NewRecord {
+    NewRecord {
+        event: None,
+        source: source.to_owned(),
+        kind: EventKind::Start,
+        verdict: Verdict::Synthetic,
+        raw: Some(score),
+        smoothed: Some(score / 3.0),
+        peak: Some(score),
+        threshold: 0.8,
+        unsure_from: 0.5,
+        window: 9,
+        frames: 7,
+        frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 96, height: 64 }),
+        tiles: vec![ScoredTile { rect: rect(0), score }, ScoredTile { rect: rect(32), score: score / 2.0 }],
+        captured: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_500_000_123),
+        model: ModelIdentity {
+            name: "test".into(),
+            version: "1".into(),
+            sha256: Hash::of(b"model").to_string(),
+            precision: Precision::Int8,
+        },
+    }
+}
+
+fn rect(x: u32) -> Rect {
+    Rect { x, y: 8, width: 32, height: 32 }
+}
+
+fn picture() -> RgbImage {
+    RgbImage::from_fn(96, 64, |x, y| image::Rgb([(x * 2) as u8, (y * 3) as u8, (x ^ y) as u8]))
+}
+
+fn open(fs: &MemFs, segment_bytes: u64) -> Result<FlagLog, LogError> {
+    let options = Options { segment_bytes, fs: Arc::new(fs.clone()) };
+    FlagLog::open_with(&config(Path::new(DIR)), "box", SystemClock::shared(), options)
+}
+
+/// Everything that a reader finds, with errors as texts.
+fn read(fs: &MemFs) -> (Vec<Item>, Vec<ReadError>) {
+    let mut reader = Reader::from_start(Arc::new(fs.clone()), Path::new(DIR));
+    let (mut items, mut errors) = (Vec::new(), Vec::new());
+    loop {
+        match reader.next() {
+            Ok(Some(item)) => items.push(item),
+            Ok(None) => return (items, errors),
+            Err(e) => errors.push(e),
+        }
+        assert!(errors.len() < 1000, "the reader does not come to an end: {:?}", errors.last());
+    }
+}
+
+fn events(items: &[Item]) -> Vec<Record> {
+    let event = |i: &Item| match &i.entry {
+        Entry::Event(r) => Some((**r).clone()),
+        Entry::Note(_) => None,
+    };
+    items.iter().filter_map(event).collect()
+}
+
+fn notes(items: &[Item]) -> Vec<NoteKind> {
+    let note = |i: &Item| match &i.entry {
+        Entry::Note(n) => Some(n.note),
+        Entry::Event(_) => None,
+    };
+    items.iter().filter_map(note).collect()
+}
+
+fn segments(fs: &MemFs) -> Vec<PathBuf> {
+    let firsts = segment::list(fs, Path::new(DIR)).expect("list");
+    firsts.into_iter().map(|f| segment::path(Path::new(DIR), f)).collect()
+}
+
+fn fill(fs: &MemFs, records: usize, segment_bytes: u64) -> Vec<Record> {
+    let mut log = open(fs, segment_bytes).expect("open");
+    (0..records).map(|i| log.append(new_record("cam", i as f64 / 100.0), None).expect("append")).collect()
+}
+
+#[test]
+fn records_come_back_as_they_were_appended_across_segments_and_reopening() {
+    let fs = MemFs::default();
+    let mut all = fill(&fs, 5, 2500);
+    all.extend(fill(&fs, 5, 2500));
+    let (items, errors) = read(&fs);
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(events(&items), all);
+    assert!(segments(&fs).len() > 2, "{:?}", segments(&fs));
+    assert_eq!(items.iter().map(|i| i.entry.seq()).collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
+    // The text on the disk is exactly what the record serialises to, hash included.
+    for item in &items {
+        assert_eq!(serde_json::to_string(&item.entry).expect("json"), item.line);
+    }
+}
+
+#[test]
+fn evidence_is_the_frame_and_the_best_tiles_losslessly_with_time_and_source_inside() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut log = FlagLog::open(&config(dir.path()), "box", SystemClock::shared()).expect("open");
+    let frame = picture();
+    let tiles: Vec<(Rect, f64)> = (0..6).map(|i| (rect(i * 8), f64::from(i) / 10.0)).collect();
+    let record = log
+        .append(new_record("door/1", 0.9), Some(&Evidence { frame: &frame, tiles: &tiles }))
+        .expect("append");
+    let files = record.evidence.expect("evidence");
+    let load = |file: &record::EvidenceFile| {
+        let bytes = std::fs::read(file.path_in(dir.path()).expect("a path of ours")).expect("read");
+        assert_eq!((Hash::of(&bytes), bytes.len() as u64), (file.sha256, file.bytes));
+        bytes
+    };
+    let jpeg = load(&files.frame);
+    let decoded = image::load_from_memory(&jpeg).expect("decode").to_rgb8();
+    assert_eq!(decoded.dimensions(), frame.dimensions());
+    let error: f64 =
+        decoded.as_raw().iter().zip(frame.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b))).sum();
+    assert!(error / (decoded.as_raw().len() as f64) < 3.0, "mean error {error}");
+    for text in ["box/door/1", "2026:11:24", "+00:00\0", "123\0", "spotd "] {
+        let found = jpeg.windows(text.len()).any(|w| w == text.as_bytes());
+        assert!(found, "{text:?} is not in the JPEG");
+    }
+    assert_eq!(files.tiles.iter().map(|t| t.tile.score).collect::<Vec<_>>(), [0.5, 0.4, 0.3, 0.2]);
+    for tile in &files.tiles {
+        let Rect { x, y, width, height } = tile.tile.rect;
+        let png = image::load_from_memory(&load(&tile.png)).expect("decode").to_rgb8();
+        assert_eq!(png, image::imageops::crop_imm(&frame, x, y, width, height).to_image());
+    }
+}
+
+#[test]
+fn the_same_picture_again_is_not_written_again() {
+    let fs = MemFs::default();
+    let mut log = open(&fs, 1 << 20).expect("open");
+    let frame = picture();
+    let evidence = Evidence { frame: &frame, tiles: &[(rect(0), 0.9)] };
+    let first = log.append(new_record("cam", 0.9), Some(&evidence)).expect("append");
+    let before = fs.files().len();
+    let again = NewRecord { event: Some(first.event), ..new_record("cam", 0.9) };
+    let second = log.append(again, Some(&evidence)).expect("append");
+    assert_eq!(second.evidence, first.evidence);
+    assert_eq!(second.event, first.id);
+    assert_eq!(fs.files().len(), before);
+}
+
+#[test]
+fn two_writers_are_refused() {
+    let fs = MemFs::default();
+    let _first = open(&fs, 1 << 20).expect("open");
+    let error = open(&fs, 1 << 20).map(drop).expect_err("second");
+    assert!(matches!(error, LogError::Locked { .. }), "{error}");
+}
+
+#[test]
+fn a_newer_schema_is_refused_by_the_writer_and_named_by_the_reader() {
+    let fs = MemFs::default();
+    fill(&fs, 1, 1 << 20);
+    let body = format!(
+        "{{\"type\":\"hologram\",\"schema\":2,\"seq\":2,\"prev\":\"{}\"}}",
+        read(&fs).0[0].entry.hash()
+    );
+    fs.edit(&segments(&fs)[0], |bytes| bytes.extend(chain::seal(&body).1.into_bytes()));
+    let (items, errors) = read(&fs);
+    assert_eq!(items.len(), 1);
+    assert!(matches!(errors[..], [ReadError::Newer { found: 2, .. }]), "{errors:?}");
+    let error = open(&fs, 1 << 20).map(drop).expect_err("newer");
+    assert!(error.to_string().contains("schema 2"), "{error}");
+}
+
+#[test]
+fn foreign_files_are_left_alone() {
+    let fs = MemFs::default();
+    let foreign = Path::new(DIR).join("flags-notes.jsonl");
+    fs.put(&foreign, b"not mine\n");
+    let records = fill(&fs, 2, 1 << 20);
+    assert_eq!(events(&read(&fs).0), records);
+    assert_eq!(fs.read(&foreign, 0, 100).expect("read"), b"not mine\n");
+}
+
+#[test]
+fn a_clock_set_back_is_said_and_holds_nothing_up() {
+    let fs = MemFs::default();
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_500_000);
+    let clock = ManualClock::new(start);
+    let options = Options { segment_bytes: 1 << 20, fs: Arc::new(fs.clone()) };
+    let config = config(Path::new(DIR));
+    let mut log = FlagLog::open_with(&config, "box", Arc::new(clock.clone()), options).expect("open");
+    let first = log.append(new_record("cam", 0.9), None).expect("append");
+    assert_ne!(first.clock, ClockStatus::SetBack);
+    clock.set_wall(start - Duration::from_secs(365 * 24 * 3600));
+    let second = log.append(new_record("cam", 0.9), None).expect("append");
+    assert_eq!((second.clock, second.seq), (ClockStatus::SetBack, 2));
+    let third = log.append(new_record("cam", 0.9), None).expect("append");
+    assert_ne!(third.clock, ClockStatus::SetBack);
+    assert!(read(&fs).1.is_empty());
+}
+
+#[test]
+fn a_tail_shows_only_what_is_durable_and_wakes() {
+    let fs = MemFs::default();
+    let mut log = open(&fs, 1 << 20).expect("open");
+    let tail = log.tail();
+    let wake = tail.wake();
+    let mut reader = tail.from_start();
+    assert!(reader.next_durable().expect("read").is_none());
+    // Operations of an append to a new segment: open, cut, sync, write, then the sync that fails.
+    fs.fail(4..5, io::ErrorKind::Other);
+    fs.fail(4..u64::MAX, io::ErrorKind::Other);
+    log.append(new_record("cam", 0.1), None).expect_err("sync fails");
+    let whole_line = fs.len(&segments(&fs)[0]).expect("len");
+    assert!(whole_line > 0, "the line is written, but not durable");
+    assert!(reader.next_durable().expect("read").is_none());
+    assert!(wake.try_recv().is_err());
+    fs.heal();
+    let record = log.append(new_record("cam", 0.2), None).expect("append");
+    assert!(wake.try_recv().is_ok());
+    let item = reader.next_durable().expect("read").expect("a record");
+    assert_eq!(item.entry, Entry::Event(Box::new(record.clone())));
+    let mark = cursor::Mark { seq: record.seq, hash: record.hash };
+    let next = log.append(new_record("cam", 0.3), None).expect("append");
+    let item = tail.after(mark).expect("after").next_durable().expect("read").expect("a record");
+    assert_eq!(item.entry.id(), next.id);
+}
+
+#[test]
+fn a_cursor_of_another_log_or_beyond_the_end_is_refused() {
+    let fs = MemFs::default();
+    let records = fill(&fs, 6, 2500);
+    let after = |mark| Reader::after(Arc::new(fs.clone()), Path::new(DIR), mark);
+    for record in &records {
+        let mark = cursor::Mark { seq: record.seq, hash: record.hash };
+        let next = after(mark).expect("after").next().expect("next").map(|i| i.entry.seq());
+        assert_eq!(next, (record.seq < 6).then_some(record.seq + 1));
+    }
+    let beyond = after(cursor::Mark { seq: 7, hash: Hash::ZERO }).map(drop).expect_err("beyond");
+    assert!(beyond.contains("beyond the end"), "{beyond}");
+    let other = after(cursor::Mark { seq: 3, hash: Hash::ZERO }).map(drop).expect_err("other");
+    assert!(other.contains("another one"), "{other}");
+    let empty =
+        Reader::after(Arc::new(MemFs::default()), Path::new(DIR), cursor::Mark { seq: 3, hash: Hash::ZERO });
+    assert!(empty.map(drop).expect_err("empty").contains("the log is empty"));
+}
+
+#[test]
+fn a_removed_segment_is_a_gap_that_is_told_once() {
+    let fs = MemFs::default();
+    fill(&fs, 9, 2500);
+    let all = segments(&fs);
+    assert!(all.len() >= 3, "{all:?}");
+    let lost =
+        segment::parse_name(all[1].file_name().expect("name").to_str().expect("utf-8")).expect("first");
+    let until =
+        segment::parse_name(all[2].file_name().expect("name").to_str().expect("utf-8")).expect("first") - 1;
+    fs.remove(&all[1]).expect("remove");
+    let (items, errors) = read(&fs);
+    assert!(
+        matches!(errors[..], [ReadError::Missing { from, to, .. }] if (from, to) == (lost, until)),
+        "{errors:?}"
+    );
+    assert_eq!(items.len() as u64, 9 - (until - lost + 1));
+    // The oldest segments may go without a word: the chain begins later then.
+    fs.remove(&all[0]).expect("remove");
+    assert!(read(&fs).1.is_empty());
+}
+
+#[test]
+fn it_works_on_a_real_disk_too() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let options = Options { segment_bytes: 2500, fs: Arc::new(OsFs) };
+    let config = config(&dir.path().join("made/for/it"));
+    for round in 0..2 {
+        let mut log =
+            FlagLog::open_with(&config, "box", SystemClock::shared(), options.clone()).expect("open");
+        let frame = picture();
+        for _ in 0..4 {
+            log.append(new_record("cam", 0.9), Some(&Evidence { frame: &frame, tiles: &[(rect(0), 1.0)] }))
+                .expect("append");
+        }
+        let error = FlagLog::open(&config, "box", SystemClock::shared()).map(drop).expect_err("locked");
+        assert!(matches!(error, LogError::Locked { .. }), "{error}");
+        drop(log);
+        let newest = segment::list(&OsFs, &config.dir).expect("list").pop().expect("a segment");
+        let path = segment::path(&config.dir, newest);
+        let mut bytes = std::fs::read(&path).expect("read");
+        bytes.extend(b"{\"type\":\"event\",");
+        std::fs::write(&path, bytes).expect("write");
+        let mut reader = Reader::from_start(Arc::new(OsFs), &config.dir);
+        let mut count = 0;
+        while reader.next().expect("sound").is_some() {
+            count += 1;
+        }
+        assert_eq!(count, (round + 1) * 4 + round, "events and the notes of what was cut");
+    }
+}
+
+#[test]
+fn the_documented_example_is_a_record_of_this_schema_and_its_hash_fits() {
+    let docs = include_str!("../../../docs/FLAGLOG.md");
+    let block = |title: &str| {
+        let from = docs.find(title).unwrap_or_else(|| panic!("{title} is in the document"));
+        let json = docs[from..].split("```json\n").nth(1).expect("an example follows");
+        json.split("```").next().expect("it ends").trim().to_owned()
+    };
+    let line = block("## An event");
+    let link = chain::link(line.as_bytes()).expect("it ends in prev and hash");
+    assert!(link.fits, "the example's hash is not that of its bytes");
+    let entry: Entry = serde_json::from_str(&line).expect("an event");
+    assert_eq!(serde_json::to_string(&entry).expect("json"), line, "members and their order");
+    let note: Entry = serde_json::from_str(&block("## A note")).expect("a note");
+    // Every member of the example, at any depth, is explained in the table.
+    fn names(value: &serde_json::Value, out: &mut std::collections::BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(map) => map.iter().for_each(|(k, v)| {
+                out.insert(k.clone());
+                names(v, out);
+            }),
+            serde_json::Value::Array(all) => all.iter().for_each(|v| names(v, out)),
+            _ => {}
+        }
+    }
+    let mut all = std::collections::BTreeSet::new();
+    for entry in [&entry, &note] {
+        names(&serde_json::to_value(entry).expect("json"), &mut all);
+    }
+    for name in all {
+        assert!(docs.contains(&format!("| `{name}`")), "`{name}` is not explained");
+    }
+    assert!(docs.contains(&format!("Schema version: {}", record::SCHEMA)));
+    let Entry::Event(record) = entry else { panic!("an event") };
+    assert_eq!(record.event, record.id, "the example is a start");
+    assert!(Ulid::from_string(&record.id.to_string()).is_ok());
+}
+
+#[test]
+fn the_documented_way_to_check_a_line_by_hand_gives_its_hash() {
+    let docs = include_str!("../../../docs/FLAGLOG.md");
+    let command = docs.split("```sh\n").nth(1).and_then(|d| d.split("```").next()).expect("a shell command");
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut log = FlagLog::open(&config(dir.path()), "box", SystemClock::shared()).expect("open");
+    let record = log.append(new_record("cam", 0.9), None).expect("append");
+    let output = std::process::Command::new("sh").args(["-c", command]).current_dir(dir.path()).output();
+    let said = String::from_utf8(output.expect("sh starts").stdout).expect("text");
+    assert_eq!(said.split_whitespace().next(), Some(record.hash.to_string().as_str()));
+}

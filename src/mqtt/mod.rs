@@ -1,0 +1,132 @@
+//! Telling a broker: events from the flag log, each at least once and in order, and live state beside
+//! them. The log is the queue, so that an outage loses nothing and slows nothing down.
+
+mod link;
+mod publisher;
+pub mod topics;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+use ulid::Ulid;
+
+use crate::config::MqttConfig;
+use link::{Link, Signal};
+
+pub use publisher::spawn;
+
+/// Why there is no connection to the broker. No text holds a password.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MqttError {
+    /// The host name has no address.
+    #[error(
+        "broker {broker}: the name cannot be resolved ({reason}); check the host in [mqtt] url and the DNS of this machine"
+    )]
+    Dns {
+        /// Host and port.
+        broker: String,
+        /// What the resolver said.
+        reason: String,
+    },
+    /// No TCP connection.
+    #[error(
+        "broker {broker} cannot be reached: {reason}; is it running, and are host and port in [mqtt] url right?"
+    )]
+    Unreachable {
+        /// Host and port.
+        broker: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// User or password are wrong, or may not connect.
+    #[error("broker {broker} refused the login as {user}; check user and password in [mqtt]")]
+    Login {
+        /// Host and port.
+        broker: String,
+        /// The user name in quotes, or `anonymous`.
+        user: String,
+    },
+    /// The broker answered, and does not want us for another reason.
+    #[error("broker {broker} refused the connection: {reason}")]
+    Refused {
+        /// Host and port.
+        broker: String,
+        /// The broker's reason.
+        reason: String,
+    },
+    /// No encrypted connection.
+    #[error(
+        "broker {broker}: TLS failed: {reason}; does that port speak TLS, is its certificate made for this host name, and does [mqtt] ca_file hold its authority?"
+    )]
+    Tls {
+        /// Host and port.
+        broker: String,
+        /// What TLS said.
+        reason: String,
+    },
+    /// The authorities to trust cannot be had.
+    #[error("[mqtt] ca_file {}: {reason}", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system has no authorities to trust.
+    #[error(
+        "this system has no certificate authorities to trust ({reason}); install the package ca-certificates or set [mqtt] ca_file"
+    )]
+    NoAuthorities {
+        /// What was found out.
+        reason: String,
+    },
+    /// It does not answer.
+    #[error("broker {broker} does not answer: {what}; is that port an MQTT broker's?")]
+    Silent {
+        /// Host and port.
+        broker: String,
+        /// What was waited for.
+        what: String,
+    },
+    /// The connection broke.
+    #[error("broker {broker}: the connection broke: {reason}")]
+    Lost {
+        /// Host and port.
+        broker: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The system gave no thread.
+    #[error("the MQTT thread cannot be started: {0}")]
+    Thread(String),
+}
+
+/// Host and port, for messages.
+fn broker(config: &MqttConfig) -> String {
+    format!("{}:{}", config.host, config.port)
+}
+
+/// Connects, waits for the broker's answer and disconnects again; what `spotd check` tells. Publishes
+/// nothing, and has a client id of its own, so that a running daemon is not pushed off.
+///
+/// # Errors
+/// [`MqttError`] says what is wrong and what to do; [`MqttError::Silent`] after `timeout`.
+pub fn probe(config: &MqttConfig, timeout: Duration) -> Result<String, MqttError> {
+    let id = format!("spotd-check-{}", Ulid::new());
+    let link = Link::open(config, &id, None, 4)?;
+    match link.signals().recv_timeout(timeout) {
+        Ok(Signal::Connected) => {
+            link.disconnect();
+            let how = if config.tls { "encrypted" } else { "not encrypted" };
+            let login = config.user.as_ref().map_or("anonymous".to_owned(), |u| format!("as \"{u}\""));
+            Ok(format!("broker {} answers ({how}, {login})", broker(config)))
+        }
+        Ok(Signal::Down(error)) => Err(error),
+        Ok(_) | Err(_) => {
+            link.disconnect();
+            let what = format!("no answer to CONNECT within {} s", timeout.as_secs_f64());
+            Err(MqttError::Silent { broker: broker(config), what })
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The wiring: sources, the latest-frame channel, tile choice, inference, verdict, flag log, MQTT.
+//!
+//! ```text
+//! source threads -> latest frame (1 a source) -> turns -> "look" thread -> tiles -> one worker a core
+//!                                                                                       |
+//!                        MQTT thread <- flag log on disk <- "verdict" thread <- scores -+
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, select};
+
+use crate::clock::{SharedClock, Stop, StopHandle, stop_signal};
+use crate::config::Config;
+use crate::detector::Model;
+use crate::detector::judge;
+use crate::detector::pool::{Pool, Work};
+use crate::detector::tiles;
+use crate::flaglog::Tail;
+use crate::frame::Frame;
+use crate::health::{Board, SourceState};
+use crate::recorder::Recorder;
+use crate::schedule::{SourceIndex, Turns};
+use crate::source;
+use crate::source::latest::LatestSink;
+use crate::source::supervise::{self, Policy};
+use crate::verdict::VerdictMachine;
+
+/// How often sources without frames are looked after.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A running daemon.
+pub struct Daemon {
+    /// State of every source, alive while the daemon runs.
+    pub board: Board,
+    sources: Vec<JoinHandle<()>>,
+    look: JoinHandle<()>,
+    verdict: JoinHandle<()>,
+    mqtt: Option<JoinHandle<()>>,
+    stop_capture: StopHandle,
+    stop_publishing: StopHandle,
+    finished: Receiver<()>,
+}
+
+impl Daemon {
+    /// Opens the flag log and starts all threads.
+    ///
+    /// # Errors
+    /// The log folder cannot be used, the broker's configuration is unusable (not: the broker is away),
+    /// or the system gives no thread.
+    pub fn start(config: Config, model: Model, clock: SharedClock) -> anyhow::Result<Self> {
+        let ids: Vec<Arc<str>> = config.sources.iter().map(|s| s.id.clone()).collect();
+        let board = Board::new(ids.iter().cloned());
+        let recorder = Recorder::open(&config, &model, ids.clone(), board.clone(), clock.clone())?;
+        let (stop_capture, stop) = stop_signal();
+        let (stop_publishing, publish_stop) = stop_signal();
+        let mqtt = spawn_mqtt(&config, recorder.tail(), &board, &clock, publish_stop)?;
+
+        let turns = Arc::new(Turns::new(config.sources.len()));
+        let (pool, done) = Pool::start(&model, config.model.workers).context("inference workers")?;
+        let (finished_tx, finished) = crossbeam_channel::bounded(0);
+        let verdict = {
+            let limits = judge::limits(&model, &config.verdict);
+            let machine = VerdictMachine::new(config.verdict.clone(), limits, config.log.update_every);
+            let stage = VerdictStage {
+                machines: vec![machine; ids.len()],
+                ended: vec![false; ids.len()],
+                ids,
+                model: model.clone(),
+                board: board.clone(),
+                clock: clock.clone(),
+                turns: turns.clone(),
+                recorder,
+            };
+            spawn("verdict", move || {
+                stage.run(&done);
+                drop(finished_tx);
+            })?
+        };
+
+        let mut sources = Vec::new();
+        let mut frames = Vec::new();
+        for (index, source_config) in config.sources.iter().enumerate() {
+            let on_frame = {
+                let turns = turns.clone();
+                move || turns.frame_waits(index)
+            };
+            let (sink, rx) = LatestSink::new(
+                source_config.id.clone(),
+                source_config.fps,
+                board.clone(),
+                clock.clone(),
+                on_frame,
+            );
+            frames.push(rx);
+            let source = source::open(source_config, &clock)
+                .map_err(|e| anyhow::anyhow!("source {}: {e}", source_config.id))?;
+            sources.push(
+                supervise::spawn(
+                    source,
+                    Arc::new(sink),
+                    board.clone(),
+                    clock.clone(),
+                    stop.clone(),
+                    Policy::of(source_config),
+                )
+                .with_context(|| format!("source {}", source_config.id))?,
+            );
+        }
+        let look = {
+            let stage = LookStage {
+                frames,
+                warned: BTreeSet::new(),
+                side: model.card().tile,
+                max_tiles: config.model.max_tiles,
+                board: board.clone(),
+                turns,
+                pool,
+            };
+            spawn("look", move || stage.run(&stop))?
+        };
+        Ok(Self { board, sources, look, verdict, mqtt, stop_capture, stop_publishing, finished })
+    }
+
+    /// Disconnects when all sources have come to their end and everything of them is judged.
+    pub fn finished(&self) -> &Receiver<()> {
+        &self.finished
+    }
+
+    /// Stops in the direction of the frames: capture first, then inference and verdicts (open events
+    /// are closed in the log), then publishing. Waits for every thread.
+    pub fn stop(self) {
+        self.stop_capture.stop();
+        for thread in self.sources {
+            join(thread);
+        }
+        join(self.look);
+        join(self.verdict);
+        self.stop_publishing.stop();
+        if let Some(thread) = self.mqtt {
+            join(thread);
+        }
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(body).with_context(|| format!("thread {name}"))
+}
+
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or("?").to_owned();
+    if thread.join().is_err() {
+        log::error!("thread {name} had panicked");
+    }
+}
+
+#[cfg(feature = "mqtt")]
+fn spawn_mqtt(
+    config: &Config,
+    log: Tail,
+    board: &Board,
+    clock: &SharedClock,
+    stop: Stop,
+) -> anyhow::Result<Option<JoinHandle<()>>> {
+    let Some(mqtt) = config.mqtt.clone() else { return Ok(None) };
+    let thread =
+        crate::mqtt::spawn(mqtt, &config.node, &log, board.clone(), clock.clone(), stop).context("MQTT")?;
+    Ok(Some(thread))
+}
+
+#[cfg(not(feature = "mqtt"))]
+fn spawn_mqtt(
+    config: &Config,
+    _: Tail,
+    _: &Board,
+    _: &SharedClock,
+    _: Stop,
+) -> anyhow::Result<Option<JoinHandle<()>>> {
+    anyhow::ensure!(config.mqtt.is_none(), "[mqtt] is configured, but this spotd was built without MQTT");
+    Ok(None)
+}
+
+/// Takes each source's newest frame in its turn and chooses tiles in it.
+struct LookStage {
+    frames: Vec<Receiver<Frame>>,
+    /// Sources already warned about, by reason: once is enough for a camera that stays as it is.
+    warned: BTreeSet<(SourceIndex, &'static str)>,
+    side: u32,
+    max_tiles: usize,
+    board: Board,
+    turns: Arc<Turns>,
+    pool: Pool,
+}
+
+impl LookStage {
+    fn run(mut self, stop: &Stop) {
+        loop {
+            select! {
+                recv(self.turns.queue()) -> source => {
+                    let Ok(source) = source else { break };
+                    self.turns.begin(source);
+                    if !self.look(source) {
+                        self.turns.done(source);
+                    }
+                }
+                recv(stop.channel()) -> _ => break,
+            }
+        }
+        self.pool.join();
+    }
+
+    /// Puts a source's frame into work; false when there is nothing to judge.
+    fn look(&mut self, source: SourceIndex) -> bool {
+        let Ok(frame) = self.frames[source].try_recv() else { return false };
+        let id = frame.source.clone();
+        let frame = match frame.decoded() {
+            Ok(frame) => frame,
+            Err(error) => return self.refuse(source, &id, "corrupt", &error.to_string()),
+        };
+        let (width, height) = (frame.width, frame.height);
+        match tiles::select(&frame, self.side, self.max_tiles) {
+            Err(error) => self.refuse(source, &id, "corrupt", &error.to_string()),
+            Ok(selection) => match selection.limited {
+                Some(tiles::Limited::TooSmall) => {
+                    let side = self.side;
+                    let why = format!(
+                        "a frame of {width}x{height} is smaller than the model's tile of {side}x{side}; no verdict is possible"
+                    );
+                    self.refuse(source, &id, tiles::Limited::TooSmall.as_str(), &why)
+                }
+                Some(limited @ tiles::Limited::Flat) => {
+                    self.board.drop_frame(&id, limited.as_str());
+                    false
+                }
+                None => self.pool.submit(Work::new(source, frame, selection)),
+            },
+        }
+    }
+
+    fn refuse(&mut self, source: SourceIndex, id: &str, reason: &'static str, why: &str) -> bool {
+        self.board.drop_frame(id, reason);
+        if self.warned.insert((source, reason)) {
+            log::warn!("{id}: {why} (further ones are only counted, as '{reason}')");
+        }
+        false
+    }
+}
+
+/// Scores in, verdicts out, records into the log.
+struct VerdictStage {
+    ids: Vec<Arc<str>>,
+    machines: Vec<VerdictMachine>,
+    ended: Vec<bool>,
+    model: Model,
+    board: Board,
+    clock: SharedClock,
+    turns: Arc<Turns>,
+    recorder: Recorder,
+}
+
+impl VerdictStage {
+    fn run(mut self, done: &Receiver<Arc<Work>>) {
+        let mut tick = self.clock.after(TICK);
+        loop {
+            select! {
+                recv(done) -> work => match work {
+                    Ok(work) => self.judged(&work),
+                    Err(_) => break,
+                },
+                recv(tick) -> _ => {
+                    self.tick();
+                    if self.ended.iter().all(|&e| e) {
+                        break;
+                    }
+                    tick = self.clock.after(TICK);
+                }
+            }
+        }
+        for source in 0..self.machines.len() {
+            self.finish(source);
+        }
+    }
+
+    fn judged(&mut self, work: &Work) {
+        let (source, id) = (work.source, &self.ids[work.source]);
+        let now = self.clock.now();
+        match work.score(&self.model) {
+            None => self.board.drop_frame(id, "inference"),
+            Some(score) => {
+                let outcome = self.machines[source].push(now, score.score);
+                self.board.update(id, |s| {
+                    s.judged += 1;
+                    s.latency = Some(now.saturating_sub(work.frame.arrived));
+                });
+                self.recorder.outcome(source, &outcome, Some((&work.frame, &score)));
+            }
+        }
+        self.turns.done(source);
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        for source in 0..self.machines.len() {
+            let outcome = self.machines[source].tick(now);
+            if outcome.event.is_some() || outcome.verdict != outcome.before {
+                self.recorder.outcome(source, &outcome, None);
+            }
+        }
+        for (id, status) in self.board.snapshot() {
+            let Some(source) = self.ids.iter().position(|i| *i == id) else { continue };
+            if status.state == SourceState::Ended && self.turns.is_idle(source) && !self.ended[source] {
+                self.ended[source] = true;
+                self.finish(source);
+            }
+        }
+    }
+
+    fn finish(&mut self, source: SourceIndex) {
+        let outcome = self.machines[source].finish();
+        if outcome.event.is_some() {
+            self.recorder.outcome(source, &outcome, None);
+        }
+    }
+}

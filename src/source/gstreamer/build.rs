@@ -1,0 +1,344 @@
+//! Builds the pipeline of an address or of a user's text, ending in one `appsink`.
+
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
+
+use ::gstreamer as gst;
+use gst::prelude::*;
+use gstreamer_app::AppSink;
+
+use super::super::SourceError;
+use super::fault;
+use crate::config::SourceUri;
+
+/// Milliseconds that an RTSP jitter buffer holds packets back: enough for a house network, a tenth of
+/// GStreamer's own default.
+const RTSP_LATENCY_MS: u32 = 200;
+/// Microseconds after which a silent RTSP connection over TCP counts as broken.
+const RTSP_TIMEOUT_US: u64 = 10_000_000;
+/// Bytes asked of the kernel for a UDP socket, so that a burst of a key frame fits.
+const UDP_BUFFER_BYTES: i32 = 2 << 20;
+
+/// How the pipeline is to deliver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// The newest frame counts; files run by their own clock.
+    Latest,
+    /// Every frame in order, as fast as they are taken.
+    Everything,
+}
+
+/// A pipeline that was not started yet.
+pub(super) struct Built {
+    pub pipeline: gst::Pipeline,
+    pub sink: AppSink,
+    /// The sink came with the user's text, so its `sync` is the user's.
+    pub own_sink: bool,
+}
+
+/// What our appsink takes: first what a frame can hold as it is, so that decoders choose it, then any
+/// other raw video in main memory (converted frame by frame, and only the wanted ones), and JPEG.
+pub(super) fn sink_caps() -> gst::Caps {
+    gst::Caps::from_str(
+        "video/x-raw, format=(string){ I420, NV12, YUY2, UYVY, GRAY8, RGB, BGR }; video/x-raw; image/jpeg",
+    )
+    .expect("caps are well-formed")
+}
+
+/// What a decoder bin is to expose: raw video in whatever memory, and JPEG undecoded.
+fn exposed_caps() -> gst::Caps {
+    gst::Caps::from_str("video/x-raw(ANY); image/jpeg").expect("caps are well-formed")
+}
+
+/// Builds the pipeline for `uri`.
+pub(super) fn build(uri: &SourceUri, pace: Pace) -> Result<Built, SourceError> {
+    match uri {
+        SourceUri::Pipeline(text) => from_text(text, pace),
+        SourceUri::Stream(url) => from_address(url.as_str(), pace),
+        SourceUri::File(path) => {
+            let shown = path.display();
+            let absolute = std::path::absolute(path).map_err(|e| {
+                SourceError::Configuration(format!("{shown} is not a path that can be opened: {e}"))
+            })?;
+            std::fs::File::open(&absolute).map_err(|e| {
+                SourceError::Configuration(format!("cannot open {shown}: {e}; check path and rights"))
+            })?;
+            let address = gst::glib::filename_to_uri(&absolute, None).map_err(|e| {
+                SourceError::Configuration(format!("{shown} is not a path that can be opened: {e}"))
+            })?;
+            from_address(&address, pace)
+        }
+        SourceUri::V4l(_) | SourceUri::Demo { .. } => {
+            Err(SourceError::Configuration(format!("{uri} is not opened through GStreamer")))
+        }
+    }
+}
+
+fn from_text(text: &str, pace: Pace) -> Result<Built, SourceError> {
+    let named = text.split_whitespace().any(|word| word == "appsink");
+    let whole = if named { text.to_owned() } else { format!("{text} ! appsink") };
+    let element = gst::parse::launch(&whole).map_err(|e| fault::text_error(text, &e))?;
+    let pipeline = match element.downcast::<gst::Pipeline>() {
+        Ok(pipeline) => pipeline,
+        Err(element) => {
+            let pipeline = gst::Pipeline::new();
+            pipeline
+                .add(&element)
+                .map_err(|e| SourceError::Configuration(format!("the pipeline cannot be built: {e}")))?;
+            pipeline
+        }
+    };
+    let mut sinks: Vec<AppSink> =
+        pipeline.iterate_recurse().into_iter().filter_map(|e| e.ok()?.downcast::<AppSink>().ok()).collect();
+    let (Some(sink), true) = (sinks.pop(), sinks.is_empty()) else {
+        return Err(SourceError::Configuration(format!(
+            "the pipeline `{}` must end in one appsink, and has {}",
+            crate::config::redact(text),
+            sinks.len() + 1
+        )));
+    };
+    if sink.caps().is_none_or(|caps| caps.is_any()) {
+        sink.set_caps(Some(&sink_caps()));
+    }
+    set_up_sink(&sink, pace);
+    watch_elements(&pipeline);
+    Ok(Built { pipeline, sink, own_sink: named })
+}
+
+fn from_address(address: &str, pace: Pace) -> Result<Built, SourceError> {
+    let pipeline = gst::Pipeline::new();
+    let decoder = make("uridecodebin", "gstreamer1.0-plugins-base")?;
+    decoder.set_property("uri", address);
+    decoder.set_property("caps", exposed_caps());
+    // Sound is neither decoded nor waited for.
+    decoder.set_property("expose-all-streams", false);
+    let sink = AppSink::builder().caps(&sink_caps()).build();
+    set_up_sink(&sink, pace);
+    pipeline
+        .add_many([&decoder, sink.upcast_ref()])
+        .map_err(|e| SourceError::Configuration(format!("the pipeline cannot be built: {e}")))?;
+    watch_elements(&pipeline);
+    link_first_video(&pipeline, &decoder, &sink);
+    Ok(Built { pipeline, sink, own_sink: false })
+}
+
+fn set_up_sink(sink: &AppSink, pace: Pace) {
+    sink.set_property("enable-last-sample", false);
+    match pace {
+        Pace::Latest => {
+            sink.set_max_buffers(1);
+            sink.set_drop(true);
+        }
+        Pace::Everything => {
+            sink.set_max_buffers(2);
+            sink.set_drop(false);
+            sink.set_sync(false);
+        }
+    }
+}
+
+pub(super) fn make(name: &str, package: &str) -> Result<gst::Element, SourceError> {
+    gst::ElementFactory::make(name).build().map_err(|_| {
+        SourceError::Configuration(format!(
+            "GStreamer has no element `{name}` here; install the package {package}"
+        ))
+    })
+}
+
+/// Links the first video pad of `decoder` with `sink`, through whatever brings it into main memory. When
+/// a stream changes its programme, its pad goes and another comes: then that one is linked.
+fn link_first_video(pipeline: &gst::Pipeline, decoder: &gst::Element, sink: &AppSink) {
+    let between: Arc<Mutex<Vec<gst::Element>>> = Arc::default();
+    let (weak_pipeline, weak_sink, added) = (pipeline.downgrade(), sink.downgrade(), between.clone());
+    decoder.connect_pad_added(move |_, pad| {
+        let (Some(pipeline), Some(sink)) = (weak_pipeline.upgrade(), weak_sink.upgrade()) else { return };
+        let into = sink.static_pad("sink").expect("an appsink has a sink pad");
+        if into.is_linked() {
+            return;
+        }
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        let mut chain = match adapters(&caps) {
+            Ok(chain) => chain,
+            Err(SourceError::Retry(why) | SourceError::Configuration(why)) => {
+                gst::element_error!(sink, gst::CoreError::MissingPlugin, ("{why}"));
+                return;
+            }
+        };
+        if let Err(e) = link(&pipeline, pad, &chain, &sink) {
+            gst::element_error!(sink, gst::StreamError::Format, ("video of {caps} cannot be used"), ["{e}"]);
+        }
+        added.lock().expect("chain lock").append(&mut chain);
+    });
+    let (weak_pipeline, weak_sink) = (pipeline.downgrade(), sink.downgrade());
+    decoder.connect_pad_removed(move |_, _| {
+        let (Some(pipeline), Some(sink)) = (weak_pipeline.upgrade(), weak_sink.upgrade()) else { return };
+        // The pad is unlinked already; elements behind it have lost their input.
+        let mut between = between.lock().expect("chain lock");
+        let orphaned = between.first().is_some_and(|e| e.static_pad("sink").is_some_and(|p| !p.is_linked()));
+        if orphaned {
+            if let Some(last) = between.last() {
+                last.unlink(&sink);
+            }
+            for element in between.drain(..) {
+                let _ = element.set_state(gst::State::Null);
+                let _ = pipeline.remove(&element);
+            }
+        }
+    });
+}
+
+fn link(
+    pipeline: &gst::Pipeline,
+    pad: &gst::Pad,
+    chain: &[gst::Element],
+    sink: &AppSink,
+) -> Result<(), gst::glib::BoolError> {
+    let mut next: gst::Element = sink.clone().upcast();
+    for element in chain.iter().rev() {
+        pipeline.add(element)?;
+        element.link(&next)?;
+        element.sync_state_with_parent()?;
+        next = element.clone();
+    }
+    let into = next.static_pad("sink").ok_or_else(|| gst::glib::bool_error!("no sink pad"))?;
+    pad.link(&into).map_err(|e| gst::glib::bool_error!("{e}"))?;
+    Ok(())
+}
+
+/// Elements that bring pixels from a kind of device memory into main memory, in order of preference.
+const DOWNLOADERS: [(&str, &[&str]); 6] = [
+    ("memory:NVMM", &["nvvidconv", "nvvideoconvert"]),
+    ("memory:VAMemory", &["vapostproc"]),
+    ("memory:VASurface", &["vaapipostproc"]),
+    ("memory:DMABuf", &["vapostproc", "v4l2convert"]),
+    ("memory:GLMemory", &["gldownload"]),
+    ("memory:CUDAMemory", &["cudadownload"]),
+];
+
+/// What has to stand between a decoder with `caps` and our sink; mostly nothing.
+fn adapters(caps: &gst::CapsRef) -> Result<Vec<gst::Element>, SourceError> {
+    let Some(first) = caps.structure(0) else { return Ok(Vec::new()) };
+    if first.name() == "image/jpeg" {
+        // It cuts a byte stream into images. Where it is missing, most streams come cut already.
+        return Ok(gst::ElementFactory::make("jpegparse").build().into_iter().collect());
+    }
+    let features = caps.features(0);
+    let Some(&(memory, names)) =
+        DOWNLOADERS.iter().find(|(memory, _)| features.is_some_and(|f| f.contains(*memory)))
+    else {
+        return Ok(Vec::new());
+    };
+    let found = names.iter().find_map(|name| gst::ElementFactory::make(name).build().ok());
+    found.map(|e| vec![e]).ok_or_else(|| {
+        let names = names.join(" or ");
+        SourceError::Configuration(format!(
+            "the decoder keeps its pictures in {memory}, and GStreamer has no element {names} to fetch them"
+        ))
+    })
+}
+
+/// Sets the properties of sources and decoders as they appear, wherever in the pipeline.
+fn watch_elements(pipeline: &gst::Pipeline) {
+    pipeline.connect_deep_element_added(|_, _, element| set_up(element));
+}
+
+/// Sets what differs from GStreamer's defaults. Elements of a user's text are not touched: they are
+/// there before this is called.
+fn set_up(element: &gst::Element) {
+    let Some(factory) = element.factory() else { return };
+    match factory.name().as_str() {
+        "rtspsrc" => {
+            set(element, "latency", RTSP_LATENCY_MS);
+            set(element, "tcp-timeout", RTSP_TIMEOUT_US);
+            // Over TCP no packet is lost, and a picture with smears is not judged as a picture.
+            let address: Option<String> = element.property("location");
+            if !address.is_some_and(|a| a.starts_with("rtspu:")) {
+                element.set_property_from_str("protocols", "tcp");
+            }
+            element.connect("select-stream", false, |args| {
+                let video = args[2].get::<gst::Caps>().ok().and_then(|caps| {
+                    caps.structure(0)
+                        .and_then(|s| s.get::<String>("media").ok())
+                        .map(|media| media == "video")
+                });
+                Some(video.unwrap_or(true).to_value())
+            });
+        }
+        // Reconnecting is the supervisor's.
+        "srtsrc" => set(element, "auto-reconnect", false),
+        "udpsrc" => set(element, "buffer-size", UDP_BUFFER_BYTES),
+        _ if factory.has_type(gst::ElementFactoryType::DECODER) => {
+            set(element, "output-corrupt", false);
+            set(element, "discard-corrupted-frames", true);
+            // Threads of a software decoder hold a frame each, and one keeps up with 1080p30.
+            set(element, "max-threads", 1i32);
+        }
+        _ => {}
+    }
+}
+
+/// Sets a property if the element has it: names and versions differ.
+fn set(element: &gst::Element, name: &str, value: impl Into<gst::glib::Value>) {
+    let value: gst::glib::Value = value.into();
+    if element.find_property(name).is_some_and(|p| p.value_type() == value.type_()) {
+        element.set_property(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        gst::init().expect("GStreamer");
+        match build(&SourceUri::Pipeline(text.into()), Pace::Latest) {
+            Err(SourceError::Configuration(why)) => why,
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("{text} was accepted"),
+        }
+    }
+
+    #[test]
+    fn a_sink_is_added_where_it_is_missing_and_kept_where_it_is_there() {
+        gst::init().expect("GStreamer");
+        for (text, own) in
+            [("videotestsrc ! identity", false), ("videotestsrc ! appsink name=mine sync=false", true)]
+        {
+            let built = build(&SourceUri::Pipeline(text.into()), Pace::Latest).expect("builds");
+            assert_eq!(built.own_sink, own);
+            assert_eq!((built.sink.max_buffers(), built.sink.is_drop()), (1, true));
+            assert_eq!(built.sink.name() == "mine", own);
+            assert!(built.sink.caps().is_some_and(|c| !c.is_any()));
+        }
+        let text = "videotestsrc ! appsink caps=video/x-raw,format=RGB";
+        let built = build(&SourceUri::Pipeline(text.into()), Pace::Latest).expect("builds");
+        assert!(
+            built
+                .sink
+                .caps()
+                .is_some_and(|c| c.to_string().contains("RGB") && !c.to_string().contains("I420"))
+        );
+    }
+
+    #[test]
+    fn mistakes_in_a_text_are_named() {
+        assert!(error("videotestsrc ! nosuchelement ! appsink").contains("nosuchelement"));
+        assert!(error("videotestsrc nosuchproperty=1 ! appsink").contains("nosuchproperty"));
+        assert!(error("videotestsrc ! ! appsink").contains("pipeline"));
+        assert!(
+            error("videotestsrc ! tee name=t t. ! appsink t. ! appsink").contains("one appsink, and has 2")
+        );
+        let hidden = error("rtspsrc location=rtsp://u:secret@cam/1 ! nosuchelement ! appsink");
+        assert!(!hidden.contains("secret"), "{hidden}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        gst::init().expect("GStreamer");
+        match build(&SourceUri::File("/nowhere/clip.mp4".into()), Pace::Latest) {
+            Err(SourceError::Configuration(why)) => assert!(why.contains("/nowhere/clip.mp4"), "{why}"),
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("opened"),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Streams, video files and pipeline texts through GStreamer.
+//!
+//! Decoders are chosen by rank, so hardware ones win where they exist. Frames arrive in the decoder's own
+//! format, mapped and not copied, and one that is not wanted is dropped before it is even mapped. Every
+//! run builds a new pipeline and takes it down completely: one that failed cannot be set to playing again.
+
+mod build;
+mod fault;
+mod frames;
+mod running;
+mod video;
+
+use std::time::Duration;
+
+use ::gstreamer as gst;
+use crossbeam_channel::select;
+
+pub use video::{VideoSummary, read_video};
+
+use self::build::{Pace, build};
+use self::fault::{Report, classify};
+use self::frames::{Fault, FrameMaker};
+use self::running::{Event, Running, Start};
+use super::stamp::Stamper;
+use super::{Ended, FrameSink, Patience, Source, SourceError};
+use crate::clock::{Moment, SharedClock, Stop};
+use crate::config::SourceUri;
+
+/// An element that refuses to start posts its reason within this time, or not at all.
+const REASON: Duration = Duration::from_secs(2);
+
+/// A stream, a video file or a user's pipeline.
+pub struct GstSource {
+    uri: SourceUri,
+    patience: Patience,
+    clock: SharedClock,
+}
+
+impl GstSource {
+    /// A source for `uri`, which is a stream, a file or a pipeline text. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// [`SourceError::Configuration`] when GStreamer itself does not start.
+    pub fn new(uri: &SourceUri, patience: Patience, clock: SharedClock) -> Result<Self, SourceError> {
+        init()?;
+        Ok(Self { uri: uri.clone(), patience, clock })
+    }
+}
+
+/// Starts GStreamer; doing so again does nothing.
+fn init() -> Result<(), SourceError> {
+    gst::init().map_err(|e| {
+        SourceError::Configuration(format!(
+            "GStreamer does not start: {e}; install gstreamer1.0-plugins-base"
+        ))
+    })
+}
+
+impl Source for GstSource {
+    fn run_once(&mut self, sink: &dyn FrameSink, stop: &Stop) -> Result<Ended, SourceError> {
+        let running = Running::start(
+            build(&self.uri, Pace::Latest)?,
+            Pace::Latest,
+            self.describe(),
+            self.clock.clone(),
+        )?;
+        Run {
+            uri: &self.uri,
+            clock: &self.clock,
+            patience: self.patience,
+            sink,
+            running: &running,
+            frames: FrameMaker::default(),
+            stamper: Stamper::default(),
+            missing: None,
+            live: false,
+            silence: Silence { limit: self.patience.first, since: self.clock.now(), told: false },
+        }
+        .until_over(stop)
+    }
+
+    fn describe(&self) -> String {
+        match &self.uri {
+            SourceUri::Stream(url) => format!("{} {}", url.scheme().to_ascii_uppercase(), self.uri),
+            SourceUri::File(_) => format!("video {}", self.uri),
+            _ => format!("pipeline {}", self.uri),
+        }
+    }
+}
+
+/// How long nothing has come.
+struct Silence {
+    limit: Duration,
+    since: Moment,
+    told: bool,
+}
+
+/// One run, from start to end.
+struct Run<'a> {
+    uri: &'a SourceUri,
+    clock: &'a SharedClock,
+    patience: Patience,
+    sink: &'a dyn FrameSink,
+    running: &'a Running,
+    frames: FrameMaker,
+    stamper: Stamper,
+    missing: Option<String>,
+    live: bool,
+    silence: Silence,
+}
+
+impl Run<'_> {
+    fn until_over(mut self, stop: &Stop) -> Result<Ended, SourceError> {
+        let mut starting = Some(self.running.started().clone());
+        loop {
+            let never = crossbeam_channel::never();
+            let quiet = self.clock.now().saturating_sub(self.silence.since);
+            // Half of the patience is a stall that is shown, all of it is one that is acted on.
+            let next = if self.silence.told { self.silence.limit } else { self.silence.limit / 2 };
+            let timer = self.clock.after(next.saturating_sub(quiet));
+            select! {
+                recv(stop.channel()) -> _ => return Ok(Ended::Stopped),
+                recv(self.running.samples()) -> sample => if let Ok(sample) = sample {
+                    self.take(&sample)?;
+                },
+                recv(self.running.events()) -> event => if let Ok(event) = event
+                    && let Some(end) = self.hear(event)? {
+                        return Ok(end);
+                },
+                recv(starting.as_ref().unwrap_or(&never)) -> start => {
+                    starting = None;
+                    match start {
+                        Ok(Start::Live) => self.live = true,
+                        Ok(Start::Paced) => {}
+                        Ok(Start::Refused) | Err(_) => return Err(self.reason()),
+                    }
+                },
+                recv(timer) -> _ => self.quiet()?,
+            }
+        }
+    }
+
+    /// Hands a frame over, if it is wanted.
+    fn take(&mut self, sample: &gst::Sample) -> Result<(), SourceError> {
+        let rate = self.frames.rate(sample);
+        self.silence = Silence { limit: self.patience.between(rate), since: self.clock.now(), told: false };
+        for _ in 0..self.running.overwritten() {
+            self.sink.lost("overwritten");
+        }
+        // Every frame's time goes in: the more it sees, the better it knows the stream's clock.
+        let captured = self.stamper.stamp(Running::running_time(sample), &**self.clock);
+        if !self.sink.wants_frame() {
+            return Ok(());
+        }
+        match self.frames.frame(sample, self.sink.source(), captured, self.clock.now()) {
+            Ok(frame) => self.sink.offer(frame),
+            Err(Fault::Lost(reason)) => self.sink.lost(reason),
+            Err(Fault::Unusable(why)) => {
+                return Err(SourceError::Configuration(format!("{}: {why}", self.uri)));
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, event: Event) -> Result<Option<Ended>, SourceError> {
+        match event {
+            Event::Missing(what) => {
+                self.missing = Some(what);
+                Ok(None)
+            }
+            Event::Failed(report) => Err(classify(self.uri, &report, self.missing.as_deref())),
+            Event::Ended => {
+                // The last frame may still be on its way to us.
+                if let Ok(sample) = self.running.samples().try_recv() {
+                    self.take(&sample)?;
+                }
+                if self.live {
+                    return Err(SourceError::Retry(format!(
+                        "{}: the stream was ended by its sender",
+                        self.uri
+                    )));
+                }
+                Ok(Some(Ended::EndOfStream))
+            }
+        }
+    }
+
+    /// Nothing came for half, or all, of what patience there is.
+    fn quiet(&mut self) -> Result<(), SourceError> {
+        if !self.silence.told {
+            self.silence.told = true;
+            self.sink.stalled();
+            return Ok(());
+        }
+        let seconds = self.clock.now().saturating_sub(self.silence.since).as_secs_f64();
+        Err(SourceError::Retry(format!(
+            "{}: no frame for {seconds:.1} s (stall_timeout sets how long to wait)",
+            self.uri
+        )))
+    }
+
+    /// Why the pipeline did not start.
+    fn reason(&mut self) -> SourceError {
+        let timer = self.clock.after(REASON);
+        loop {
+            select! {
+                recv(self.running.events()) -> event => match event {
+                    Ok(Event::Missing(what)) => self.missing = Some(what),
+                    Ok(Event::Failed(report)) => return classify(self.uri, &report, self.missing.as_deref()),
+                    Ok(Event::Ended) => {}
+                    Err(_) => break,
+                },
+                recv(timer) -> _ => break,
+            }
+        }
+        let error = gst::glib::Error::new(gst::CoreError::StateChange, "the pipeline does not start");
+        classify(self.uri, &Report { error, debug: None }, self.missing.as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+    use crate::frame::Frame;
+
+    #[derive(Default)]
+    struct Heard {
+        stalled: AtomicU32,
+        frames: AtomicU32,
+    }
+
+    impl FrameSink for Heard {
+        fn source(&self) -> Arc<str> {
+            "cam".into()
+        }
+        fn wants_frame(&self) -> bool {
+            true
+        }
+        fn offer(&self, _: Frame) {
+            self.frames.fetch_add(1, Ordering::Relaxed);
+        }
+        fn lost(&self, _: &'static str) {}
+        fn stalled(&self) {
+            self.stalled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_pipeline_that_gives_nothing_is_called_stalled_and_then_taken_down() {
+        // An appsrc that nobody feeds: the connection is up and silent.
+        let text = "appsrc is-live=true ! video/x-raw,format=RGB,width=16,height=16,framerate=5/1 ! appsink";
+        let uri = SourceUri::parse(text).expect("parses");
+        let clock = ManualClock::new(SystemTime::UNIX_EPOCH);
+        let patience = Patience::new(Some(Duration::from_secs(3)));
+        let mut source = GstSource::new(&uri, patience, Arc::new(clock.clone())).expect("GStreamer");
+        let heard = Heard::default();
+        let error = std::thread::scope(|scope| {
+            let run = scope.spawn(|| source.run_once(&heard, &Stop::never()));
+            while clock.now() < patience.first {
+                if clock.waiting() > 0 {
+                    clock.advance(Duration::from_secs(1));
+                }
+                assert!(!run.is_finished() || clock.now() >= patience.first, "too early");
+                std::thread::yield_now();
+            }
+            run.join().expect("no panic").expect_err("a stall")
+        });
+        assert!(matches!(&error, SourceError::Retry(why) if why.contains("no frame for 20.0 s")), "{error}");
+        assert_eq!((heard.stalled.into_inner(), heard.frames.into_inner()), (1, 0));
+    }
+
+    #[test]
+    fn a_pipeline_plays_to_its_end_again_and_again() {
+        let uri = SourceUri::parse("videotestsrc num-buffers=3 ! appsink sync=false").expect("parses");
+        let clock = crate::clock::SystemClock::shared();
+        let mut source = GstSource::new(&uri, Patience::new(None), clock).expect("GStreamer");
+        for _ in 0..3 {
+            let heard = Heard::default();
+            assert_eq!(source.run_once(&heard, &Stop::never()), Ok(Ended::EndOfStream));
+            assert!(heard.frames.into_inner() >= 1);
+        }
+    }
+
+    #[test]
+    fn what_is_opened_is_described_without_credentials() {
+        let describe = |text: &str| {
+            let uri = SourceUri::parse(text).expect("parses");
+            let clock = crate::clock::SystemClock::shared();
+            GstSource::new(&uri, Patience::new(None), clock).expect("GStreamer").describe()
+        };
+        assert_eq!(describe("rtsp://user:secret@cam.lan/1"), "RTSP rtsp://***@cam.lan/1");
+        assert_eq!(describe("/media/clip.mp4"), "video /media/clip.mp4");
+    }
+}

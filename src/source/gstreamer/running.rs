@@ -1,0 +1,233 @@
+//! A pipeline while it runs: started, listened to, and taken down completely, each within a bound.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ::gstreamer as gst;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+use gst::prelude::*;
+use gstreamer_app::{AppSink, AppSinkCallbacks};
+
+use super::super::SourceError;
+use super::build::{Built, Pace};
+use super::fault::Report;
+use crate::clock::SharedClock;
+
+/// Longest wait for a pipeline to come down; an element that hangs for longer is left behind.
+const TEARDOWN: Duration = Duration::from_secs(5);
+/// How often a pipeline is told to come down before it is given up.
+const STOPS: usize = 20;
+/// Most messages kept while nobody listens; the first are the ones that tell the cause.
+const MESSAGES: usize = 16;
+
+/// What a pipeline tells.
+#[derive(Debug, Clone)]
+pub(super) enum Event {
+    /// It cannot go on.
+    Failed(Report),
+    /// A decoder or the like is not installed.
+    Missing(String),
+    /// The stream is over, and its last frame was delivered.
+    Ended,
+}
+
+/// A started pipeline. Dropping it takes it down.
+pub(super) struct Running {
+    pipeline: gst::Pipeline,
+    sink: AppSink,
+    clock: SharedClock,
+    what: String,
+    samples: Receiver<gst::Sample>,
+    events: Receiver<Event>,
+    started: Receiver<Start>,
+    overwritten: Arc<AtomicU64>,
+    /// The thread that starts the pipeline, and the word that it is not wanted any more.
+    starter: Option<JoinHandle<()>>,
+    closing: Arc<AtomicBool>,
+}
+
+/// How starting went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// A live pipeline: its sender gives the pace.
+    Live,
+    /// It has its own clock, as a file does.
+    Paced,
+    /// It refused; an error message says why.
+    Refused,
+}
+
+impl Running {
+    /// Starts the pipeline. Nothing here waits for it: connecting may take long.
+    ///
+    /// # Errors
+    /// When the machine cannot start another thread.
+    pub fn start(built: Built, pace: Pace, what: String, clock: SharedClock) -> Result<Self, SourceError> {
+        let Built { pipeline, sink, own_sink } = built;
+        let (sample_tx, samples) = bounded(1);
+        let (event_tx, events) = bounded(MESSAGES);
+        let (start_tx, started) = bounded(1);
+        let overwritten = Arc::new(AtomicU64::new(0));
+        deliver(&sink, pace, sample_tx, samples.clone(), overwritten.clone());
+        pipeline.bus().expect("a pipeline has a bus").set_sync_handler(move |_, message| {
+            listen(message, &event_tx);
+            gst::BusSyncReply::Drop
+        });
+        let closing = Arc::new(AtomicBool::new(false));
+        let mut running = Self {
+            pipeline: pipeline.clone(),
+            sink: sink.clone(),
+            clock,
+            what,
+            samples,
+            events,
+            started,
+            overwritten,
+            starter: None,
+            closing: closing.clone(),
+        };
+        let starter = thread::Builder::new()
+            .name("gst start".into())
+            .spawn(move || {
+                let start = match pipeline.set_state(gst::State::Paused) {
+                    Err(_) => Start::Refused,
+                    Ok(gst::StateChangeSuccess::NoPreroll) => Start::Live,
+                    Ok(_) => Start::Paced,
+                };
+                // A live frame is wanted when it is here; a file is to run by its clock.
+                if pace == Pace::Latest && !own_sink {
+                    sink.set_sync(start == Start::Paced);
+                }
+                let plays = start != Start::Refused
+                    && !closing.load(Ordering::Acquire)
+                    && pipeline.set_state(gst::State::Playing).is_ok();
+                let _ = start_tx.send(if plays { start } else { Start::Refused });
+            })
+            .map_err(|e| SourceError::Retry(format!("cannot start a thread: {e}")))?;
+        running.starter = Some(starter);
+        Ok(running)
+    }
+
+    /// Frames as they come; of [`Pace::Latest`] only the newest.
+    pub fn samples(&self) -> &Receiver<gst::Sample> {
+        &self.samples
+    }
+
+    /// What the pipeline tells.
+    pub fn events(&self) -> &Receiver<Event> {
+        &self.events
+    }
+
+    /// One message, once it was started.
+    pub fn started(&self) -> &Receiver<Start> {
+        &self.started
+    }
+
+    /// Frames that were overwritten by newer ones since the last call.
+    pub fn overwritten(&self) -> u64 {
+        self.overwritten.swap(0, Ordering::Relaxed)
+    }
+
+    /// When the sample is due by the pipeline's running time.
+    pub fn running_time(sample: &gst::Sample) -> Option<Duration> {
+        let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+        let time = segment.to_running_time(sample.buffer()?.pts()?)?;
+        Some(time.into())
+    }
+
+    /// Where the sample lies in its stream.
+    pub fn stream_time(sample: &gst::Sample) -> Option<Duration> {
+        let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+        let time = segment.to_stream_time(sample.buffer()?.pts()?)?;
+        Some(time.into())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A callback that waits for room must not hold the pipeline up.
+        let (_, closed) = bounded(0);
+        self.samples = closed;
+        self.sink.set_callbacks(AppSinkCallbacks::builder().build());
+        let (done_tx, done) = bounded::<()>(0);
+        let pipeline = self.pipeline.clone();
+        self.closing.store(true, Ordering::Release);
+        let starter = self.starter.take();
+        let spawned = thread::Builder::new().name("gst stop".into()).spawn(move || {
+            // A start that came after the stop would leave the pipeline running.
+            if let Some(starter) = starter {
+                let _ = starter.join();
+            }
+            // It fails when an element just reports an error of its own, and half of them stay up.
+            let down = (0..STOPS).any(|_| pipeline.set_state(gst::State::Null).is_ok());
+            if !down {
+                log::error!("{}: the pipeline cannot be taken down", pipeline.name());
+            }
+            if let Some(bus) = pipeline.bus() {
+                bus.unset_sync_handler();
+            }
+            drop(done_tx);
+        });
+        if let Err(e) = spawned {
+            log::error!("{}: cannot start a thread to close it: {e}", self.what);
+            let _ = self.pipeline.set_state(gst::State::Null);
+            return;
+        }
+        let timer = self.clock.after(TEARDOWN);
+        select! {
+            recv(done) -> _ => {}
+            recv(timer) -> _ => log::error!(
+                "{}: an element of its pipeline does not stop; it is left behind after {} s",
+                self.what, TEARDOWN.as_secs()
+            ),
+        }
+    }
+}
+
+/// Lets the sink hand each sample over as it comes.
+fn deliver(
+    sink: &AppSink,
+    pace: Pace,
+    tx: Sender<gst::Sample>,
+    rx: Receiver<gst::Sample>,
+    overwritten: Arc<AtomicU64>,
+) {
+    // Only a sink that overwrites needs the reading end; held elsewhere it would keep the channel open.
+    let rx = (pace == Pace::Latest).then_some(rx);
+    let deliver = move |sink: &AppSink| {
+        let mut sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+        let Some(rx) = &rx else {
+            return tx.send(sample).map(|()| gst::FlowSuccess::Ok).map_err(|_| gst::FlowError::Eos);
+        };
+        while let Err(TrySendError::Full(back)) = tx.try_send(sample) {
+            sample = back;
+            overwritten.fetch_add(u64::from(rx.try_recv().is_ok()), Ordering::Relaxed);
+        }
+        Ok(gst::FlowSuccess::Ok)
+    };
+    sink.set_callbacks(AppSinkCallbacks::builder().new_sample(deliver).build());
+}
+
+/// Keeps what matters of a bus message. Runs on the thread that posts it, so it never waits.
+fn listen(message: &gst::Message, tx: &Sender<Event>) {
+    let event = match message.view() {
+        gst::MessageView::Error(e) => {
+            Event::Failed(Report { error: e.error(), debug: e.debug().map(|d| d.to_string()) })
+        }
+        gst::MessageView::Eos(_) => Event::Ended,
+        gst::MessageView::Element(e) => match e.structure() {
+            Some(s) if s.name() == "missing-plugin" => {
+                Event::Missing(s.get::<String>("name").unwrap_or_else(|_| "a plug-in".into()))
+            }
+            _ => return,
+        },
+        gst::MessageView::Warning(w) => {
+            log::debug!("GStreamer warns: {} {:?}", w.error(), w.debug());
+            return;
+        }
+        _ => return,
+    };
+    let _ = tx.try_send(event);
+}

@@ -1,0 +1,229 @@
+//! A real mosquitto for tests, on a free port of the loopback, and a subscriber that collects what it
+//! is sent.
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rumqttc::{Client, Event, Incoming, MqttOptions, QoS};
+use tempfile::TempDir;
+
+/// Waits end early; this is how long they may take on a machine that does much else.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A broker that ends with this value.
+pub struct Broker {
+    port: u16,
+    dir: TempDir,
+    child: Option<Child>,
+    /// Files that its configuration names.
+    extra: Option<TempDir>,
+}
+
+#[allow(dead_code)]
+impl Broker {
+    /// A broker that lets anybody in.
+    pub fn start() -> Self {
+        Self::run("allow_anonymous true\n")
+    }
+
+    /// A broker that wants this user and password.
+    pub fn with_password(user: &str, password: &str) -> Self {
+        // The file has to be there before the broker has a folder of its own.
+        let dir = tempfile::tempdir().expect("tempdir");
+        let file = dir.path().join("passwords");
+        let made = Command::new(find("mosquitto_passwd"))
+            .args(["-b", "-c"])
+            .arg(&file)
+            .args([user, password])
+            .output();
+        let made = made.expect("mosquitto_passwd starts");
+        assert!(made.status.success(), "mosquitto_passwd: {}", String::from_utf8_lossy(&made.stderr));
+        let mut broker = Self::run(&format!("allow_anonymous false\npassword_file {}\n", file.display()));
+        broker.extra = Some(dir);
+        broker
+    }
+
+    /// A broker with these lines in its configuration.
+    pub fn run(settings: &str) -> Self {
+        for _ in 0..5 {
+            let mut broker = Self::prepare(settings);
+            match broker.launch() {
+                Ok(()) => return broker,
+                // Another process was faster to take the port.
+                Err(log) if log.contains("in use") => {}
+                Err(log) => panic!("mosquitto does not run: {log}"),
+            }
+        }
+        panic!("no port stayed free for mosquitto");
+    }
+
+    /// A broker that is configured and has its port, but does not run yet.
+    pub fn prepare(settings: &str) -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = free.local_addr().expect("its address").port();
+        let broker = Self { port, dir: tempfile::tempdir().expect("tempdir"), child: None, extra: None };
+        broker.configure(settings);
+        broker
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts it, ending the one that runs; returns when it accepts connections.
+    pub fn restart(&mut self) {
+        self.stop();
+        if let Err(log) = self.launch() {
+            panic!("mosquitto does not run: {log}");
+        }
+    }
+
+    fn launch(&mut self) -> Result<(), String> {
+        let log = std::fs::File::create(self.dir.path().join("log")).expect("log file");
+        let child = Command::new(find("mosquitto"))
+            .arg("-c")
+            .arg(self.dir.path().join("mosquitto.conf"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("log file"))
+            .stderr(log)
+            .spawn()
+            .expect("mosquitto starts");
+        let child = self.child.insert(child);
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            if child.try_wait().expect("wait").is_some() || Instant::now() > end {
+                return Err(std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Kills it.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn configure(&self, settings: &str) {
+        let user = Command::new("id").arg("-un").output().expect("id").stdout;
+        let mut file = std::fs::File::create(self.dir.path().join("mosquitto.conf")).expect("configuration");
+        // Started by root it would become another user, who may not read this folder.
+        write!(
+            file,
+            "listener {} 127.0.0.1\nuser {}\npersistence false\nmax_queued_messages 0\n{settings}",
+            self.port,
+            String::from_utf8_lossy(&user).trim()
+        )
+        .expect("write");
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn find(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/opt/homebrew/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(usual)
+        .map(|dir| dir.join(program))
+        .find(|p| p.is_file())
+        .unwrap_or_else(|| panic!("{program} is not installed; `make test` installs it (package mosquitto)"))
+}
+
+/// What a subscriber was sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    pub topic: String,
+    pub payload: String,
+    /// Whether the broker had kept it from before.
+    pub retain: bool,
+}
+
+/// A client that collects everything on some topics.
+pub struct Subscriber {
+    got: Arc<Mutex<Vec<Message>>>,
+    client: Client,
+}
+
+#[allow(dead_code)]
+impl Subscriber {
+    /// Subscribes to `filter`; returns when the broker has confirmed that.
+    pub fn start(port: u16, filter: &str) -> Self {
+        Self::with_login(port, filter, None)
+    }
+
+    /// The same with user and password.
+    pub fn with_login(port: u16, filter: &str, login: Option<(&str, &str)>) -> Self {
+        let id = format!("test-{}", ulid::Ulid::new());
+        let mut options = MqttOptions::new(id, "127.0.0.1", port);
+        options.set_max_packet_size(1 << 20, 1 << 20).set_keep_alive(Duration::from_secs(30));
+        if let Some((user, password)) = login {
+            options.set_credentials(user, password);
+        }
+        let (client, mut connection) = Client::new(options, 16);
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let (ready, is_ready) = crossbeam_channel::bounded(1);
+        let (filter, sink, subscribe) = (filter.to_owned(), got.clone(), client.clone());
+        std::thread::spawn(move || {
+            for event in connection.iter() {
+                match event {
+                    Ok(Event::Incoming(Incoming::ConnAck(_))) => {
+                        let _ = subscribe.try_subscribe(filter.clone(), QoS::AtLeastOnce);
+                    }
+                    Ok(Event::Incoming(Incoming::SubAck(_))) => {
+                        let _ = ready.try_send(());
+                    }
+                    Ok(Event::Incoming(Incoming::Publish(p))) => {
+                        let payload = String::from_utf8_lossy(&p.payload).into_owned();
+                        let message = Message { topic: p.topic, payload, retain: p.retain };
+                        sink.lock().expect("lock").push(message);
+                    }
+                    Ok(Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
+                    Ok(_) => {}
+                    Err(_) => std::thread::sleep(Duration::from_millis(50)),
+                }
+            }
+        });
+        is_ready.recv_timeout(PATIENCE).expect("the broker confirms the subscription");
+        Self { got, client }
+    }
+
+    /// What came so far.
+    pub fn messages(&self) -> Vec<Message> {
+        self.got.lock().expect("lock").clone()
+    }
+
+    /// Waits until what came satisfies `enough`, and returns it.
+    ///
+    /// # Panics
+    /// When it does not within [`PATIENCE`].
+    pub fn wait(&self, what: &str, enough: impl Fn(&[Message]) -> bool) -> Vec<Message> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let got = self.messages();
+            if enough(&got) {
+                return got;
+            }
+            assert!(Instant::now() < end, "{what} did not come; {} messages did: {got:#?}", got.len());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let _ = self.client.try_disconnect();
+    }
+}

@@ -1,0 +1,142 @@
+//! `spotd scan` as a user runs it: exit codes, JSON lines, bad files.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::model;
+use image::{Rgb, RgbImage};
+
+fn scan(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_spotd")).arg("scan").args(args).output().expect("spotd runs")
+}
+
+/// A picture around a brightness, with enough texture not to be flat.
+fn picture(path: &Path, brightness: u8, width: u32, height: u32) {
+    RgbImage::from_fn(width, height, |x, y| {
+        let v = brightness.saturating_sub(10).saturating_add(((x * 31 + y * 17) % 21) as u8);
+        Rgb([v; 3])
+    })
+    .save(path)
+    .expect("saved");
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    model: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let model = model::write_brightness(dir.path()).to_string_lossy().into_owned();
+        std::fs::create_dir(dir.path().join("in")).expect("a folder");
+        Self { dir, model }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join("in").join(name)
+    }
+
+    fn json(&self, extra: &[&str]) -> (Option<i32>, Vec<serde_json::Value>) {
+        let folder = self.dir.path().join("in").to_string_lossy().into_owned();
+        let output = scan(&[&["--json", "--model", &self.model, &folder], extra].concat());
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        (output.status.code(), text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect())
+    }
+}
+
+#[test]
+fn nothing_flagged_is_0_and_something_flagged_is_1() {
+    let bench = Bench::new();
+    picture(&bench.path("a-dark.png"), 30, 200, 130);
+    let (code, rows) = bench.json(&[]);
+    assert_eq!((code, rows.len()), (Some(0), 1));
+    assert_eq!(rows[0]["verdict"], "clear");
+    picture(&bench.path("b-bright.jpg"), 230, 200, 130);
+    let (code, rows) = bench.json(&[]);
+    assert_eq!((code, rows.len()), (Some(1), 2));
+    assert_eq!(rows[1]["verdict"], "synthetic");
+    assert!(rows[1]["path"].as_str().expect("a path").ends_with("b-bright.jpg"));
+    let (low, high) =
+        (rows[0]["score"].as_f64().expect("a score"), rows[1]["score"].as_f64().expect("a score"));
+    assert!(low < 0.1 && high > 0.9, "{low} {high}");
+    assert_eq!(rows[1]["tiles"].as_array().expect("tiles").len(), 12);
+}
+
+#[test]
+fn damaged_files_are_named_and_the_others_judged() {
+    let bench = Bench::new();
+    picture(&bench.path("a.jpg"), 230, 300, 200);
+    let whole = std::fs::read(bench.path("a.jpg")).expect("read");
+    std::fs::write(bench.path("b-empty.jpg"), b"").expect("written");
+    std::fs::write(bench.path("c-text.png"), b"this is no picture").expect("written");
+    std::fs::write(bench.path("d-head.jpg"), &whole[..40]).expect("written");
+    let (code, rows) = bench.json(&[]);
+    assert_eq!((code, rows.len()), (Some(2), 4));
+    assert_eq!(rows[0]["verdict"], "synthetic");
+    for row in &rows[1..] {
+        assert!(row["error"].as_str().is_some_and(|e| !e.is_empty()), "{row}");
+        assert!(row["score"].is_null());
+    }
+}
+
+#[test]
+fn small_and_flat_pictures_get_a_score_but_no_verdict() {
+    let bench = Bench::new();
+    picture(&bench.path("a-small.png"), 230, 40, 30);
+    picture(&bench.path("b-one-pixel.png"), 230, 1, 1);
+    RgbImage::from_pixel(200, 200, Rgb([255; 3])).save(bench.path("c-white.png")).expect("saved");
+    let (code, rows) = bench.json(&[]);
+    assert_eq!(code, Some(0));
+    let notes: Vec<_> = rows.iter().map(|r| r["note"].as_str().expect("a note")).collect();
+    assert_eq!(notes, ["too-small", "too-small", "flat"]);
+    for row in rows {
+        assert_eq!(row["verdict"], "unsure");
+        assert!(row["score"].as_f64().is_some_and(|s| s > 0.5));
+    }
+}
+
+#[test]
+fn the_table_is_for_people() {
+    let bench = Bench::new();
+    picture(&bench.path("dark.png"), 30, 100, 100);
+    picture(&bench.path("grey.png"), 133, 100, 100);
+    let folder = bench.dir.path().join("in").to_string_lossy().into_owned();
+    let output = scan(&["--model", &bench.model, &folder]);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.contains("verdict") && text.contains("clear"), "{text}");
+    assert!(text.contains("2 inputs: 0 synthetic, 1 unsure, 1 clear, 0 could not be judged"), "{text}");
+}
+
+#[test]
+fn wrong_arguments_and_models_are_errors() {
+    assert_eq!(scan(&[]).status.code(), Some(2));
+    assert_eq!(scan(&["--threshold", "7", "x.png"]).status.code(), Some(2));
+    let output = scan(&["--model", "/nowhere/m.onnx", "x.png"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/m.onnx"));
+    let bench = Bench::new();
+    let output = scan(&["--model", &bench.model, "/nowhere/x.png"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("/nowhere/x.png"));
+}
+
+#[test]
+fn sixteen_bit_grey_and_alpha_pictures_are_read() {
+    let bench = Bench::new();
+    let wide: image::ImageBuffer<image::Luma<u16>, Vec<u16>> =
+        image::ImageBuffer::from_fn(100, 100, |x, y| {
+            image::Luma([57_000 + ((x * 31 + y * 17) % 21) as u16 * 257])
+        });
+    image::DynamicImage::ImageLuma16(wide).save(bench.path("a-16bit.png")).expect("saved");
+    let alpha = image::RgbaImage::from_fn(100, 100, |x, y| {
+        let v = 220 + ((x * 31 + y * 17) % 21) as u8;
+        image::Rgba([v, v, v, 128])
+    });
+    alpha.save(bench.path("b-alpha.png")).expect("saved");
+    let (code, rows) = bench.json(&[]);
+    assert_eq!((code, rows.len()), (Some(1), 2));
+    assert!(rows.iter().all(|r| r["verdict"] == "synthetic"), "{rows:?}");
+}
