@@ -25,7 +25,7 @@ use tch::Device;
 pub const MOST_APART: f32 = 1e-4;
 
 /// Frame size of the demonstration.
-pub const DEMO_SIZE: (i64, i64) = (640, 360);
+pub const DEMO_SIZE: (i64, i64) = (640, 384);
 
 /// What `export` is told.
 #[derive(Clone, Debug)]

@@ -49,12 +49,15 @@ fn options(photos: &Path, run: &Path) -> Options {
         bf16: Some(false),
         most_steps: 40,
         rate: 1e-2,
+        calibration_tiles: 32,
         ..Options::default()
     }
 }
 
 #[test]
 fn fit_learns_and_its_checkpoint_loads() {
+    // Beside other tests, more threads only wait for each other.
+    tch::set_num_threads(1);
     let dir = tempfile::tempdir().unwrap();
     let (folder, run) = (dir.path().join("photographs"), dir.path().join("run"));
     put_pictures(&folder, 24);
