@@ -38,6 +38,14 @@ lint: setup-train ## Formatting, clippy for each feature set, licences
 	cargo clippy --locked -p spotd-train --all-targets -- -D warnings
 	tools/deny.sh
 
+.PHONY: man
+man: ## Write the man pages in docs/man anew from the program's help
+	UPDATE=1 cargo test --locked --test man
+
+.PHONY: card
+card: ## Write the tables of results anew from the shipped model's card
+	UPDATE=1 cargo test --locked --test card_doc
+
 .PHONY: bench
 bench: setup-test ## Measure: from raw frame to score, frames a second a core, peak memory
 	cargo bench --locked

@@ -18,9 +18,10 @@ use crate::pipeline::Daemon;
 
 /// Arguments of `spotd run`.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").args(["config", "source", "demo"]).required(true).multiple(true)))]
 pub struct RunArgs {
     /// Configuration file (TOML); see docs/CONFIG.md.
-    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["source", "demo"])]
+    #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
     /// Watch this without a configuration file: /dev/video0, rtsp://..., a file or a GStreamer
