@@ -102,12 +102,13 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
     };
     log::info!("stopping: {why}");
     let board = daemon.board.clone();
-    daemon.stop();
+    let well = daemon.stop();
     view.finish();
     for (id, status) in board.snapshot() {
         log::info!("{id}: {}", summary(&status));
     }
     log::info!("flagged frames and their log: {}", log_dir.display());
+    anyhow::ensure!(well, "a thread panicked (see above); please report this");
     Ok(EXIT_FINE)
 }
 
