@@ -91,7 +91,7 @@ impl Photos {
 }
 
 fn mirrored(picture: &RgbImage, side: u32) -> RgbImage {
-    let fold = |at: u32, n: u32| if (at / n) % 2 == 0 { at % n } else { n - 1 - at % n };
+    let fold = |at: u32, n: u32| if (at / n).is_multiple_of(2) { at % n } else { n - 1 - at % n };
     RgbImage::from_fn(side, side, |x, y| {
         *picture.get_pixel(fold(x, picture.width()), fold(y, picture.height()))
     })
