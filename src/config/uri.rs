@@ -14,7 +14,8 @@ pub enum SourceUri {
     },
     /// A camera: `/dev/video0` or `v4l2:///dev/video0?format=YUYV&size=1280x720&fps=30`.
     V4l(V4lUri),
-    /// `rtsp://`, `rtsps://`, `srt://`, `http://`, `https://`, `udp://`, handed to GStreamer as it is.
+    /// `rtsp://` (over TCP), `rtspu://` (over UDP), `rtsps://`, `srt://`, `http://`, `https://`, `udp://`,
+    /// `rtp://`, handed to GStreamer as it is.
     Stream(Url),
     /// A video, an image or a folder of images: `file:///...` or a path.
     File(PathBuf),
@@ -59,7 +60,7 @@ impl SourceUri {
         else {
             return Ok(Self::File(text.into()));
         };
-        let url = Url::parse(text).map_err(|e| format!("is not a valid address: {e}"))?;
+        let url = parse_url(scheme, text).map_err(|e| format!("is not a valid address: {e}"))?;
         match scheme {
             "demo" => {
                 let seed = url.host_str().unwrap_or("1");
@@ -71,9 +72,11 @@ impl SourceUri {
                 .to_file_path()
                 .map(Self::File)
                 .map_err(|()| "file:// takes an absolute path: file:///folder/clip.mp4".into()),
-            "rtsp" | "rtsps" | "rtspt" | "srt" | "http" | "https" | "udp" | "rtp" => Ok(Self::Stream(url)),
+            "rtsp" | "rtsps" | "rtspt" | "rtspu" | "srt" | "http" | "https" | "udp" | "rtp" => {
+                Ok(Self::Stream(url))
+            }
             other => Err(format!(
-                "has an unknown scheme '{other}://'; known are rtsp, rtsps, srt, udp, rtp, http, https, file, v4l2 and demo"
+                "has an unknown scheme '{other}://'; known are rtsp, rtspu, rtsps, srt, udp, rtp, http, https, file, v4l2 and demo"
             )),
         }
     }
@@ -137,6 +140,16 @@ fn redact_keys(text: &str) -> String {
     out
 }
 
+/// An address, also one that listens on every interface and so names no host: `srt://:9000?mode=listener`.
+fn parse_url(scheme: &str, text: &str) -> Result<Url, url::ParseError> {
+    match Url::parse(text) {
+        Err(url::ParseError::EmptyHost) if matches!(scheme, "srt" | "udp" | "rtp") => {
+            Url::parse(&text.replacen("://", "://0.0.0.0", 1))
+        }
+        other => other,
+    }
+}
+
 fn is_scheme(s: &str) -> bool {
     s.starts_with(|c: char| c.is_ascii_alphabetic())
         && s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
@@ -184,6 +197,14 @@ mod tests {
         assert!(matches!(SourceUri::parse("/dev/video0"), Ok(V4l(_))));
         assert!(matches!(SourceUri::parse("/dev/v4l/by-id/usb-cam"), Ok(V4l(_))));
         assert!(matches!(SourceUri::parse("rtsp://u:p@cam/1"), Ok(Stream(_))));
+        assert!(matches!(SourceUri::parse("rtspu://cam/1"), Ok(Stream(_))));
+        for (text, full) in [
+            ("srt://:9000?mode=listener", "srt://0.0.0.0:9000?mode=listener"),
+            ("udp://:5000", "udp://0.0.0.0:5000"),
+            ("udp://@239.1.2.3:5000", "udp://239.1.2.3:5000"),
+        ] {
+            assert_eq!(SourceUri::parse(text).expect("parses").to_string(), full);
+        }
         assert!(matches!(SourceUri::parse("videotestsrc ! appsink"), Ok(Pipeline(_))));
         assert!(matches!(SourceUri::parse("clip.mp4"), Ok(File(_))));
         assert!(matches!(SourceUri::parse("C:odd"), Ok(File(_))));

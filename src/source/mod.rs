@@ -8,6 +8,7 @@ pub mod latest;
 pub mod probe;
 pub mod stamp;
 pub mod supervise;
+pub mod timeline;
 #[cfg(feature = "v4l")]
 pub mod v4l;
 
