@@ -40,13 +40,7 @@ impl Source for Scripted {
             match step {
                 Step::Frame => {
                     let image = RgbImage::new(1, 1);
-                    sink.offer(Frame::from_rgb(
-                        sink.source(),
-                        0,
-                        self.clock.wall(),
-                        Duration::ZERO,
-                        image,
-                    ));
+                    sink.offer(Frame::from_rgb(sink.source(), 0, self.clock.wall(), Duration::ZERO, image));
                 }
                 Step::Pass(seconds) => self.clock.advance(Duration::from_secs(seconds)),
                 Step::Back(seconds) => {
@@ -101,9 +95,8 @@ fn rig(policy: Policy, runs: Vec<Vec<Step>>) -> Rig {
     let (handle, stop) = stop_signal();
     let sink = Arc::new(Times(Mutex::default()));
     let source = Scripted { runs: runs.into(), clock: clock.clone(), begun: tx };
-    let thread =
-        spawn(Box::new(source), sink.clone(), board.clone(), Arc::new(clock.clone()), stop, policy)
-            .expect("thread");
+    let thread = spawn(Box::new(source), sink.clone(), board.clone(), Arc::new(clock.clone()), stop, policy)
+        .expect("thread");
     Rig { clock, board, begun, stop: handle, thread, sink }
 }
 
