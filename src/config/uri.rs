@@ -103,41 +103,89 @@ pub fn redact(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (head, tail) = rest.split_at(at + 3);
         out.push_str(head);
-        let end = tail
-            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | '?' | '#'))
-            .unwrap_or(tail.len());
-        let authority = &tail[..end];
-        match authority.rfind('@') {
-            Some(cut) => {
+        rest = match login(tail) {
+            Some(end) => {
                 out.push_str("***@");
-                rest = &tail[cut + 1..];
+                &tail[end..]
             }
-            None => rest = tail,
-        }
+            None => tail,
+        };
     }
     out.push_str(rest);
     redact_keys(&out)
 }
 
+/// Where the login ends, behind its `@`, of an address whose scheme was cut off.
+fn login(tail: &str) -> Option<usize> {
+    let word =
+        &tail[..tail.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')).unwrap_or(tail.len())];
+    let authority = &word[..word.find(['/', '?', '#']).unwrap_or(word.len())];
+    if let Some(at) = authority.rfind('@') {
+        return Some(at + 1);
+    }
+    // A password with a `/` in it that was not written as %2F: what follows the colon is no port.
+    let (_, port) = authority.split_once(':').filter(|_| !authority.starts_with('['))?;
+    if port.is_empty() || port.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    word.rfind('@').map(|at| at + 1)
+}
+
 /// Keys whose values are secrets in stream addresses and GStreamer elements.
-const SECRET_KEYS: [&str; 6] = ["passphrase=", "user-pw=", "password=", "proxy-pw=", "streamid=", "token="];
+const SECRET_KEYS: [&str; 15] = [
+    "passphrase",
+    "password",
+    "passwd",
+    "pass",
+    "pwd",
+    "user-pw",
+    "proxy-pw",
+    "user-id",
+    "proxy-id",
+    "user",
+    "username",
+    "streamid",
+    "token",
+    "secret",
+    "key",
+];
 
 fn redact_keys(text: &str) -> String {
-    let mut out = text.to_owned();
-    for key in SECRET_KEYS {
-        let mut from = 0;
-        while let Some(at) = out[from..].find(key) {
-            let start = from + at + key.len();
-            let value = &out[start..];
-            let end = match value.chars().next() {
-                Some(q @ ('"' | '\'')) => value[1..].find(q).map_or(value.len(), |e| e + 2),
-                _ => value.find(|c: char| c.is_whitespace() || c == '&').unwrap_or(value.len()),
-            };
-            out.replace_range(start..start + end, "***");
-            from = start + 3;
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('=') {
+        let (head, value) = rest.split_at(at + 1);
+        out.push_str(head);
+        // GStreamer allows blanks on both sides of the sign.
+        let name = head[..at].trim_end();
+        let start = name.rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
+        let name = &name[start.map_or(0, |s| s + name[s..].chars().next().map_or(0, char::len_utf8))..];
+        rest = value;
+        if SECRET_KEYS.iter().any(|key| key.eq_ignore_ascii_case(name)) {
+            out.push_str("***");
+            rest = &value[value_end(value)..];
         }
     }
+    out.push_str(rest);
     out
+}
+
+/// Where a value ends, quoted or not; a backslash takes the sign behind it along.
+fn value_end(text: &str) -> usize {
+    let begin = text.len() - text.trim_start().len();
+    let quote = text[begin..].chars().next().filter(|c| matches!(c, '"' | '\''));
+    let from = begin + usize::from(quote.is_some());
+    let mut escaped = false;
+    for (at, c) in text[from..].char_indices() {
+        match (escaped, quote) {
+            (true, _) => escaped = false,
+            (false, _) if c == '\\' => escaped = true,
+            (false, Some(quote)) if c == quote => return from + at + 1,
+            (false, None) if c.is_whitespace() || c == '&' => return from + at,
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 /// An address, also one that listens on every interface and so names no host: `srt://:9000?mode=listener`.
@@ -237,11 +285,20 @@ mod tests {
             "rtsp://user:p%40ss@cam.lan/1",
             "rtspsrc location=rtsp://user:p@ss@cam.lan/1 ! appsink",
             "rtspsrc location=\"rtsp://cam.lan/1\" user-id=user user-pw=\"p@ss word\" ! appsink",
+            "rtspsrc location=rtsp://cam.lan/1 user-id = \"us p@ss\" user-pw = \"a\\\"p@ss\" ! appsink",
+            "rtspsrc location=rtsp://cam.lan/1 user-pw=a\\ p@ss ! appsink",
+            "rtspsrc location=rtsp://user:pa/p@ss@cam.lan/1 ! appsink",
             "srt://host:9000?passphrase=p%40ss&mode=caller",
+            "http://cam.lan/video?user=admin&PWD=p%40ss",
         ] {
             let shown = SourceUri::parse(text).expect("parses").to_string();
             assert!(!shown.contains("p@ss") && !shown.contains("p%40ss"), "{shown}");
             assert!(shown.contains("***"), "{shown}");
+        }
+        for text in
+            ["http://cam.lan:8080/live@main?mode=caller", "udp://239.1.2.3:5000", "rtsp://[::1]:554/a@b"]
+        {
+            assert_eq!(redact(text), text);
         }
     }
 }

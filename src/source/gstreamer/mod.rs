@@ -163,8 +163,9 @@ impl Run<'_> {
     fn take(&mut self, sample: &gst::Sample) -> Result<(), SourceError> {
         let rate = self.frames.rate(sample);
         self.silence = Silence { limit: self.patience.between(rate), since: self.clock.now(), told: false };
+        // Newer ones came before they were looked at.
         for _ in 0..self.running.overwritten() {
-            self.sink.lost("overwritten");
+            self.sink.lost("unread");
         }
         for _ in 0..self.thinning.as_ref().map_or(0, Thinning::skipped) {
             self.sink.lost("undecoded");
