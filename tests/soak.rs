@@ -89,10 +89,10 @@ impl SenderProcess {
             .stdout(Stdio::piped())
             .spawn()
             .expect("starts");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let port = lines
-            .map_while(Result::ok)
-            .find_map(|l| l.split_once("PORT=").and_then(|(_, port)| port.trim().parse().ok()));
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let port = lines.find_map(|l| l.split_once("PORT=").and_then(|(_, port)| port.trim().parse().ok()));
+        // It would end if nobody listened when it says that it takes long.
+        std::thread::spawn(move || lines.for_each(drop));
         let stdin = child.stdin.take().expect("piped");
         Self { child, port: port.expect("the sender's port"), _stdin: stdin }
     }

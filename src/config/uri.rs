@@ -88,7 +88,8 @@ impl std::fmt::Display for SourceUri {
         match self {
             Self::Demo { seed } => write!(f, "demo://{seed}"),
             Self::V4l(v) => write!(f, "{}", v.device.display()),
-            Self::File(path) => write!(f, "{}", path.display()),
+            // A pipeline that was written without blanks around its `!` is taken for a file.
+            Self::File(path) => f.write_str(&redact(&path.display().to_string())),
             Self::Pipeline(text) => f.write_str(&redact(text)),
             Self::Stream(url) => f.write_str(&redact(url.as_str())),
         }
@@ -103,7 +104,11 @@ pub fn redact(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (head, tail) = rest.split_at(at + 3);
         out.push_str(head);
-        rest = match login(tail) {
+        // Quotes may be part of a password, unless they are around the address.
+        let scheme =
+            head[..at].trim_end_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+        let quote = scheme.chars().next_back().filter(|c| matches!(c, '"' | '\''));
+        rest = match login(tail, quote) {
             Some(end) => {
                 out.push_str("***@");
                 &tail[end..]
@@ -116,12 +121,12 @@ pub fn redact(text: &str) -> String {
 }
 
 /// Where the login ends, behind its `@`, of an address whose scheme was cut off.
-fn login(tail: &str) -> Option<usize> {
-    let word =
-        &tail[..tail.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')).unwrap_or(tail.len())];
+fn login(tail: &str, quote: Option<char>) -> Option<usize> {
+    let word = &tail[..tail.find(|c: char| c.is_whitespace() || Some(c) == quote).unwrap_or(tail.len())];
     let authority = &word[..word.find(['/', '?', '#']).unwrap_or(word.len())];
     if let Some(at) = authority.rfind('@') {
-        return Some(at + 1);
+        // `udp://@239.1.2.3` has none.
+        return (at > 0).then_some(at + 1);
     }
     // A password with a `/` in it that was not written as %2F: what follows the colon is no port.
     let (_, port) = authority.split_once(':').filter(|_| !authority.starts_with('['))?;
@@ -173,16 +178,16 @@ fn redact_keys(text: &str) -> String {
 /// Where a value ends, quoted or not; a backslash takes the sign behind it along.
 fn value_end(text: &str) -> usize {
     let begin = text.len() - text.trim_start().len();
-    let quote = text[begin..].chars().next().filter(|c| matches!(c, '"' | '\''));
-    let from = begin + usize::from(quote.is_some());
-    let mut escaped = false;
-    for (at, c) in text[from..].char_indices() {
-        match (escaped, quote) {
-            (true, _) => escaped = false,
-            (false, _) if c == '\\' => escaped = true,
-            (false, Some(quote)) if c == quote => return from + at + 1,
-            (false, None) if c.is_whitespace() || c == '&' => return from + at,
-            _ => {}
+    let (mut quote, mut escaped) = (None, false);
+    for (at, c) in text[begin..].char_indices() {
+        match quote {
+            _ if escaped => escaped = false,
+            _ if c == '\\' => escaped = true,
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if at == 0 && matches!(c, '"' | '\'') => quote = Some(c),
+            None if c.is_whitespace() || c == '&' => return begin + at,
+            None => {}
         }
     }
     text.len()

@@ -57,15 +57,14 @@ pub(super) fn build(uri: &SourceUri, pace: Pace, thinning: Option<&Thinning>) ->
         SourceUri::Pipeline(text) => from_text(text, pace, thinning),
         SourceUri::Stream(url) => from_address(url.as_str(), pace, thinning),
         SourceUri::File(path) => {
-            let shown = path.display();
             let absolute = std::path::absolute(path).map_err(|e| {
-                SourceError::Configuration(format!("{shown} is not a path that can be opened: {e}"))
+                SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
             })?;
             std::fs::File::open(&absolute).map_err(|e| {
-                SourceError::Configuration(format!("cannot open {shown}: {e}; check path and rights"))
+                SourceError::Configuration(format!("cannot open {uri}: {e}; check path and rights"))
             })?;
             let address = gst::glib::filename_to_uri(&absolute, None).map_err(|e| {
-                SourceError::Configuration(format!("{shown} is not a path that can be opened: {e}"))
+                SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
             })?;
             from_address(&address, pace, thinning)
         }
