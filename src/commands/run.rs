@@ -18,9 +18,10 @@ use crate::pipeline::Daemon;
 
 /// Arguments of `spotd run`.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").args(["config", "source", "demo"]).required(true).multiple(true)))]
 pub struct RunArgs {
     /// Configuration file (TOML); see docs/CONFIG.md.
-    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["source", "demo"])]
+    #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
     /// Watch this without a configuration file: /dev/video0, rtsp://..., a file or a GStreamer
@@ -101,12 +102,13 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
     };
     log::info!("stopping: {why}");
     let board = daemon.board.clone();
-    daemon.stop();
+    let well = daemon.stop();
     view.finish();
     for (id, status) in board.snapshot() {
         log::info!("{id}: {}", summary(&status));
     }
     log::info!("flagged frames and their log: {}", log_dir.display());
+    anyhow::ensure!(well, "a thread panicked (see above); please report this");
     Ok(EXIT_FINE)
 }
 
