@@ -31,6 +31,14 @@ endif
 test-daemon: setup-test ## All tests of the daemon; needs no libtorch
 	cargo test --locked
 
+.PHONY: soak
+soak: setup-test ## 2,000 failed connects, 500 reconnects, 16 streams at once; memory, threads and files bounded
+	SPOTD_SOAK=long cargo test --locked --test soak -- --nocapture
+
+.PHONY: fuzz
+fuzz: ## Fuzz camera buffers and addresses, SECONDS=60 each; needs a nightly toolchain
+	tools/fuzz.sh $(SECONDS)
+
 .PHONY: lint
 lint: setup-train ## Formatting, clippy for each feature set, licences
 	cargo fmt --all --check

@@ -14,7 +14,8 @@ pub enum SourceUri {
     },
     /// A camera: `/dev/video0` or `v4l2:///dev/video0?format=YUYV&size=1280x720&fps=30`.
     V4l(V4lUri),
-    /// `rtsp://`, `rtsps://`, `srt://`, `http://`, `https://`, `udp://`, handed to GStreamer as it is.
+    /// `rtsp://` (over TCP), `rtspu://` (over UDP), `rtsps://`, `srt://`, `http://`, `https://`, `udp://`,
+    /// `rtp://`, handed to GStreamer as it is.
     Stream(Url),
     /// A video, an image or a folder of images: `file:///...` or a path.
     File(PathBuf),
@@ -59,7 +60,7 @@ impl SourceUri {
         else {
             return Ok(Self::File(text.into()));
         };
-        let url = Url::parse(text).map_err(|e| format!("is not a valid address: {e}"))?;
+        let url = parse_url(scheme, text).map_err(|e| format!("is not a valid address: {e}"))?;
         match scheme {
             "demo" => {
                 let seed = url.host_str().unwrap_or("1");
@@ -71,9 +72,11 @@ impl SourceUri {
                 .to_file_path()
                 .map(Self::File)
                 .map_err(|()| "file:// takes an absolute path: file:///folder/clip.mp4".into()),
-            "rtsp" | "rtsps" | "rtspt" | "srt" | "http" | "https" | "udp" | "rtp" => Ok(Self::Stream(url)),
+            "rtsp" | "rtsps" | "rtspt" | "rtspu" | "srt" | "http" | "https" | "udp" | "rtp" => {
+                Ok(Self::Stream(url))
+            }
             other => Err(format!(
-                "has an unknown scheme '{other}://'; known are rtsp, rtsps, srt, udp, rtp, http, https, file, v4l2 and demo"
+                "has an unknown scheme '{other}://'; known are rtsp, rtspu, rtsps, srt, udp, rtp, http, https, file, v4l2 and demo"
             )),
         }
     }
@@ -85,7 +88,8 @@ impl std::fmt::Display for SourceUri {
         match self {
             Self::Demo { seed } => write!(f, "demo://{seed}"),
             Self::V4l(v) => write!(f, "{}", v.device.display()),
-            Self::File(path) => write!(f, "{}", path.display()),
+            // A pipeline that was written without blanks around its `!` is taken for a file.
+            Self::File(path) => f.write_str(&redact(&path.display().to_string())),
             Self::Pipeline(text) => f.write_str(&redact(text)),
             Self::Stream(url) => f.write_str(&redact(url.as_str())),
         }
@@ -100,41 +104,103 @@ pub fn redact(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (head, tail) = rest.split_at(at + 3);
         out.push_str(head);
-        let end = tail
-            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | '?' | '#'))
-            .unwrap_or(tail.len());
-        let authority = &tail[..end];
-        match authority.rfind('@') {
-            Some(cut) => {
+        // Quotes may be part of a password, unless they are around the address.
+        let scheme =
+            head[..at].trim_end_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+        let quote = scheme.chars().next_back().filter(|c| matches!(c, '"' | '\''));
+        rest = match login(tail, quote) {
+            Some(end) => {
                 out.push_str("***@");
-                rest = &tail[cut + 1..];
+                &tail[end..]
             }
-            None => rest = tail,
-        }
+            None => tail,
+        };
     }
     out.push_str(rest);
     redact_keys(&out)
 }
 
+/// Where the login ends, behind its `@`, of an address whose scheme was cut off.
+fn login(tail: &str, quote: Option<char>) -> Option<usize> {
+    let word = &tail[..tail.find(|c: char| c.is_whitespace() || Some(c) == quote).unwrap_or(tail.len())];
+    let authority = &word[..word.find(['/', '?', '#']).unwrap_or(word.len())];
+    if let Some(at) = authority.rfind('@') {
+        // `udp://@239.1.2.3` has none.
+        return (at > 0).then_some(at + 1);
+    }
+    // A password with a `/` in it that was not written as %2F: what follows the colon is no port.
+    let (_, port) = authority.split_once(':').filter(|_| !authority.starts_with('['))?;
+    if port.is_empty() || port.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    word.rfind('@').map(|at| at + 1)
+}
+
 /// Keys whose values are secrets in stream addresses and GStreamer elements.
-const SECRET_KEYS: [&str; 6] = ["passphrase=", "user-pw=", "password=", "proxy-pw=", "streamid=", "token="];
+const SECRET_KEYS: [&str; 15] = [
+    "passphrase",
+    "password",
+    "passwd",
+    "pass",
+    "pwd",
+    "user-pw",
+    "proxy-pw",
+    "user-id",
+    "proxy-id",
+    "user",
+    "username",
+    "streamid",
+    "token",
+    "secret",
+    "key",
+];
 
 fn redact_keys(text: &str) -> String {
-    let mut out = text.to_owned();
-    for key in SECRET_KEYS {
-        let mut from = 0;
-        while let Some(at) = out[from..].find(key) {
-            let start = from + at + key.len();
-            let value = &out[start..];
-            let end = match value.chars().next() {
-                Some(q @ ('"' | '\'')) => value[1..].find(q).map_or(value.len(), |e| e + 2),
-                _ => value.find(|c: char| c.is_whitespace() || c == '&').unwrap_or(value.len()),
-            };
-            out.replace_range(start..start + end, "***");
-            from = start + 3;
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('=') {
+        let (head, value) = rest.split_at(at + 1);
+        out.push_str(head);
+        // GStreamer allows blanks on both sides of the sign.
+        let name = head[..at].trim_end();
+        let start = name.rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
+        let name = &name[start.map_or(0, |s| s + name[s..].chars().next().map_or(0, char::len_utf8))..];
+        rest = value;
+        if SECRET_KEYS.iter().any(|key| key.eq_ignore_ascii_case(name)) {
+            out.push_str("***");
+            rest = &value[value_end(value)..];
         }
     }
+    out.push_str(rest);
     out
+}
+
+/// Where a value ends, quoted or not; a backslash takes the sign behind it along.
+fn value_end(text: &str) -> usize {
+    let begin = text.len() - text.trim_start().len();
+    let (mut quote, mut escaped) = (None, false);
+    for (at, c) in text[begin..].char_indices() {
+        match quote {
+            _ if escaped => escaped = false,
+            _ if c == '\\' => escaped = true,
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if at == 0 && matches!(c, '"' | '\'') => quote = Some(c),
+            None if c.is_whitespace() || c == '&' => return begin + at,
+            None => {}
+        }
+    }
+    text.len()
+}
+
+/// An address, also one that listens on every interface and so names no host: `srt://:9000?mode=listener`.
+fn parse_url(scheme: &str, text: &str) -> Result<Url, url::ParseError> {
+    match Url::parse(text) {
+        Err(url::ParseError::EmptyHost) if matches!(scheme, "srt" | "udp" | "rtp") => {
+            Url::parse(&text.replacen("://", "://0.0.0.0", 1))
+        }
+        other => other,
+    }
 }
 
 fn is_scheme(s: &str) -> bool {
@@ -184,6 +250,14 @@ mod tests {
         assert!(matches!(SourceUri::parse("/dev/video0"), Ok(V4l(_))));
         assert!(matches!(SourceUri::parse("/dev/v4l/by-id/usb-cam"), Ok(V4l(_))));
         assert!(matches!(SourceUri::parse("rtsp://u:p@cam/1"), Ok(Stream(_))));
+        assert!(matches!(SourceUri::parse("rtspu://cam/1"), Ok(Stream(_))));
+        for (text, full) in [
+            ("srt://:9000?mode=listener", "srt://0.0.0.0:9000?mode=listener"),
+            ("udp://:5000", "udp://0.0.0.0:5000"),
+            ("udp://@239.1.2.3:5000", "udp://239.1.2.3:5000"),
+        ] {
+            assert_eq!(SourceUri::parse(text).expect("parses").to_string(), full);
+        }
         assert!(matches!(SourceUri::parse("videotestsrc ! appsink"), Ok(Pipeline(_))));
         assert!(matches!(SourceUri::parse("clip.mp4"), Ok(File(_))));
         assert!(matches!(SourceUri::parse("C:odd"), Ok(File(_))));
@@ -216,11 +290,20 @@ mod tests {
             "rtsp://user:p%40ss@cam.lan/1",
             "rtspsrc location=rtsp://user:p@ss@cam.lan/1 ! appsink",
             "rtspsrc location=\"rtsp://cam.lan/1\" user-id=user user-pw=\"p@ss word\" ! appsink",
+            "rtspsrc location=rtsp://cam.lan/1 user-id = \"us p@ss\" user-pw = \"a\\\"p@ss\" ! appsink",
+            "rtspsrc location=rtsp://cam.lan/1 user-pw=a\\ p@ss ! appsink",
+            "rtspsrc location=rtsp://user:pa/p@ss@cam.lan/1 ! appsink",
             "srt://host:9000?passphrase=p%40ss&mode=caller",
+            "http://cam.lan/video?user=admin&PWD=p%40ss",
         ] {
             let shown = SourceUri::parse(text).expect("parses").to_string();
             assert!(!shown.contains("p@ss") && !shown.contains("p%40ss"), "{shown}");
             assert!(shown.contains("***"), "{shown}");
+        }
+        for text in
+            ["http://cam.lan:8080/live@main?mode=caller", "udp://239.1.2.3:5000", "rtsp://[::1]:554/a@b"]
+        {
+            assert_eq!(redact(text), text);
         }
     }
 }

@@ -58,7 +58,8 @@ pub struct SourceStatus {
     pub judged: u64,
     /// Times that the source was opened again.
     pub reconnects: u64,
-    /// Frames not judged, by reason: `rate`, `overwritten`, `flat`, `corrupt-jpeg`, ...
+    /// Frames not judged, by reason: `undecoded`, `unread` and `rate` before they were frames, `overwritten`,
+    /// `flat`, `corrupt-jpeg`, ...
     pub dropped: BTreeMap<&'static str, u64>,
     /// When the last frame was captured.
     #[serde(serialize_with = "rfc3339_opt")]

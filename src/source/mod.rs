@@ -8,6 +8,7 @@ pub mod latest;
 pub mod probe;
 pub mod stamp;
 pub mod supervise;
+pub mod timeline;
 #[cfg(feature = "v4l")]
 pub mod v4l;
 
@@ -143,7 +144,8 @@ fn open_v4l(
 
 #[cfg(feature = "gstreamer")]
 fn open_gstreamer(config: &SourceConfig, clock: &SharedClock) -> Result<Box<dyn Source>, SourceError> {
-    Ok(Box::new(gstreamer::GstSource::new(&config.uri, Patience::new(config.stall_timeout), clock.clone())?))
+    let patience = Patience::new(config.stall_timeout);
+    Ok(Box::new(gstreamer::GstSource::new(&config.uri, Some(config.fps), patience, clock.clone())?))
 }
 
 #[cfg(not(feature = "gstreamer"))]

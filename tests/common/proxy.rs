@@ -19,6 +19,8 @@ struct State {
     accepted: AtomicUsize,
     /// Bytes towards the target until all is cut; 0: never.
     cut_after: AtomicUsize,
+    /// Bytes towards clients until nothing more arrives there.
+    freeze_after: Mutex<Option<usize>>,
 }
 
 #[allow(dead_code)]
@@ -68,6 +70,16 @@ impl Proxy {
         self.state.cut_after.store(bytes.max(1), Ordering::SeqCst);
     }
 
+    /// Keeps connections open, but after `bytes` more nothing arrives at a client any more.
+    pub fn freeze_after(&self, bytes: usize) {
+        *self.state.freeze_after.lock().expect("lock") = Some(bytes);
+    }
+
+    /// Lets new connections work again; those that froze stay as they are.
+    pub fn thaw(&self) {
+        *self.state.freeze_after.lock().expect("lock") = None;
+    }
+
     /// Whether new connections are closed at once.
     pub fn refuse(&self, refuse: bool) {
         self.state.refuse.store(refuse, Ordering::SeqCst);
@@ -100,6 +112,18 @@ impl State {
         self.cut_after.store(0, Ordering::SeqCst);
         (left, true)
     }
+
+    /// How many of `bytes` may go to a client, and whether nothing may go any more.
+    fn freeze(&self, bytes: usize) -> (usize, bool) {
+        match &mut *self.freeze_after.lock().expect("lock") {
+            Some(left) => {
+                let pass = bytes.min(*left);
+                *left -= pass;
+                (pass, pass < bytes)
+            }
+            None => (bytes, false),
+        }
+    }
 }
 
 fn forward(from: &TcpStream, to: &TcpStream, state: &Arc<State>, upward: bool) {
@@ -107,8 +131,14 @@ fn forward(from: &TcpStream, to: &TcpStream, state: &Arc<State>, upward: bool) {
     let state = state.clone();
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
+        let mut frozen = false;
         while let Ok(n @ 1..) = from.read(&mut buffer) {
+            if frozen {
+                continue;
+            }
             let (pass, cut) = if upward { state.pass(n) } else { (n, false) };
+            let (pass, freeze) = if upward { (pass, false) } else { state.freeze(pass) };
+            frozen = freeze;
             let sent = to.write_all(&buffer[..pass]);
             if cut {
                 state.cut();

@@ -2,6 +2,7 @@
 //! its frames at hand, and waiting with a generous end.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod http;
 pub mod rtsp;
 
 use std::net::{TcpListener, UdpSocket};

@@ -1,7 +1,10 @@
 //! An RTSP server in the test's own process, which can be killed and started again on its port.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use gstreamer::prelude::*;
 use gstreamer_rtsp_server as rtsp;
 use gstreamer_rtsp_server::prelude::*;
 use rtsp::glib;
@@ -13,6 +16,9 @@ pub struct RtspServer {
     port: u16,
     mounts: Vec<(String, String)>,
     login: Option<(String, String)>,
+    /// What it made last to serve a stream.
+    media: Arc<Mutex<Option<gstreamer::Element>>>,
+    teardowns: Arc<AtomicUsize>,
     running: Option<Running>,
 }
 
@@ -40,7 +46,8 @@ impl RtspServer {
             })
             .collect();
         let login = login.map(|(user, password)| (user.into(), password.into()));
-        let mut server = Self { port: 0, mounts, login, running: None };
+        let (media, teardowns) = Default::default();
+        let mut server = Self { port: 0, mounts, login, media, teardowns, running: None };
         server.start();
         server
     }
@@ -55,6 +62,17 @@ impl RtspServer {
         self.port
     }
 
+    /// An element, by its name, of the stream that is being served.
+    pub fn element(&self, name: &str) -> gstreamer::Element {
+        let media = self.media.lock().expect("lock").clone().expect("a stream is served");
+        media.downcast::<gstreamer::Bin>().expect("a bin").by_name(name).expect("an element of that name")
+    }
+
+    /// How often a client said goodbye.
+    pub fn teardowns(&self) -> usize {
+        self.teardowns.load(Ordering::SeqCst)
+    }
+
     /// Starts serving, on the same port as before.
     pub fn start(&mut self) {
         assert!(self.running.is_none(), "runs already");
@@ -66,6 +84,10 @@ impl RtspServer {
             let factory = rtsp::RTSPMediaFactory::new();
             factory.set_launch(launch);
             factory.set_shared(true);
+            let media = self.media.clone();
+            factory.connect_media_configure(move |_, made| {
+                *media.lock().expect("lock") = Some(made.element());
+            });
             if let Some((user, _)) = &self.login {
                 let role = gstreamer::Structure::builder(user.as_str())
                     .field("media.factory.access", true)
@@ -81,6 +103,13 @@ impl RtspServer {
             auth.add_basic(&rtsp::RTSPAuth::make_basic(user, password), &token);
             server.set_auth(Some(&auth));
         }
+        let teardowns = self.teardowns.clone();
+        server.connect_client_connected(move |_, client| {
+            let teardowns = teardowns.clone();
+            client.connect_teardown_request(move |_, _| {
+                teardowns.fetch_add(1, Ordering::SeqCst);
+            });
+        });
         let context = glib::MainContext::new();
         // The port of a server that was killed just now may take a moment to be free.
         let source = wait_for("the port of the RTSP server", || server.attach(Some(&context)).ok());

@@ -9,6 +9,7 @@ use gstreamer_app::AppSink;
 
 use super::super::SourceError;
 use super::fault;
+use super::keyframes::Thinning;
 use crate::config::SourceUri;
 
 /// Milliseconds that an RTSP jitter buffer holds packets back: enough for a house network, a tenth of
@@ -50,23 +51,22 @@ fn exposed_caps() -> gst::Caps {
     gst::Caps::from_str("video/x-raw(ANY); image/jpeg").expect("caps are well-formed")
 }
 
-/// Builds the pipeline for `uri`.
-pub(super) fn build(uri: &SourceUri, pace: Pace) -> Result<Built, SourceError> {
+/// Builds the pipeline for `uri`; its decoders get key frames alone where `thinning` allows it.
+pub(super) fn build(uri: &SourceUri, pace: Pace, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
     match uri {
-        SourceUri::Pipeline(text) => from_text(text, pace),
-        SourceUri::Stream(url) => from_address(url.as_str(), pace),
+        SourceUri::Pipeline(text) => from_text(text, pace, thinning),
+        SourceUri::Stream(url) => from_address(url.as_str(), pace, thinning),
         SourceUri::File(path) => {
-            let shown = path.display();
             let absolute = std::path::absolute(path).map_err(|e| {
-                SourceError::Configuration(format!("{shown} is not a path that can be opened: {e}"))
+                SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
             })?;
             std::fs::File::open(&absolute).map_err(|e| {
-                SourceError::Configuration(format!("cannot open {shown}: {e}; check path and rights"))
+                SourceError::Configuration(format!("cannot open {uri}: {e}; check path and rights"))
             })?;
             let address = gst::glib::filename_to_uri(&absolute, None).map_err(|e| {
-                SourceError::Configuration(format!("{shown} is not a path that can be opened: {e}"))
+                SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
             })?;
-            from_address(&address, pace)
+            from_address(&address, pace, thinning)
         }
         SourceUri::V4l(_) | SourceUri::Demo { .. } => {
             Err(SourceError::Configuration(format!("{uri} is not opened through GStreamer")))
@@ -74,7 +74,7 @@ pub(super) fn build(uri: &SourceUri, pace: Pace) -> Result<Built, SourceError> {
     }
 }
 
-fn from_text(text: &str, pace: Pace) -> Result<Built, SourceError> {
+fn from_text(text: &str, pace: Pace, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
     let named = text.split_whitespace().any(|word| word == "appsink");
     let whole = if named { text.to_owned() } else { format!("{text} ! appsink") };
     let element = gst::parse::launch(&whole).map_err(|e| fault::text_error(text, &e))?;
@@ -101,11 +101,11 @@ fn from_text(text: &str, pace: Pace) -> Result<Built, SourceError> {
         sink.set_caps(Some(&sink_caps()));
     }
     set_up_sink(&sink, pace);
-    watch_elements(&pipeline);
+    watch_elements(&pipeline, thinning);
     Ok(Built { pipeline, sink, own_sink: named })
 }
 
-fn from_address(address: &str, pace: Pace) -> Result<Built, SourceError> {
+fn from_address(address: &str, pace: Pace, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
     let pipeline = gst::Pipeline::new();
     let decoder = make("uridecodebin", "gstreamer1.0-plugins-base")?;
     decoder.set_property("uri", address);
@@ -117,7 +117,7 @@ fn from_address(address: &str, pace: Pace) -> Result<Built, SourceError> {
     pipeline
         .add_many([&decoder, sink.upcast_ref()])
         .map_err(|e| SourceError::Configuration(format!("the pipeline cannot be built: {e}")))?;
-    watch_elements(&pipeline);
+    watch_elements(&pipeline, thinning);
     link_first_video(&pipeline, &decoder, &sink);
     Ok(Built { pipeline, sink, own_sink: false })
 }
@@ -238,13 +238,14 @@ fn adapters(caps: &gst::CapsRef) -> Result<Vec<gst::Element>, SourceError> {
 }
 
 /// Sets the properties of sources and decoders as they appear, wherever in the pipeline.
-fn watch_elements(pipeline: &gst::Pipeline) {
-    pipeline.connect_deep_element_added(|_, _, element| set_up(element));
+fn watch_elements(pipeline: &gst::Pipeline, thinning: Option<&Thinning>) {
+    let thinning = thinning.cloned();
+    pipeline.connect_deep_element_added(move |_, _, element| set_up(element, thinning.as_ref()));
 }
 
 /// Sets what differs from GStreamer's defaults. Elements of a user's text are not touched: they are
 /// there before this is called.
-fn set_up(element: &gst::Element) {
+fn set_up(element: &gst::Element, thinning: Option<&Thinning>) {
     let Some(factory) = element.factory() else { return };
     match factory.name().as_str() {
         "rtspsrc" => {
@@ -272,9 +273,16 @@ fn set_up(element: &gst::Element) {
             set(element, "discard-corrupted-frames", true);
             // Threads of a software decoder hold a frame each, and one keeps up with 1080p30.
             set(element, "max-threads", 1i32);
+            if let Some(thinning) = thinning.filter(|_| is_for_video(&factory)) {
+                thinning.guard(element);
+            }
         }
         _ => {}
     }
+}
+
+fn is_for_video(factory: &gst::ElementFactory) -> bool {
+    factory.metadata("klass").is_some_and(|klass| klass.split('/').any(|word| word == "Video"))
 }
 
 /// Sets a property if the element has it: names and versions differ.
@@ -291,7 +299,7 @@ mod tests {
 
     fn error(text: &str) -> String {
         gst::init().expect("GStreamer");
-        match build(&SourceUri::Pipeline(text.into()), Pace::Latest) {
+        match build(&SourceUri::Pipeline(text.into()), Pace::Latest, None) {
             Err(SourceError::Configuration(why)) => why,
             Err(other) => panic!("{other:?}"),
             Ok(_) => panic!("{text} was accepted"),
@@ -304,14 +312,14 @@ mod tests {
         for (text, own) in
             [("videotestsrc ! identity", false), ("videotestsrc ! appsink name=mine sync=false", true)]
         {
-            let built = build(&SourceUri::Pipeline(text.into()), Pace::Latest).expect("builds");
+            let built = build(&SourceUri::Pipeline(text.into()), Pace::Latest, None).expect("builds");
             assert_eq!(built.own_sink, own);
             assert_eq!((built.sink.max_buffers(), built.sink.is_drop()), (1, true));
             assert_eq!(built.sink.name() == "mine", own);
             assert!(built.sink.caps().is_some_and(|c| !c.is_any()));
         }
         let text = "videotestsrc ! appsink caps=video/x-raw,format=RGB";
-        let built = build(&SourceUri::Pipeline(text.into()), Pace::Latest).expect("builds");
+        let built = build(&SourceUri::Pipeline(text.into()), Pace::Latest, None).expect("builds");
         assert!(
             built
                 .sink
@@ -333,9 +341,47 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_converted_on_the_way_to_the_sink() {
+        gst::init().expect("GStreamer");
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("clip.mkv");
+        let text = format!(
+            "videotestsrc num-buffers=9 ! video/x-raw,format=I420,width=320,height=240 ! x264enc ! matroskamux \
+             ! filesink location=\"{}\"",
+            path.display()
+        );
+        let writer = gst::parse::launch(&text).expect("builds");
+        writer.set_state(gst::State::Playing).expect("plays");
+        let bus = writer.bus().expect("a bus");
+        let end = [gst::MessageType::Eos, gst::MessageType::Error];
+        let end = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &end).expect("an end");
+        assert_eq!(end.type_(), gst::MessageType::Eos);
+        writer.set_state(gst::State::Null).expect("stops");
+
+        let built = build(&SourceUri::File(path), Pace::Everything, None).expect("builds");
+        built.pipeline.set_state(gst::State::Playing).expect("plays");
+        let sample =
+            built.sink.try_pull_sample(gst::ClockTime::from_seconds(60)).expect("a sample of the file");
+        assert!(sample.caps().is_some_and(|caps| caps.to_string().contains("I420")), "{:?}", sample.caps());
+        let klasses: Vec<String> = built
+            .pipeline
+            .iterate_recurse()
+            .into_iter()
+            .filter_map(|e| Some(e.ok()?.factory()?.metadata("klass")?.to_owned()))
+            .collect();
+        built.pipeline.set_state(gst::State::Null).expect("stops");
+        assert!(klasses.iter().any(|k| k.contains("Decoder/Video")), "{klasses:?}");
+        // Parsers convert the encoded stream's framing, not pictures.
+        let converts = |k: &String| {
+            !k.contains("Parser") && ["Converter", "Scaler", "Filter"].iter().any(|word| k.contains(word))
+        };
+        assert!(!klasses.iter().any(converts), "{klasses:?}");
+    }
+
+    #[test]
     fn a_missing_file_is_named() {
         gst::init().expect("GStreamer");
-        match build(&SourceUri::File("/nowhere/clip.mp4".into()), Pace::Latest) {
+        match build(&SourceUri::File("/nowhere/clip.mp4".into()), Pace::Latest, None) {
             Err(SourceError::Configuration(why)) => assert!(why.contains("/nowhere/clip.mp4"), "{why}"),
             Err(other) => panic!("{other:?}"),
             Ok(_) => panic!("opened"),

@@ -1,12 +1,14 @@
 //! Streams, video files and pipeline texts through GStreamer.
 //!
 //! Decoders are chosen by rank, so hardware ones win where they exist. Frames arrive in the decoder's own
-//! format, mapped and not copied, and one that is not wanted is dropped before it is even mapped. Every
+//! format, mapped and not copied, and one that is not wanted is dropped before it is even mapped; where key
+//! frames come as often as frames are wanted, the others are dropped before they are decoded. Every
 //! run builds a new pipeline and takes it down completely: one that failed cannot be set to playing again.
 
 mod build;
 mod fault;
 mod frames;
+mod keyframes;
 mod running;
 mod video;
 
@@ -20,6 +22,7 @@ pub use video::{VideoSummary, read_video};
 use self::build::{Pace, build};
 use self::fault::{Report, classify};
 use self::frames::{Fault, FrameMaker};
+use self::keyframes::Thinning;
 use self::running::{Event, Running, Start};
 use super::stamp::Stamper;
 use super::{Ended, FrameSink, Patience, Source, SourceError};
@@ -32,18 +35,31 @@ const REASON: Duration = Duration::from_secs(2);
 /// A stream, a video file or a user's pipeline.
 pub struct GstSource {
     uri: SourceUri,
+    fps: Option<f64>,
     patience: Patience,
     clock: SharedClock,
 }
 
 impl GstSource {
-    /// A source for `uri`, which is a stream, a file or a pipeline text. Nothing is opened yet.
+    /// A source for `uri`, which is a stream, a file or a pipeline text, of which `fps` frames a second are
+    /// wanted (`None`: as many as it has). Nothing is opened yet.
     ///
     /// # Errors
     /// [`SourceError::Configuration`] when GStreamer itself does not start.
-    pub fn new(uri: &SourceUri, patience: Patience, clock: SharedClock) -> Result<Self, SourceError> {
+    pub fn new(
+        uri: &SourceUri,
+        fps: Option<f64>,
+        patience: Patience,
+        clock: SharedClock,
+    ) -> Result<Self, SourceError> {
         init()?;
-        Ok(Self { uri: uri.clone(), patience, clock })
+        Ok(Self { uri: uri.clone(), fps, patience, clock })
+    }
+
+    /// Key frames have to come as often as frames are wanted, and often enough not to look like a stall.
+    fn thinning(&self) -> Option<Thinning> {
+        let wanted = Duration::try_from_secs_f64(1.0 / self.fps?).ok()?;
+        Some(Thinning::new(wanted.min(self.patience.between(None) / 4), &self.describe()))
     }
 }
 
@@ -58,8 +74,9 @@ fn init() -> Result<(), SourceError> {
 
 impl Source for GstSource {
     fn run_once(&mut self, sink: &dyn FrameSink, stop: &Stop) -> Result<Ended, SourceError> {
+        let thinning = self.thinning();
         let running = Running::start(
-            build(&self.uri, Pace::Latest)?,
+            build(&self.uri, Pace::Latest, thinning.as_ref())?,
             Pace::Latest,
             self.describe(),
             self.clock.clone(),
@@ -70,6 +87,7 @@ impl Source for GstSource {
             patience: self.patience,
             sink,
             running: &running,
+            thinning,
             frames: FrameMaker::default(),
             stamper: Stamper::default(),
             missing: None,
@@ -102,6 +120,7 @@ struct Run<'a> {
     patience: Patience,
     sink: &'a dyn FrameSink,
     running: &'a Running,
+    thinning: Option<Thinning>,
     frames: FrameMaker,
     stamper: Stamper,
     missing: Option<String>,
@@ -144,8 +163,12 @@ impl Run<'_> {
     fn take(&mut self, sample: &gst::Sample) -> Result<(), SourceError> {
         let rate = self.frames.rate(sample);
         self.silence = Silence { limit: self.patience.between(rate), since: self.clock.now(), told: false };
+        // Newer ones came before they were looked at.
         for _ in 0..self.running.overwritten() {
-            self.sink.lost("overwritten");
+            self.sink.lost("unread");
+        }
+        for _ in 0..self.thinning.as_ref().map_or(0, Thinning::skipped) {
+            self.sink.lost("undecoded");
         }
         // Every frame's time goes in: the more it sees, the better it knows the stream's clock.
         let captured = self.stamper.stamp(Running::running_time(sample), &**self.clock);
@@ -194,7 +217,7 @@ impl Run<'_> {
         }
         let seconds = self.clock.now().saturating_sub(self.silence.since).as_secs_f64();
         Err(SourceError::Retry(format!(
-            "{}: no frame for {seconds:.1} s (stall_timeout sets how long to wait)",
+            "{}: no frame for {seconds:.1} s (stall_seconds sets how long to wait)",
             self.uri
         )))
     }
@@ -225,7 +248,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::clock::{Clock, ManualClock};
+    use crate::clock::{Clock, ManualClock, stop_signal};
     use crate::frame::Frame;
 
     #[derive(Default)]
@@ -257,7 +280,7 @@ mod tests {
         let uri = SourceUri::parse(text).expect("parses");
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH);
         let patience = Patience::new(Some(Duration::from_secs(3)));
-        let mut source = GstSource::new(&uri, patience, Arc::new(clock.clone())).expect("GStreamer");
+        let mut source = GstSource::new(&uri, None, patience, Arc::new(clock.clone())).expect("GStreamer");
         let heard = Heard::default();
         let error = std::thread::scope(|scope| {
             let run = scope.spawn(|| source.run_once(&heard, &Stop::never()));
@@ -278,7 +301,7 @@ mod tests {
     fn a_pipeline_plays_to_its_end_again_and_again() {
         let uri = SourceUri::parse("videotestsrc num-buffers=3 ! appsink sync=false").expect("parses");
         let clock = crate::clock::SystemClock::shared();
-        let mut source = GstSource::new(&uri, Patience::new(None), clock).expect("GStreamer");
+        let mut source = GstSource::new(&uri, None, Patience::new(None), clock).expect("GStreamer");
         for _ in 0..3 {
             let heard = Heard::default();
             assert_eq!(source.run_once(&heard, &Stop::never()), Ok(Ended::EndOfStream));
@@ -287,11 +310,35 @@ mod tests {
     }
 
     #[test]
+    fn an_element_that_hangs_is_left_behind_in_time() {
+        // It sleeps for an hour with the first frame in its hands, and cannot be woken.
+        let text = "videotestsrc ! identity sleep-time=3600000000 ! appsink";
+        let uri = SourceUri::parse(text).expect("parses");
+        let clock = ManualClock::new(SystemTime::UNIX_EPOCH);
+        let patience = Patience::new(None);
+        let mut source = GstSource::new(&uri, None, patience, Arc::new(clock.clone())).expect("GStreamer");
+        let (handle, stop) = stop_signal();
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| source.run_once(&Heard::default(), &stop));
+            // Its two timers are the wait for a frame and then the wait for the end.
+            while clock.waiting() == 0 {
+                std::thread::yield_now();
+            }
+            handle.stop();
+            while !run.is_finished() {
+                clock.advance(Duration::from_millis(100));
+                std::thread::yield_now();
+            }
+            assert_eq!(run.join().expect("no panic"), Ok(Ended::Stopped));
+        });
+    }
+
+    #[test]
     fn what_is_opened_is_described_without_credentials() {
         let describe = |text: &str| {
             let uri = SourceUri::parse(text).expect("parses");
             let clock = crate::clock::SystemClock::shared();
-            GstSource::new(&uri, Patience::new(None), clock).expect("GStreamer").describe()
+            GstSource::new(&uri, None, Patience::new(None), clock).expect("GStreamer").describe()
         };
         assert_eq!(describe("rtsp://user:secret@cam.lan/1"), "RTSP rtsp://***@cam.lan/1");
         assert_eq!(describe("/media/clip.mp4"), "video /media/clip.mp4");

@@ -45,8 +45,12 @@ pub fn read_video(
     mut each: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<VideoSummary, SourceError> {
     init()?;
-    let running =
-        Running::start(build(uri, Pace::Everything)?, Pace::Everything, uri.to_string(), clock.clone())?;
+    let running = Running::start(
+        build(uri, Pace::Everything, None)?,
+        Pace::Everything,
+        uri.to_string(),
+        clock.clone(),
+    )?;
     let id: Arc<str> = uri.to_string().into();
     let mut reader = Reader {
         frames: FrameMaker::default(),

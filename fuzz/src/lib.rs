@@ -1,0 +1,14 @@
+//! The rooms of spotd that are fuzzed and what they need, without the rest: building them takes seconds,
+//! building the inference engine under a sanitizer a quarter of an hour.
+
+#[path = "../../src/clock.rs"]
+pub mod clock;
+#[path = "../../src/frame/mod.rs"]
+pub mod frame;
+
+#[path = "../../src/config/uri.rs"]
+mod uri;
+
+pub mod config {
+    pub use crate::uri::{SourceUri, V4lUri, redact};
+}

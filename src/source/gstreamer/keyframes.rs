@@ -1,0 +1,195 @@
+//! Decoding key frames alone, where they come as often as frames are wanted.
+//!
+//! A key frame can be decoded without any other. When a camera sends one every second and one frame a
+//! second is judged, decoding the frames between is work for nothing, and decoding is most of the work. So
+//! frames are dropped in front of the decoder once the key frames have come often enough for a while.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ::gstreamer as gst;
+use gst::prelude::*;
+
+/// Intervals between key frames that have to be short enough, one after the other, at first and after
+/// one that was too long.
+const TRUST: (u32, u32) = (3, 10);
+/// Key frames after which a decoder that gives nothing of them gets all frames again.
+const PATIENCE: u32 = 6;
+
+/// What is to be thinned, and how much was: shared by all decoders of a pipeline.
+#[derive(Debug, Clone)]
+pub(super) struct Thinning {
+    /// A frame is wanted this often.
+    period: Duration,
+    what: Arc<str>,
+    skipped: Arc<AtomicU64>,
+}
+
+impl Thinning {
+    /// Key frames alone, where they come at least once every `period`.
+    pub fn new(period: Duration, what: &str) -> Self {
+        Self { period, what: what.into(), skipped: Arc::default() }
+    }
+
+    /// Frames that were not decoded since the last call.
+    pub fn skipped(&self) -> u64 {
+        self.skipped.swap(0, Ordering::Relaxed)
+    }
+
+    /// Puts a gate in front of a video decoder.
+    pub fn guard(&self, decoder: &gst::Element) {
+        let (Some(sink), Some(src)) = (decoder.static_pad("sink"), decoder.static_pad("src")) else { return };
+        let pictures = Arc::new(AtomicU32::new(0));
+        let counted = pictures.clone();
+        src.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            gst::PadProbeReturn::Ok
+        });
+        let (thinning, gate) = (self.clone(), Mutex::new(Gate::new(self.period)));
+        sink.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let Some(buffer) = info.buffer() else { return gst::PadProbeReturn::Ok };
+            let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+            let time = buffer.pts().or(buffer.dts()).map(Duration::from);
+            let mut gate = gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let before = gate.closed;
+            let pass = gate.pass(key, time, pictures.load(Ordering::Relaxed));
+            if gate.closed != before {
+                let now = if gate.closed { "key frames alone are" } else { "every frame is" };
+                log::debug!("{}: {now} decoded", thinning.what);
+            }
+            if pass {
+                return gst::PadProbeReturn::Ok;
+            }
+            thinning.skipped.fetch_add(1, Ordering::Relaxed);
+            // `Drop` would do, but the bindings free the buffer themselves and GStreamer then complains.
+            info.flow_res = Ok(gst::FlowSuccess::Ok);
+            gst::PadProbeReturn::Handled
+        });
+    }
+}
+
+/// Decides for each encoded frame whether it is decoded.
+#[derive(Debug)]
+struct Gate {
+    period: Duration,
+    /// Frames that are no key frames are dropped.
+    closed: bool,
+    last_key: Option<Duration>,
+    /// Short enough intervals in a row, and how many are asked for.
+    short: u32,
+    needed: u32,
+    /// Key frames since it was closed, and pictures that the decoder had given then.
+    keys: u32,
+    pictures: u32,
+    /// The decoder cannot do with key frames alone.
+    broken: bool,
+}
+
+impl Gate {
+    fn new(period: Duration) -> Self {
+        // Times are rounded to what the container can hold.
+        let period = period + period / 100;
+        let needed = TRUST.0;
+        Self { period, closed: false, last_key: None, short: 0, needed, keys: 0, pictures: 0, broken: false }
+    }
+
+    /// Whether the frame is to be decoded; `pictures` is how many the decoder has given so far.
+    fn pass(&mut self, key: bool, time: Option<Duration>, pictures: u32) -> bool {
+        if !key {
+            return !self.closed;
+        }
+        let since = time.zip(self.last_key).and_then(|(time, last)| time.checked_sub(last));
+        let in_time = since.is_some_and(|since| since <= self.period);
+        self.last_key = time;
+        if self.closed {
+            self.keys += 1;
+            if self.keys >= PATIENCE && pictures == self.pictures {
+                self.broken = true;
+            }
+            if self.broken || !in_time {
+                (self.closed, self.short, self.needed) = (false, 0, TRUST.1);
+            }
+        } else {
+            self.short = if in_time { self.short.saturating_add(1) } else { 0 };
+            if self.short >= self.needed && !self.broken {
+                (self.closed, self.keys, self.pictures) = (true, 0, pictures);
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    /// Feeds a stream of `every` milliseconds a frame and a key frame each `group`; returns which passed.
+    fn feed(gate: &mut Gate, at: &mut u64, every: u64, group: u64, frames: u64, decodes: bool) -> Vec<bool> {
+        let mut pictures = 1000;
+        (0..frames)
+            .map(|n| {
+                let pass = gate.pass(n % group == 0, Some(MS(*at)), pictures);
+                *at += every;
+                pictures += u32::from(decodes);
+                pass
+            })
+            .collect()
+    }
+
+    #[test]
+    fn with_key_frames_as_often_as_wanted_the_rest_is_dropped() {
+        let (mut gate, mut at) = (Gate::new(MS(1000)), 0);
+        let passed = feed(&mut gate, &mut at, 40, 25, 250, true);
+        // The fourth key frame closes it.
+        for (n, passed) in passed.into_iter().enumerate() {
+            assert_eq!(passed, n <= 75 || n % 25 == 0, "frame {n}");
+        }
+    }
+
+    #[test]
+    fn with_rarer_key_frames_everything_is_decoded() {
+        let (mut gate, mut at) = (Gate::new(MS(500)), 0);
+        assert!(feed(&mut gate, &mut at, 40, 25, 500, true).into_iter().all(|passed| passed));
+        // Nor does one short interval among long ones count.
+        let mut gate = Gate::new(MS(500));
+        for n in 0..50u64 {
+            assert!(gate.pass(true, Some(MS(n * 1000)), 0));
+            assert!(gate.pass(true, Some(MS(n * 1000 + 400)), 0));
+            assert!(gate.pass(false, Some(MS(n * 1000 + 440)), 0));
+        }
+    }
+
+    #[test]
+    fn a_camera_that_stretches_its_groups_is_decoded_again_from_its_next_key_frame() {
+        let (mut gate, mut at) = (Gate::new(MS(1000)), 0);
+        feed(&mut gate, &mut at, 40, 25, 250, true);
+        let passed = feed(&mut gate, &mut at, 40, 50, 200, true);
+        // The first key frame is in time, the second is not; a decoder can begin at a key frame only.
+        for (n, passed) in passed.into_iter().enumerate() {
+            assert_eq!(passed, n == 0 || n >= 50, "frame {n}");
+        }
+        // It has to prove itself for longer now.
+        let passed = feed(&mut gate, &mut at, 40, 25, 500, true);
+        assert!(passed[..25 * 9].iter().all(|&p| p));
+        assert!(!passed[499]);
+    }
+
+    #[test]
+    fn a_decoder_that_cannot_live_on_key_frames_gets_all() {
+        let (mut gate, mut at) = (Gate::new(MS(1000)), 0);
+        let passed = feed(&mut gate, &mut at, 40, 25, 25 * 40, false);
+        assert!(passed[76..76 + 24].iter().all(|&p| !p));
+        assert!(passed[25 * 10..].iter().all(|&p| p));
+    }
+
+    #[test]
+    fn frames_without_times_or_with_times_that_leap_are_decoded() {
+        let mut gate = Gate::new(MS(1000));
+        assert!((0..500).all(|n| gate.pass(n % 25 == 0, None, n)));
+        let mut gate = Gate::new(MS(1000));
+        assert!((0..500u32).all(|n| gate.pass(n % 25 == 0, Some(MS(u64::from(500 - n) * 40)), n)));
+    }
+}
