@@ -228,10 +228,11 @@ impl Check<'_> {
                     if self.fs.list(&folder).is_ok() {
                         // It is being removed now, or a crash has interrupted that.
                         let text = format!("the removal of evidence of event {}", record.event);
-                        self.removed.entry(record.event).or_insert(record.seq + 1);
                         if !self.report.unfinished.contains(&text) {
                             self.report.unfinished.push(text);
                         }
+                        self.report.evidence_removed += 1;
+                        continue;
                     }
                     let text = format!(
                         "record {}: its evidence {} is missing, and no note says that it was removed",

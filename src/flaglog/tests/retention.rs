@@ -184,7 +184,14 @@ fn a_crash_at_any_step_of_a_removal_is_made_good_at_the_next_start() {
         keep.segment_bytes = 2000;
         let mut log = keep.open();
         for _ in 0..4 {
-            event(&mut log, "cam");
+            // Two records with pictures: both lose them at once.
+            let start = begin(&mut log, "cam");
+            let frame = picture();
+            let evidence = Evidence { frame: &frame, tiles: &[(rect(16), 0.9)] };
+            for (kind, pictures) in [(EventKind::Update, Some(&evidence)), (EventKind::End, None)] {
+                let next = NewRecord { event: Some(start.event), kind, ..new_record("cam", 0.9) };
+                log.append(next, pictures).expect("append");
+            }
         }
         keep.clock.advance(11 * DAY);
         keep.fs.fail(step..u64::MAX, io::ErrorKind::Other);
