@@ -1,6 +1,9 @@
 //! A disk that is really full: a small tmpfs. Needs the right to mount; says so loudly where it is not
 //! given.
 
+#[path = "common/model.rs"]
+#[allow(dead_code, reason = "this file needs only the detector")]
+mod model;
 #[path = "common/records.rs"]
 mod records;
 
@@ -9,8 +12,11 @@ use std::process::Command;
 
 use records::{TILE, config, new_record, picture, verified};
 use spotd::clock::SystemClock;
+use spotd::detector::Model;
 use spotd::flaglog::{Evidence, FlagLog, LogError, Record};
-use spotd::verdict::EventKind;
+use spotd::health::Board;
+use spotd::recorder::Recorder;
+use spotd::verdict::{EventKind, Outcome, Verdict};
 
 /// A tmpfs of two megabytes, unmounted at the end.
 struct SmallDisk {
@@ -111,4 +117,47 @@ fn a_full_disk_costs_the_oldest_evidence_and_work_goes_on_when_space_returns() {
     let fill = std::fs::write(&hog, vec![0; 4 << 20]);
     assert!(fill.is_err(), "the disk is full");
     drop(open(&dir));
+}
+
+#[test]
+fn a_full_disk_is_an_alarm_on_the_board_and_judging_goes_on() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let models = tempfile::tempdir().expect("tempdir");
+    let path = model::write_brightness(models.path());
+    let text = format!(
+        "[model]\npath = {path:?}\n[[source]]\nid = \"cam\"\nuri = \"demo://1\"\n\
+         [log]\ndir = {:?}\nmin_free_mib = 0\n",
+        disk.log()
+    );
+    let config = spotd::config::parse(&text, Path::new("test.toml"), std::iter::empty()).expect("valid");
+    let detector = Model::open(Some(path.as_path())).expect("a model");
+    let board = Board::new(["cam".into()]);
+    let clock = SystemClock::shared();
+    let mut recorder =
+        Recorder::open(&config, &detector, vec!["cam".into()], board.clone(), clock).expect("opened");
+    assert_eq!(board.log().alarm, None);
+    let outcome = |verdict| Outcome {
+        verdict,
+        before: Verdict::Clear,
+        raw: Some(0.9),
+        smoothed: Some(0.9),
+        peak: Some(0.9),
+        frames: 9,
+        event: None,
+    };
+    let hog = disk.dir.path().join("hog");
+    assert!(std::fs::write(&hog, vec![0; 4 << 20]).is_err(), "the disk is full");
+    for _ in 0..3 {
+        recorder.outcome(0, &outcome(Verdict::Synthetic), None);
+    }
+    let alarm = board.log().alarm.expect("an alarm");
+    assert!(alarm.contains("could not be written"), "{alarm}");
+    assert_eq!(board.snapshot()[0].1.verdict, Verdict::Synthetic, "judging goes on");
+    assert_eq!(verified(&disk.log(), None).records, 0);
+    std::fs::remove_file(&hog).expect("removed");
+    recorder.outcome(0, &outcome(Verdict::Synthetic), None);
+    recorder.outcome(0, &outcome(Verdict::Clear), None);
+    assert_eq!(board.log().alarm, None, "it is over");
+    let report = verified(&disk.log(), None);
+    assert!(report.holds && report.records == 2, "{report:?}");
 }

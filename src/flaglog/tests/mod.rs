@@ -1,5 +1,6 @@
 //! The log as a whole: records, evidence, segments, cursors.
 
+mod bytes;
 mod faults;
 mod model;
 mod retention;
