@@ -9,7 +9,7 @@ pub mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Exit code when all is well.
 pub const EXIT_FINE: u8 = 0;
@@ -42,6 +42,11 @@ enum Command {
     Log(log::LogArgs),
     /// Check a flag log or an export: chain, evidence, signatures; exit code 0: holds, 1: does not.
     Verify(verify::VerifyArgs),
+}
+
+/// The command line's description, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line, runs the command and gives its exit code.
