@@ -302,6 +302,7 @@ impl VerdictStage {
     }
 
     fn tick(&mut self) {
+        self.recorder.tick();
         let now = self.clock.now();
         for source in 0..self.machines.len() {
             let outcome = self.machines[source].tick(now);

@@ -5,20 +5,24 @@
 //! becomes a start then, an end likewise, and judging goes on meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use ulid::Ulid;
 
-use crate::clock::SharedClock;
+use crate::clock::{Moment, SharedClock};
 use crate::config::Config;
 use crate::detector::Model;
 use crate::detector::judge::{self, FrameScore};
 use crate::detector::model::ModelIdentity;
-use crate::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord, ScoredTile, Tail};
+use crate::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord, Options, ScoredTile, Signer, Tail};
 use crate::frame::Frame;
 use crate::health::Board;
 use crate::schedule::SourceIndex;
 use crate::verdict::{EventKind, Limits, Outcome, Verdict};
+
+/// How often the log is tidied although nothing is written.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
 
 /// Writes the records of all sources.
 pub struct Recorder {
@@ -29,6 +33,8 @@ pub struct Recorder {
     limits: Limits,
     window: usize,
     sources: Vec<SourceLog>,
+    /// When the log was last tidied.
+    tidied: Moment,
 }
 
 struct SourceLog {
@@ -51,17 +57,51 @@ impl Recorder {
         board: Board,
         clock: SharedClock,
     ) -> anyhow::Result<Self> {
-        let log = FlagLog::open(&config.log, &config.node, clock.clone())
-            .with_context(|| format!("flag log {}", config.log.dir.display()))?;
-        Ok(Self {
+        let signer = config.sign_key.as_deref().map(Signer::read).transpose().context("[log] sign_key")?;
+        let options = Options { keep: config.retention, signer, ..Options::default() };
+        let log = FlagLog::open_with(&config.log, &config.node, clock.clone(), options)?;
+        let mut recorder = Self {
             log,
             board,
+            tidied: clock.now(),
             clock,
             model: model.identity(),
             limits: judge::limits(model, &config.verdict),
             window: config.verdict.window,
             sources: ids.into_iter().map(|id| SourceLog { id, open: None, failing: false }).collect(),
-        })
+        };
+        recorder.close_left_open();
+        Ok(recorder)
+    }
+
+    /// What has to be done now and then although nothing is flagged: old evidence goes, and the end of
+    /// events that a crash has left open is written if it could not be before.
+    pub fn tick(&mut self) {
+        let now = self.clock.now();
+        if now.saturating_sub(self.tidied) < TIDY_EVERY {
+            return;
+        }
+        self.tidied = now;
+        self.log.tidy();
+        self.close_left_open();
+    }
+
+    fn close_left_open(&mut self) {
+        if let Err(e) = self.log.close_left_open() {
+            log::error!("events of an earlier run are not closed yet: {e}; trying again");
+        }
+        self.report();
+    }
+
+    /// Puts the log's state on the board, and says when an alarm begins or is over.
+    fn report(&self) {
+        let now = self.log.status();
+        let before = self.board.set_log(now.clone());
+        match (before.alarm, now.alarm) {
+            (None, Some(alarm)) => log::error!("alarm: flag log: {alarm}"),
+            (Some(_), None) => log::info!("flag log: the alarm is over"),
+            _ => {}
+        }
     }
 
     /// A reader that is told of every record once it is durable.
@@ -138,6 +178,7 @@ impl Recorder {
                 }
             }
         }
+        self.report();
     }
 }
 

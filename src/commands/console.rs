@@ -58,3 +58,10 @@ pub(super) fn print_line(line: &str) {
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     });
 }
+
+/// A text from a disk or a network, without what a terminal would take for a command.
+pub(super) fn plain(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| c.is_control().then(|| c.escape_default()).map_or_else(|| vec![c], |e| e.collect()))
+        .collect()
+}

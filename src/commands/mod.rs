@@ -2,8 +2,10 @@
 
 pub mod check;
 mod console;
+pub mod log;
 pub mod run;
 pub mod scan;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -11,7 +13,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Exit code when all is well.
 pub const EXIT_FINE: u8 = 0;
-/// Exit code when something was flagged (`scan`) or is not as it should be (`check`).
+/// Exit code when something was flagged (`scan`) or is not as it should be (`check`, `verify`).
 pub const EXIT_FLAGGED: u8 = 1;
 /// Exit code when the command could not do its work.
 pub const EXIT_ERROR: u8 = 2;
@@ -36,6 +38,10 @@ enum Command {
     Scan(scan::ScanArgs),
     /// Say for configuration, model, each source, log folder and broker whether it would work.
     Check(check::CheckArgs),
+    /// List, filter and follow the flag log, or export an event with all that is needed to check it.
+    Log(log::LogArgs),
+    /// Check a flag log or an export: chain, evidence, signatures; exit code 0: holds, 1: does not.
+    Verify(verify::VerifyArgs),
 }
 
 /// The command line's description, for man pages and completions.
@@ -51,6 +57,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Scan(args) => scan::scan(args),
         Command::Check(args) => check::check(args),
+        Command::Log(args) => log::log(args),
+        Command::Verify(args) => verify::verify(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

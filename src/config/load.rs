@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::locate;
 use super::raw::{RawConfig, RawMqtt, RawSource};
-use super::{Config, LogConfig, ModelConfig, MqttConfig, Secret, SourceConfig, SourceUri};
+use super::{Config, LogConfig, ModelConfig, MqttConfig, RetentionConfig, Secret, SourceConfig, SourceUri};
 use crate::detector::card::Precision;
 use crate::verdict::VerdictConfig;
 
@@ -162,6 +162,12 @@ impl Context<'_> {
         self.number(key, value, default, low, high).map(Duration::from_secs_f64)
     }
 
+    /// Mebibytes, as bytes.
+    fn mib(&self, key: &str, value: Option<i64>, default: i64, low: i64) -> Result<u64, ConfigError> {
+        self.number(key, value, default, low, 1 << 30)
+            .map(|v| u64::try_from(v).expect("bounds are not negative") << 20)
+    }
+
     /// A path as the user means it: relative to the configuration file.
     fn path(&self, text: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(text)
@@ -260,8 +266,19 @@ fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
             .expect("at most 100"),
         update_every: cx.seconds("log.update_seconds", raw.log.update_seconds, 60.0, 1.0, 86_400.0)?,
     };
+    let retention = RetentionConfig {
+        max_age: raw
+            .log
+            .keep_days
+            .map(|d| cx.number("log.keep_days", Some(d), d, 0.01, 36_500.0))
+            .transpose()?
+            .map(|days| Duration::from_secs_f64(days * 86_400.0)),
+        max_bytes: raw.log.keep_mib.map(|m| cx.mib("log.keep_mib", Some(m), m, 16)).transpose()?,
+        min_free: cx.mib("log.min_free_mib", raw.log.min_free_mib, 256, 0)?,
+    };
+    let sign_key = raw.log.sign_key.as_deref().map(|f| cx.path(f));
     let mqtt = raw.mqtt.map(|m| validate_mqtt(m, cx)).transpose()?;
-    Ok(Config { node, model, sources, verdict, log, mqtt })
+    Ok(Config { node, model, sources, verdict, log, retention, sign_key, mqtt })
 }
 
 fn validate_source(i: usize, raw: RawSource, cx: &Context<'_>) -> Result<SourceConfig, ConfigError> {

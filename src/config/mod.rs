@@ -28,6 +28,10 @@ pub struct Config {
     pub verdict: VerdictConfig,
     /// Where flags are kept.
     pub log: LogConfig,
+    /// And how long.
+    pub retention: RetentionConfig,
+    /// Private key (PEM) that signs the flag log, if it is to be signed.
+    pub sign_key: Option<PathBuf>,
     /// The broker, if there is one.
     pub mqtt: Option<MqttConfig>,
 }
@@ -69,6 +73,17 @@ pub struct LogConfig {
     pub jpeg_quality: u8,
     /// While an event lasts, an `update` record at most this often.
     pub update_every: Duration,
+}
+
+/// `[log]`: how much of it is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// Evidence and records older than this go.
+    pub max_age: Option<Duration>,
+    /// Evidence and records together have at most so many bytes.
+    pub max_bytes: Option<u64>,
+    /// So many bytes are left free on the disk.
+    pub min_free: u64,
 }
 
 /// `[mqtt]`

@@ -56,6 +56,10 @@ pub(super) struct RawLog {
     pub dir: Option<String>,
     pub jpeg_quality: Option<i64>,
     pub update_seconds: Option<f64>,
+    pub keep_days: Option<f64>,
+    pub keep_mib: Option<i64>,
+    pub min_free_mib: Option<i64>,
+    pub sign_key: Option<String>,
 }
 
 #[derive(Clone, Default, Deserialize)]

@@ -14,7 +14,7 @@ use ulid::Ulid;
 
 use super::chain::Hash;
 use super::exif;
-use super::fs::{Fs, read_whole, write_file};
+use super::fs::{Fs, TMP, is_full, read_whole, write_file};
 use super::record::{EvidenceFile, EvidenceFiles, SOFTWARE, ScoredTile, TileFile};
 use crate::frame::Rect;
 
@@ -22,6 +22,22 @@ use crate::frame::Rect;
 pub const FOLDER: &str = "evidence";
 /// Tiles kept of a record at most: the ones with the highest scores.
 pub const MAX_TILES: usize = 4;
+
+/// A folder of evidence that is being removed is called so, with its event behind it.
+pub const REMOVING: &str = "removing-";
+
+/// The event whose folder of evidence has this name.
+pub fn event_of(folder: &str) -> Option<Ulid> {
+    Ulid::from_string(folder).ok().filter(|id| id.to_string() == folder)
+}
+
+/// Whether a file in such a folder is one of ours: `<sha256>.jpg` or `.png`, perhaps unfinished.
+pub fn is_ours(name: &str) -> bool {
+    let whole = name.strip_suffix(TMP).unwrap_or(name);
+    whole
+        .split_once('.')
+        .is_some_and(|(stem, extension)| Hash::parse(stem).is_some() && matches!(extension, "jpg" | "png"))
+}
 
 /// Pictures for a record.
 #[derive(Debug, Clone, Copy)]
@@ -71,11 +87,20 @@ pub(super) struct Caption<'a> {
     pub captured: Timestamp,
 }
 
+/// Pictures as they will lie on the disk.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    frame: Vec<u8>,
+    tiles: Vec<(ScoredTile, Vec<u8>)>,
+}
+
 /// Pictures that are durable, waiting for their record.
 #[derive(Debug)]
 pub(super) struct Stored {
     /// What the record names.
     pub files: EvidenceFiles,
+    /// Bytes of those that were not there before.
+    pub bytes: u64,
     /// Those that were not there before, from the log's folder.
     written: Vec<String>,
 }
@@ -90,19 +115,50 @@ impl Stored {
     }
 }
 
+impl EvidenceError {
+    /// Whether the disk has no room.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, EvidenceError::Write { error, .. } if is_full(error))
+    }
+}
+
+impl Encoded {
+    /// Bytes of all pictures.
+    pub fn len(&self) -> usize {
+        self.frame.len() + self.tiles.iter().map(|(_, png)| png.len()).sum::<usize>()
+    }
+}
+
+/// Encodes all pictures of a record: no half of a set is on the disk when a tile turns out to be
+/// impossible.
+pub(super) fn encode(
+    evidence: &Evidence<'_>,
+    caption: Caption<'_>,
+    quality: u8,
+) -> Result<Encoded, EvidenceError> {
+    let frame = frame_jpeg(evidence.frame, caption, quality)?;
+    let mut best: Vec<&(Rect, f64)> = evidence.tiles.iter().filter(|(_, s)| s.is_finite()).collect();
+    best.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let tiles = best
+        .iter()
+        .take(MAX_TILES)
+        .map(|&&(rect, score)| Ok((ScoredTile { rect, score }, tile_png(evidence.frame, rect)?)))
+        .collect::<Result<_, EvidenceError>>()?;
+    Ok(Encoded { frame, tiles })
+}
+
 /// Writes all pictures of a record into the folder of its event. After an error nothing that this call
 /// has written is left, as far as it can be removed.
 pub(super) fn store(
     fs: &dyn Fs,
     dir: &Path,
     event: Ulid,
-    evidence: &Evidence<'_>,
-    caption: Caption<'_>,
-    quality: u8,
+    encoded: &Encoded,
 ) -> Result<Stored, EvidenceError> {
-    let mut batch = Batch { fs, dir, folder: format!("{FOLDER}/{event}"), written: Vec::new() };
-    match batch.store_all(evidence, caption, quality) {
-        Ok(files) => Ok(Stored { files, written: batch.written }),
+    let folder = format!("{FOLDER}/{event}");
+    let mut batch = Batch { fs, dir, folder, written: Vec::new(), bytes: 0 };
+    match batch.store_all(encoded) {
+        Ok(files) => Ok(Stored { files, bytes: batch.bytes, written: batch.written }),
         Err(e) => {
             for name in &batch.written {
                 let _ = fs.remove(&dir.join(name));
@@ -117,28 +173,17 @@ struct Batch<'a> {
     dir: &'a Path,
     folder: String,
     written: Vec<String>,
+    bytes: u64,
 }
 
 impl Batch<'_> {
-    fn store_all(
-        &mut self,
-        evidence: &Evidence<'_>,
-        caption: Caption<'_>,
-        quality: u8,
-    ) -> Result<EvidenceFiles, EvidenceError> {
-        // Encode first: no half of a set is on the disk when a tile turns out to be impossible.
-        let frame = frame_jpeg(evidence.frame, caption, quality)?;
-        let mut best: Vec<&(Rect, f64)> = evidence.tiles.iter().filter(|(_, s)| s.is_finite()).collect();
-        best.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let mut tiles = Vec::new();
-        for &&(rect, score) in best.iter().take(MAX_TILES) {
-            tiles.push((ScoredTile { rect, score }, tile_png(evidence.frame, rect)?));
-        }
+    fn store_all(&mut self, encoded: &Encoded) -> Result<EvidenceFiles, EvidenceError> {
         self.fs.create_dirs(&self.dir.join(&self.folder)).map_err(failed(&self.folder))?;
-        let frame = self.put(&frame, "jpg")?;
-        let tiles = tiles
-            .into_iter()
-            .map(|(tile, png)| Ok(TileFile { tile, png: self.put(&png, "png")? }))
+        let frame = self.put(&encoded.frame, "jpg")?;
+        let tiles = encoded
+            .tiles
+            .iter()
+            .map(|(tile, png)| Ok(TileFile { tile: *tile, png: self.put(png, "png")? }))
             .collect::<Result<_, EvidenceError>>()?;
         // Names are durable from the inside out: the files in the folder, the folder, the one above.
         for folder in [&self.folder, FOLDER, "."] {
@@ -158,6 +203,7 @@ impl Batch<'_> {
         }
         write_file(self.fs, &path, content).map_err(failed(&name))?;
         self.written.push(name);
+        self.bytes += file.bytes;
         Ok(file)
     }
 }

@@ -12,6 +12,9 @@ pub const FILE_MODE: u32 = 0o640;
 /// Mode of the log's folders.
 pub const DIR_MODE: u32 = 0o750;
 
+/// Ends the name of a file that is not finished yet.
+pub const TMP: &str = ".tmp";
+
 /// What the log asks of a file system.
 pub trait Fs: Debug + Send + Sync {
     /// Makes a folder and the ones above it where they are missing, with [`DIR_MODE`].
@@ -45,7 +48,7 @@ pub trait Fs: Debug + Send + Sync {
     /// As the operating system says.
     fn append(&self, path: &Path) -> io::Result<Box<dyn LogFile>>;
 
-    /// Puts a file in another's place, atomically.
+    /// Puts a file in another's place, atomically; or gives a folder another name within its folder.
     ///
     /// # Errors
     /// As the operating system says.
@@ -56,6 +59,18 @@ pub trait Fs: Debug + Send + Sync {
     /// # Errors
     /// As the operating system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// As the operating system says; `DirectoryNotEmpty` when something is in it.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Bytes that can still be written on the disk that `dir` lies on.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn free(&self, dir: &Path) -> io::Result<u64>;
 
     /// Makes the names in a folder durable.
     ///
@@ -108,7 +123,7 @@ pub fn write_whole(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn write_file(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(".tmp");
+    name.push(TMP);
     let tmp = dir.join(name);
     let write = || {
         let mut file = fs.append(&tmp)?;
@@ -133,6 +148,11 @@ pub fn read_whole(fs: &dyn Fs, path: &Path, max: usize) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {max} bytes")));
     }
     Ok(bytes)
+}
+
+/// Whether an error says that there is no room.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The machine's own file system.
@@ -171,6 +191,15 @@ impl Fs for OsFs {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        std::fs::remove_dir(dir)
+    }
+
+    fn free(&self, dir: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

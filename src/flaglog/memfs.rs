@@ -1,7 +1,7 @@
 //! A file system in memory for tests: it can fail at any operation, be full, and lose power, after which
 //! only what was synced is there (and, as on a real disk, any prefix of what was not).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,6 +22,10 @@ struct State {
     nodes: Vec<Node>,
     names: BTreeMap<PathBuf, Id>,
     durable_names: BTreeMap<PathBuf, Id>,
+    dirs: BTreeSet<PathBuf>,
+    durable_dirs: BTreeSet<PathBuf>,
+    /// Folders renamed since their folder was synced.
+    moved: Vec<(PathBuf, PathBuf)>,
     locked: bool,
     /// Changing operations so far.
     operations: u64,
@@ -65,6 +69,8 @@ impl MemFs {
     pub fn cut_power(&self, kept: usize, zeros: bool) {
         let mut state = self.state();
         state.names = state.durable_names.clone();
+        state.dirs = state.durable_dirs.clone();
+        state.moved.clear();
         for node in &mut state.nodes {
             let durable = node.durable.len();
             if node.content.starts_with(&node.durable) {
@@ -109,6 +115,12 @@ impl MemFs {
     }
 }
 
+/// The names of a tree in which `from` is called `to`.
+fn renamed(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    path.strip_prefix(from)
+        .map_or_else(|_| path.to_owned(), |rest| to.components().chain(rest.components()).collect())
+}
+
 impl State {
     fn used(&self) -> usize {
         self.names.values().map(|&id| self.nodes[id].content.len()).sum()
@@ -130,14 +142,24 @@ impl State {
 }
 
 impl Fs for MemFs {
-    fn create_dirs(&self, _: &Path) -> io::Result<()> {
-        self.state().step()
+    fn create_dirs(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        for dir in dir.ancestors() {
+            state.dirs.insert(dir.to_owned());
+        }
+        Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let state = self.state();
-        let inside = state.names.keys().filter(|p| p.parent() == Some(dir));
-        Ok(inside.map(|p| p.file_name().expect("a name").to_string_lossy().into_owned()).collect())
+        let inside = state.names.keys().chain(&state.dirs).filter(|p| p.parent() == Some(dir));
+        let names: Vec<String> =
+            inside.map(|p| p.file_name().expect("a name").to_string_lossy().into_owned()).collect();
+        if names.is_empty() && !state.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(names)
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
@@ -170,6 +192,18 @@ impl Fs for MemFs {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.step()?;
+        if state.dirs.contains(from) {
+            assert_eq!(from.parent(), to.parent(), "folders are only renamed where they are");
+            if state.names.keys().chain(&state.dirs).any(|p| p.parent() == Some(to)) {
+                return Err(io::ErrorKind::DirectoryNotEmpty.into());
+            }
+            let names = std::mem::take(&mut state.names);
+            state.names = names.into_iter().map(|(p, id)| (renamed(&p, from, to), id)).collect();
+            let dirs = std::mem::take(&mut state.dirs);
+            state.dirs = dirs.iter().map(|p| renamed(p, from, to)).collect();
+            state.moved.push((from.to_owned(), to.to_owned()));
+            return Ok(());
+        }
         let id = state.find(from)?;
         state.names.remove(from);
         state.names.insert(to.to_owned(), id);
@@ -184,11 +218,45 @@ impl Fs for MemFs {
         Ok(())
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        if state.names.keys().chain(&state.dirs).any(|p| p.parent() == Some(dir)) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        if state.dirs.remove(dir) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    fn free(&self, _: &Path) -> io::Result<u64> {
+        let state = self.state();
+        Ok(state.capacity.map_or(u64::MAX, |c| c.saturating_sub(state.used()) as u64))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.step()?;
         // As a path with `.` at its end names the folder before it.
         let dir: PathBuf = dir.components().collect();
+        let (here, elsewhere) =
+            std::mem::take(&mut state.moved).into_iter().partition(|(from, _)| from.parent() == Some(&dir));
+        state.moved = elsewhere;
+        for (from, to) in here {
+            let names = std::mem::take(&mut state.durable_names);
+            state.durable_names = names.into_iter().map(|(p, id)| (renamed(&p, &from, &to), id)).collect();
+            let dirs = std::mem::take(&mut state.durable_dirs);
+            state.durable_dirs = dirs.iter().map(|p| renamed(p, &from, &to)).collect();
+        }
+        let dirs: Vec<PathBuf> = state.dirs.iter().filter(|p| p.parent() == Some(&dir)).cloned().collect();
+        let gone: Vec<PathBuf> = state
+            .durable_dirs
+            .iter()
+            .filter(|p| p.parent() == Some(&dir) && !dirs.contains(p))
+            .cloned()
+            .collect();
+        // A folder that is gone for good has nothing in it that could come back.
+        state.durable_names.retain(|p, _| !gone.iter().any(|d| p.starts_with(d)));
+        state.durable_dirs.retain(|p| p.parent() != Some(&dir));
+        state.durable_dirs.extend(dirs);
         let here: Vec<(PathBuf, Id)> = state
             .names
             .iter()

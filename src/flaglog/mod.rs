@@ -9,14 +9,19 @@ pub mod chain;
 pub mod cursor;
 pub mod evidence;
 pub mod exif;
+pub mod export;
 pub mod fs;
+mod index;
 #[cfg(test)]
 pub(crate) mod memfs;
 pub mod reader;
 pub mod record;
 mod recover;
+mod retain;
 pub mod segment;
+pub mod sign;
 pub mod tail;
+pub mod verify;
 pub mod writer;
 
 #[cfg(test)]
@@ -26,5 +31,7 @@ pub use chain::Hash;
 pub use evidence::Evidence;
 pub use reader::{Item, ReadError, Reader};
 pub use record::{ClockStatus, Entry, FrameInfo, NewRecord, Note, Record, ScoredTile};
+pub use retain::LogStatus;
+pub use sign::{PublicKey, Signer};
 pub use tail::Tail;
 pub use writer::{FlagLog, LogError, Options};

@@ -146,6 +146,11 @@ impl Reader {
         (self.expected.seq, self.expected.prev)
     }
 
+    /// The segment that is read, by the `seq` of its first record, and the offset of the next line in it.
+    pub(super) fn position(&self) -> Option<(u64, u64)> {
+        self.at
+    }
+
     /// A reader that stands behind the record of a cursor.
     ///
     /// # Errors

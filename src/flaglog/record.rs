@@ -83,6 +83,13 @@ pub struct EvidenceFiles {
     pub tiles: Vec<TileFile>,
 }
 
+impl EvidenceFiles {
+    /// All files: the frame's, then the tiles'.
+    pub fn files(&self) -> impl Iterator<Item = &EvidenceFile> {
+        std::iter::once(&self.frame).chain(self.tiles.iter().map(|t| &t.png))
+    }
+}
+
 /// What the pipeline gives to the log; the log adds ids, times, place in the chain and evidence.
 #[derive(Debug, Clone)]
 pub struct NewRecord {
@@ -172,6 +179,10 @@ pub struct Record {
     /// Why there are no pictures although there should be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence_error: Option<String>,
+    /// Why the record stands here, where that is not a judged frame: an `end` that a crash left to the
+    /// next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Hash of the record before.
     pub prev: Hash,
     /// Hash of this one; zero (and not written) until it is sealed.
@@ -187,6 +198,10 @@ pub enum NoteKind {
     Recovered,
     /// At start the newest segment did not hold; it was left as it is.
     Damaged,
+    /// Old evidence or old records have made room: [`Note::evidence`] and [`Note::records`].
+    Removed,
+    /// A signature under the chain up to the record before: [`Note::signature`].
+    Signed,
     /// A kind of a later version.
     #[serde(other)]
     Other,
@@ -210,6 +225,15 @@ pub struct Note {
     pub note: NoteKind,
     /// The same for people.
     pub text: String,
+    /// Events whose evidence in the records before this one was removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Ulid>,
+    /// Records that were removed from the log's beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<RemovedRecords>,
+    /// A signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
     /// Program and version that wrote this.
     pub software: String,
     /// Hash of the record before.
@@ -217,6 +241,24 @@ pub struct Note {
     /// Hash of this one; zero (and not written) until it is sealed.
     #[serde(default, skip_serializing_if = "Hash::is_zero")]
     pub hash: Hash,
+}
+
+/// Records that retention has removed, so that the chain can begin behind them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedRecords {
+    /// The last of them; all before it are gone too.
+    pub until: u64,
+    /// Its hash, which the record behind it names as `prev`.
+    pub hash: Hash,
+}
+
+/// A signature under everything up to the record before the note.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// Ed25519 public key, 64 hex digits.
+    pub key: String,
+    /// Ed25519 signature, 128 hex digits, of the text that [`super::sign::message`] gives.
+    pub value: String,
 }
 
 /// A line of the log.
@@ -270,6 +312,14 @@ impl Entry {
         }
     }
 
+    /// Puts it in its place in the chain.
+    pub(super) fn place(&mut self, seq: u64, prev: Hash) {
+        match self {
+            Entry::Event(r) => (r.seq, r.prev) = (seq, prev),
+            Entry::Note(n) => (n.seq, n.prev) = (seq, prev),
+        }
+    }
+
     /// Puts the hash in and returns the line with its line feed.
     pub(super) fn seal(&mut self) -> String {
         let hash = match self {
@@ -319,7 +369,7 @@ pub(super) fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::from_millisecond(whole.as_millisecond()).unwrap_or(whole)
 }
 
-mod millis {
+pub(super) mod millis {
     use jiff::Timestamp;
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serializer};

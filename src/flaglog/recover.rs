@@ -53,7 +53,7 @@ pub(super) fn recover(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Found, LogError> {
     // A process that was killed may have left a whole record that was never synced; it counts from here on.
     let mut file = fs.append(&path).map_err(failed)?;
     file.sync().and_then(|()| fs.sync_dir(dir)).map_err(failed)?;
-    let segment = Segment { path, len, file: Some(file), named: true };
+    let segment = Segment { path, first: newest, len, file: Some(file), named: true };
     if len == 0 {
         // A segment was begun and its first record did not get there. What stands before it is needed.
         if let [.., before, _] = firsts[..] {

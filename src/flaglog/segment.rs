@@ -33,6 +33,16 @@ pub fn parse_name(name: &str) -> Option<u64> {
     digits.parse().ok().filter(|_| ours)
 }
 
+/// What a segment is called while it is being removed.
+pub fn removing_name(first: u64) -> String {
+    format!("removing-{first:020}{SUFFIX}")
+}
+
+/// The `seq` in the name of a segment that is being removed.
+pub fn parse_removing(name: &str) -> Option<u64> {
+    parse_name(&format!("{PREFIX}{}", name.strip_prefix("removing-")?))
+}
+
 /// The segments in a folder, by the `seq` of their first record, ascending; other files are left alone.
 ///
 /// # Errors

@@ -25,6 +25,7 @@
 //!
 //! See [`super::recover`].
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,13 +36,16 @@ use ulid::Ulid;
 
 use super::chain::{Hash, MAX_LINE};
 use super::evidence::{self, Caption, Evidence, Stored};
-use super::fs::{Fs, LogFile, OsFs};
+use super::fs::{Fs, LogFile, OsFs, is_full};
+use super::index::Index;
 use super::record::{ClockStatus, Entry, NewRecord, Note, NoteKind, Record, SCHEMA, SOFTWARE, timestamp};
 use super::recover::recover;
 use super::segment;
+use super::sign::Signer;
 use super::tail::Tail;
 use crate::clock::SharedClock;
-use crate::config::LogConfig;
+use crate::config::{LogConfig, RetentionConfig};
+use crate::verdict::{EventKind, Verdict};
 
 /// systemd-timesyncd makes this file once the clock follows a server.
 const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
@@ -50,6 +54,11 @@ const MAX_LISTED: usize = 512;
 /// How far the clock may step back between two records without being said: time servers adjust that much.
 const STEP_BACK: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
 
+/// How often old evidence is asked to make room for one write.
+const TRIES: u32 = 8;
+/// Bytes made free beyond what is needed: for lines, and for what file systems take by the block.
+const SLACK: u64 = 64 * 1024;
+
 /// What rarely has to be chosen.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -57,11 +66,15 @@ pub struct Options {
     pub segment_bytes: u64,
     /// The file system.
     pub fs: Arc<dyn Fs>,
+    /// What is kept how long.
+    pub keep: RetentionConfig,
+    /// Signs the chain.
+    pub signer: Option<Signer>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 4 << 20, fs: Arc::new(OsFs) }
+        Self { segment_bytes: 4 << 20, fs: Arc::new(OsFs), keep: RetentionConfig::default(), signer: None }
     }
 }
 
@@ -103,6 +116,14 @@ pub enum LogError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// Old evidence or an old segment could not be removed.
+    #[error("{}: it should make room and cannot be removed: {error}", path.display())]
+    Remove {
+        /// File or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
     /// A record is too long.
     #[error("flag log {}: record {seq} has {bytes} bytes, {MAX_LINE} are allowed", dir.display())]
     TooLong {
@@ -117,22 +138,30 @@ pub enum LogError {
 
 /// The log, open for writing.
 pub struct FlagLog {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     node: String,
     jpeg_quality: u8,
-    options: Options,
-    clock: SharedClock,
+    pub(super) options: Options,
+    pub(super) clock: SharedClock,
     tail: Tail,
-    next_seq: u64,
+    pub(super) next_seq: u64,
     prev: Hash,
     latest: Option<Timestamp>,
     segment: Option<Segment>,
+    pub(super) index: Index,
+    /// Events that were open when the log was.
+    left_open: BTreeMap<Ulid, Record>,
+    /// What [`super::LogStatus::alarm`] says.
+    pub(super) trouble: Option<String>,
+    pub(super) evidence_removed: u64,
     _lock: Box<dyn Send + Sync>,
 }
 
 /// The segment that is appended to.
 pub(super) struct Segment {
     pub path: PathBuf,
+    /// `seq` of its first record.
+    pub first: u64,
     /// Its durable length in bytes.
     pub len: u64,
     /// `None`: what lies behind `len` is unknown and must be cut before it is written to again.
@@ -173,6 +202,7 @@ impl FlagLog {
             _ => failed(e),
         })?;
         let found = recover(&options.fs, &dir)?;
+        let index = Index::build(&options.fs, &dir).map_err(failed)?;
         let mut log = Self {
             tail: Tail::new(options.fs.clone(), &dir, found.next_seq - 1),
             dir,
@@ -184,6 +214,10 @@ impl FlagLog {
             prev: found.prev,
             latest: found.latest,
             segment: found.segment,
+            left_open: index.open.clone(),
+            index,
+            trouble: None,
+            evidence_removed: 0,
             _lock: lock,
         };
         for (kind, text) in found.notes {
@@ -192,6 +226,8 @@ impl FlagLog {
                 log::error!("{e}; it was not noted in the log itself");
             }
         }
+        log.tidy();
+        log.sign_if(true);
         Ok(log)
     }
 
@@ -205,6 +241,7 @@ impl FlagLog {
     pub fn append(&mut self, new: NewRecord, evidence: Option<&Evidence<'_>>) -> Result<Record, LogError> {
         let mut record = self.record(new);
         let mut stored = None;
+        let mut trouble = None;
         if let Some(evidence) = evidence {
             match self.store(&record, evidence) {
                 Ok(done) => {
@@ -212,30 +249,81 @@ impl FlagLog {
                     stored = Some(done);
                 }
                 Err(e) => {
-                    log::error!(
-                        "flag log {}: evidence of {} not kept: {e}",
-                        self.dir.display(),
-                        record.source
-                    );
+                    let text = format!("evidence of {} not kept: {e}", record.source);
+                    log::error!("flag log {}: {text}", self.dir.display());
+                    trouble = Some(text);
                     record.evidence_error = Some(e.to_string());
                 }
             }
         }
-        let written = match (self.write(Entry::Event(Box::new(record.clone()))), stored) {
+        let entry = Entry::Event(Box::new(record.clone()));
+        let bytes = stored.as_ref().map_or(0, |s| s.bytes);
+        let written = match (self.write_in_need(entry, bytes), stored) {
             (Err(e), Some(stored)) => {
                 // A full disk may take the line once the pictures are gone; the record matters more.
                 stored.discard(&*self.options.fs, &self.dir);
                 log::error!("{e}; trying again without its evidence");
                 record.evidence = None;
                 record.evidence_error = Some(format!("removed to make room for the record: {e}"));
-                self.write(Entry::Event(Box::new(record)))
+                trouble = Some(format!("evidence of {} not kept: {e}", record.source));
+                self.write_in_need(Entry::Event(Box::new(record)), 0)
             }
             (done, _) => done,
-        }?;
-        match written {
-            Entry::Event(record) => Ok(*record),
-            Entry::Note(_) => unreachable!("an event was written"),
+        };
+        if let Err(e) = &written {
+            trouble = Some(e.to_string());
         }
+        let failed = trouble.is_some();
+        if failed {
+            self.trouble = trouble;
+        }
+        let Entry::Event(record) = written? else { unreachable!("an event was written") };
+        self.sign_if(record.kind == EventKind::End);
+        if !failed {
+            self.tidy();
+        }
+        Ok(*record)
+    }
+
+    /// Appends an `end` for every event that an earlier run has left open, with the reason in it. Returns
+    /// how many. What could not be written is tried again with the next call.
+    ///
+    /// # Errors
+    /// As [`FlagLog::append`].
+    pub fn close_left_open(&mut self) -> Result<usize, LogError> {
+        let mut closed = 0;
+        while let Some((&event, last)) = self.left_open.first_key_value() {
+            let reason = format!(
+                "spotd ended without closing this event (last record written {:.3}); it was closed at the \
+                 next start, and what the source showed in between is not known",
+                last.written
+            );
+            let new = NewRecord {
+                event: Some(event),
+                source: last.source.clone(),
+                kind: EventKind::End,
+                verdict: Verdict::Unsure,
+                raw: None,
+                smoothed: None,
+                peak: last.peak,
+                threshold: last.threshold,
+                unsure_from: last.unsure_from,
+                window: last.window,
+                frames: 0,
+                frame: None,
+                tiles: Vec::new(),
+                captured: self.clock.wall(),
+                model: last.model.clone(),
+            };
+            let mut record = self.record(new);
+            record.reason = Some(reason);
+            log::warn!("{}: event {event} was left open by an earlier run; closing it", record.source);
+            self.write_in_need(Entry::Event(Box::new(record)), 0)?;
+            self.left_open.remove(&event);
+            closed += 1;
+        }
+        self.sign_if(closed > 0);
+        Ok(closed)
     }
 
     /// A handle for readers in this process.
@@ -261,7 +349,7 @@ impl FlagLog {
         }
         Record {
             schema: SCHEMA,
-            seq: self.next_seq,
+            seq: 0,
             id,
             event: new.event.unwrap_or(id),
             node: self.node.clone(),
@@ -284,7 +372,8 @@ impl FlagLog {
             software: SOFTWARE.to_owned(),
             evidence: None,
             evidence_error: None,
-            prev: self.prev,
+            reason: None,
+            prev: Hash::ZERO,
             hash: Hash::ZERO,
         }
     }
@@ -303,30 +392,92 @@ impl FlagLog {
         }
     }
 
-    fn store(&self, record: &Record, evidence: &Evidence<'_>) -> Result<Stored, evidence::EvidenceError> {
+    fn store(&mut self, record: &Record, evidence: &Evidence<'_>) -> Result<Stored, evidence::EvidenceError> {
         let caption = Caption { node: &self.node, source: &record.source, captured: record.captured };
-        evidence::store(&*self.options.fs, &self.dir, record.event, evidence, caption, self.jpeg_quality)
+        let encoded = evidence::encode(evidence, caption, self.jpeg_quality)?;
+        let mut tries = TRIES;
+        loop {
+            match evidence::store(&*self.options.fs, &self.dir, record.event, &encoded) {
+                Err(e) if tries > 0 && e.is_full() && self.make_room(encoded.len() as u64 + SLACK, None) => {
+                    tries -= 1;
+                }
+                done => return done,
+            }
+        }
     }
 
-    fn note(&mut self, note: NoteKind, text: String) -> Result<(), LogError> {
+    /// As [`FlagLog::write`], and on a full disk old evidence makes room. `evidence`: bytes of the pictures
+    /// that the record has brought.
+    fn write_in_need(&mut self, entry: Entry, evidence: u64) -> Result<Entry, LogError> {
+        let event = if let Entry::Event(record) = &entry { Some(record.event) } else { None };
+        let mut tries = TRIES;
+        loop {
+            match self.write_with(entry.clone(), evidence) {
+                Err(LogError::Write { error, .. })
+                    if tries > 0 && is_full(&error) && self.make_room(SLACK, event) =>
+                {
+                    tries -= 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Signs what is not signed yet, if there is a key and it is due: at the end of an event, when a
+    /// segment is full, at start and at the end.
+    fn sign_if(&mut self, due: bool) {
+        let Some(signer) = self.options.signer.clone() else { return };
+        let full = self.segment.as_ref().is_some_and(|s| s.len >= self.options.segment_bytes);
+        if self.next_seq == 1 || self.index.ends_signed || !(due || full) {
+            return;
+        }
+        let (seq, hash) = (self.next_seq - 1, self.prev);
+        let signature = signer.sign(seq, hash);
+        let text = format!("records up to {seq} are signed with key {}", signature.key);
+        if let Err(e) = self.write_note(NoteKind::Signed, text, |note| note.signature = Some(signature)) {
+            log::error!("{e}; the log is not signed up to here, the next signature will be about it too");
+        }
+    }
+
+    pub(super) fn note(&mut self, note: NoteKind, text: String) -> Result<(), LogError> {
+        self.write_note(note, text, |_| ())
+    }
+
+    /// Appends a note, with `fill` adding what only notes of its kind say.
+    pub(super) fn write_note(
+        &mut self,
+        note: NoteKind,
+        text: String,
+        fill: impl FnOnce(&mut Note),
+    ) -> Result<(), LogError> {
         let wall = self.clock.wall();
-        self.write(Entry::Note(Note {
+        let mut note = Note {
             schema: SCHEMA,
-            seq: self.next_seq,
+            seq: 0,
             id: Ulid::from_datetime(wall),
             node: self.node.clone(),
             written: timestamp(wall),
             note,
             text,
+            evidence: Vec::new(),
+            records: None,
+            signature: None,
             software: SOFTWARE.to_owned(),
-            prev: self.prev,
+            prev: Hash::ZERO,
             hash: Hash::ZERO,
-        }))?;
+        };
+        fill(&mut note);
+        self.write(Entry::Note(note))?;
         Ok(())
     }
 
     /// Makes a line durable and tells the readers; returns the sealed entry.
-    fn write(&mut self, mut entry: Entry) -> Result<Entry, LogError> {
+    fn write(&mut self, entry: Entry) -> Result<Entry, LogError> {
+        self.write_with(entry, 0)
+    }
+
+    fn write_with(&mut self, mut entry: Entry, evidence: u64) -> Result<Entry, LogError> {
+        entry.place(self.next_seq, self.prev);
         let line = entry.seal();
         let seq = entry.seq();
         if line.len() > MAX_LINE {
@@ -334,7 +485,7 @@ impl FlagLog {
         }
         if self.segment.as_ref().is_none_or(|s| s.len >= self.options.segment_bytes && s.file.is_some()) {
             let path = segment::path(&self.dir, seq);
-            self.segment = Some(Segment { path, len: 0, file: None, named: false });
+            self.segment = Some(Segment { path, first: seq, len: 0, file: None, named: false });
         }
         let segment = self.segment.as_mut().expect("just made");
         if let Err(error) = segment.append(&*self.options.fs, &self.dir, line.as_bytes()) {
@@ -346,8 +497,15 @@ impl FlagLog {
         self.next_seq = seq + 1;
         self.prev = entry.hash();
         self.latest = Some(entry.written());
+        self.index.appended(&entry, segment.first, line.len() as u64, evidence);
         self.tail.advance(seq);
         Ok(entry)
+    }
+}
+
+impl Drop for FlagLog {
+    fn drop(&mut self) {
+        self.sign_if(true);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::flaglog::LogStatus;
 use crate::verdict::Verdict;
 
 /// Where a source stands.
@@ -94,6 +95,7 @@ impl Default for SourceStatus {
 #[derive(Clone, Default)]
 pub struct Board {
     sources: Arc<Mutex<BTreeMap<Arc<str>, SourceStatus>>>,
+    log: Arc<Mutex<LogStatus>>,
 }
 
 impl Board {
@@ -123,6 +125,17 @@ impl Board {
     /// A copy of everything, in the order of the ids.
     pub fn snapshot(&self) -> Vec<(Arc<str>, SourceStatus)> {
         self.lock().iter().map(|(id, s)| (id.clone(), s.clone())).collect()
+    }
+
+    /// How the flag log is; its `alarm` is what a person should look after.
+    pub fn log(&self) -> LogStatus {
+        self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Says how the flag log is, and gives what was said before.
+    pub fn set_log(&self, status: LogStatus) -> LogStatus {
+        let mut log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::mem::replace(&mut log, status)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, SourceStatus>> {

@@ -1,6 +1,10 @@
 //! The log as a whole: records, evidence, segments, cursors.
 
+mod bytes;
 mod faults;
+mod model;
+mod retention;
+mod verifying;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,16 +56,16 @@ pub(crate) fn new_record(source: &str, score: f64) -> NewRecord {
     }
 }
 
-fn rect(x: u32) -> Rect {
+pub(crate) fn rect(x: u32) -> Rect {
     Rect { x, y: 8, width: 32, height: 32 }
 }
 
-fn picture() -> RgbImage {
+pub(crate) fn picture() -> RgbImage {
     RgbImage::from_fn(96, 64, |x, y| image::Rgb([(x * 2) as u8, (y * 3) as u8, (x ^ y) as u8]))
 }
 
 fn open(fs: &MemFs, segment_bytes: u64) -> Result<FlagLog, LogError> {
-    let options = Options { segment_bytes, fs: Arc::new(fs.clone()) };
+    let options = Options { segment_bytes, fs: Arc::new(fs.clone()), ..Options::default() };
     FlagLog::open_with(&config(Path::new(DIR)), "box", SystemClock::shared(), options)
 }
 
@@ -98,6 +102,17 @@ fn notes(items: &[Item]) -> Vec<NoteKind> {
 fn segments(fs: &MemFs) -> Vec<PathBuf> {
     let firsts = segment::list(fs, Path::new(DIR)).expect("list");
     firsts.into_iter().map(|f| segment::path(Path::new(DIR), f)).collect()
+}
+
+/// A folder in memory where there is one: what is tested needs real files, not a real disk.
+pub(crate) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("tempdir")
+}
+
+/// What `spotd verify` finds.
+fn verified(fs: &MemFs) -> verify::Report {
+    let fs: Arc<dyn Fs> = Arc::new(fs.clone());
+    verify::verify(&fs, Path::new(DIR), None).expect("it can be checked")
 }
 
 fn fill(fs: &MemFs, records: usize, segment_bytes: u64) -> Vec<Record> {
@@ -208,7 +223,7 @@ fn a_clock_set_back_is_said_and_holds_nothing_up() {
     let fs = MemFs::default();
     let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_500_000);
     let clock = ManualClock::new(start);
-    let options = Options { segment_bytes: 1 << 20, fs: Arc::new(fs.clone()) };
+    let options = Options { segment_bytes: 1 << 20, fs: Arc::new(fs.clone()), ..Options::default() };
     let config = config(Path::new(DIR));
     let mut log = FlagLog::open_with(&config, "box", Arc::new(clock.clone()), options).expect("open");
     let first = log.append(new_record("cam", 0.9), None).expect("append");
@@ -262,8 +277,9 @@ fn a_cursor_of_another_log_or_beyond_the_end_is_refused() {
     assert!(beyond.contains("beyond the end"), "{beyond}");
     let other = after(cursor::Mark { seq: 3, hash: Hash::ZERO }).map(drop).expect_err("other");
     assert!(other.contains("another one"), "{other}");
-    let empty =
-        Reader::after(Arc::new(MemFs::default()), Path::new(DIR), cursor::Mark { seq: 3, hash: Hash::ZERO });
+    let empty = MemFs::default();
+    empty.create_dirs(Path::new(DIR)).expect("a folder");
+    let empty = Reader::after(Arc::new(empty), Path::new(DIR), cursor::Mark { seq: 3, hash: Hash::ZERO });
     assert!(empty.map(drop).expect_err("empty").contains("the log is empty"));
 }
 
@@ -292,7 +308,7 @@ fn a_removed_segment_is_a_gap_that_is_told_once() {
 #[test]
 fn it_works_on_a_real_disk_too() {
     let dir = tempfile::tempdir().expect("tempdir");
-    let options = Options { segment_bytes: 2500, fs: Arc::new(OsFs) };
+    let options = Options { segment_bytes: 2500, ..Options::default() };
     let config = config(&dir.path().join("made/for/it"));
     for round in 0..2 {
         let mut log =
@@ -333,7 +349,9 @@ fn the_documented_example_is_a_record_of_this_schema_and_its_hash_fits() {
     let entry: Entry = serde_json::from_str(&line).expect("an event");
     assert_eq!(serde_json::to_string(&entry).expect("json"), line, "members and their order");
     let note: Entry = serde_json::from_str(&block("## A note")).expect("a note");
-    // Every member of the example, at any depth, is explained in the table.
+    let removed: Entry = serde_json::from_str(&block("### Removed")).expect("a note");
+    let signed: Entry = serde_json::from_str(&block("### Signed")).expect("a note");
+    // Every member of the examples, at any depth, is explained in a table.
     fn names(value: &serde_json::Value, out: &mut std::collections::BTreeSet<String>) {
         match value {
             serde_json::Value::Object(map) => map.iter().for_each(|(k, v)| {
@@ -345,7 +363,7 @@ fn the_documented_example_is_a_record_of_this_schema_and_its_hash_fits() {
         }
     }
     let mut all = std::collections::BTreeSet::new();
-    for entry in [&entry, &note] {
+    for entry in [&entry, &note, &removed, &signed] {
         names(&serde_json::to_value(entry).expect("json"), &mut all);
     }
     for name in all {

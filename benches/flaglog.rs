@@ -1,0 +1,88 @@
+//! Records made durable a second, fsync and all: with pictures as the daemon writes them, and without.
+
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use image::RgbImage;
+use spotd::clock::SystemClock;
+use spotd::config::LogConfig;
+use spotd::detector::card::Precision;
+use spotd::detector::model::ModelIdentity;
+use spotd::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord, ScoredTile};
+use spotd::frame::Rect;
+use spotd::verdict::{EventKind, Verdict};
+
+/// Nine tiles in a frame of 1280x720, as `max_tiles` has it.
+fn tiles() -> Vec<(Rect, f64)> {
+    (0..9u32)
+        .map(|i| {
+            let (x, y) = (224 * (i % 5), 224 * (i / 5));
+            (Rect { x, y, width: 224, height: 224 }, 0.9 + f64::from(i) / 100.0)
+        })
+        .collect()
+}
+
+fn record() -> NewRecord {
+    NewRecord {
+        event: None,
+        source: "cam".into(),
+        kind: EventKind::Start,
+        verdict: Verdict::Synthetic,
+        raw: Some(0.97),
+        smoothed: Some(0.91),
+        peak: Some(0.91),
+        threshold: 0.8,
+        unsure_from: 0.5,
+        window: 9,
+        frames: 9,
+        frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 1280, height: 720 }),
+        tiles: tiles().into_iter().map(|(rect, score)| ScoredTile { rect, score }).collect(),
+        captured: SystemTime::UNIX_EPOCH,
+        model: ModelIdentity {
+            name: "bench".into(),
+            version: "1".into(),
+            sha256: Hash::of(b"model").to_string(),
+            precision: Precision::Int8,
+        },
+    }
+}
+
+/// A frame with the detail of a picture, a new one each time.
+fn frame(seed: u32) -> RgbImage {
+    RgbImage::from_fn(1280, 720, |x, y| {
+        let noise = (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503).wrapping_add(seed)) >> 27;
+        image::Rgb([(x / 5) as u8, (y / 3) as u8, ((x + y) / 8 + noise) as u8])
+    })
+}
+
+fn durable(c: &mut Criterion) {
+    // On the disk that is to be measured; a folder in memory would say nothing.
+    let base = std::env::var_os("SPOTD_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let mut group = c.benchmark_group("flaglog");
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    for (name, pictures) in [("record", false), ("record with frame and four tiles, 1280x720", true)] {
+        let dir = tempfile::tempdir_in(&base).expect("a folder");
+        let config = LogConfig {
+            dir: dir.path().to_owned(),
+            jpeg_quality: 95,
+            update_every: std::time::Duration::from_secs(60),
+        };
+        let mut log = FlagLog::open(&config, "bench", SystemClock::shared()).expect("opened");
+        let tiles = tiles();
+        let mut seed = 0;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                seed += 1;
+                let frame = pictures.then(|| frame(seed));
+                let evidence = frame.as_ref().map(|frame| Evidence { frame, tiles: &tiles });
+                black_box(log.append(record(), evidence.as_ref()).expect("appended"));
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, durable);
+criterion_main!(benches);

@@ -1,0 +1,167 @@
+//! `spotd log`: what the flag log says, for people and programs.
+
+mod filter;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use ulid::Ulid;
+
+use self::filter::Filter;
+use super::{EXIT_FINE, console};
+use crate::clock::{Clock, SystemClock};
+use crate::config;
+use crate::flaglog::export::export;
+use crate::flaglog::fs::{Fs, OsFs};
+use crate::flaglog::{Entry, Item, ReadError, Reader, Record, segment};
+use crate::verdict::Verdict;
+
+/// How often a followed log is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// Arguments of `spotd log`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = false, subcommand_negates_reqs = false)]
+pub struct LogArgs {
+    /// Folder of the flag log ([log] dir), or of an export.
+    #[arg(value_name = "DIR", required_unless_present = "config", conflicts_with = "config")]
+    dir: Option<PathBuf>,
+
+    /// Configuration file that names the folder.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Only records from this time on: 2026-11-24, 2026-11-24T09:00:00Z, or an age such as 90m, 2h, 3d.
+    #[arg(long, value_name = "TIME", value_parser = filter::since)]
+    since: Option<filter::Since>,
+
+    /// Only records of this source.
+    #[arg(long, value_name = "ID")]
+    source: Option<String>,
+
+    /// Only records with this verdict: clear, unsure or synthetic.
+    #[arg(long, value_name = "VERDICT", value_parser = filter::verdict)]
+    verdict: Option<Verdict>,
+
+    /// Print the records as they stand in the log, one JSON object a line.
+    #[arg(long)]
+    json: bool,
+
+    /// Go on with what is written from now on, until stopped.
+    #[arg(short, long)]
+    follow: bool,
+
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Copy an event into a new folder that `spotd verify` can check elsewhere.
+    Export {
+        /// Id of the event, or of one of its records.
+        #[arg(value_name = "EVENT")]
+        event: Ulid,
+
+        /// The new folder; event-EVENT unless told otherwise.
+        #[arg(short, long, value_name = "FOLDER")]
+        to: Option<PathBuf>,
+    },
+}
+
+/// Lists, follows or exports.
+///
+/// # Errors
+/// The folder is no flag log or cannot be read; the event is not there or the target is in use.
+pub fn log(args: LogArgs) -> anyhow::Result<u8> {
+    let dir = match (&args.dir, &args.config) {
+        (Some(dir), _) => dir.clone(),
+        (None, Some(file)) => config::load(file)?.log.dir,
+        (None, None) => anyhow::bail!("give the folder of the flag log, or --config FILE"),
+    };
+    let fs: Arc<dyn Fs> = Arc::new(OsFs);
+    let clock = SystemClock::new();
+    if let Some(Action::Export { event, to }) = args.action {
+        let to = to.unwrap_or_else(|| PathBuf::from(format!("event-{event}")));
+        let now = Timestamp::try_from(clock.wall())?;
+        let done = export(&fs, &dir, event, &to, now)?;
+        if args.json {
+            console::print_line(&serde_json::to_string(&done)?);
+        } else {
+            let removed = match done.removed {
+                0 => String::new(),
+                n => format!(" ({n} more had made room before)"),
+            };
+            let signed = if done.signed { "signed" } else { "no signature behind it" };
+            console::print_line(&format!(
+                "{}: event {}, {} records, {} evidence files{removed}, {signed}; check with: spotd verify {}",
+                done.folder.display(),
+                done.event,
+                done.records,
+                done.files,
+                done.folder.display()
+            ));
+        }
+        return Ok(EXIT_FINE);
+    }
+    let found = segment::list(&*fs, &dir).map_err(|e| anyhow::anyhow!("{}: {e}", dir.display()))?;
+    anyhow::ensure!(
+        !found.is_empty() || args.follow || dir.join("lock").exists(),
+        "{}: no flag log is here (no flags-*.jsonl); give the folder that [log] dir names",
+        dir.display()
+    );
+    let filter = Filter {
+        since: args.since.map(|s| s.at(clock.wall())).transpose()?,
+        source: args.source,
+        verdict: args.verdict,
+    };
+    let mut reader = Reader::from_start(fs, &dir);
+    loop {
+        match reader.next() {
+            Ok(Some(item)) if filter.wants(&item.entry) => console::print_line(&line(&item, args.json)),
+            Ok(Some(_)) => {}
+            Ok(None) if args.follow => {
+                let _ = clock.after(LOOK_EVERY).recv();
+            }
+            Ok(None) => return Ok(EXIT_FINE),
+            Err(error @ ReadError::Io { .. }) => return Err(error.into()),
+            Err(error) => {
+                log::warn!("{}: {}; see `spotd verify`", dir.display(), console::plain(&error.to_string()))
+            }
+        }
+    }
+}
+
+fn line(item: &Item, json: bool) -> String {
+    if json {
+        return item.line.clone();
+    }
+    match &item.entry {
+        Entry::Event(record) => console::plain(&event_line(record)),
+        Entry::Note(note) => console::plain(&format!("{:.3}  note: {}", note.written, note.text)),
+    }
+}
+
+fn event_line(record: &Record) -> String {
+    let score = |s: Option<f64>| s.map_or_else(|| "-".to_owned(), |s| format!("{s:.2}"));
+    let pictures = match (&record.evidence, &record.evidence_error) {
+        (Some(files), _) => format!(", {} pictures", files.files().count()),
+        (None, Some(_)) => ", pictures could not be kept".to_owned(),
+        (None, None) => String::new(),
+    };
+    let reason = record.reason.as_deref().map_or_else(String::new, |r| format!(" ({r})"));
+    format!(
+        "{:.3}  {}  {:6}  {:9}  score {} median {} peak {}{pictures}  event {}{reason}",
+        record.captured,
+        record.source,
+        record.kind.as_str(),
+        record.verdict,
+        score(record.raw),
+        score(record.smoothed),
+        score(record.peak),
+        record.event
+    )
+}
