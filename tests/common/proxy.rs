@@ -16,7 +16,10 @@ struct State {
     open: Mutex<Vec<TcpStream>>,
     refuse: AtomicBool,
     silent: AtomicBool,
+    /// Nothing is forwarded on connections older than this.
+    frozen_before: AtomicUsize,
     accepted: AtomicUsize,
+    cuts: AtomicUsize,
     /// Bytes towards the target until all is cut; 0: never.
     cut_after: AtomicUsize,
 }
@@ -31,7 +34,7 @@ impl Proxy {
         let shared = state.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                shared.accepted.fetch_add(1, Ordering::SeqCst);
+                let number = shared.accepted.fetch_add(1, Ordering::SeqCst) + 1;
                 if shared.refuse.load(Ordering::SeqCst) {
                     continue;
                 }
@@ -41,8 +44,8 @@ impl Proxy {
                 }
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { continue };
                 shared.keep(&server);
-                forward(&client, &server, &shared, true);
-                forward(&server, &client, &shared, false);
+                forward(&client, &server, &shared, number, true);
+                forward(&server, &client, &shared, number, false);
             }
         });
         Self { port, state }
@@ -58,6 +61,16 @@ impl Proxy {
         self.state.accepted.load(Ordering::SeqCst)
     }
 
+    /// How often connections were cut.
+    pub fn cuts(&self) -> usize {
+        self.state.cuts.load(Ordering::SeqCst)
+    }
+
+    /// Keeps the connections that there are, and forwards nothing on them any more.
+    pub fn freeze(&self) {
+        self.state.frozen_before.store(self.accepted() + 1, Ordering::SeqCst);
+    }
+
     /// Closes all connections, without a goodbye of either side.
     pub fn cut(&self) {
         self.state.cut();
@@ -66,6 +79,11 @@ impl Proxy {
     /// Closes all connections in the middle of what the client sends, after `bytes` more.
     pub fn cut_after(&self, bytes: usize) {
         self.state.cut_after.store(bytes.max(1), Ordering::SeqCst);
+    }
+
+    /// Whether a cut is waiting for its byte.
+    pub fn is_armed(&self) -> bool {
+        self.state.cut_after.load(Ordering::SeqCst) > 0
     }
 
     /// Whether new connections are closed at once.
@@ -85,7 +103,9 @@ impl State {
     }
 
     fn cut(&self) {
-        for stream in self.open.lock().expect("lock").drain(..) {
+        let mut open = self.open.lock().expect("lock");
+        self.cuts.fetch_add(usize::from(!open.is_empty()), Ordering::SeqCst);
+        for stream in open.drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -102,12 +122,15 @@ impl State {
     }
 }
 
-fn forward(from: &TcpStream, to: &TcpStream, state: &Arc<State>, upward: bool) {
+fn forward(from: &TcpStream, to: &TcpStream, state: &Arc<State>, number: usize, upward: bool) {
     let (mut from, mut to) = (from.try_clone().expect("clone"), to.try_clone().expect("clone"));
     let state = state.clone();
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(n @ 1..) = from.read(&mut buffer) {
+            if number < state.frozen_before.load(Ordering::SeqCst) {
+                continue;
+            }
             let (pass, cut) = if upward { state.pass(n) } else { (n, false) };
             let sent = to.write_all(&buffer[..pass]);
             if cut {
