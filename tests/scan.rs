@@ -73,8 +73,9 @@ fn damaged_files_are_named_and_the_others_judged() {
     std::fs::write(bench.path("b-empty.jpg"), b"").expect("written");
     std::fs::write(bench.path("c-text.png"), b"this is no picture").expect("written");
     std::fs::write(bench.path("d-head.jpg"), &whole[..40]).expect("written");
+    std::fs::write(bench.path("e-half.jpg"), &whole[..whole.len() / 2]).expect("written");
     let (code, rows) = bench.json(&[]);
-    assert_eq!((code, rows.len()), (Some(2), 4));
+    assert_eq!((code, rows.len()), (Some(2), 5));
     assert_eq!(rows[0]["verdict"], "synthetic");
     for row in &rows[1..] {
         assert!(row["error"].as_str().is_some_and(|e| !e.is_empty()), "{row}");

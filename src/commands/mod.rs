@@ -7,7 +7,7 @@ pub mod scan;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Exit code when all is well.
 pub const EXIT_FINE: u8 = 0;
@@ -36,6 +36,11 @@ enum Command {
     Scan(scan::ScanArgs),
     /// Say for configuration, model, each source, log folder and broker whether it would work.
     Check(check::CheckArgs),
+}
+
+/// The command line's description, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line, runs the command and gives its exit code.

@@ -85,8 +85,13 @@ pub fn refuse_validation(folder: &Path) -> Result<(), DatasetError> {
 /// Decodes `path` by its content, whatever its name says.
 pub fn load(path: &Path) -> Result<RgbImage, Skipped> {
     let skipped = |reason: String| Skipped { path: path.to_path_buf(), reason };
-    image::ImageReader::open(path)
-        .and_then(|reader| reader.with_guessed_format())
+    let bytes = std::fs::read(path).map_err(|error| skipped(error.to_string()))?;
+    if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
+        // Strictly: a cut JPEG has a grey lower half that would be judged as if it had been seen.
+        return crate::frame::jpeg::decode(&bytes).map_err(|error| skipped(error.to_string()));
+    }
+    image::ImageReader::new(std::io::Cursor::new(bytes))
+        .with_guessed_format()
         .map_err(|error| skipped(error.to_string()))?
         .decode()
         .map(|picture| picture.into_rgb8())

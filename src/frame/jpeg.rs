@@ -19,7 +19,8 @@ const MAX_SIDE: usize = 16_384;
 const MAX_PIXELS: usize = 64 << 20;
 
 /// Decodes the image at the start of `buffer`, whatever follows it.
-pub(super) fn decode(buffer: &[u8]) -> Result<RgbImage, FrameError> {
+/// A cut or damaged image is an error.
+pub(crate) fn decode(buffer: &[u8]) -> Result<RgbImage, FrameError> {
     let fail = |e: &dyn std::fmt::Display| FrameError::Jpeg(e.to_string());
     let image = complete(extract(buffer)?)?;
     let options = DecoderOptions::default()
