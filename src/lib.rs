@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod detector;
 pub mod flaglog;
 pub mod forensics;

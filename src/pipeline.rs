@@ -16,11 +16,12 @@ use crossbeam_channel::{Receiver, select};
 
 use crate::clock::{SharedClock, Stop, StopHandle, stop_signal};
 use crate::config::Config;
+use crate::control::Controls;
 use crate::detector::Model;
 use crate::detector::judge;
 use crate::detector::pool::{Pool, Work};
 use crate::detector::tiles;
-use crate::flaglog::Tail;
+use crate::flaglog::{Tail, evidence};
 use crate::frame::Frame;
 use crate::health::{Board, SourceState};
 use crate::recorder::Recorder;
@@ -55,10 +56,11 @@ impl Daemon {
     pub fn start(config: Config, model: Model, clock: SharedClock) -> anyhow::Result<Self> {
         let ids: Vec<Arc<str>> = config.sources.iter().map(|s| s.id.clone()).collect();
         let board = Board::new(ids.iter().cloned());
+        let controls = Controls::new(ids.iter().cloned());
         let recorder = Recorder::open(&config, &model, ids.clone(), board.clone(), clock.clone())?;
         let (stop_capture, stop) = stop_signal();
         let (stop_publishing, publish_stop) = stop_signal();
-        let mqtt = spawn_mqtt(&config, recorder.tail(), &board, &clock, publish_stop)?;
+        let mqtt = spawn_mqtt(&config, recorder.tail(), &board, &controls, &clock, publish_stop)?;
 
         let turns = Arc::new(Turns::new(config.sources.len()));
         let (pool, done) = Pool::start(&model, config.model.workers).context("inference workers")?;
@@ -96,6 +98,7 @@ impl Daemon {
                 clock.clone(),
                 on_frame,
             );
+            let sink = sink.with_control(controls.source(&source_config.id).cloned());
             frames.push(rx);
             let source = source::open(source_config, &clock)
                 .map_err(|e| anyhow::anyhow!("source {}: {e}", source_config.id))?;
@@ -117,6 +120,11 @@ impl Daemon {
                 warned: BTreeSet::new(),
                 side: model.card().tile,
                 max_tiles: config.model.max_tiles,
+                snapshots: Snapshots {
+                    controls,
+                    node: config.node.clone(),
+                    quality: config.log.jpeg_quality,
+                },
                 board: board.clone(),
                 turns,
                 pool,
@@ -162,13 +170,13 @@ fn spawn_mqtt(
     config: &Config,
     log: Tail,
     board: &Board,
+    controls: &Controls,
     clock: &SharedClock,
     stop: Stop,
 ) -> anyhow::Result<Option<JoinHandle<()>>> {
     let Some(mqtt) = config.mqtt.clone() else { return Ok(None) };
-    let thread =
-        crate::mqtt::spawn(mqtt, &config.node, &log, board.clone(), clock.clone(), stop).context("MQTT")?;
-    Ok(Some(thread))
+    let (board, controls, clock) = (board.clone(), controls.clone(), clock.clone());
+    crate::mqtt::spawn(mqtt, &config.node, &log, board, controls, clock, stop).context("MQTT").map(Some)
 }
 
 #[cfg(not(feature = "mqtt"))]
@@ -176,6 +184,7 @@ fn spawn_mqtt(
     config: &Config,
     _: Tail,
     _: &Board,
+    _: &Controls,
     _: &SharedClock,
     _: Stop,
 ) -> anyhow::Result<Option<JoinHandle<()>>> {
@@ -190,6 +199,7 @@ struct LookStage {
     warned: BTreeSet<(SourceIndex, &'static str)>,
     side: u32,
     max_tiles: usize,
+    snapshots: Snapshots,
     board: Board,
     turns: Arc<Turns>,
     pool: Pool,
@@ -220,6 +230,10 @@ impl LookStage {
             Ok(frame) => frame,
             Err(error) => return self.refuse(source, &id, "corrupt", &error.to_string()),
         };
+        if !self.snapshots.serve(&frame) {
+            self.board.drop_frame(&id, "paused");
+            return false;
+        }
         let (width, height) = (frame.width, frame.height);
         match tiles::select(&frame, self.side, self.max_tiles) {
             Err(error) => self.refuse(source, &id, "corrupt", &error.to_string()),
@@ -246,6 +260,28 @@ impl LookStage {
             log::warn!("{id}: {why} (further ones are only counted, as '{reason}')");
         }
         false
+    }
+}
+
+/// Takes the pictures that were asked for.
+struct Snapshots {
+    controls: Controls,
+    node: String,
+    quality: u8,
+}
+
+impl Snapshots {
+    /// Takes one of a frame if it is wanted; false when the frame came for that alone.
+    fn serve(&self, frame: &Frame) -> bool {
+        let Some(control) = self.controls.source(&frame.source) else { return true };
+        if control.wants_snapshot() {
+            let jpeg = evidence::picture(frame, &self.node, self.quality)
+                .inspect_err(|e| log::warn!("{}: no snapshot: {e}", frame.source));
+            if !control.give_snapshot(jpeg.ok()) {
+                log::debug!("{}: snapshot dropped, an earlier one still waits", frame.source);
+            }
+        }
+        !control.is_paused()
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::locate;
-use super::raw::{RawConfig, RawMqtt, RawSource};
-use super::{Config, LogConfig, ModelConfig, MqttConfig, RetentionConfig, Secret, SourceConfig, SourceUri};
+use super::raw::{RawConfig, RawSource};
+use super::{Config, LogConfig, ModelConfig, RetentionConfig, SourceConfig, SourceUri, mqtt};
 use crate::detector::card::Precision;
 use crate::verdict::VerdictConfig;
 
@@ -78,6 +78,9 @@ fn merge(
         environment.into_iter().filter(|(k, _)| k.starts_with(ENV_PREFIX)).collect();
     let mut names: Vec<String> = variables.keys().cloned().collect();
     names.sort();
+    // Parsed like other values, `0123` would become another password, and `true` none at all.
+    let verbatim = |name: &str| variables.get(&format!("{ENV_PREFIX}MQTT__{name}")).cloned();
+    let (user, password) = (verbatim("USER"), verbatim("PASSWORD"));
     let merged = config::Config::builder()
         .add_source(config::File::from_str(text, config::FileFormat::Toml))
         .add_source(
@@ -87,7 +90,9 @@ fn merge(
                 .try_parsing(true)
                 .source(Some(variables)),
         )
-        .build()
+        .set_override_option("mqtt.user", user)
+        .and_then(|builder| builder.set_override_option("mqtt.password", password))
+        .and_then(|builder| builder.build())
         .and_then(config::Config::try_deserialize::<RawConfig>);
     merged.map_err(|error| {
         let reason = with_suggestion(&error.to_string());
@@ -99,7 +104,7 @@ fn merge(
     })
 }
 
-struct Context<'a> {
+pub(super) struct Context<'a> {
     text: &'a str,
     path: &'a Path,
 }
@@ -111,7 +116,7 @@ impl Context<'_> {
     }
 
     /// An error about the key at `path`, such as `source[1].fps`.
-    fn key(&self, path: &str, reason: impl std::fmt::Display) -> ConfigError {
+    pub(super) fn key(&self, path: &str, reason: impl std::fmt::Display) -> ConfigError {
         self.invalid(locate::line_of(self.text, path), format!("{path} {reason}"))
     }
 
@@ -122,7 +127,7 @@ impl Context<'_> {
     }
 
     /// A number within bounds.
-    fn number<T: PartialOrd + std::fmt::Display + Copy>(
+    pub(super) fn number<T: PartialOrd + std::fmt::Display + Copy>(
         &self,
         key: &str,
         value: Option<T>,
@@ -169,7 +174,7 @@ impl Context<'_> {
     }
 
     /// A path as the user means it: relative to the configuration file.
-    fn path(&self, text: &str) -> PathBuf {
+    pub(super) fn path(&self, text: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(text)
     }
 }
@@ -277,7 +282,7 @@ fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
         min_free: cx.mib("log.min_free_mib", raw.log.min_free_mib, 256, 0)?,
     };
     let sign_key = raw.log.sign_key.as_deref().map(|f| cx.path(f));
-    let mqtt = raw.mqtt.map(|m| validate_mqtt(m, cx)).transpose()?;
+    let mqtt = raw.mqtt.map(|m| mqtt::validate(m, cx)).transpose()?;
     Ok(Config { node, model, sources, verdict, log, retention, sign_key, mqtt })
 }
 
@@ -309,59 +314,6 @@ fn validate_source(i: usize, raw: RawSource, cx: &Context<'_>) -> Result<SourceC
             .map(|s| cx.seconds(&key("stall_seconds"), Some(s), s, 0.5, 3600.0))
             .transpose()?,
         repeat: raw.repeat.unwrap_or(false),
-    })
-}
-
-fn validate_mqtt(raw: RawMqtt, cx: &Context<'_>) -> Result<MqttConfig, ConfigError> {
-    let url = raw
-        .url
-        .ok_or_else(|| cx.key("mqtt.url", "is missing; give mqtt://HOST:1883 or mqtts://HOST:8883"))?;
-    let form = "must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]";
-    let parsed = url::Url::parse(&url).map_err(|e| cx.key("mqtt.url", format!("{form} ({e})")))?;
-    let (tls, default_port) = match parsed.scheme() {
-        "mqtt" => (false, 1883),
-        "mqtts" => (true, 8883),
-        other => return Err(cx.key("mqtt.url", format!("has scheme '{other}'; it {form}"))),
-    };
-    if !parsed.username().is_empty() || parsed.password().is_some() {
-        return Err(
-            cx.key("mqtt.url", "must not hold a user or password; use mqtt.user and mqtt.password_file")
-        );
-    }
-    if !matches!(parsed.path(), "" | "/") || parsed.query().is_some() {
-        return Err(cx.key("mqtt.url", format!("has more than host and port; it {form}")));
-    }
-    let host = parsed.host_str().filter(|h| !h.is_empty()).ok_or_else(|| cx.key("mqtt.url", form))?;
-    let password = match (raw.password, raw.password_file) {
-        (Some(_), Some(_)) => {
-            return Err(cx.key("mqtt.password_file", "and mqtt.password are both given; keep one"));
-        }
-        (Some(password), None) => Some(Secret::new(password)),
-        (None, Some(file)) => {
-            let path = cx.path(&file);
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| cx.key("mqtt.password_file", format!("= \"{}\": {e}", path.display())))?;
-            Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
-        }
-        (None, None) => None,
-    };
-    if password.is_some() && raw.user.is_none() {
-        return Err(cx.key("mqtt.user", "is missing; a password needs a user"));
-    }
-    let prefix = raw.prefix.unwrap_or_else(|| "spotd".into());
-    if prefix.is_empty() || prefix.contains(['#', '+', '/', '\0']) {
-        return Err(
-            cx.key("mqtt.prefix", format!("= \"{prefix}\" must be one topic level without '/', '#' and '+'"))
-        );
-    }
-    Ok(MqttConfig {
-        host: host.trim_matches(['[', ']']).to_owned(),
-        port: parsed.port().unwrap_or(default_port),
-        tls,
-        ca_file: raw.ca_file.as_deref().map(|f| cx.path(f)),
-        user: raw.user,
-        password,
-        prefix,
     })
 }
 
@@ -457,6 +409,45 @@ mod tests {
         let config = with(&text, &[]).expect("valid");
         assert!(!format!("{config:?}").contains("hunter2"));
         assert_eq!(config.mqtt.and_then(|m| m.password).expect("set").expose(), "hunter2");
+    }
+
+    #[test]
+    fn a_password_from_the_environment_is_taken_as_it_is() {
+        let text = format!("{GOOD}[mqtt]\nurl = \"mqtt://b\"\n");
+        for password in ["0123", "1e5", "true", "p w#\"'", ""] {
+            let env = [("SPOTD__MQTT__USER", "007"), ("SPOTD__MQTT__PASSWORD", password)];
+            let mqtt = with(&text, &env).expect("valid").mqtt.expect("set");
+            assert_eq!(mqtt.user.as_deref(), Some("007"));
+            assert_eq!(mqtt.password.expect("set").expose(), password);
+        }
+    }
+
+    #[test]
+    fn a_password_of_the_wrong_type_is_not_shown() {
+        for value in ["31337", "[31337]", "31337.5", "{ a = 31337 }"] {
+            let error =
+                refused(&format!("{GOOD}[mqtt]\nurl = \"mqtt://b\"\nuser = \"u\"\npassword = {value}\n"));
+            assert!(!error.contains("31337"), "{error}");
+            assert!(error.contains("spotd.toml:") && error.contains("in quotes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn mqtt_settings_that_do_not_go_together_are_named() {
+        for (lines, words) in [
+            ("url = \"mqtts://b\"\nclient_cert_file = \"c\"", ["spotd.toml:9", "client_key_file"]),
+            ("url = \"mqtts://b\"\nclient_key_file = \"k\"", ["spotd.toml:9", "client_cert_file"]),
+            ("url = \"mqtt://b\"\nca_file = \"c\"", ["spotd.toml:8", "mqtts://"]),
+            ("url = \"mqtt://b\"\nversion = \"4\"", ["spotd.toml:9", "3.1.1"]),
+            ("url = \"mqtt://b\"\ncatch_up_rate = 0.0", ["spotd.toml:9", "between 1"]),
+            ("url = \"mqtt://b\"\nprefix = \"a/b\"", ["spotd.toml:9", "one topic level"]),
+            ("url = \"mqtt://b\"\ndiscovery_prefix = \"#\"", ["spotd.toml:9", "one topic level"]),
+        ] {
+            let error = refused(&format!("{GOOD}[mqtt]\n{lines}\n"));
+            for word in words {
+                assert!(error.contains(word), "'{word}' is missing in: {error}");
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod load;
 mod locate;
+mod mqtt;
 mod raw;
 mod uri;
 
@@ -97,12 +98,42 @@ pub struct MqttConfig {
     pub tls: bool,
     /// PEM file of the authorities to trust for TLS.
     pub ca_file: Option<PathBuf>,
+    /// Our own certificate and its key, for a broker that asks for one.
+    pub client_cert: Option<ClientCert>,
+    /// Version of the protocol.
+    pub version: MqttVersion,
     /// User name.
     pub user: Option<String>,
     /// Password; never in a log or an error.
     pub password: Option<Secret>,
     /// First level of all topics, `spotd` unless told otherwise.
     pub prefix: String,
+    /// Records a second at most, so that what an outage has left does not flood the broker.
+    pub catch_up_rate: f64,
+    /// First level of Home Assistant's discovery topics; `None`: nothing is announced.
+    pub discovery: Option<String>,
+    /// Publish pictures.
+    pub snapshots: bool,
+    /// Obey commands.
+    pub commands: bool,
+}
+
+/// A client certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCert {
+    /// PEM file of the certificate and what is between it and its authority.
+    pub cert_file: PathBuf,
+    /// PEM file of its private key.
+    pub key_file: PathBuf,
+}
+
+/// Versions of the protocol that are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// 3.1.1
+    V3,
+    /// 5.0
+    V5,
 }
 
 /// A text that never shows itself.
@@ -133,6 +164,7 @@ impl std::fmt::Debug for MqttConfig {
             .field("host", &self.host)
             .field("port", &self.port)
             .field("tls", &self.tls)
+            .field("version", &self.version)
             .field("user", &self.user)
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()

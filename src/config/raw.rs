@@ -66,11 +66,45 @@ pub(super) struct RawLog {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawMqtt {
     pub url: Option<String>,
+    pub version: Option<String>,
     pub user: Option<String>,
+    #[serde(deserialize_with = "secret")]
     pub password: Option<String>,
     pub password_file: Option<String>,
     pub ca_file: Option<String>,
+    pub client_cert_file: Option<String>,
+    pub client_key_file: Option<String>,
     pub prefix: Option<String>,
+    pub catch_up_rate: Option<f64>,
+    pub discovery: Option<bool>,
+    pub discovery_prefix: Option<String>,
+    pub snapshots: Option<bool>,
+    pub commands: Option<bool>,
+}
+
+/// A text whose value is in no error, unlike serde's own: a password without quotes is still one.
+fn secret<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    struct Text;
+    impl<'de> serde::de::Visitor<'de> for Text {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a text in quotes")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(Some(text.to_owned()))
+        }
+
+        fn visit_none<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: serde::Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
+            d.deserialize_any(self)
+        }
+    }
+    d.deserialize_any(Text).map_err(|_| serde::de::Error::custom("the password must be a text in quotes"))
 }
 
 impl std::fmt::Debug for RawMqtt {

@@ -15,8 +15,8 @@ use ulid::Ulid;
 use super::chain::Hash;
 use super::exif;
 use super::fs::{Fs, TMP, is_full, read_whole, write_file};
-use super::record::{EvidenceFile, EvidenceFiles, SOFTWARE, ScoredTile, TileFile};
-use crate::frame::Rect;
+use super::record::{self, EvidenceFile, EvidenceFiles, SOFTWARE, ScoredTile, TileFile};
+use crate::frame::{Frame, Rect};
 
 /// Folder of all evidence, within the log's folder.
 pub const FOLDER: &str = "evidence";
@@ -211,6 +211,16 @@ impl Batch<'_> {
 fn failed(path: &str) -> impl FnOnce(io::Error) -> EvidenceError {
     let path = path.to_owned();
     move |error| EvidenceError::Write { path, error }
+}
+
+/// A frame as it would be kept as evidence, for those who ask for one.
+///
+/// # Errors
+/// A text: the frame has no picture in it, or it cannot be encoded.
+pub fn picture(frame: &Frame, node: &str, quality: u8) -> Result<Vec<u8>, String> {
+    let image = frame.to_rgb().map_err(|e| e.to_string())?;
+    let caption = Caption { node, source: &frame.source, captured: record::timestamp(frame.captured) };
+    frame_jpeg(&image, caption, quality).map_err(|e| e.to_string())
 }
 
 fn frame_jpeg(frame: &RgbImage, caption: Caption<'_>, quality: u8) -> Result<Vec<u8>, EvidenceError> {

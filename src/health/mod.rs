@@ -45,6 +45,8 @@ pub struct SourceStatus {
     /// Where it stands.
     #[serde(flatten)]
     pub state: SourceState,
+    /// Whether somebody has asked for its frames not to be judged.
+    pub paused: bool,
     /// Current verdict.
     pub verdict: Verdict,
     /// Score of the last frame, 0..1.
@@ -76,6 +78,7 @@ impl Default for SourceStatus {
     fn default() -> Self {
         Self {
             state: SourceState::Starting,
+            paused: false,
             verdict: Verdict::Unsure,
             raw: None,
             smoothed: None,
@@ -91,11 +94,27 @@ impl Default for SourceStatus {
     }
 }
 
-/// The shared board: one status a source. Clones share it.
+/// How the telling of a broker goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PublisherStatus {
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// Connections that were made.
+    pub connections: u64,
+    /// Records that the broker has acknowledged, repeated ones too.
+    pub sent: u64,
+    /// Records that the broker would not take; they are in the log alone.
+    pub refused: u64,
+    /// Records that the broker has not acknowledged yet.
+    pub behind: u64,
+}
+
+/// The shared board: one status a source, and the publisher's. Clones share it.
 #[derive(Clone, Default)]
 pub struct Board {
     sources: Arc<Mutex<BTreeMap<Arc<str>, SourceStatus>>>,
     log: Arc<Mutex<LogStatus>>,
+    publisher: Arc<Mutex<PublisherStatus>>,
 }
 
 impl Board {
@@ -136,6 +155,16 @@ impl Board {
     pub fn set_log(&self, status: LogStatus) -> LogStatus {
         let mut log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         std::mem::replace(&mut log, status)
+    }
+
+    /// Changes what is known of the publisher.
+    pub fn update_publisher(&self, change: impl FnOnce(&mut PublisherStatus)) {
+        change(&mut self.publisher.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    /// How the telling of a broker goes.
+    pub fn publisher(&self) -> PublisherStatus {
+        self.publisher.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, SourceStatus>> {

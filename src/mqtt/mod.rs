@@ -1,8 +1,14 @@
 //! Telling a broker: events from the flag log, each at least once and in order, and live state beside
 //! them. The log is the queue, so that an outage loses nothing and slows nothing down.
 
+mod commands;
+mod discovery;
 mod link;
+mod live;
+mod outbox;
 mod publisher;
+mod records;
+mod retained;
 pub mod topics;
 
 use std::path::PathBuf;
@@ -56,18 +62,18 @@ pub enum MqttError {
         reason: String,
     },
     /// No encrypted connection.
-    #[error(
-        "broker {broker}: TLS failed: {reason}; does that port speak TLS, is its certificate made for this host name, and does [mqtt] ca_file hold its authority?"
-    )]
+    #[error("broker {broker}: TLS failed: {reason}")]
     Tls {
         /// Host and port.
         broker: String,
         /// What TLS said.
         reason: String,
     },
-    /// The authorities to trust cannot be had.
-    #[error("[mqtt] ca_file {}: {reason}", path.display())]
-    CaFile {
+    /// A file that TLS needs cannot be used.
+    #[error("[mqtt] {key} {}: {reason}", path.display())]
+    File {
+        /// The key in the configuration.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -116,7 +122,7 @@ pub fn probe(config: &MqttConfig, timeout: Duration) -> Result<String, MqttError
     let id = format!("spotd-check-{}", Ulid::new());
     let link = Link::open(config, &id, None, 4)?;
     match link.signals().recv_timeout(timeout) {
-        Ok(Signal::Connected) => {
+        Ok(Signal::Connected { .. }) => {
             link.disconnect();
             let how = if config.tls { "encrypted" } else { "not encrypted" };
             let login = config.user.as_ref().map_or("anonymous".to_owned(), |u| format!("as \"{u}\""));

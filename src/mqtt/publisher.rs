@@ -1,43 +1,40 @@
 //! The thread that follows the log and tells the broker.
 //!
 //! One session is one connection. It first says that the box is online and what each source's live state
-//! is, then sends the log's records from behind the cursor on, [`WINDOW`] of them in flight at most. The
-//! cursor moves only over records that the broker has acknowledged, in the log's order. When a
-//! connection ends in any way, the next session begins at the cursor: a record may come twice (same
-//! `id`), none is left out, and their order stays.
+//! is, then sends the log's records from behind the cursor on. When a connection ends in any way, the next
+//! session begins at the cursor: a record may come twice (same `id`), none is left out, and their order
+//! stays.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvError, select};
 
-use super::link::{Full, Link, Signal, Will};
-use super::topics::{Topic, Topics, level};
+use super::commands;
+use super::link::{Full, Incoming, Link, Signal, Will};
+use super::live::Live;
+use super::outbox::{CAPACITY, Outbox, Token};
+use super::records::Records;
+use super::topics::{HomeAssistant, Topic, level};
 use super::{MqttError, broker};
-use crate::clock::{Moment, SharedClock, Stop};
+use crate::clock::{SharedClock, Stop};
 use crate::config::MqttConfig;
+use crate::control::Controls;
+use crate::flaglog::Tail;
 use crate::flaglog::chain::Hash;
-use crate::flaglog::cursor::{CursorFile, Mark};
-use crate::flaglog::tail::TailReader;
-use crate::flaglog::{Entry, Tail};
 use crate::health::Board;
 
-/// Records in flight at most.
-const WINDOW: usize = 32;
-/// Messages in flight at most, live state included: of each source one may be in flight.
-const CAPACITY: u16 = 256;
-/// Live state of a source is sent this often at most.
-const STATE_EVERY: Duration = Duration::from_secs(1);
 /// A broker that acknowledges nothing for this long, while something is in flight, is given up.
 const ACK_WITHIN: Duration = Duration::from_secs(30);
-/// After an acknowledgement the cursor is written within this time.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long the end may wait for the broker.
 const END_WITHIN: Duration = Duration::from_secs(3);
 /// First and longest wait before connecting again.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Shortest wait for something that falls due, so that rounding never makes a loop spin.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How long the last words of a connection that is over may take.
+const ENDING: Duration = Duration::from_secs(1);
 
 const ONLINE: &str = "online";
 const OFFLINE: &str = "offline";
@@ -47,13 +44,14 @@ const OFFLINE: &str = "offline";
 /// was appended.
 ///
 /// # Errors
-/// [`MqttError::CaFile`] and [`MqttError::NoAuthorities`], which no retry can mend, and
+/// [`MqttError::File`] and [`MqttError::NoAuthorities`], which no retry can mend, and
 /// [`MqttError::Thread`]. A broker that cannot be reached is no error: it is tried again for ever.
 pub fn spawn(
     config: MqttConfig,
     node: &str,
     log: &Tail,
     board: Board,
+    controls: Controls,
     clock: SharedClock,
     stop: Stop,
 ) -> Result<JoinHandle<()>, MqttError> {
@@ -64,117 +62,68 @@ pub fn spawn(
             broker(&config)
         );
     }
-    let publisher = Publisher::new(config, node, log, board, clock, stop);
-    let run = move || publisher.run();
+    let publisher = Publisher {
+        records: Records::new(log, board.clone(), config.catch_up_rate, clock.now()),
+        live: Live::new(&config, node, log, board.clone(), &controls),
+        client_id: format!("spotd-{}", level(node)),
+        birth: config.discovery.as_ref().map(|prefix| HomeAssistant::new(prefix, node).birth()),
+        wake: log.wake(),
+        config,
+        controls,
+        board,
+        clock,
+        stop,
+    };
     std::thread::Builder::new()
         .name("mqtt".to_owned())
-        .spawn(run)
+        .spawn(move || publisher.run())
         .map_err(|e| MqttError::Thread(e.to_string()))
 }
 
 struct Publisher {
     config: MqttConfig,
-    topics: Topics,
     client_id: String,
-    log: Tail,
+    records: Records,
+    live: Live,
+    /// Where Home Assistant says that it has started.
+    birth: Option<String>,
     wake: Receiver<()>,
+    controls: Controls,
     board: Board,
     clock: SharedClock,
     stop: Stop,
-    cursor: CursorFile,
-    /// The last record that is done with.
-    done: Option<Mark>,
-    /// What the cursor file says.
-    saved: Option<Mark>,
-    next_save: Moment,
-}
-
-/// A message on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    Record(u64),
-    State(Arc<str>),
-    Status,
-}
-
-/// A record that the cursor has not passed yet.
-struct Pending {
-    mark: Mark,
-    done: bool,
-}
-
-/// What belongs to one connection.
-struct Session {
-    link: Link,
-    reader: TailReader,
-    /// Given to the link, without a packet id yet.
-    queued: VecDeque<Token>,
-    /// By packet id.
-    in_flight: BTreeMap<u16, Token>,
-    /// Records between the cursor and the reader, in order.
-    records: VecDeque<Pending>,
-    /// The live state that was sent last, and whether it is still on its way.
-    states: BTreeMap<Arc<str>, (String, bool)>,
-    next_state: Moment,
-    /// When the last acknowledgement came, or the first message went out after a pause.
-    quiet_since: Moment,
 }
 
 impl Publisher {
-    fn new(config: MqttConfig, node: &str, log: &Tail, board: Board, clock: SharedClock, stop: Stop) -> Self {
-        let cursor = CursorFile::new(log.fs().clone(), log.dir(), "mqtt");
-        let saved = cursor.load().unwrap_or_else(|e| {
-            log::warn!("{}: {e}; all records are sent again", cursor.path().display());
-            None
-        });
-        Self {
-            topics: Topics::new(&config.prefix, node),
-            client_id: format!("spotd-{}", level(node)),
-            config,
-            wake: log.wake(),
-            log: log.clone(),
-            board,
-            stop,
-            cursor,
-            done: saved,
-            saved,
-            next_save: clock.now(),
-            clock,
-        }
-    }
-
     fn run(mut self) {
         let mut failures = 0;
         let mut told = None;
         loop {
-            let mut connected = false;
-            match self.session(&mut connected) {
-                Ok(()) => break,
-                Err(error) => {
-                    failures = if connected { 1 } else { failures + 1 };
-                    let wait = backoff(failures, &self.client_id);
-                    let level =
-                        if told.as_ref() == Some(&error) { log::Level::Debug } else { log::Level::Warn };
-                    log::log!(
-                        level,
-                        "MQTT: {error}; trying again in {:.1} s, the log keeps everything until then",
-                        wait.as_secs_f64()
-                    );
-                    told = (!connected).then_some(error);
-                    self.save(true);
-                    if !self.stop.wait(&*self.clock, wait) {
-                        break;
-                    }
-                }
+            let (before, mut connected) = (self.records.position(), false);
+            let ended = self.session(&mut connected);
+            self.records.save(self.clock.now(), true);
+            self.board.update_publisher(|p| p.connected = false);
+            let Err(error) = ended else { break };
+            // A connection that brings nothing further is not tried at the first one's pace again.
+            let progress = connected && (self.records.position() != before || self.records.behind() == 0);
+            failures = if progress { 1 } else { failures + 1 };
+            let wait = backoff(failures, &self.client_id);
+            let level = if told.as_ref() == Some(&error) { log::Level::Debug } else { log::Level::Warn };
+            log::log!(
+                level,
+                "MQTT: {error}; trying again in {:.1} s, the log keeps everything until then",
+                wait.as_secs_f64()
+            );
+            told = (!progress).then_some(error);
+            if !self.stop.wait(&*self.clock, wait) {
+                break;
             }
         }
-        self.save(true);
     }
 
     /// One connection, to its end: `Ok` when the stop signal was given.
     fn session(&mut self, connected: &mut bool) -> Result<(), MqttError> {
-        let status = self.topics.name(Topic::Status);
-        let will = Will { topic: status.clone(), payload: OFFLINE };
+        let will = Will { topic: self.live.topics().name(Topic::Status), payload: OFFLINE };
         let link = Link::open(&self.config, &self.client_id, Some(will), CAPACITY)?;
         let (signals, stop) = (link.signals().clone(), self.stop.clone());
         let first = select! {
@@ -188,68 +137,112 @@ impl Publisher {
                 }
             }
         };
-        match first {
-            Ok(Signal::Connected) => *connected = true,
+        let max_packet = match first {
+            Ok(Signal::Connected { max_packet }) => max_packet,
             Ok(Signal::Down(error)) => return Err(error),
             Ok(_) | Err(RecvError) => return Err(self.lost("it ended before it began")),
-        }
-        log::info!("MQTT: connected to {}", broker(&self.config));
-        let now = self.clock.now();
-        let mut session = Session {
-            link,
-            reader: self.reader(),
-            queued: VecDeque::new(),
-            in_flight: BTreeMap::new(),
-            records: VecDeque::new(),
-            states: BTreeMap::new(),
-            next_state: now,
-            quiet_since: now,
         };
-        session
-            .send(Topic::Status, &self.topics, ONLINE, Token::Status)
-            .map_err(|Full| self.lost("no room"))?;
-        self.serve(&mut session, &signals)?;
-        self.end(session, &signals)
+        *connected = true;
+        log::info!("MQTT: connected to {}", broker(&self.config));
+        self.board.update_publisher(|p| {
+            p.connected = true;
+            p.connections += 1;
+        });
+        let now = self.clock.now();
+        let mut outbox = Outbox::new(link, max_packet, now);
+        self.records.begin();
+        self.live.begin(now);
+        self.greet(&mut outbox).map_err(|Full| self.lost("no room"))?;
+        let served = self.serve(&mut outbox, &signals);
+        if let Err(error) = &served {
+            self.records.broke(matches!(error, MqttError::Lost { .. }), outbox.has_settled());
+        }
+        served?;
+        self.end(outbox, &signals)
+    }
+
+    fn greet(&self, outbox: &mut Outbox) -> Result<(), Full> {
+        let status = self.live.topics().name(Topic::Status);
+        outbox.send(status, Topic::Status.is_retained(), ONLINE.into(), Token::Other)?;
+        if let Some(birth) = &self.birth {
+            outbox.subscribe(birth.clone())?;
+        }
+        if self.config.commands {
+            outbox.subscribe(self.live.topics().all_commands())?;
+        }
+        Ok(())
     }
 
     /// Until the stop signal is given.
-    fn serve(&mut self, session: &mut Session, signals: &Receiver<Signal>) -> Result<(), MqttError> {
-        let (stop, wake) = (self.stop.clone(), self.wake.clone());
+    fn serve(&mut self, outbox: &mut Outbox, signals: &Receiver<Signal>) -> Result<(), MqttError> {
+        let (stop, wake, snapshots) =
+            (self.stop.clone(), self.wake.clone(), self.controls.snapshots().clone());
         loop {
-            self.send_states(session);
-            self.send_records(session)?;
-            self.save(false);
+            self.send(outbox, signals)?;
             let now = self.clock.now();
-            if session.is_idle() {
-                session.quiet_since = now;
-            } else if now.saturating_sub(session.quiet_since) > ACK_WITHIN {
+            self.records.save(now, false);
+            if outbox.is_idle() {
+                outbox.quiet_since = now;
+            } else if now.saturating_sub(outbox.quiet_since) > ACK_WITHIN {
                 let what = format!("nothing acknowledged for {} s", ACK_WITHIN.as_secs());
                 return Err(MqttError::Silent { broker: broker(&self.config), what });
             }
-            let timer =
-                self.clock.after(session.next_state.saturating_sub(now).max(Duration::from_millis(10)));
+            let due = self.records.due(now).map_or(self.live.due(), |r| r.min(self.live.due()));
+            let timer = self.clock.after(due.saturating_sub(now).max(TICK));
             select! {
-                recv(signals) -> signal => self.take(session, signal)?,
-                recv(wake) -> _ => {}
+                recv(signals) -> signal => self.take(outbox, signal)?,
+                recv(wake) -> _ => self.records.wake(),
+                recv(snapshots) -> taken => if let Ok(taken) = taken {
+                    self.live.show(&taken.source, taken.jpeg);
+                },
                 recv(timer) -> _ => {}
                 recv(stop.channel()) -> _ => return Ok(()),
             }
             while let Ok(signal) = signals.try_recv() {
-                self.take(session, Ok(signal))?;
+                self.take(outbox, Ok(signal))?;
             }
         }
     }
 
+    /// Live state first, then records.
+    fn send(&mut self, outbox: &mut Outbox, signals: &Receiver<Signal>) -> Result<(), MqttError> {
+        let now = self.clock.now();
+        let behind = self.records.behind();
+        self.board.update_publisher(|p| p.behind = behind);
+        let caught_up = self.records.is_caught_up();
+        let live = &mut self.live;
+        let sent = live.send(outbox, now, caught_up).and_then(|()| {
+            let topics = live.topics().clone();
+            self.records
+                .send(outbox, &topics, now, |picture| live.show_evidence(&picture.source, picture.file))
+        });
+        if let Err(Full) = sent {
+            // Nothing goes into a connection that is over: what it said last tells why.
+            let deadline = self.clock.after(ENDING);
+            loop {
+                select! {
+                    recv(signals) -> signal => self.take(outbox, signal)?,
+                    recv(deadline) -> _ => break,
+                }
+            }
+            return Err(self.lost("its queue is full although few messages are in flight"));
+        }
+        Ok(())
+    }
+
     /// Sends what is left, says goodbye, and waits a little for the broker to take it.
-    fn end(&mut self, mut session: Session, signals: &Receiver<Signal>) -> Result<(), MqttError> {
+    fn end(&mut self, mut outbox: Outbox, signals: &Receiver<Signal>) -> Result<(), MqttError> {
+        self.records.wake();
         let deadline = self.clock.after(END_WITHIN);
         loop {
-            self.send_records(&mut session)?;
-            if session.records.is_empty() && session.is_idle() {
+            self.send(&mut outbox, signals)?;
+            if self.records.is_idle() && outbox.is_idle() {
                 break;
             }
+            let timer = self.clock.after(TICK);
             select! {
-                recv(signals) -> signal => self.take(&mut session, signal)?,
+                recv(signals) -> signal => self.take(&mut outbox, signal)?,
+                recv(timer) -> _ => {}
                 recv(deadline) -> _ => {
                     log::warn!(
                         "MQTT: {} did not take everything in time; the rest is sent at the next start",
@@ -260,8 +253,9 @@ impl Publisher {
             }
         }
         // The last will is for ends without a goodbye; this is one with.
-        let _ = session.send(Topic::Status, &self.topics, OFFLINE, Token::Status);
-        session.link.disconnect();
+        let status = self.live.topics().name(Topic::Status);
+        let _ = outbox.send(status, Topic::Status.is_retained(), OFFLINE.into(), Token::Other);
+        outbox.disconnect();
         let deadline = self.clock.after(END_WITHIN);
         loop {
             select! {
@@ -271,141 +265,48 @@ impl Publisher {
         }
     }
 
-    fn take(&mut self, session: &mut Session, signal: Result<Signal, RecvError>) -> Result<(), MqttError> {
-        match signal {
-            Ok(Signal::Sent(id)) => {
-                let token = session.queued.pop_front();
-                session.in_flight.extend(token.map(|t| (id, t)));
-            }
-            Ok(Signal::Acked(id)) => {
-                session.quiet_since = self.clock.now();
-                match session.in_flight.remove(&id) {
-                    Some(Token::Record(seq)) => {
-                        session.records.iter_mut().filter(|r| r.mark.seq == seq).for_each(|r| r.done = true);
-                        self.pass_done(session);
-                    }
-                    Some(Token::State(source)) => {
-                        if let Some((_, on_its_way)) = session.states.get_mut(&source) {
-                            *on_its_way = false;
-                        }
-                    }
-                    Some(Token::Status) | None => {}
-                }
-            }
-            Ok(Signal::Connected) => {}
-            Ok(Signal::Down(error)) => return Err(error),
-            Err(RecvError) => return Err(self.lost("its thread ended")),
-        }
-        Ok(())
-    }
-
-    /// Moves the cursor over the records at the front that are done with.
-    fn pass_done(&mut self, session: &mut Session) {
-        while session.records.front().is_some_and(|r| r.done) {
-            self.done = session.records.pop_front().map(|r| r.mark);
-        }
-    }
-
-    fn send_records(&mut self, session: &mut Session) -> Result<(), MqttError> {
-        while session.records.len() < WINDOW && session.room() {
-            let item = match session.reader.next_durable() {
-                Ok(Some(item)) => item,
-                Ok(None) => break,
-                Err(e) if e.is_passed() => {
-                    log::error!("MQTT: the flag log is damaged, what does not hold is not sent: {e}");
-                    continue;
-                }
-                Err(e) => {
-                    log::error!("MQTT: the flag log cannot be read: {e}");
-                    break;
-                }
-            };
-            let mark = Mark { seq: item.entry.seq(), hash: item.entry.hash() };
-            // Notes are the log's own business.
-            let mut done = true;
-            if let Entry::Event(record) = &item.entry {
-                let topic = Topic::Event { source: &record.source };
-                let sent = session.send(topic, &self.topics, &item.line, Token::Record(mark.seq));
-                // The reader has passed it already: only a new session comes back to it.
-                sent.map_err(|Full| self.lost("its queue is full although few messages are in flight"))?;
-                done = false;
-            }
-            session.records.push_back(Pending { mark, done });
-        }
-        self.pass_done(session);
-        Ok(())
-    }
-
-    fn send_states(&mut self, session: &mut Session) {
+    fn take(&mut self, outbox: &mut Outbox, signal: Result<Signal, RecvError>) -> Result<(), MqttError> {
+        let Ok(signal) = signal else { return Err(self.lost("its thread ended")) };
         let now = self.clock.now();
-        if now < session.next_state {
-            return;
-        }
-        session.next_state = now + STATE_EVERY;
-        for (source, status) in self.board.snapshot() {
-            let text = match serde_json::to_string(&status) {
-                Ok(text) => text,
-                Err(e) => {
-                    log::error!("MQTT: the state of {source} cannot be written: {e}");
-                    continue;
+        if let Some(settled) = outbox.note(&signal, now) {
+            match settled.token {
+                Token::Record(seq) => {
+                    self.records.settled(seq, &settled.topic, settled.refused.as_deref(), now);
                 }
-            };
-            let news =
-                session.states.get(&source).is_none_or(|(last, on_its_way)| *last != text && !on_its_way);
-            let topic = Topic::State { source: &source };
-            if news
-                && session.room()
-                && session.send(topic, &self.topics, &text, Token::State(source.clone())).is_ok()
-            {
-                session.states.insert(source, (text, true));
+                _ => self.live.settled(&settled),
             }
+        }
+        match signal {
+            Signal::Down(error) => Err(error),
+            Signal::Message(message) => {
+                self.heard(&message);
+                Ok(())
+            }
+            Signal::NotSubscribed(why) => {
+                log::warn!(
+                    "MQTT: the broker does not let us subscribe ({why}): commands and Home Assistant's birth message do not arrive; may this user read these topics?"
+                );
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
-    fn reader(&self) -> TailReader {
-        match self.done {
-            None => self.log.from_start(),
-            Some(mark) => self.log.after(mark).unwrap_or_else(|e| {
-                log::warn!("{}: {e}; all records are sent again", self.cursor.path().display());
-                self.log.from_start()
-            }),
-        }
-    }
-
-    /// Writes the cursor file when it is due, or `now`.
-    fn save(&mut self, now: bool) {
-        if self.done == self.saved || (!now && self.clock.now() < self.next_save) {
-            return;
-        }
-        self.next_save = self.clock.now() + SAVE_EVERY;
-        let Some(mark) = self.done else { return };
-        match self.cursor.save(mark) {
-            Ok(()) => self.saved = Some(mark),
-            Err(e) => {
-                log::warn!("{}: {e}; after a restart records may be sent twice", self.cursor.path().display())
+    fn heard(&mut self, message: &Incoming) {
+        if self.birth.as_ref() == Some(&message.topic) {
+            // One that the broker had kept is older than this connection's announcements.
+            if message.payload == ONLINE.as_bytes() && !message.retained {
+                log::info!("MQTT: Home Assistant has started, announcing everything again");
+                self.live.born(self.clock.now());
             }
+        } else if self.config.commands {
+            let abilities = commands::Abilities { snapshots: self.config.snapshots };
+            commands::obey(message, self.live.topics(), &self.controls, &self.board, abilities);
         }
     }
 
     fn lost(&self, reason: &str) -> MqttError {
         MqttError::Lost { broker: broker(&self.config), reason: reason.to_owned() }
-    }
-}
-
-impl Session {
-    fn send(&mut self, topic: Topic<'_>, topics: &Topics, payload: &str, token: Token) -> Result<(), Full> {
-        self.link.publish(topics.name(topic), topic.is_retained(), payload)?;
-        self.queued.push_back(token);
-        Ok(())
-    }
-
-    /// Whether the link takes another message, with some to spare for the goodbye.
-    fn room(&self) -> bool {
-        self.queued.len() + self.in_flight.len() + 8 < usize::from(CAPACITY)
-    }
-
-    fn is_idle(&self) -> bool {
-        self.queued.is_empty() && self.in_flight.is_empty()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::flaglog::Hash;
+
 /// A topic of one box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic<'a> {
@@ -17,18 +19,36 @@ pub enum Topic<'a> {
         /// The source's id.
         source: &'a str,
     },
+    /// The newest picture of a source, JPEG, retained.
+    Snapshot {
+        /// The source's id.
+        source: &'a str,
+    },
+    /// What others ask of a source: `pause`, `resume`, `snapshot`.
+    Command {
+        /// The source's id.
+        source: &'a str,
+    },
+    /// How the telling itself goes, JSON, retained.
+    Publisher,
 }
 
 impl Topic<'_> {
     /// One of each kind, for the documentation's test.
-    pub const KINDS: [Topic<'static>; 3] =
-        [Topic::Status, Topic::State { source: "<source>" }, Topic::Event { source: "<source>" }];
+    pub const KINDS: [Topic<'static>; 6] = [
+        Topic::Status,
+        Topic::State { source: "<source>" },
+        Topic::Event { source: "<source>" },
+        Topic::Snapshot { source: "<source>" },
+        Topic::Command { source: "<source>" },
+        Topic::Publisher,
+    ];
 
     /// Whether the broker keeps the last message for those who subscribe later.
     pub fn is_retained(self) -> bool {
         match self {
-            Topic::Status | Topic::State { .. } => true,
-            Topic::Event { .. } => false,
+            Topic::Status | Topic::State { .. } | Topic::Snapshot { .. } | Topic::Publisher => true,
+            Topic::Event { .. } | Topic::Command { .. } => false,
         }
     }
 }
@@ -56,8 +76,57 @@ impl Topics {
             Topic::Status => format!("{base}/status"),
             Topic::State { source } => format!("{base}/source/{}/state", level(source)),
             Topic::Event { source } => format!("{base}/source/{}/event", level(source)),
+            Topic::Snapshot { source } => format!("{base}/source/{}/snapshot", level(source)),
+            Topic::Command { source } => format!("{base}/source/{}/command", level(source)),
+            Topic::Publisher => format!("{base}/publisher"),
         }
     }
+
+    /// A filter that matches the commands for all sources.
+    pub fn all_commands(&self) -> String {
+        format!("{}/source/+/command", self.base)
+    }
+}
+
+/// Home Assistant's own topics.
+#[derive(Debug, Clone)]
+pub struct HomeAssistant {
+    prefix: String,
+    node: String,
+}
+
+impl HomeAssistant {
+    /// Topics that begin with `prefix`, of the box `node`.
+    pub fn new(prefix: &str, node: &str) -> Self {
+        Self { prefix: level(prefix), node: plain_id(node) }
+    }
+
+    /// The box's id there.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Where an entity is announced; retained, an empty message removes it.
+    pub fn config(&self, component: &str, object: &str) -> String {
+        format!("{}/{component}/{}/{object}/config", self.prefix, self.node)
+    }
+
+    /// Where Home Assistant says `online` when it has started.
+    pub fn birth(&self) -> String {
+        format!("{}/status", self.prefix)
+    }
+}
+
+/// A name as Home Assistant takes ids: letters, digits, `_` and `-`. One that has others gets a piece of its
+/// hash, so that different names stay different.
+pub fn plain_id(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if !name.is_empty() && name.chars().all(is_plain) {
+        return name.to_owned();
+    }
+    let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+    let hash = Hash::of(name.as_bytes()).to_string();
+    format!("{plain}-{}", &hash[..12])
 }
 
 /// A name as one topic level: what MQTT gives a meaning to (`/`, `+`, `#`, a leading `$`), control
@@ -117,6 +186,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn home_assistant_gets_ids_that_it_takes() {
+        assert_eq!(plain_id("studio-1_b"), "studio-1_b");
+        let odd: BTreeSet<String> =
+            ["a/b", "a b", "a#b", "a+b", "a.b", "äöb", "北京市", ""].map(plain_id).into_iter().collect();
+        assert_eq!(odd.len(), 8, "different names stay different: {odd:?}");
+        for id in &odd {
+            assert!(id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)), "{id}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_name_becomes_one_level_and_stays_itself(a in any::<String>(), b in any::<String>()) {
@@ -138,6 +218,10 @@ mod tests {
             .map(|(name, _)| name.to_owned())
             .collect();
         assert_eq!(ours, listed);
+        let ha = HomeAssistant { prefix: "homeassistant".into(), node: "<node>".into() };
+        for topic in [ha.config("<component>", "<object>"), ha.birth()] {
+            assert!(docs.contains(&format!("| `{topic}` |")), "{topic} is not listed");
+        }
         for topic in Topic::KINDS {
             let name = topics.name(topic);
             let row = docs.lines().find(|l| l.starts_with(&format!("| `{name}`"))).expect("a row");

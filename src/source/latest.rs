@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::FrameSink;
 use crate::clock::{Moment, SharedClock};
+use crate::control::Control;
 use crate::frame::Frame;
 use crate::health::Board;
 
@@ -15,6 +16,7 @@ use crate::health::Board;
 pub struct LatestSink {
     id: Arc<str>,
     board: Board,
+    control: Option<Arc<Control>>,
     clock: SharedClock,
     pace: Mutex<Pace>,
     seq: AtomicU64,
@@ -38,6 +40,7 @@ impl LatestSink {
         let sink = Self {
             id,
             board,
+            control: None,
             clock,
             pace,
             seq: AtomicU64::new(0),
@@ -47,6 +50,12 @@ impl LatestSink {
         };
         (sink, rx)
     }
+
+    /// Lets somebody pause the source.
+    #[must_use]
+    pub fn with_control(self, control: Option<Arc<Control>>) -> Self {
+        Self { control, ..self }
+    }
 }
 
 impl FrameSink for LatestSink {
@@ -55,6 +64,10 @@ impl FrameSink for LatestSink {
     }
 
     fn wants_frame(&self) -> bool {
+        if self.control.as_ref().is_some_and(|c| c.is_paused() && !c.wants_snapshot()) {
+            self.board.drop_frame(&self.id, "paused");
+            return false;
+        }
         let wanted = self.pace.lock().expect("pace lock").due(self.clock.now());
         if !wanted {
             self.board.drop_frame(&self.id, "rate");

@@ -14,6 +14,13 @@ use tempfile::TempDir;
 /// Waits end early; this is how long they may take on a machine that does much else.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// A port of the loopback that nobody listens on now.
+#[allow(dead_code)]
+pub fn free_port() -> u16 {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    free.local_addr().expect("its address").port()
+}
+
 /// A broker that ends with this value.
 pub struct Broker {
     port: u16,
@@ -47,6 +54,13 @@ impl Broker {
         broker
     }
 
+    /// A broker with these lines in its configuration, which name files in `dir`.
+    pub fn with_files(dir: TempDir, settings: &str) -> Self {
+        let mut broker = Self::run(settings);
+        broker.extra = Some(dir);
+        broker
+    }
+
     /// A broker with these lines in its configuration.
     pub fn run(settings: &str) -> Self {
         for _ in 0..5 {
@@ -63,9 +77,8 @@ impl Broker {
 
     /// A broker that is configured and has its port, but does not run yet.
     pub fn prepare(settings: &str) -> Self {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = free.local_addr().expect("its address").port();
-        let broker = Self { port, dir: tempfile::tempdir().expect("tempdir"), child: None, extra: None };
+        let broker =
+            Self { port: free_port(), dir: tempfile::tempdir().expect("tempdir"), child: None, extra: None };
         broker.configure(settings);
         broker
     }
@@ -112,15 +125,25 @@ impl Broker {
         }
     }
 
+    /// Ends it as a service manager would: it keeps what it has promised, with `persistence true`.
+    pub fn terminate(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+            assert!(sent.expect("kill starts").success());
+            let _ = child.wait();
+        }
+    }
+
     fn configure(&self, settings: &str) {
         let user = Command::new("id").arg("-un").output().expect("id").stdout;
         let mut file = std::fs::File::create(self.dir.path().join("mosquitto.conf")).expect("configuration");
         // Started by root it would become another user, who may not read this folder.
+        let (dir, user) = (self.dir.path().display(), String::from_utf8_lossy(&user));
         write!(
             file,
-            "listener {} 127.0.0.1\nuser {}\npersistence false\nmax_queued_messages 0\n{settings}",
+            "listener {} 127.0.0.1\nuser {}\npersistence_location {dir}/\nmax_queued_messages 0\n{settings}",
             self.port,
-            String::from_utf8_lossy(&user).trim()
+            user.trim()
         )
         .expect("write");
     }
@@ -146,7 +169,9 @@ fn find(program: &str) -> PathBuf {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     pub topic: String,
+    /// As text; what is no UTF-8 is replaced.
     pub payload: String,
+    pub bytes: Vec<u8>,
     /// Whether the broker had kept it from before.
     pub retain: bool,
 }
@@ -166,9 +191,19 @@ impl Subscriber {
 
     /// The same with user and password.
     pub fn with_login(port: u16, filter: &str, login: Option<(&str, &str)>) -> Self {
+        Self::open(port, filter, login, false)
+    }
+
+    /// One for whom the broker keeps what comes while it is away.
+    pub fn durable(port: u16, filter: &str) -> Self {
+        Self::open(port, filter, None, true)
+    }
+
+    fn open(port: u16, filter: &str, login: Option<(&str, &str)>, durable: bool) -> Self {
         let id = format!("test-{}", ulid::Ulid::new());
         let mut options = MqttOptions::new(id, "127.0.0.1", port);
-        options.set_max_packet_size(1 << 20, 1 << 20).set_keep_alive(Duration::from_secs(30));
+        options.set_clean_session(!durable);
+        options.set_max_packet_size(8 << 20, 8 << 20).set_keep_alive(Duration::from_secs(30));
         if let Some((user, password)) = login {
             options.set_credentials(user, password);
         }
@@ -187,7 +222,8 @@ impl Subscriber {
                     }
                     Ok(Event::Incoming(Incoming::Publish(p))) => {
                         let payload = String::from_utf8_lossy(&p.payload).into_owned();
-                        let message = Message { topic: p.topic, payload, retain: p.retain };
+                        let bytes = p.payload.to_vec();
+                        let message = Message { topic: p.topic, payload, bytes, retain: p.retain };
                         sink.lock().expect("lock").push(message);
                     }
                     Ok(Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
@@ -198,6 +234,11 @@ impl Subscriber {
         });
         is_ready.recv_timeout(PATIENCE).expect("the broker confirms the subscription");
         Self { got, client }
+    }
+
+    /// Sends something itself.
+    pub fn publish(&self, topic: &str, retain: bool, payload: &[u8]) {
+        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("queued");
     }
 
     /// What came so far.

@@ -16,7 +16,10 @@ struct State {
     open: Mutex<Vec<TcpStream>>,
     refuse: AtomicBool,
     silent: AtomicBool,
+    /// Nothing is forwarded on connections older than this.
+    frozen_before: AtomicUsize,
     accepted: AtomicUsize,
+    cuts: AtomicUsize,
     /// Bytes towards the target until all is cut; 0: never.
     cut_after: AtomicUsize,
     /// Bytes towards clients until nothing more arrives there.
@@ -33,7 +36,7 @@ impl Proxy {
         let shared = state.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                shared.accepted.fetch_add(1, Ordering::SeqCst);
+                let number = shared.accepted.fetch_add(1, Ordering::SeqCst) + 1;
                 if shared.refuse.load(Ordering::SeqCst) {
                     continue;
                 }
@@ -43,8 +46,8 @@ impl Proxy {
                 }
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { continue };
                 shared.keep(&server);
-                forward(&client, &server, &shared, true);
-                forward(&server, &client, &shared, false);
+                forward(&client, &server, &shared, number, true);
+                forward(&server, &client, &shared, number, false);
             }
         });
         Self { port, state }
@@ -58,6 +61,16 @@ impl Proxy {
     /// Connections that were asked for.
     pub fn accepted(&self) -> usize {
         self.state.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How often connections were cut.
+    pub fn cuts(&self) -> usize {
+        self.state.cuts.load(Ordering::SeqCst)
+    }
+
+    /// Keeps the connections that there are, and forwards nothing on them any more.
+    pub fn freeze(&self) {
+        self.state.frozen_before.store(self.accepted() + 1, Ordering::SeqCst);
     }
 
     /// Closes all connections, without a goodbye of either side.
@@ -80,6 +93,11 @@ impl Proxy {
         *self.state.freeze_after.lock().expect("lock") = None;
     }
 
+    /// Whether a cut is waiting for its byte.
+    pub fn is_armed(&self) -> bool {
+        self.state.cut_after.load(Ordering::SeqCst) > 0
+    }
+
     /// Whether new connections are closed at once.
     pub fn refuse(&self, refuse: bool) {
         self.state.refuse.store(refuse, Ordering::SeqCst);
@@ -97,7 +115,9 @@ impl State {
     }
 
     fn cut(&self) {
-        for stream in self.open.lock().expect("lock").drain(..) {
+        let mut open = self.open.lock().expect("lock");
+        self.cuts.fetch_add(usize::from(!open.is_empty()), Ordering::SeqCst);
+        for stream in open.drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -126,14 +146,14 @@ impl State {
     }
 }
 
-fn forward(from: &TcpStream, to: &TcpStream, state: &Arc<State>, upward: bool) {
+fn forward(from: &TcpStream, to: &TcpStream, state: &Arc<State>, number: usize, upward: bool) {
     let (mut from, mut to) = (from.try_clone().expect("clone"), to.try_clone().expect("clone"));
     let state = state.clone();
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         let mut frozen = false;
         while let Ok(n @ 1..) = from.read(&mut buffer) {
-            if frozen {
+            if frozen || number < state.frozen_before.load(Ordering::SeqCst) {
                 continue;
             }
             let (pass, cut) = if upward { state.pass(n) } else { (n, false) };

@@ -1,128 +1,32 @@
-//! The publisher against a real mosquitto.
-#![cfg(feature = "mqtt")]
+//! What is published, in order, across broken connections and restarts.
 
-#[path = "common/mosquitto.rs"]
-mod mosquitto;
-#[path = "common/proxy.rs"]
-mod proxy;
+use std::time::Duration;
 
-use std::path::Path;
-use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
-
-use mosquitto::{Broker, Message, PATIENCE, Subscriber};
-use proxy::Proxy;
-use spotd::clock::{StopHandle, SystemClock, stop_signal};
-use spotd::config::{LogConfig, MqttConfig, Secret};
-use spotd::detector::card::Precision;
-use spotd::detector::model::ModelIdentity;
-use spotd::flaglog::{Entry, FlagLog, Hash, NewRecord, Record};
+use spotd::clock::{SystemClock, stop_signal};
+use spotd::config::{MqttConfig, MqttVersion, Secret};
+use spotd::control::Controls;
+use spotd::flaglog::{Hash, Record};
 use spotd::health::{Board, SourceState};
 use spotd::mqtt;
-use spotd::verdict::{EventKind, Verdict};
+use spotd::verdict::Verdict;
 
-fn log_config(dir: &Path) -> LogConfig {
-    LogConfig { dir: dir.to_owned(), jpeg_quality: 95, update_every: Duration::from_secs(30) }
-}
-
-fn open(dir: &Path) -> FlagLog {
-    FlagLog::open(&log_config(dir), "box/1", SystemClock::shared()).expect("open")
-}
-
-fn mqtt_config(port: u16) -> MqttConfig {
-    MqttConfig {
-        host: "127.0.0.1".into(),
-        port,
-        tls: false,
-        ca_file: None,
-        user: None,
-        password: None,
-        prefix: "spotd".into(),
-    }
-}
-
-fn append(log: &mut FlagLog, source: &str) -> Record {
-    let record = NewRecord {
-        event: None,
-        source: source.to_owned(),
-        kind: EventKind::Start,
-        verdict: Verdict::Synthetic,
-        raw: Some(0.97),
-        smoothed: Some(0.91),
-        peak: Some(0.91),
-        threshold: 0.8,
-        unsure_from: 0.5,
-        window: 9,
-        frames: 9,
-        frame: None,
-        tiles: vec![],
-        captured: SystemTime::now(),
-        model: ModelIdentity {
-            name: "test".into(),
-            version: "1".into(),
-            sha256: Hash::of(b"model").to_string(),
-            precision: Precision::F32,
-        },
-    };
-    log.append(record, None).expect("append")
-}
-
-/// A publisher that is stopped when this is dropped.
-struct Running {
-    stop: StopHandle,
-    thread: Option<JoinHandle<()>>,
-    board: Board,
-}
-
-impl Running {
-    fn start(config: MqttConfig, log: &FlagLog) -> Self {
-        let (stop, signal) = stop_signal();
-        let board = Board::new(["cam".into()]);
-        let clock = SystemClock::shared();
-        let thread = mqtt::spawn(config, "box/1", &log.tail(), board.clone(), clock, signal).expect("spawn");
-        Self { stop, thread: Some(thread), board }
-    }
-
-    fn stop(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        self.stop.stop();
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the publisher does not panic");
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-fn events(messages: &[Message]) -> Vec<Record> {
-    let event = |m: &Message| match serde_json::from_str(&m.payload).expect("an entry") {
-        Entry::Event(record) => *record,
-        Entry::Note(_) => panic!("a note was published"),
-    };
-    messages.iter().filter(|m| m.topic.ends_with("/event")).map(event).collect()
-}
-
-/// Without what was sent again.
-fn once(mut records: Vec<Record>) -> Vec<Record> {
-    let mut seen = std::collections::HashSet::new();
-    records.retain(|r| seen.insert(r.id));
-    records
-}
+use crate::mosquitto::{Broker, Message, PATIENCE, Subscriber};
+use crate::proxy::Proxy;
+use crate::setup::*;
 
 #[test]
 fn an_event_arrives_as_it_stands_in_the_log_with_status_and_state_beside_it() {
+    for version in [MqttVersion::V5, MqttVersion::V3] {
+        status_state_and_event(version);
+    }
+}
+
+fn status_state_and_event(version: MqttVersion) {
     let broker = Broker::start();
     let dir = tempfile::tempdir().expect("tempdir");
     let mut log = open(dir.path());
     let subscriber = Subscriber::start(broker.port(), "spotd/#");
-    let running = Running::start(mqtt_config(broker.port()), &log);
+    let running = Running::start(MqttConfig { version, ..mqtt_config(broker.port()) }, &log);
     subscriber
         .wait("status", |m| m.iter().any(|m| m.topic == "spotd/box%2F1/status" && m.payload == "online"));
     let record = append(&mut log, "cam");
@@ -148,7 +52,7 @@ fn an_event_arrives_as_it_stands_in_the_log_with_status_and_state_beside_it() {
     let now = state(&got).expect("state");
     assert_eq!((&now["verdict"], &now["raw"]), (&"synthetic".into(), &0.97.into()));
     let late = Subscriber::start(broker.port(), "spotd/#");
-    let kept = late.wait("what is retained", |m| m.len() >= 2);
+    let kept = late.wait("what is retained", |m| m.len() >= 3);
     assert!(kept.iter().all(|m| m.retain), "{kept:?}");
     assert!(kept.iter().any(|m| m.payload == "online") && state(&kept) == Some(now));
     running.stop();
@@ -302,8 +206,8 @@ fn a_ca_file_that_is_none_is_named_at_the_start() {
             std::fs::write(&ca, content).expect("write");
         }
         let (_handle, stop) = stop_signal();
-        let spawned =
-            mqtt::spawn(config.clone(), "box", &log.tail(), Board::default(), SystemClock::shared(), stop);
+        let (board, controls, clock) = (Board::default(), Controls::new([]), SystemClock::shared());
+        let spawned = mqtt::spawn(config.clone(), "box", &log.tail(), board, controls, clock, stop);
         let error = spawned.map(drop).expect_err("no CA").to_string();
         assert!(error.contains("ca.pem"), "{error}");
     }

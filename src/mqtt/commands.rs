@@ -1,0 +1,96 @@
+//! What others may ask of a source over the broker, when `[mqtt] commands` is on.
+
+use super::link::Incoming;
+use super::topics::{Topic, Topics};
+use crate::control::Controls;
+use crate::health::Board;
+
+/// What commands can be carried out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Abilities {
+    pub snapshots: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    Pause,
+    Resume,
+    Snapshot,
+}
+
+/// Carries out a message, if it is a command that makes sense; says so either way.
+pub(super) fn obey(
+    message: &Incoming,
+    topics: &Topics,
+    controls: &Controls,
+    board: &Board,
+    abilities: Abilities,
+) {
+    let Some(source) = controls.ids().find(|s| topics.name(Topic::Command { source: s }) == message.topic)
+    else {
+        log::warn!("MQTT: a command for a source that this box does not have, on {}", message.topic);
+        return;
+    };
+    if message.retained {
+        // It would be carried out again at every connection.
+        log::warn!("MQTT: {source}: a retained command is not obeyed; send commands without the retain flag");
+        return;
+    }
+    let Some(control) = controls.source(source) else { return };
+    match parse(&message.payload) {
+        Some(Command::Snapshot) if !abilities.snapshots => {
+            log::warn!("MQTT: {source}: no picture without [mqtt] snapshots = true");
+        }
+        Some(Command::Snapshot) => control.ask_snapshot(),
+        Some(command) => {
+            let paused = command == Command::Pause;
+            log::info!("MQTT: {source}: {} by command", if paused { "paused" } else { "resumed" });
+            control.pause(paused);
+            board.update(source, |s| s.paused = paused);
+        }
+        None => log::warn!("MQTT: {source}: unknown command; there are pause, resume and snapshot"),
+    }
+}
+
+fn parse(payload: &[u8]) -> Option<Command> {
+    match payload {
+        b"pause" => Some(Command::Pause),
+        b"resume" => Some(Command::Resume),
+        b"snapshot" => Some(Command::Snapshot),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn send(topic: &str, payload: &[u8], retained: bool, snapshots: bool) -> (bool, bool, bool) {
+        let controls = Controls::new(["cam".into(), "a.b".into()]);
+        let board = Board::new(["cam".into(), "a.b".into()]);
+        let message = Incoming { topic: topic.into(), payload: payload.into(), retained };
+        obey(&message, &Topics::new("spotd", "box/1"), &controls, &board, Abilities { snapshots });
+        let other = controls.source("a.b").expect("there");
+        assert!(!other.is_paused() && !other.wants_snapshot(), "only the one that is named");
+        let cam = controls.source("cam").expect("there");
+        let shown = board.snapshot().iter().any(|(id, s)| **id == *"cam" && s.paused);
+        (cam.is_paused(), shown, cam.wants_snapshot())
+    }
+
+    #[test]
+    fn only_a_plain_command_on_the_sources_own_topic_is_obeyed() {
+        let topic = "spotd/box%2F1/source/cam/command";
+        assert_eq!(send(topic, b"pause", false, true), (true, true, false));
+        assert_eq!(send(topic, b"resume", false, true), (false, false, false));
+        assert_eq!(send(topic, b"snapshot", false, true), (false, false, true));
+        let nothing = (false, false, false);
+        assert_eq!(send(topic, b"snapshot", false, false), nothing);
+        assert_eq!(send(topic, b"pause", true, true), nothing);
+        for odd in [&b""[..], b"PAUSE", b"pause ", b"\xff\xfe", &[b'x'; 70_000]] {
+            assert_eq!(send(topic, odd, false, true), nothing);
+        }
+        for odd in ["spotd/box/1/source/cam/command", "spotd/box%2F1/source/gone/command", ""] {
+            assert_eq!(send(odd, b"pause", false, true), nothing);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The libraries' errors in words that say what to do.
+
+use std::io;
+
+use rustls::{AlertDescription, CertificateError};
+
+use super::{CONNECT_SECONDS, KEEP_ALIVE};
+use crate::config::MqttConfig;
+use crate::mqtt::{MqttError, broker};
+
+pub(super) fn login(config: &MqttConfig) -> MqttError {
+    let user = config.user.as_ref().map_or("anonymous".to_owned(), |u| format!("\"{u}\""));
+    MqttError::Login { broker: broker(config), user }
+}
+
+pub(super) fn refused(config: &MqttConfig, reason: impl Into<String>) -> MqttError {
+    MqttError::Refused { broker: broker(config), reason: reason.into() }
+}
+
+pub(super) fn version(config: &MqttConfig, other: &str) -> MqttError {
+    refused(config, format!("it does not speak this version of MQTT; set [mqtt] version = \"{other}\""))
+}
+
+pub(super) fn lost(config: &MqttConfig, reason: impl Into<String>) -> MqttError {
+    MqttError::Lost { broker: broker(config), reason: reason.into() }
+}
+
+pub(super) fn no_connection(config: &MqttConfig) -> MqttError {
+    MqttError::Silent { broker: broker(config), what: format!("no connection within {CONNECT_SECONDS} s") }
+}
+
+pub(super) fn takes_nothing(config: &MqttConfig) -> MqttError {
+    MqttError::Silent { broker: broker(config), what: format!("it took nothing for {CONNECT_SECONDS} s") }
+}
+
+pub(super) fn no_ping(config: &MqttConfig) -> MqttError {
+    let what = format!("no answer to a ping within {} s", KEEP_ALIVE.as_secs());
+    MqttError::Silent { broker: broker(config), what }
+}
+
+pub(super) fn io(config: &MqttConfig, error: &io::Error) -> MqttError {
+    use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+    let (broker, reason) = (broker(config), error.to_string());
+    if let Some(e) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        return MqttError::Tls { broker, reason: tls_reason(config, e) };
+    }
+    match error.kind() {
+        ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable | TimedOut => {
+            MqttError::Unreachable { broker, reason }
+        }
+        // The standard library has no kind for this one.
+        _ if reason.contains("lookup address") => MqttError::Dns { broker, reason },
+        _ => MqttError::Lost { broker, reason },
+    }
+}
+
+pub(super) fn tls(config: &MqttConfig, error: &rumqttc::TlsError) -> MqttError {
+    match error {
+        rumqttc::TlsError::Io(e) => match io(config, e) {
+            // Closed in the middle of the handshake.
+            MqttError::Lost { broker, reason } => {
+                MqttError::Tls { broker, reason: format!("{reason}; does that port speak TLS?") }
+            }
+            other => other,
+        },
+        rumqttc::TlsError::TLS(e) => MqttError::Tls { broker: broker(config), reason: tls_reason(config, e) },
+        rumqttc::TlsError::DNSName(_) => MqttError::Tls {
+            broker: broker(config),
+            reason: "no certificate can be made for this host; give the broker a name".to_owned(),
+        },
+        other => MqttError::Tls { broker: broker(config), reason: other.to_string() },
+    }
+}
+
+fn tls_reason(config: &MqttConfig, error: &rustls::Error) -> String {
+    use CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, UnknownIssuer,
+    };
+    let shows = config.client_cert.is_some();
+    let hint = match error {
+        // A bad signature: by an authority of the same name, with another key.
+        rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
+            "its certificate does not come from an authority that is trusted here; set [mqtt] ca_file to the authority's certificate".to_owned()
+        }
+        rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => format!(
+            "its certificate is not made for \"{}\"; write in [mqtt] url a name that it is made for",
+            config.host
+        ),
+        rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
+        ) => "its certificate is over or not valid yet; renew it, or set this machine's clock".to_owned(),
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "it wants a client certificate; set [mqtt] client_cert_file and client_key_file".to_owned()
+        }
+        rustls::Error::AlertReceived(_) if shows => {
+            "it did not like us; does it trust the authority of [mqtt] client_cert_file?".to_owned()
+        }
+        rustls::Error::AlertReceived(_) => {
+            "it did not like us; does it want a client certificate ([mqtt] client_cert_file)?".to_owned()
+        }
+        rustls::Error::InvalidMessage(_) => {
+            "it answered with something else; does that port speak TLS?".to_owned()
+        }
+        _ => String::new(),
+    };
+    if hint.is_empty() { error.to_string() } else { format!("{hint} ({error})") }
+}

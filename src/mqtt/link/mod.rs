@@ -1,0 +1,195 @@
+//! One connection to a broker, from CONNECT to its end. It never connects again by itself: what was in
+//! flight is known only to the log's cursor, and the publisher begins anew from there.
+
+mod fault;
+mod tls;
+mod v3;
+mod v5;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::MqttError;
+use crate::config::{MqttConfig, MqttVersion};
+
+/// Seconds until a connection attempt, and a flush of what was sent, is given up.
+const CONNECT_SECONDS: u64 = 10;
+/// A broker that has been silent for one to two of these is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A connection that nobody needs any more is noticed within this time, whatever the broker does.
+const LOOK_UP: Duration = Duration::from_secs(1);
+/// Largest message that a broker may send us: a command, or Home Assistant's birth.
+const MAX_INCOMING: u16 = 16 * 1024;
+/// Longest payload that we send, a picture.
+pub(super) const MAX_PAYLOAD: usize = 4 * 1024 * 1024;
+/// Room for topic and header on top of the payload; an MQTT topic has at most 65535 bytes.
+pub(super) const MAX_HEAD: usize = 68 * 1024;
+
+/// What happens on a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// The broker has accepted us.
+    Connected {
+        /// The longest packet that it takes, if it says so.
+        max_packet: Option<usize>,
+    },
+    /// The oldest message given to [`Link::publish`] that had none yet got this packet id.
+    Sent(u16),
+    /// The broker has taken the message with this packet id.
+    Acked(u16),
+    /// The broker has said that it will not take the message with this packet id, and why.
+    Refused(u16, String),
+    /// The broker does not let us subscribe.
+    NotSubscribed(String),
+    /// A message for us.
+    Message(Incoming),
+    /// The connection is over; nothing follows.
+    Down(MqttError),
+}
+
+/// A message from the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Incoming {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    /// The broker had kept it from before.
+    pub retained: bool,
+}
+
+/// The last will: topic and payload, retained, QoS 1.
+pub(super) struct Will {
+    pub topic: String,
+    pub payload: &'static str,
+}
+
+/// A connection, or an attempt at one, served by a thread of its own.
+pub(super) struct Link {
+    client: Client,
+    signals: Receiver<Signal>,
+    unwanted: Arc<AtomicBool>,
+}
+
+enum Client {
+    V3(rumqttc::Client),
+    V5(rumqttc::v5::Client),
+}
+
+/// There is no room for another message now.
+#[derive(Debug)]
+pub(super) struct Full;
+
+/// One version of the protocol.
+trait Wire: Send {
+    /// The next thing that happens, waited for at most `wait`, if that is given.
+    fn step(&mut self, wait: Option<Duration>) -> Step;
+}
+
+enum Step {
+    Tell(Signal),
+    /// Something that nobody need know.
+    Nothing,
+    /// It has ended as it was asked to.
+    Over,
+}
+
+impl Link {
+    /// Whether all that a connection needs from this machine is there.
+    pub fn check(config: &MqttConfig) -> Result<(), MqttError> {
+        if config.tls { tls::client_config(config).map(drop) } else { Ok(()) }
+    }
+
+    /// Begins to connect. Up to `capacity` messages can wait.
+    pub fn open(config: &MqttConfig, id: &str, will: Option<Will>, capacity: u16) -> Result<Self, MqttError> {
+        let (client, mut wire): (Client, Box<dyn Wire>) = match config.version {
+            MqttVersion::V3 => {
+                let (client, wire) = v3::open(config, id, will, capacity)?;
+                (Client::V3(client), Box::new(wire))
+            }
+            MqttVersion::V5 => {
+                let (client, wire) = v5::open(config, id, will, capacity)?;
+                (Client::V5(client), Box::new(wire))
+            }
+        };
+        let (tx, signals) = bounded(usize::from(capacity) * 2 + 8);
+        let unwanted = Arc::new(AtomicBool::new(false));
+        let seen = unwanted.clone();
+        std::thread::Builder::new()
+            .name("mqtt-io".to_owned())
+            .spawn(move || serve(&mut *wire, &tx, &seen))
+            .map_err(|e| MqttError::Thread(e.to_string()))?;
+        Ok(Self { client, signals, unwanted })
+    }
+
+    /// What happens; disconnected once the connection's thread has ended.
+    pub fn signals(&self) -> &Receiver<Signal> {
+        &self.signals
+    }
+
+    /// Queues a message with QoS 1, without ever waiting.
+    pub fn publish(&self, topic: String, retain: bool, payload: Vec<u8>) -> Result<(), Full> {
+        match &self.client {
+            Client::V3(c) => {
+                c.try_publish(topic, rumqttc::QoS::AtLeastOnce, retain, payload).map_err(|_| Full)
+            }
+            Client::V5(c) => {
+                let qos = rumqttc::v5::mqttbytes::QoS::AtLeastOnce;
+                c.try_publish(topic, qos, retain, payload).map_err(|_| Full)
+            }
+        }
+    }
+
+    /// Asks for messages, with QoS 1, without ever waiting.
+    pub fn subscribe(&self, filter: String) -> Result<(), Full> {
+        match &self.client {
+            Client::V3(c) => c.try_subscribe(filter, rumqttc::QoS::AtLeastOnce).map_err(|_| Full),
+            Client::V5(c) => {
+                c.try_subscribe(filter, rumqttc::v5::mqttbytes::QoS::AtLeastOnce).map_err(|_| Full)
+            }
+        }
+    }
+
+    /// Asks the thread to say goodbye and to end; whoever wants to know when waits for `signals` to be
+    /// disconnected.
+    pub fn disconnect(&self) {
+        // A full queue means that the broker does not take anything: the thread then ends by timeout.
+        match &self.client {
+            Client::V3(c) => drop(c.try_disconnect()),
+            Client::V5(c) => drop(c.try_disconnect()),
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.disconnect();
+        self.unwanted.store(true, Ordering::Relaxed);
+    }
+}
+
+fn serve(wire: &mut dyn Wire, signals: &Sender<Signal>, unwanted: &AtomicBool) {
+    let mut connected = false;
+    loop {
+        // A wait that is cut short would begin the attempt to connect anew; that one has its own limit.
+        let step = wire.step(connected.then_some(LOOK_UP));
+        let over = match step {
+            Step::Tell(signal) => {
+                connected |= matches!(signal, Signal::Connected { .. });
+                let last = matches!(signal, Signal::Down(_));
+                signals.send(signal).is_err() || last
+            }
+            Step::Nothing => unwanted.load(Ordering::Relaxed),
+            Step::Over => true,
+        };
+        if over {
+            return;
+        }
+    }
+}
+
+/// The library joins host and port with a colon.
+fn host(config: &MqttConfig) -> String {
+    if config.host.contains(':') { format!("[{}]", config.host) } else { config.host.clone() }
+}

@@ -1,0 +1,263 @@
+//! What the broker keeps for those who come later: live state, announcements, pictures. It goes beside the
+//! log's records and before them, and only its newest form is ever sent.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::discovery::{Abilities, Announcement, announce};
+use super::link::Full;
+use super::outbox::{Outbox, Settled, Token};
+use super::retained::Retained;
+use super::topics::{HomeAssistant, Topic, Topics};
+use crate::clock::Moment;
+use crate::config::MqttConfig;
+use crate::control::Controls;
+use crate::flaglog::Tail;
+use crate::flaglog::fs::read_whole;
+use crate::flaglog::record::EvidenceFile;
+use crate::health::Board;
+
+/// Live state of a source is sent this often at most.
+const STATE_EVERY: Duration = Duration::from_secs(1);
+/// Longest live state that is sent; why a source failed is the only part without a length of its own.
+const MAX_STATE: usize = 64 * 1024;
+
+/// Everything retained of one box.
+pub(super) struct Live {
+    config: MqttConfig,
+    topics: Topics,
+    ids: Vec<Arc<str>>,
+    log: Tail,
+    board: Board,
+    announcements: Vec<Announcement>,
+    memory: Retained,
+    /// To be sent on this connection: removals and announcements.
+    waiting: VecDeque<(String, Vec<u8>, Token)>,
+    /// What was sent last on this connection, and whether it is still on its way, by topic.
+    states: BTreeMap<String, (String, bool)>,
+    next_state: Moment,
+    /// The newest picture of each source that was not sent yet.
+    pictures: BTreeMap<Arc<str>, Picture>,
+    /// Topics that the broker has refused and that were complained about.
+    refused: BTreeSet<String>,
+}
+
+enum Picture {
+    Here(Vec<u8>),
+    Evidence(EvidenceFile),
+}
+
+impl Live {
+    pub fn new(config: &MqttConfig, node: &str, log: &Tail, board: Board, controls: &Controls) -> Self {
+        let topics = Topics::new(&config.prefix, node);
+        let mut ids: Vec<Arc<str>> = controls.ids().cloned().collect();
+        ids.extend(board.snapshot().into_iter().map(|(id, _)| id).filter(|id| controls.source(id).is_none()));
+        let announcements = announcements(config, &topics, node, &ids);
+        let memory = Retained::load(
+            log.fs().clone(),
+            log.dir(),
+            wanted(config, &topics, &ids, announcements.iter().map(|a| a.topic.clone())),
+        );
+        Self {
+            config: config.clone(),
+            topics,
+            ids,
+            log: log.clone(),
+            board,
+            announcements,
+            memory,
+            waiting: VecDeque::new(),
+            states: BTreeMap::new(),
+            next_state: Moment::ZERO,
+            pictures: BTreeMap::new(),
+            refused: BTreeSet::new(),
+        }
+    }
+
+    /// A connection begins: everything is new to the broker.
+    pub fn begin(&mut self, now: Moment) {
+        self.states.clear();
+        self.next_state = now;
+        self.waiting.clear();
+        let gone = self.memory.stale();
+        if !gone.is_empty() {
+            log::info!("MQTT: removing {} retained messages of what is gone", gone.len());
+        }
+        self.waiting.extend(gone.into_iter().map(|topic| (topic, Vec::new(), Token::Removal)));
+        self.announce_all();
+    }
+
+    /// Home Assistant has started: it needs to be told of everything again.
+    pub fn born(&mut self, now: Moment) {
+        self.announce_all();
+        self.states.clear();
+        self.next_state = now;
+    }
+
+    fn announce_all(&mut self) {
+        self.waiting.retain(|(_, _, token)| *token == Token::Removal);
+        let all = self.announcements.iter();
+        self.waiting.extend(all.map(|a| (a.topic.clone(), a.payload.clone().into_bytes(), Token::Other)));
+    }
+
+    /// A picture that was asked for.
+    pub fn show(&mut self, source: &str, jpeg: Vec<u8>) {
+        self.remember(source, Picture::Here(jpeg));
+    }
+
+    /// The picture of a record.
+    pub fn show_evidence(&mut self, source: &str, file: EvidenceFile) {
+        self.remember(source, Picture::Evidence(file));
+    }
+
+    fn remember(&mut self, source: &str, picture: Picture) {
+        // Records can be of sources that are gone.
+        if let Some(id) = self.ids.iter().find(|id| ***id == *source)
+            && self.config.snapshots
+        {
+            self.pictures.insert(id.clone(), picture);
+        }
+    }
+
+    /// Sends what is due. Pictures go only when `caught_up`: of what an outage has left, the newest will do.
+    pub fn send(&mut self, outbox: &mut Outbox, now: Moment, caught_up: bool) -> Result<(), Full> {
+        if now >= self.next_state {
+            self.next_state = now + STATE_EVERY;
+            for (source, status) in self.board.snapshot() {
+                self.send_state(outbox, Topic::State { source: &source }, &status)?;
+            }
+            self.send_state(outbox, Topic::Publisher, &self.board.publisher())?;
+        }
+        while outbox.room() {
+            let Some((topic, payload, token)) = self.waiting.pop_front() else { break };
+            outbox.send(topic, true, payload, token)?;
+        }
+        // One at a time: they are large.
+        if caught_up
+            && outbox.room()
+            && !outbox.has(|t| *t == Token::Picture)
+            && let Some((source, picture)) = self.pictures.pop_first()
+        {
+            self.send_picture(outbox, &source, picture)?;
+        }
+        Ok(())
+    }
+
+    fn send_state(
+        &mut self,
+        outbox: &mut Outbox,
+        topic: Topic<'_>,
+        state: &impl Serialize,
+    ) -> Result<(), Full> {
+        let name = self.topics.name(topic);
+        let text = match serde_json::to_string(state) {
+            Ok(text) if text.len() <= MAX_STATE && outbox.fits(&name, text.len()) => text,
+            Ok(text) => {
+                self.complain(&name, &format!("its {} bytes are too many", text.len()));
+                return Ok(());
+            }
+            Err(e) => {
+                log::error!("MQTT: {name}: {e}");
+                return Ok(());
+            }
+        };
+        let news = self.states.get(&name).is_none_or(|(last, on_its_way)| *last != text && !on_its_way);
+        if news && outbox.room() {
+            outbox.send(name.clone(), topic.is_retained(), text.clone().into_bytes(), Token::State)?;
+            self.states.insert(name, (text, true));
+        }
+        Ok(())
+    }
+
+    fn send_picture(&mut self, outbox: &mut Outbox, source: &str, picture: Picture) -> Result<(), Full> {
+        let name = self.topics.name(Topic::Snapshot { source });
+        let jpeg = match picture {
+            Picture::Here(jpeg) => jpeg,
+            Picture::Evidence(file) => {
+                let most = usize::try_from(file.bytes).unwrap_or(usize::MAX);
+                let read = match file.path_in(self.log.dir()) {
+                    Some(path) if outbox.fits(&name, most) => {
+                        read_whole(&**self.log.fs(), &path, most).map_err(|e| e.to_string())
+                    }
+                    Some(_) => Err(format!("its {most} bytes are more than the broker takes")),
+                    None => Err("the record names a file that is none of the log's".to_owned()),
+                };
+                match read {
+                    Ok(jpeg) => jpeg,
+                    Err(why) => {
+                        log::warn!("MQTT: {name}: no picture, {}: {why}", file.file);
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        if outbox.fits(&name, jpeg.len()) {
+            outbox.send(name, Topic::Snapshot { source }.is_retained(), jpeg, Token::Picture)?;
+        } else {
+            self.complain(&name, &format!("its {} bytes are more than the broker takes", jpeg.len()));
+        }
+        Ok(())
+    }
+
+    /// The broker has answered a message that is no record.
+    pub fn settled(&mut self, settled: &Settled) {
+        match &settled.token {
+            Token::State => {
+                if let Some((_, on_its_way)) = self.states.get_mut(&settled.topic) {
+                    *on_its_way = false;
+                }
+            }
+            Token::Removal if settled.refused.is_none() => self.memory.removed(&settled.topic),
+            Token::Removal | Token::Picture | Token::Other | Token::Record(_) => {}
+        }
+        if let Some(why) = &settled.refused {
+            self.complain(
+                &settled.topic,
+                &format!("the broker refuses it: {why}; may this user publish there?"),
+            );
+        }
+    }
+
+    fn complain(&mut self, topic: &str, why: &str) {
+        if self.refused.insert(topic.to_owned()) {
+            log::warn!("MQTT: {topic}: {why} (said once)");
+        }
+    }
+
+    /// When [`Live::send`] has something to do again although nothing else happens.
+    pub fn due(&self) -> Moment {
+        self.next_state
+    }
+
+    /// The box's topics.
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+}
+
+fn announcements(config: &MqttConfig, topics: &Topics, node: &str, ids: &[Arc<str>]) -> Vec<Announcement> {
+    let Some(prefix) = &config.discovery else { return Vec::new() };
+    let abilities = Abilities { snapshots: config.snapshots, commands: config.commands };
+    announce(&HomeAssistant::new(prefix, node), topics, node, ids.iter().map(|id| &**id), abilities)
+}
+
+/// All topics on which something is retained.
+fn wanted(
+    config: &MqttConfig,
+    topics: &Topics,
+    ids: &[Arc<str>],
+    announced: impl Iterator<Item = String>,
+) -> BTreeSet<String> {
+    let mut all: BTreeSet<String> = announced.collect();
+    all.extend([Topic::Status, Topic::Publisher].map(|t| topics.name(t)));
+    for source in ids {
+        all.insert(topics.name(Topic::State { source }));
+        if config.snapshots {
+            all.insert(topics.name(Topic::Snapshot { source }));
+        }
+    }
+    all
+}

@@ -1,0 +1,120 @@
+//! What is on its way to the broker on one connection.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::link::{Full, Link, MAX_HEAD, MAX_PAYLOAD, Signal};
+use crate::clock::Moment;
+
+/// Messages in flight at most.
+pub(super) const CAPACITY: u16 = 256;
+/// Kept free for the goodbye.
+const SPARE: usize = 8;
+
+/// What a message was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Token {
+    /// The log's record with this `seq`.
+    Record(u64),
+    /// Live state.
+    State,
+    /// A picture of a source.
+    Picture,
+    /// An empty message that removes what the broker keeps.
+    Removal,
+    /// Anything else.
+    Other,
+}
+
+/// A message that the broker has answered.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub token: Token,
+    pub topic: String,
+    /// Why the broker will not take it.
+    pub refused: Option<String>,
+}
+
+/// One connection's messages.
+pub(super) struct Outbox {
+    link: Link,
+    /// Given to the link, without a packet id yet.
+    queued: VecDeque<(Token, String)>,
+    /// By packet id.
+    in_flight: BTreeMap<u16, (Token, String)>,
+    max_packet: usize,
+    settled: u64,
+    /// When the last answer came, or when there was nothing to answer.
+    pub quiet_since: Moment,
+}
+
+impl Outbox {
+    pub fn new(link: Link, max_packet: Option<usize>, now: Moment) -> Self {
+        let max_packet = max_packet.unwrap_or(usize::MAX).min(MAX_PAYLOAD + MAX_HEAD);
+        Self {
+            link,
+            queued: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            max_packet,
+            settled: 0,
+            quiet_since: now,
+        }
+    }
+
+    /// Whether broker and library take a message of this size at all.
+    pub fn fits(&self, topic: &str, payload: usize) -> bool {
+        // Fixed header, packet id, length of the topic, properties.
+        payload <= MAX_PAYLOAD && topic.len() + payload + 16 <= self.max_packet
+    }
+
+    pub fn send(&mut self, topic: String, retain: bool, payload: Vec<u8>, token: Token) -> Result<(), Full> {
+        self.link.publish(topic.clone(), retain, payload)?;
+        self.queued.push_back((token, topic));
+        Ok(())
+    }
+
+    pub fn subscribe(&self, filter: String) -> Result<(), Full> {
+        self.link.subscribe(filter)
+    }
+
+    /// Notes what a signal says of a message; the message, if that settles it.
+    pub fn note(&mut self, signal: &Signal, now: Moment) -> Option<Settled> {
+        let (id, refused) = match signal {
+            Signal::Sent(id) => {
+                let sent = self.queued.pop_front();
+                self.in_flight.extend(sent.map(|s| (*id, s)));
+                return None;
+            }
+            Signal::Acked(id) => (id, None),
+            Signal::Refused(id, why) => (id, Some(why.clone())),
+            _ => return None,
+        };
+        self.quiet_since = now;
+        self.settled += 1;
+        let (token, topic) = self.in_flight.remove(id)?;
+        Some(Settled { token, topic, refused })
+    }
+
+    /// Whether there is place for another message, with some to spare for the goodbye.
+    pub fn room(&self) -> bool {
+        self.queued.len() + self.in_flight.len() + SPARE < usize::from(CAPACITY)
+    }
+
+    /// Whether everything is answered.
+    pub fn is_idle(&self) -> bool {
+        self.queued.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Whether the broker has answered anything yet.
+    pub fn has_settled(&self) -> bool {
+        self.settled > 0
+    }
+
+    /// Whether a message of this kind is on its way.
+    pub fn has(&self, wanted: impl Fn(&Token) -> bool) -> bool {
+        self.queued.iter().chain(self.in_flight.values()).any(|(t, _)| wanted(t))
+    }
+
+    pub fn disconnect(&self) {
+        self.link.disconnect();
+    }
+}

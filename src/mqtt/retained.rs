@@ -1,0 +1,126 @@
+//! What the broker keeps of us, remembered durably, so that a source that is gone, or a feature that was
+//! turned off, is removed there too, even when the daemon was not running meanwhile.
+//!
+//! A topic is in the file before anything is published on it and leaves it after the broker has
+//! acknowledged its removal: the file may name too much, never too little.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::flaglog::fs::{Fs, read_whole, write_whole};
+
+/// Longest file that is read, in bytes; a topic of ours takes about 80.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    topics: BTreeSet<String>,
+}
+
+/// The memory.
+pub(super) struct Retained {
+    fs: Arc<dyn Fs>,
+    path: PathBuf,
+    /// What the broker may keep of us.
+    known: BTreeSet<String>,
+    /// What it should keep.
+    wanted: BTreeSet<String>,
+}
+
+impl Retained {
+    /// The memory in the log's folder `dir`; `wanted` is all that will be published from now on.
+    pub fn load(fs: Arc<dyn Fs>, dir: &Path, wanted: BTreeSet<String>) -> Self {
+        let path = dir.join("mqtt-retained.json");
+        let known = match read_whole(&*fs, &path, MAX_BYTES) {
+            Ok(bytes) => parse(&bytes).unwrap_or_else(|e| {
+                log::warn!("{}: {e}; what earlier runs left at the broker is not removed", path.display());
+                BTreeSet::new()
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
+            Err(e) => {
+                log::warn!("{}: {e}; what earlier runs left at the broker is not removed", path.display());
+                BTreeSet::new()
+            }
+        };
+        let mut memory = Self { fs, path, known, wanted };
+        if !memory.wanted.is_subset(&memory.known) {
+            let wanted = memory.wanted.clone();
+            memory.known.extend(wanted);
+            memory.save();
+        }
+        memory
+    }
+
+    /// What the broker keeps and should not.
+    pub fn stale(&self) -> Vec<String> {
+        self.known.difference(&self.wanted).cloned().collect()
+    }
+
+    /// The broker has removed a topic.
+    pub fn removed(&mut self, topic: &str) {
+        if !self.wanted.contains(topic) && self.known.remove(topic) {
+            self.save();
+        }
+    }
+
+    fn save(&self) {
+        let text = serde_json::to_string(&Stored { version: VERSION, topics: self.known.clone() });
+        let saved = write_whole(&*self.fs, &self.path, text.expect("plain members").as_bytes());
+        if let Err(e) = saved {
+            log::warn!("{}: {e}; retained messages of sources that go may stay", self.path.display());
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<BTreeSet<String>, String> {
+    let stored: Stored =
+        serde_json::from_slice(bytes).map_err(|e| format!("it is no list of topics: {e}"))?;
+    if stored.version != VERSION {
+        return Err(format!("it has version {}, this program knows {VERSION}", stored.version));
+    }
+    // The file may have been edited; nothing that is no topic reaches the broker.
+    let is_topic = |t: &String| !t.is_empty() && t.len() <= 65_535 && !t.contains(['+', '#', '\0']);
+    Ok(stored.topics.into_iter().filter(is_topic).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flaglog::fs::OsFs;
+
+    fn set(topics: &[&str]) -> BTreeSet<String> {
+        topics.iter().map(|t| (*t).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_no_longer_wanted_is_remembered_until_it_is_removed() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let open = |wanted: &[&str]| Retained::load(Arc::new(OsFs), dir.path(), set(wanted));
+        assert!(open(&["a", "b"]).stale().is_empty());
+        // A run that ended before it could remove anything.
+        assert_eq!(open(&["b", "c"]).stale(), ["a"]);
+        let mut memory = open(&["c"]);
+        assert_eq!(memory.stale(), ["a", "b"]);
+        memory.removed("a");
+        memory.removed("c");
+        assert_eq!(open(&["c"]).stale(), ["b"]);
+    }
+
+    #[test]
+    fn a_damaged_memory_is_replaced() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("mqtt-retained.json");
+        for bad in ["", "[]", "{\"version\":2,\"topics\":[]}"] {
+            assert!(parse(bad.as_bytes()).is_err());
+            std::fs::write(&path, bad).expect("write");
+            assert!(Retained::load(Arc::new(OsFs), dir.path(), set(&["a"])).stale().is_empty());
+            assert_eq!(parse(&std::fs::read(&path).expect("read")), Ok(set(&["a"])));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! TLS: whom the daemon trusts, whom the broker trusts, and what is said when they do not.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use spotd::config::{ClientCert, MqttConfig, MqttVersion};
+use spotd::mqtt::{self, MqttError};
+use tempfile::TempDir;
+
+use crate::mosquitto::{Broker, PATIENCE, Subscriber, free_port};
+use crate::setup::*;
+
+const EXTENSIONS: &str = "
+[req]
+distinguished_name = dn
+prompt = no
+[dn]
+CN = spotd test
+[ca]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign
+[server]
+basicConstraints = CA:FALSE
+subjectAltName = DNS:localhost
+[client]
+basicConstraints = CA:FALSE
+extendedKeyUsage = clientAuth
+";
+
+/// An authority with a broker's and a client's certificate.
+struct Authority {
+    dir: TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("tempdir");
+        std::fs::write(dir.path().join("openssl.cnf"), EXTENSIONS).expect("written");
+        let it = Self { dir };
+        let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+        let request = ["req", "-config", "openssl.cnf", "-subj"];
+        it.openssl(&[
+            &request[..],
+            &["/CN=authority", "-x509", "-days", "2", "-extensions", "ca"],
+            &key,
+            &["-keyout", "ca.key", "-out", "ca.pem"],
+        ]);
+        for name in ["server", "client"] {
+            let file = |kind: &str| format!("{name}.{kind}");
+            let (subject, keyfile, csr, pem) = (format!("/CN={name}"), file("key"), file("csr"), file("pem"));
+            it.openssl(&[&request[..], &[&subject, "-new"], &key, &["-keyout", &keyfile, "-out", &csr]]);
+            it.openssl(&[
+                &["x509", "-req", "-in", &csr, "-CA", "ca.pem", "-CAkey", "ca.key"][..],
+                &[
+                    "-CAcreateserial",
+                    "-days",
+                    "2",
+                    "-extfile",
+                    "openssl.cnf",
+                    "-extensions",
+                    name,
+                    "-out",
+                    &pem,
+                ],
+            ]);
+        }
+        it
+    }
+
+    fn openssl(&self, arguments: &[&[&str]]) {
+        let done = Command::new("openssl").current_dir(self.dir.path()).args(arguments.concat()).output();
+        let done = done.expect("openssl starts; `make test` installs it");
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn client(&self) -> Option<ClientCert> {
+        Some(ClientCert { cert_file: self.file("client.pem"), key_file: self.file("client.key") })
+    }
+}
+
+/// A broker with a port in plain text for the test itself, and one with TLS.
+fn broker(authority: &Authority, settings: &str) -> (Broker, u16) {
+    let tls = free_port();
+    let file = |name: &str| authority.file(name).display().to_string();
+    let broker = Broker::run(&format!(
+        "allow_anonymous true\nlistener {tls} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\n{settings}",
+        file("ca.pem"),
+        file("server.pem"),
+        file("server.key")
+    ));
+    (broker, tls)
+}
+
+fn tls_config(port: u16, ca: &Path) -> MqttConfig {
+    MqttConfig { host: "localhost".into(), tls: true, ca_file: Some(ca.to_owned()), ..mqtt_config(port) }
+}
+
+fn refused(config: &MqttConfig) -> String {
+    match mqtt::probe(config, PATIENCE) {
+        Err(error @ MqttError::Tls { .. }) => error.to_string(),
+        other => panic!("not what TLS should say: {other:?}"),
+    }
+}
+
+#[test]
+fn a_broker_is_trusted_by_its_authority_and_name_alone() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let (broker, port) = broker(&ours, "");
+    for version in [MqttVersion::V5, MqttVersion::V3] {
+        let good = MqttConfig { version, ..tls_config(port, &ours.file("ca.pem")) };
+        let fine = mqtt::probe(&good, PATIENCE).expect("the right authority and name");
+        assert!(fine.contains("(encrypted"), "{fine}");
+
+        let stranger = refused(&MqttConfig { ca_file: Some(other.file("ca.pem")), ..good.clone() });
+        assert!(stranger.contains("authority") && stranger.contains("ca_file"), "{stranger}");
+        let system = mqtt::probe(&MqttConfig { ca_file: None, ..good.clone() }, PATIENCE);
+        assert!(matches!(system, Err(MqttError::Tls { .. } | MqttError::NoAuthorities { .. })), "{system:?}");
+        // The certificate names localhost, and the broker answers at 127.0.0.1 too.
+        let name = refused(&MqttConfig { host: "127.0.0.1".into(), ..good.clone() });
+        assert!(name.contains("not made for \"127.0.0.1\"") && name.contains("[mqtt] url"), "{name}");
+        let plain = refused(&MqttConfig { port: broker.port(), ..good });
+        assert!(plain.contains("does that port speak TLS"), "{plain}");
+    }
+    // And the publisher sends over it.
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut log = open(dir.path());
+    let subscriber = Subscriber::start(broker.port(), "spotd/#");
+    let running = Running::start(tls_config(port, &ours.file("ca.pem")), &log);
+    let record = append(&mut log, "cam");
+    subscriber.wait("the event", |m| events(m) == [record.clone()]);
+    running.stop();
+}
+
+#[test]
+fn a_broker_that_wants_a_certificate_gets_ours() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let (broker, port) = broker(&ours, "require_certificate true\nuse_identity_as_username true\n");
+    for version in [MqttVersion::V5, MqttVersion::V3] {
+        let none = MqttConfig { version, ..tls_config(port, &ours.file("ca.pem")) };
+        let missing = refused(&none);
+        assert!(missing.contains("client_cert_file"), "{missing}");
+        let stranger = refused(&MqttConfig { client_cert: other.client(), ..none.clone() });
+        assert!(stranger.contains("client_cert_file"), "{stranger}");
+        mqtt::probe(&MqttConfig { client_cert: ours.client(), ..none }, PATIENCE).expect("our certificate");
+    }
+    drop(broker);
+}
+
+#[test]
+fn a_certificate_or_key_that_cannot_be_used_is_named_and_never_shown() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let check = |cert: PathBuf, key: PathBuf| {
+        let config = MqttConfig {
+            client_cert: Some(ClientCert { cert_file: cert, key_file: key }),
+            ..tls_config(1, &ours.file("ca.pem"))
+        };
+        mqtt::probe(&config, PATIENCE).expect_err("unusable").to_string()
+    };
+    let (cert, key) = (ours.file("client.pem"), ours.file("client.key"));
+    let gone = check(ours.file("no.pem"), key.clone());
+    assert!(gone.contains("client_cert_file") && gone.contains("no.pem"), "{gone}");
+    let swapped = check(key.clone(), key.clone());
+    assert!(swapped.contains("client_cert_file") && swapped.contains("no certificate"), "{swapped}");
+    let no_key = check(cert.clone(), cert.clone());
+    assert!(no_key.contains("client_key_file") && no_key.contains("no private key"), "{no_key}");
+    let foreign = check(cert.clone(), other.file("client.key"));
+    assert!(foreign.contains("client_key_file"), "{foreign}");
+    let broken = ours.file("broken.key");
+    std::fs::write(&broken, "-----BEGIN PRIVATE KEY-----\nc2VjcmV0*!\n-----END PRIVATE KEY-----\n")
+        .expect("write");
+    let broken = check(cert, broken);
+    assert!(broken.contains("client_key_file") && !broken.contains("c2VjcmV0"), "{broken}");
+}

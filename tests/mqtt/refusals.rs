@@ -1,0 +1,76 @@
+//! Records that the broker will not take: said, counted, and no hindrance for the rest.
+
+use spotd::config::{MqttConfig, MqttVersion};
+use spotd::flaglog::Record;
+
+use crate::mosquitto::{Broker, Subscriber};
+use crate::setup::*;
+
+const DENIED: &str = "spotd/box%2F1/source/denied/event";
+
+#[test]
+fn a_topic_that_the_broker_refuses_is_given_up_and_the_others_arrive() {
+    collect_log();
+    let files = tempfile::tempdir().expect("tempdir");
+    let acl = files.path().join("acl");
+    std::fs::write(&acl, format!("topic readwrite spotd/#\ntopic deny {DENIED}\n")).expect("written");
+    let settings = format!("allow_anonymous true\nacl_file {}\n", acl.display());
+    let broker = Broker::with_files(files, &settings);
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut log = open(dir.path());
+    let mut written = Vec::new();
+    for _ in 0..10 {
+        append(&mut log, "denied");
+        written.push(append(&mut log, "cam"));
+    }
+    let subscriber = Subscriber::start(broker.port(), "spotd/#");
+    let sources = ["cam", "denied"];
+    let running = Running::with(mqtt_config(broker.port()), &log, &sources, Hasty::shared());
+    until("everything to be done with", || {
+        let p = running.board.publisher();
+        p.behind == 0 && p.refused == 10
+    });
+    let last = written.last().expect("some").id;
+    let got = subscriber.wait("the last event", |m| events(m).iter().any(|r| r.id == last));
+    assert_eq!(once(events(&got)), written);
+    let logged = logged();
+    assert!(logged.contains(&format!("record 1 on {DENIED} is not sent: the broker refuses it")), "{logged}");
+    running.stop();
+    // It stays so over a restart: nothing is stuck.
+    let running = Running::with(mqtt_config(broker.port()), &log, &sources, Hasty::shared());
+    let more = append(&mut log, "cam");
+    subscriber.wait("another event", |m| events(m).iter().any(|r| r.id == more.id));
+    running.stop();
+}
+
+/// Writes short records and one long one in their middle; gives the short ones.
+fn with_a_long_one(log: &mut spotd::flaglog::FlagLog) -> Vec<Record> {
+    let mut short: Vec<_> = (0..3).map(|_| append(log, "cam")).collect();
+    append_with(log, "cam", 200, None);
+    short.extend((0..3).map(|_| append(log, "cam")));
+    short
+}
+
+#[test]
+fn a_record_that_is_too_long_for_the_broker_is_left_out() {
+    // MQTT 5 says how long a packet may be; with 3.1.1 the broker closes the connection, again and again,
+    // until the record is known for it.
+    for (version, why) in
+        [(MqttVersion::V5, "are more than the broker takes"), (MqttVersion::V3, "connections in a row broke")]
+    {
+        collect_log();
+        let broker = Broker::run("allow_anonymous true\nmax_packet_size 4000\n");
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut log = open(dir.path());
+        let short = with_a_long_one(&mut log);
+        let subscriber = Subscriber::start(broker.port(), "spotd/#");
+        let config = MqttConfig { version, ..mqtt_config(broker.port()) };
+        let running = Running::with(config, &log, &["cam"], Hasty::shared());
+        let last = short.last().expect("some").id;
+        let got = subscriber.wait("the last event", |m| events(m).iter().any(|r| r.id == last));
+        assert_eq!(once(events(&got)), short);
+        until("the count", || running.board.publisher().refused == 1);
+        assert!(logged().contains(why));
+        running.stop();
+    }
+}
