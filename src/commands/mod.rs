@@ -4,6 +4,7 @@ pub mod check;
 mod console;
 pub mod run;
 pub mod scan;
+pub mod sources;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ enum Command {
     Scan(scan::ScanArgs),
     /// Say for configuration, model, each source, log folder and broker whether it would work.
     Check(check::CheckArgs),
+    /// List the cameras of this machine: lasting names, formats, sizes, rates.
+    Sources(sources::SourcesArgs),
 }
 
 /// The command line's description, for man pages and completions.
@@ -51,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Scan(args) => scan::scan(args),
         Command::Check(args) => check::check(args),
+        Command::Sources(args) => sources::sources(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
