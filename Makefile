@@ -19,11 +19,15 @@ run: setup-run ## Build and watch the demonstration, or SOURCE=rtsp://... or SOU
 	$(TARGET)/release/spotd run --log-dir flags $(if $(SOURCE),--source '$(SOURCE)',--demo) $(ARGS)
 
 .PHONY: test
-test: test-daemon test-trainer ## Install what tests need and run all of them
+test: test-daemon test-vm test-trainer ## Install what tests need and run all of them
 
 .PHONY: test-daemon
 test-daemon: setup-test ## All tests of the daemon; needs no libtorch
 	cargo test --locked
+
+.PHONY: test-vm
+test-vm: setup-test ## The camera tests, against a real driver in QEMU (ARGS='--nocapture unplugged')
+	tests/vm/run.sh $(ARGS)
 
 .PHONY: test-trainer
 test-trainer: setup-train ## All tests of the trainer
