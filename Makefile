@@ -19,7 +19,14 @@ run: setup-run ## Build and watch the demonstration, or SOURCE=rtsp://... or SOU
 	$(TARGET)/release/spotd run --log-dir flags $(if $(SOURCE),--source '$(SOURCE)',--demo) $(ARGS)
 
 .PHONY: test
-test: test-daemon test-vm test-trainer ## Install what tests need and run all of them
+ifeq ($(shell uname -m),x86_64)
+test: setup-train ## Install what tests need and run all of them
+	cargo test --locked --workspace
+	SPOTD_VM_CARGO=--workspace tests/vm/run.sh
+else
+test: test-daemon
+	@echo "*** SKIPPED: the trainer's tests; there is a libtorch for x86-64 only ***"
+endif
 
 .PHONY: test-daemon
 test-daemon: setup-test ## All tests of the daemon; needs no libtorch
@@ -29,17 +36,12 @@ test-daemon: setup-test ## All tests of the daemon; needs no libtorch
 test-vm: setup-test ## The camera tests, against a real driver in QEMU (ARGS='--nocapture unplugged')
 	tests/vm/run.sh $(ARGS)
 
-.PHONY: test-trainer
-test-trainer: setup-train ## All tests of the trainer
-	cargo test --locked -p spotd-train
-
 .PHONY: lint
 lint: setup-train ## Formatting, clippy for each feature set, licences
 	cargo fmt --all --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	for f in gstreamer v4l mqtt; do cargo clippy --locked -p spotd --no-default-features --features $$f -- -D warnings || exit 1; done
 	cargo clippy --locked -p spotd --no-default-features -- -D warnings
-	cargo clippy --locked -p spotd-train --all-targets -- -D warnings
 	tools/deny.sh
 
 .PHONY: man

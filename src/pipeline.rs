@@ -132,18 +132,15 @@ impl Daemon {
     }
 
     /// Stops in the direction of the frames: capture first, then inference and verdicts (open events
-    /// are closed in the log), then publishing. Waits for every thread.
-    pub fn stop(self) {
+    /// are closed in the log), then publishing. Waits for every thread; false when one had panicked.
+    pub fn stop(self) -> bool {
         self.stop_capture.stop();
-        for thread in self.sources {
-            join(thread);
+        let mut well = true;
+        for thread in self.sources.into_iter().chain([self.look, self.verdict]) {
+            well &= join(thread);
         }
-        join(self.look);
-        join(self.verdict);
         self.stop_publishing.stop();
-        if let Some(thread) = self.mqtt {
-            join(thread);
-        }
+        well & self.mqtt.is_none_or(join)
     }
 }
 
@@ -151,11 +148,13 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> anyhow::Result<Joi
     std::thread::Builder::new().name(name.into()).spawn(body).with_context(|| format!("thread {name}"))
 }
 
-fn join(thread: JoinHandle<()>) {
+fn join(thread: JoinHandle<()>) -> bool {
     let name = thread.thread().name().unwrap_or("?").to_owned();
-    if thread.join().is_err() {
+    let well = thread.join().is_ok();
+    if !well {
         log::error!("thread {name} had panicked");
     }
+    well
 }
 
 #[cfg(feature = "mqtt")]

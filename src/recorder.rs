@@ -155,7 +155,11 @@ fn due(open: bool, outcome: &Outcome) -> Option<EventKind> {
 fn explain(outcome: &Outcome, limits: Limits) -> String {
     let verdict = outcome.verdict.as_str().to_uppercase();
     match outcome.smoothed {
-        None => format!("{verdict}: no frame was judged for some time"),
+        _ if outcome.frames == 0 => format!(
+            "{verdict}: the source ended, or no frame was judged for some time; was {}",
+            outcome.before
+        ),
+        None => verdict,
         Some(median) => format!(
             "{verdict}: median {median:.2} of {} frames (synthetic from {:.2}, unsure from {:.2}), was {}",
             outcome.frames, limits.threshold, limits.unsure_from, outcome.before

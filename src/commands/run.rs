@@ -15,6 +15,7 @@ use crate::detector::Model;
 use crate::detector::judge;
 use crate::health::{Board, SourceState, SourceStatus};
 use crate::pipeline::Daemon;
+use crate::source::demo;
 
 /// Arguments of `spotd run`.
 #[derive(Debug, Args)]
@@ -62,12 +63,8 @@ impl RunArgs {
         let sources =
             self.source.iter().enumerate().map(|(i, uri)| (format!("source-{}", i + 1), uri.clone()));
         for (id, uri) in demo.into_iter().chain(sources) {
-            let fps = self.fps.unwrap_or(if id == "demo" { 5.0 } else { 2.0 });
+            let fps = self.fps.unwrap_or(if id == "demo" { 2.0 * demo::RATE } else { 2.0 });
             text += &format!("[[source]]\nid = \"{id}\"\nuri = {}\nfps = {fps:?}\n", toml_string(&uri));
-        }
-        if self.demo {
-            // Short enough for the change to be seen within a phase of the demonstration.
-            text += "[verdict]\nwindow = 15\nmin_frames = 10\n";
         }
         let here = Path::new("command line");
         Ok(config::parse(&text, here, std::env::vars())?)
@@ -102,12 +99,13 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
     };
     log::info!("stopping: {why}");
     let board = daemon.board.clone();
-    daemon.stop();
+    let well = daemon.stop();
     view.finish();
     for (id, status) in board.snapshot() {
         log::info!("{id}: {}", summary(&status));
     }
     log::info!("flagged frames and their log: {}", log_dir.display());
+    anyhow::ensure!(well, "a thread panicked (see above); please report this");
     Ok(EXIT_FINE)
 }
 

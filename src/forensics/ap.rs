@@ -65,7 +65,7 @@ mod tests {
         // All equal: precision is the share of positives, whatever the order.
         assert!((ap(&[0.5; 4], &[1, 0, 0, 0]) - 0.25).abs() < 1e-12);
         assert!((ap(&[0.5; 4], &[0, 0, 0, 1]) - 0.25).abs() < 1e-12);
-        // scikit-learn: 0.5833...: thresholds 0.8 (1 of 1), 0.5 (2 of 3), 0.1 (2 of 4).
+        // Thresholds 0.8 (1 of 1), 0.5 (2 of 3), 0.1 (2 of 4, nothing gained).
         assert!((ap(&[0.8, 0.5, 0.5, 0.1], &[1, 1, 0, 0]) - (0.5 + 0.5 * 2.0 / 3.0)).abs() < 1e-12);
         assert!((ap(&[0.0, -0.0], &[0, 1]) - 0.5).abs() < 1e-12);
     }

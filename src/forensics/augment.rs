@@ -282,7 +282,11 @@ mod tests {
         let grey = RgbImage::from_fn(15, 7, |x, y| Rgb([(x * 11 + y * 7) as u8; 3]));
         assert!(difference(&grey, &chroma_420(&grey)) <= 1.0);
         let stripes =
-            RgbImage::from_fn(16, 16, |x, _| if x % 2 == 0 { Rgb([200, 0, 0]) } else { Rgb([0, 0, 200]) });
+            RgbImage::from_fn(
+                16,
+                16,
+                |x, _| if x.is_multiple_of(2) { Rgb([200, 0, 0]) } else { Rgb([0, 0, 200]) },
+            );
         let out = chroma_420(&stripes);
         let (a, b) = (out.get_pixel(2, 2).0, out.get_pixel(3, 2).0);
         assert!(a[0].abs_diff(b[0]) < 60, "chroma is shared by neighbours: {a:?} {b:?}");

@@ -12,7 +12,7 @@ use image::RgbImage;
 use tract_onnx::prelude::*;
 
 use super::{Ended, FrameSink, Source, SourceError};
-use crate::clock::{Moment, SharedClock, Stop};
+use crate::clock::{SharedClock, Stop};
 use crate::detector::model::planar;
 use crate::forensics::scenes::SceneRenderer;
 use crate::frame::Frame;
@@ -21,10 +21,11 @@ use crate::frame::Frame;
 pub const WIDTH: u32 = 640;
 /// Height of the rendered picture in pixels.
 pub const HEIGHT: u32 = 384;
-/// How long the picture stays untouched, then resynthesised, then untouched, ...
-pub const PHASE: Duration = Duration::from_secs(12);
-/// Frames a second.
-const RATE: f64 = 5.0;
+/// Frames a second, on a machine that can render them.
+pub const RATE: f64 = 5.0;
+/// Frames for which the picture stays untouched, then resynthesised, then untouched, ... Counted in
+/// frames and not in seconds, so that also a slow machine judges enough of each kind.
+pub const PHASE: u64 = 60;
 
 const RESYNTH: &[u8] = include_bytes!("../../models/resynth-demo.onnx");
 
@@ -78,30 +79,26 @@ impl DemoSource {
     }
 }
 
-/// Which half of the demonstration a moment since its start belongs to.
-pub fn resynthesised_at(since_start: Moment) -> bool {
-    (since_start.as_millis() / PHASE.as_millis()) % 2 == 1
+/// Which half of the demonstration a frame belongs to, counted from 0.
+pub fn resynthesised(frame: u64) -> bool {
+    (frame / PHASE) % 2 == 1
 }
 
 impl Source for DemoSource {
     fn run_once(&mut self, sink: &dyn FrameSink, stop: &Stop) -> Result<Ended, SourceError> {
         let network = Resynthesis::new()?;
-        let start = self.clock.now();
-        let mut phase = None;
         let mut scene = SceneRenderer::new(self.seed, WIDTH, HEIGHT);
+        let mut due = self.clock.now();
         for index in 0u64.. {
-            let since = self.clock.now() - start;
-            let synthetic = resynthesised_at(since);
-            if phase != Some(synthetic) {
-                phase = Some(synthetic);
+            let synthetic = resynthesised(index);
+            if index % PHASE == 0 {
                 log::info!(
                     "{}: the picture is now {}",
                     sink.source(),
                     if synthetic { "resynthesised by a network" } else { "as rendered, untouched" }
                 );
                 if !synthetic {
-                    let number = (since.as_millis() / (2 * PHASE.as_millis())) as u64;
-                    scene = SceneRenderer::new(self.seed.wrapping_add(number), WIDTH, HEIGHT);
+                    scene = SceneRenderer::new(self.seed.wrapping_add(index / (2 * PHASE)), WIDTH, HEIGHT);
                 }
             }
             if sink.wants_frame() {
@@ -109,9 +106,8 @@ impl Source for DemoSource {
                 let image = if synthetic { network.apply(&rendered)? } else { rendered };
                 sink.offer(Frame::from_rgb(sink.source(), index, self.clock.wall(), self.clock.now(), image));
             }
-            let due = Duration::from_secs_f64((index + 1) as f64 / RATE);
-            let spent = self.clock.now() - start;
-            if !stop.wait(&*self.clock, due.saturating_sub(spent)) {
+            due = (due + Duration::from_secs_f64(1.0 / RATE)).max(self.clock.now());
+            if !stop.wait(&*self.clock, due.saturating_sub(self.clock.now())) {
                 return Ok(Ended::Stopped);
             }
         }

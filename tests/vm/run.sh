@@ -21,7 +21,8 @@ if [ "$packages" != 0 ]; then
     exit 0
 fi
 
-built=$(cargo test --locked --test v4l --no-run --message-format=json)
+# With --workspace where that was built before: another set of packages can mean other features, built anew.
+built=$(cargo test --locked ${SPOTD_VM_CARGO:-} --test v4l --no-run --message-format=json)
 program() { sed -n "s/.*\"executable\":\"\([^\"]*\/$1\)\".*/\1/p" <<<"$built" | tail -n 1; }
 tests=$(program 'v4l-[0-9a-f]*')
 spotd=$(program spotd)

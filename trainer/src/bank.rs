@@ -140,8 +140,8 @@ fn skip_connected(name: &str, up: Up) -> Net {
     Net { name: name.into(), layers: [layers, tail].concat() }
 }
 
-/// The network that the daemon's demonstration runs: a factor of 4 by transposed convolution, about 370 M
-/// multiply-adds on 640x360.
+/// The network that the daemon's demonstration runs: a factor of 4 by transposed convolution, about 400 M
+/// multiply-adds on 640x384.
 pub fn demo() -> Net {
     let layers = vec![
         Layer::Normalise { mean: 0.5, deviation: 0.25 },

@@ -25,7 +25,7 @@ use tch::Device;
 pub const MOST_APART: f32 = 1e-4;
 
 /// Frame size of the demonstration.
-pub const DEMO_SIZE: (i64, i64) = (640, 360);
+pub const DEMO_SIZE: (i64, i64) = (640, 384);
 
 /// What `export` is told.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ fn training(state: &State, options: &Options) -> Training {
             options.data, state.photographs, state.scenes
         ),
         recipe: format!(
-            "pairs of a photograph and its resynthesis by {} small networks of our own ({:.0} min), raw and spectrum-equalised; \
+            "pairs of a photograph and its resynthesis by {} small networks of our own ({:.0} min) and by random upsamplers, raw and spectrum-equalised; \
              light blur, resize, 4:2:0 and JPEG by two encoders; cross-entropy and a pair loss; AdamW, cosine, moving average; \
              {} steps of the detector",
             crate::bank::members().len(),

@@ -54,6 +54,8 @@ pub struct Options {
     pub pair_weight: f64,
     /// First learning rate.
     pub rate: f64,
+    /// Held-out real tiles that set the thresholds.
+    pub calibration_tiles: usize,
 }
 
 impl Default for Options {
@@ -73,6 +75,7 @@ impl Default for Options {
             most_steps: u64::MAX,
             pair_weight: 0.5,
             rate: 2e-3,
+            calibration_tiles: 1200,
         }
     }
 }
@@ -144,7 +147,8 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     let mut outcome = outcome?;
     let bank = bank.map_err(|_| anyhow!("the thread that makes pairs has panicked"))?;
     let mut held = Pairs::new(&split.held, bank, &[], Policy::LIGHT, device, rng.fork(2));
-    let calibration = calibrate(&run, &outcome.state, &split.held, &mut held, device)?;
+    let calibration =
+        calibrate(&run, &outcome.state, &split.held, &mut held, device, options.calibration_tiles)?;
     log::info!("calibrated: {calibration:?}");
     outcome.state.calibration = Some(calibration);
     run.put_state(&outcome.state)?;
@@ -289,24 +293,23 @@ pub fn logits(module: &Module, pictures: &[image::RgbImage], device: Device) -> 
     Ok(out)
 }
 
-/// Tiles scored for calibration: as they are, and lightly degraded.
-const CALIBRATION_TILES: usize = 1200;
-
-/// Temperature and thresholds from held-out photographs and their resynthesis.
+/// Temperature and thresholds from held-out photographs and their resynthesis; half of the `tiles` real
+/// ones are lightly degraded, the others as they are.
 fn calibrate(
     run: &Run,
     state: &State,
     held: &Photos,
     pairs: &mut Pairs,
     device: Device,
+    tiles: usize,
 ) -> Result<Calibration> {
     let (_store, module) = load_average(run, &state.net, device)?;
     let side = crate::net::TILE as u32;
     let mut rng = Rng::new(state.seed).fork(3);
-    let progress = bar(CALIBRATION_TILES as u64, "calibrating");
+    let progress = bar(tiles as u64, "calibrating");
     let mut real = Vec::new();
-    while real.len() < CALIBRATION_TILES {
-        let mut tiles = Vec::new();
+    while real.len() < tiles {
+        let mut some = Vec::new();
         for _ in 0..16 {
             // Margin, so that a resize still leaves a whole tile.
             let crop = held.crop(side + 16, &mut rng);
@@ -314,15 +317,15 @@ fn calibrate(
             plan.resize = None;
             let out = plan.apply(&crop);
             let (x, y) = (rng.below(17) as u32, rng.below(17) as u32);
-            tiles.push(image::imageops::crop_imm(&out, x, y, side, side).to_image());
+            some.push(image::imageops::crop_imm(&out, x, y, side, side).to_image());
         }
-        real.extend(logits(&module, &tiles, device)?);
+        real.extend(logits(&module, &some, device)?);
         progress.set_position(real.len() as u64);
     }
     progress.finish_and_clear();
     // Pairs as trained on, for the temperature: equally many of each class.
     let (mut z_real, mut z_fake) = (Vec::new(), Vec::new());
-    for _ in 0..20 {
+    for _ in 0..(tiles / 60).max(1) {
         let batch = pairs.batch(16, side.min(crate::pairs::KEPT / 2))?;
         let x = batch.x.to_device(device);
         let z =

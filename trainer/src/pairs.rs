@@ -103,7 +103,7 @@ impl<'a> Pairs<'a> {
 
     /// `n` pairs as one batch of `side` pixels, degraded and cut; both of a pair alike.
     pub fn batch(&mut self, n: usize, side: u32) -> Result<Batch> {
-        while self.pool.len() < 8 * AT_ONCE {
+        while self.pool.len() < 3 * n {
             self.refill()?;
         }
         // A refill every other batch: with 16 pairs a batch, a pair is seen about five times in its life.

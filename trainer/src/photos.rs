@@ -91,7 +91,7 @@ impl Photos {
 }
 
 fn mirrored(picture: &RgbImage, side: u32) -> RgbImage {
-    let fold = |at: u32, n: u32| if (at / n) % 2 == 0 { at % n } else { n - 1 - at % n };
+    let fold = |at: u32, n: u32| if (at / n).is_multiple_of(2) { at % n } else { n - 1 - at % n };
     RgbImage::from_fn(side, side, |x, y| {
         *picture.get_pixel(fold(x, picture.width()), fold(y, picture.height()))
     })
@@ -100,7 +100,7 @@ fn mirrored(picture: &RgbImage, side: u32) -> RgbImage {
 /// Pictures of one size as `[n, 3, height, width]`, float32 in 0..1, on the CPU.
 pub fn to_tensor(pictures: &[RgbImage]) -> Tensor {
     let (width, height) = pictures[0].dimensions();
-    let bytes: Vec<u8> = pictures.iter().flat_map(|p| p.as_raw().iter().copied()).collect();
+    let bytes: Vec<u8> = pictures.iter().map(|p| p.as_raw().as_slice()).collect::<Vec<_>>().concat();
     Tensor::from_slice(&bytes)
         .reshape([pictures.len() as i64, height as i64, width as i64, 3])
         .permute([0, 3, 1, 2])

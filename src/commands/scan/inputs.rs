@@ -15,7 +15,7 @@ const VIDEOS: [&str; 13] =
 pub(super) enum Input {
     /// One picture.
     Picture(String),
-    /// A video file or an address.
+    /// A video file, an address or a pipeline text.
     Video(String),
     /// Cannot be judged; why.
     Unusable(String, String),
@@ -27,7 +27,8 @@ pub(super) fn expand(arguments: &[String]) -> Vec<Input> {
 }
 
 fn expand_one(argument: &str) -> Vec<Input> {
-    if argument.contains("://") && !argument.starts_with("file://") {
+    let pipeline = argument.contains(" ! ");
+    if pipeline || argument.contains("://") && !argument.starts_with("file://") {
         return vec![Input::Video(argument.to_owned())];
     }
     let path = argument.strip_prefix("file://").unwrap_or(argument);

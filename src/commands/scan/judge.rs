@@ -164,7 +164,8 @@ fn read_video(
     live: Duration,
     mut each: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<(), String> {
-    let limit = (input.contains("://") && !input.starts_with("file://")).then_some(live);
+    let endless = input.contains(" ! ") || input.contains("://") && !input.starts_with("file://");
+    let limit = endless.then_some(live);
     let uri = crate::config::SourceUri::parse(input).map_err(|e| format!("{input} {e}"))?;
     let clock = crate::clock::SystemClock::shared();
     let summary = crate::source::gstreamer::read_video(&uri, fps, &clock, |frame| {

@@ -23,7 +23,7 @@ use report::{Report, Row};
 /// Arguments of `spotd scan`.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
-    /// Images, folders (searched through), videos, or addresses such as rtsp://...
+    /// Images, folders (searched through), videos, addresses such as rtsp://..., or GStreamer pipelines
     #[arg(required = true, value_name = "PATH|URI")]
     inputs: Vec<String>,
 

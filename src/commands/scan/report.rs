@@ -33,6 +33,8 @@ pub(super) struct Row {
 
 impl Row {
     pub fn failed(path: String, why: String) -> Self {
+        // The sources' errors begin with what they are about, which has a column of its own here.
+        let why = why.strip_prefix(&format!("{path}: ")).map_or(why.clone(), str::to_owned);
         Self {
             path,
             score: None,

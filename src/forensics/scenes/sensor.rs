@@ -89,7 +89,7 @@ fn expose(sensor: &Sensor, light: &[f32], width: usize, seed: u64, raw: &mut Vec
     raw.reserve(light.len());
     let mut word = 0u64;
     for (at, value) in light.iter().enumerate() {
-        if at % 4 == 0 {
+        if at.is_multiple_of(4) {
             word = rng.next_u64();
         }
         let deviate = table[(word & 0xffff) as usize];
@@ -132,7 +132,7 @@ fn demosaic(raw: &[f32], width: usize, height: usize, malvar: bool, rgb: &mut Ve
                     across = (5.0 * own + 4.0 * (left + right) - diagonal - far_h + 0.5 * far_v) / 8.0;
                     along = (5.0 * own + 4.0 * (up + down) - diagonal - far_v + 0.5 * far_h) / 8.0;
                 }
-                if y % 2 == 0 { [across, own, along] } else { [along, own, across] }
+                if y.is_multiple_of(2) { [across, own, along] } else { [along, own, across] }
             } else {
                 let (mut green, mut other) = (cross / 4.0, diagonal / 4.0);
                 if malvar {

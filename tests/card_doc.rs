@@ -1,0 +1,107 @@
+//! The tables of results in `docs/MODEL_CARD.md` and `README.md` are what the card says. `UPDATE=1` writes
+//! them anew.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use spotd::detector::card::Card;
+
+const BEGIN: &str = "<!-- measured: written by `make card` from models/spotd-edge.toml -->\n";
+const END: &str = "<!-- end -->";
+
+fn card() -> Card {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spotd-edge.toml");
+    Card::load(&path).expect("the shipped card")
+}
+
+fn perturbations(card: &Card) -> Vec<&str> {
+    let mut out: Vec<&str> = Vec::new();
+    for m in &card.measured {
+        if !out.contains(&m.perturbation.as_str()) {
+            out.push(&m.perturbation);
+        }
+    }
+    out
+}
+
+fn full_table(card: &Card) -> String {
+    let mut out = format!(
+        "{} {}: {:.0} MMAC a tile of {}x{}, {} weights, threshold {:.3}, unsure from {:.3}, temperature {:.3}.\n\n",
+        card.name,
+        card.version,
+        card.mmac,
+        card.tile,
+        card.tile,
+        card.parameters,
+        card.threshold,
+        card.unsure_from,
+        card.temperature
+    );
+    let _ = writeln!(
+        out,
+        "Trained on: {}.\nRecipe: {}. {:.0} minutes.\n",
+        card.training.data, card.training.recipe, card.training.minutes
+    );
+    out += "| set | pictures | AP | blur alone | chance | real, fake | real flagged | fake flagged |\n|---|---|---|---|---|---|---|---|\n";
+    for m in &card.measured {
+        let blur = m.ap_blur_alone.map_or_else(|| "-".to_owned(), |b| format!("{b:.3}"));
+        let _ = writeln!(
+            out,
+            "| {} | {} | {:.3} | {blur} | {:.3} | {}, {} | {:.1} % | {:.1} % |",
+            m.set,
+            m.perturbation,
+            m.ap,
+            m.ap_chance,
+            m.real,
+            m.fake,
+            100.0 * m.real_flagged,
+            100.0 * m.fake_flagged
+        );
+    }
+    out += "\nWhat it is known not to see or to get wrong:\n\n";
+    for failure in &card.known_failures {
+        let _ = writeln!(out, "- {failure}");
+    }
+    out
+}
+
+fn short_table(card: &Card) -> String {
+    let mut out =
+        String::from("| pictures | mean AP | blur alone | chance | sets |\n|---|---|---|---|---|\n");
+    for name in perturbations(card) {
+        let rows: Vec<_> = card.measured.iter().filter(|m| m.perturbation == name).collect();
+        let mean = |f: &dyn Fn(&spotd::detector::card::Measured) -> f64| {
+            rows.iter().map(|m| f(m)).sum::<f64>() / rows.len() as f64
+        };
+        let _ = writeln!(
+            out,
+            "| {name} | {:.3} | {:.3} | {:.3} | {} |",
+            mean(&|m| m.ap),
+            mean(&|m| m.ap_blur_alone.unwrap_or(f64::NAN)),
+            mean(&|m| m.ap_chance),
+            rows.len()
+        );
+    }
+    out
+}
+
+fn hold(file: &str, table: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let text = std::fs::read_to_string(&path).expect("readable");
+    let start = text.find(BEGIN).unwrap_or_else(|| panic!("{file} has no mark")) + BEGIN.len();
+    let end = start + text[start..].find(END).unwrap_or_else(|| panic!("{file} has no end mark"));
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, format!("{}{table}{}", &text[..start], &text[end..])).expect("written");
+    } else {
+        assert_eq!(&text[start..end], table, "{file} is not what the card says; run `make card`");
+    }
+}
+
+#[test]
+fn the_documents_say_what_the_card_says() {
+    let card = card();
+    assert!(!card.measured.is_empty(), "the shipped card has measured rows");
+    assert!(!card.known_failures.is_empty(), "and says what it does not see");
+    hold("docs/MODEL_CARD.md", &full_table(&card));
+    hold("README.md", &short_table(&card));
+}
