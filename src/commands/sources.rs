@@ -41,7 +41,9 @@ pub fn sources(args: SourcesArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// Always: this build was made without cameras.
 #[cfg(not(feature = "v4l"))]
-pub fn sources(_: SourcesArgs) -> anyhow::Result<u8> {
+pub fn sources(args: SourcesArgs) -> anyhow::Result<u8> {
+    // Only read where there is something to print.
+    let _ = args.json;
     anyhow::bail!("this spotd was built without cameras; build with --features v4l")
 }
 
