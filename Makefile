@@ -22,6 +22,7 @@ run: setup-run ## Build and watch the demonstration, or SOURCE=rtsp://... or SOU
 ifeq ($(shell uname -m),x86_64)
 test: setup-train ## Install what tests need and run all of them
 	cargo test --locked --workspace
+	SPOTD_VM_CARGO=--workspace tests/vm/run.sh
 else
 test: test-daemon
 	@echo "*** SKIPPED: the trainer's tests; there is a libtorch for x86-64 only ***"
@@ -38,6 +39,10 @@ soak: setup-test ## 2,000 failed connects, 500 reconnects, 16 streams at once; m
 .PHONY: fuzz
 fuzz: ## Fuzz camera buffers and addresses, SECONDS=60 each; needs a nightly toolchain
 	tools/fuzz.sh $(SECONDS)
+
+.PHONY: test-vm
+test-vm: setup-test ## The camera tests, against a real driver in QEMU (ARGS='--nocapture unplugged')
+	tests/vm/run.sh $(ARGS)
 
 .PHONY: lint
 lint: setup-train ## Formatting, clippy for each feature set, licences

@@ -6,6 +6,7 @@ pub mod log;
 pub mod run;
 pub mod scan;
 pub mod verify;
+pub mod sources;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ enum Command {
     Log(log::LogArgs),
     /// Check a flag log or an export: chain, evidence, signatures; exit code 0: holds, 1: does not.
     Verify(verify::VerifyArgs),
+    /// List the cameras of this machine: lasting names, formats, sizes, rates.
+    Sources(sources::SourcesArgs),
 }
 
 /// The command line's description, for man pages and completions.
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(args),
         Command::Log(args) => log::log(args),
         Command::Verify(args) => verify::verify(args),
+        Command::Sources(args) => sources::sources(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

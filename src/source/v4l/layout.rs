@@ -1,6 +1,6 @@
 //! Which format to ask of a camera, and what its bytes mean.
 
-use super::sys::PixFormat;
+use super::device::PixFormat;
 use crate::frame::{Colour, Matrix, PixelFormat, Plane};
 
 /// Fourccs that a frame can hold, from the best to the least: more chroma and no compression first, luma

@@ -1,15 +1,23 @@
 //! Cameras under `/dev/video*`, straight from the kernel.
+//!
+//! Two kinds of devices go through GStreamer's `v4l2src` instead, by themselves: those that deliver planes
+//! in separate buffers, and HDMI receivers, whose format follows the signal (`relay.rs`).
 
+mod device;
 mod layout;
+mod list;
+mod relay;
 mod sys;
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
+use self::device::{Device, Flags, Fraction, PixFormat, Size, rate};
+pub use self::list::{Camera, CameraFormat, CameraSize, list};
+
 use self::layout::{KNOWN, Layout, Offer, choose, layout};
-use self::sys::{
-    CAP_CAPTURE, CAP_CAPTURE_MPLANE, CAP_STREAMING, Device, Filled, Fraction, PixFormat, Size, Stream,
-};
+use self::sys::{Filled, Stream};
 use super::stamp::Stamper;
 use super::{Ended, FrameSink, Patience, Source, SourceError};
 use crate::clock::{SharedClock, Stop};
@@ -20,6 +28,9 @@ use crate::frame::{Frame, PixelFormat, jpeg};
 const GLANCE: Duration = Duration::from_millis(200);
 /// Buffers asked of the driver: one to fill, one filled, two of reserve.
 const BUFFERS: u32 = 4;
+/// Why a device goes through GStreamer.
+const FOLLOWS_SIGNAL: &str = "it is a receiver that follows its signal";
+const SEPARATE_PLANES: &str = "it delivers planes in separate buffers";
 /// Most dropped frames that a single gap in the driver's count may stand for.
 const MOST_DROPPED: u32 = 1000;
 
@@ -36,27 +47,27 @@ impl V4lSource {
         Self { uri, patience, clock }
     }
 
-    fn open(&self) -> Result<Device, SourceError> {
+    fn open(&self) -> Result<Opened, SourceError> {
         let shown = self.uri.device.display();
         let device = Device::open(&self.uri.device).map_err(|e| self.failed("cannot be opened", &e))?;
         let identity = device.identity().map_err(|e| self.failed("does not say what it is", &e))?;
-        if identity.capabilities & CAP_CAPTURE == 0 {
-            return Err(SourceError::Configuration(if identity.capabilities & CAP_CAPTURE_MPLANE != 0 {
-                format!(
-                    "{shown} ({}) delivers planes in separate buffers; use the pipeline `v4l2src device={shown} ! appsink`",
-                    identity.card
-                )
-            } else {
-                format!(
-                    "{shown} ({}) does not capture video; cameras often have a second node that does",
-                    identity.card
-                )
-            }));
+        if identity.can(Flags::VIDEO_CAPTURE) {
+            if device.follows_signal() {
+                return Ok(Opened::Relay(identity.card, FOLLOWS_SIGNAL));
+            }
+            if !identity.can(Flags::STREAMING) {
+                let text = format!("{shown} ({}) cannot stream", identity.card);
+                return Err(SourceError::Configuration(text));
+            }
+            return Ok(Opened::Camera(device));
         }
-        if identity.capabilities & CAP_STREAMING == 0 {
-            return Err(SourceError::Configuration(format!("{shown} ({}) cannot stream", identity.card)));
+        if identity.can(Flags::VIDEO_CAPTURE_MPLANE) {
+            return Ok(Opened::Relay(identity.card, SEPARATE_PLANES));
         }
-        Ok(device)
+        Err(SourceError::Configuration(format!(
+            "{shown} ({}) does not capture video; cameras often have a second node that does (`spotd sources` lists them)",
+            identity.card
+        )))
     }
 
     /// Sets format, size and rate, as asked or the best that there is.
@@ -101,7 +112,7 @@ impl V4lSource {
         let set = interval.and_then(|interval| {
             device.set_interval(interval).inspect_err(|e| log::debug!("{shown} keeps its rate: {e}")).ok()
         });
-        let rate = set.filter(|i| i.numerator > 0).map(|i| f64::from(i.denominator) / f64::from(i.numerator));
+        let rate = set.filter(|i| i.numerator > 0).map(rate);
         log::info!(
             "{shown}: {} {}x{}, {} frames/s",
             name(pix.fourcc),
@@ -113,17 +124,29 @@ impl V4lSource {
     }
 
     fn failed(&self, what: &str, error: &io::Error) -> SourceError {
-        let shown = self.uri.device.display();
-        let (lasting, way_out) = match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => (false, "; is the camera plugged in?"),
-            Some(libc::EBUSY) => (false, "; another program uses it"),
-            Some(libc::EACCES | libc::EPERM) => (true, "; add the user to the group `video`"),
-            Some(libc::ENOTTY) => (true, "; it is not a camera"),
-            _ => (false, ""),
-        };
-        let text = format!("{shown} {what}: {error}{way_out}");
+        let (lasting, text) = trouble(&self.uri.device, what, error);
         if lasting { SourceError::Configuration(text) } else { SourceError::Retry(text) }
     }
+}
+
+/// What is wrong with a device, with the way out, and whether only a person can mend it.
+fn trouble(device: &Path, what: &str, error: &io::Error) -> (bool, String) {
+    let (lasting, way_out) = match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => (false, "; is the camera plugged in?"),
+        Some(libc::EBUSY) => (false, "; another program uses it"),
+        Some(libc::EACCES | libc::EPERM) => (true, "; add the user to the group `video`"),
+        Some(libc::ENOTTY) => (true, "; it is not a camera"),
+        _ => (false, ""),
+    };
+    (lasting, format!("{} {what}: {error}{way_out}", device.display()))
+}
+
+/// What was found at a node.
+enum Opened {
+    /// A camera that is captured from here.
+    Camera(Device),
+    /// A device for GStreamer: its name, and why.
+    Relay(String, &'static str),
 }
 
 fn name(fourcc: [u8; 4]) -> String {
@@ -143,7 +166,7 @@ fn offers(device: &Device) -> io::Result<Vec<Offer>> {
                 Size::Stepwise(width, height) => (largest(width, 1920), largest(height, 1080)),
             };
             let interval = device.shortest_interval(fourcc, width, height);
-            let rate = interval.map(|i| f64::from(i.denominator) / f64::from(i.numerator));
+            let rate = interval.map(rate);
             offers.push(Offer { fourcc, width, height, rate });
         }
     }
@@ -158,11 +181,17 @@ fn largest([least, greatest, step]: [u32; 3], most: u32) -> u32 {
 
 impl Source for V4lSource {
     fn run_once(&mut self, sink: &dyn FrameSink, stop: &Stop) -> Result<Ended, SourceError> {
-        let device = self.open()?;
+        let device = match self.open()? {
+            Opened::Camera(device) => device,
+            Opened::Relay(name, why) => {
+                let why = format!("{name}: {why}");
+                return relay::run_once(&self.uri, &why, self.patience, &self.clock, sink, stop);
+            }
+        };
         let (pix, layout, rate) = self.set_up(&device)?;
         let stream = device.start(BUFFERS).map_err(|e| self.failed("does not start", &e))?;
-        let mut camera =
-            Camera { pix, layout, sink, clock: &self.clock, stamper: Stamper::default(), sequence: None };
+        let mut framer =
+            Framer { pix, layout, sink, clock: &self.clock, stamper: Stamper::default(), sequence: None };
 
         let (mut limit, mut since, mut told) = (self.patience.first, self.clock.now(), false);
         while !stop.is_set() {
@@ -182,7 +211,7 @@ impl Source for V4lSource {
                 continue;
             };
             (limit, since, told) = (self.patience.between(rate), self.clock.now(), false);
-            camera.take(&stream, &filled);
+            framer.take(&stream, &filled);
             stream.queue(filled.index).map_err(|e| self.failed("does not take its buffer back", &e))?;
         }
         Ok(Ended::Stopped)
@@ -194,7 +223,7 @@ impl Source for V4lSource {
 }
 
 /// Makes frames of the buffers of one run.
-struct Camera<'a> {
+struct Framer<'a> {
     pix: PixFormat,
     layout: Layout,
     sink: &'a dyn FrameSink,
@@ -204,7 +233,7 @@ struct Camera<'a> {
     sequence: Option<u32>,
 }
 
-impl Camera<'_> {
+impl Framer<'_> {
     fn take(&mut self, stream: &Stream, filled: &Filled) {
         for _ in 0..dropped(self.sequence.replace(filled.sequence), filled.sequence) {
             self.sink.lost("driver");

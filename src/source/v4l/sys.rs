@@ -1,381 +1,153 @@
-//! The part of the kernel's V4L2 interface that capturing needs, straight from `linux/videodev2.h`.
+//! What the `v4l` crate cannot do for us, by the kernel's own requests. All `unsafe` of the daemon is here.
 //!
-//! Written out here rather than taken from a crate: bindings to all of V4L2 need libclang at build time,
-//! and the crates at hand panic on values that a driver may well answer. All `unsafe` of the daemon is in
-//! this file. Its layouts are those of the kernel on 64-bit and 32-bit little-endian machines; the sizes
-//! are asserted, because they are part of each request's number.
+//! Structures, their layouts and the numbers of the requests are those of the crate's bindings, made from
+//! the kernel's header for the machine that is built for. Of its own functions these are not used:
+//!
+//! - **Streaming.** After one timeout `MmapStream` queues a stale buffer and fails with `EINVAL` for ever,
+//!   without a timeout it hangs on an unplugged camera, and it panics when `STREAMOFF` fails.
+//! - **`query_caps`** panics when a name is no UTF-8, and the kernel cuts long names in the middle of a
+//!   character.
+//! - **`format` and `set_format`** panic on a colour space that the crate does not know, and lose the
+//!   Y'CbCr encoding, which decides between BT.601 and BT.709.
+//! - **Inputs** it does not know at all; they tell an HDMI receiver.
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, c_int, c_ulong, c_void};
+use std::ffi::{c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// `V4L2_BUF_TYPE_VIDEO_CAPTURE`, the only buffer type used here.
-const CAPTURE: u32 = 1;
-/// `V4L2_MEMORY_MMAP`.
-const MMAP: u32 = 1;
-/// `V4L2_PIX_FMT_PRIV_MAGIC`: the fields behind it are set.
-const PRIV_MAGIC: u32 = 0xFEED_CAFE;
+use ::v4l::device::Handle;
+use ::v4l::v4l_sys::{
+    V4L2_BUF_FLAG_ERROR, V4L2_CAP_DEVICE_CAPS, V4L2_IN_CAP_DV_TIMINGS, V4L2_PIX_FMT_PRIV_MAGIC,
+    v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE as CAPTURE, v4l2_buffer, v4l2_capability, v4l2_format,
+    v4l2_input, v4l2_memory_V4L2_MEMORY_MMAP as MMAP, v4l2_pix_format, v4l2_requestbuffers,
+};
+use ::v4l::v4l2::{self, vidioc};
 
-/// `V4L2_CAP_VIDEO_CAPTURE`.
-pub const CAP_CAPTURE: u32 = 0x1;
-/// `V4L2_CAP_VIDEO_CAPTURE_MPLANE`.
-pub const CAP_CAPTURE_MPLANE: u32 = 0x1000;
-/// `V4L2_CAP_STREAMING`.
-pub const CAP_STREAMING: u32 = 0x0400_0000;
-/// `V4L2_CAP_DEVICE_CAPS`: the node's own abilities are told apart from the device's.
-const CAP_DEVICE_CAPS: u32 = 0x8000_0000;
-/// `V4L2_BUF_FLAG_ERROR`.
-const FLAG_ERROR: u32 = 0x40;
+use super::device::{Identity, PixFormat};
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Capability {
-    driver: [u8; 16],
-    card: [u8; 32],
-    bus: [u8; 32],
-    version: u32,
-    capabilities: u32,
-    device_caps: u32,
-    reserved: [u32; 3],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct FormatDescription {
-    index: u32,
-    kind: u32,
-    flags: u32,
-    description: [u8; 32],
-    fourcc: [u8; 4],
-    mbus_code: u32,
-    reserved: [u32; 3],
-}
-
-/// What a picture looks like in memory.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PixFormat {
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-    /// Layout of the pixels.
-    pub fourcc: [u8; 4],
-    /// Order of fields; 0 leaves it to the driver.
-    pub field: u32,
-    /// Bytes from row to row.
-    pub stride: u32,
-    /// Bytes of a picture at most.
-    pub size: u32,
-    /// `V4L2_COLORSPACE_*`.
-    pub colorspace: u32,
-    /// `V4L2_PIX_FMT_PRIV_MAGIC` when the fields behind it are set.
-    pub private: u32,
-    /// `V4L2_PIX_FMT_FLAG_*`.
-    pub flags: u32,
-    /// `V4L2_YCBCR_ENC_*`.
-    pub encoding: u32,
-    /// `V4L2_QUANTIZATION_*`.
-    pub quantization: u32,
-    /// `V4L2_XFER_FUNC_*`.
-    pub transfer: u32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-union FormatUnion {
-    pix: PixFormat,
-    raw: [u8; 200],
-    /// Other members hold pointers.
-    align: usize,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Format {
-    kind: u32,
-    fmt: FormatUnion,
-}
-
-/// A fraction of seconds.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Fraction {
-    /// Numerator.
-    pub numerator: u32,
-    /// Denominator.
-    pub denominator: u32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct FrameSize {
-    index: u32,
-    fourcc: [u8; 4],
-    kind: u32,
-    /// Discrete: width, height. Otherwise least, greatest and step of the width, then of the height.
-    numbers: [u32; 6],
-    reserved: [u32; 2],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct FrameInterval {
-    index: u32,
-    fourcc: [u8; 4],
-    width: u32,
-    height: u32,
-    kind: u32,
-    /// Discrete: the first. Otherwise least, greatest and step.
-    numbers: [Fraction; 3],
-    reserved: [u32; 2],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct StreamParameters {
-    kind: u32,
-    capability: u32,
-    mode: u32,
-    interval: Fraction,
-    rest: [u32; 46],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct RequestBuffers {
-    count: u32,
-    kind: u32,
-    memory: u32,
-    capabilities: u32,
-    flags: u32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-union BufferPlace {
-    offset: u32,
-    /// Other members are pointers.
-    pointer: c_ulong,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Buffer {
-    index: u32,
-    kind: u32,
-    used: u32,
-    flags: u32,
-    field: u32,
-    timestamp: libc::timeval,
-    timecode: [u32; 4],
-    sequence: u32,
-    memory: u32,
-    place: BufferPlace,
-    length: u32,
-    reserved: u32,
-    request_fd: i32,
-}
-
+// The kernel checks these sizes, as they are part of each request's number.
 const WIDE: bool = size_of::<usize>() == 8;
 const _: () = {
-    assert!(size_of::<Capability>() == 104);
-    assert!(size_of::<FormatDescription>() == 64);
-    assert!(size_of::<PixFormat>() == 48);
-    assert!(size_of::<Format>() == if WIDE { 208 } else { 204 });
-    assert!(size_of::<FrameSize>() == 44);
-    assert!(size_of::<FrameInterval>() == 52);
-    assert!(size_of::<StreamParameters>() == 204);
-    assert!(size_of::<RequestBuffers>() == 20);
-    assert!(!WIDE || size_of::<Buffer>() == 88);
+    assert!(size_of::<v4l2_capability>() == 104);
+    assert!(size_of::<v4l2_pix_format>() == 48);
+    assert!(size_of::<v4l2_format>() == if WIDE { 208 } else { 204 });
+    assert!(size_of::<v4l2_input>() == 80);
+    assert!(size_of::<v4l2_requestbuffers>() == 20);
+    // With 32-bit time, or with 64-bit time on a 32-bit machine.
+    assert!(WIDE && size_of::<v4l2_buffer>() == 88 || !WIDE && matches!(size_of::<v4l2_buffer>(), 68 | 80));
 };
 
-const WRITE: u32 = 1;
-const READ: u32 = 2;
+/// Structures of the kernel's interface, which are valid when all bytes are zero.
+trait Plain: Copy {}
+impl Plain for v4l2_capability {}
+impl Plain for v4l2_format {}
+impl Plain for v4l2_pix_format {}
+impl Plain for v4l2_input {}
+impl Plain for v4l2_requestbuffers {}
+impl Plain for v4l2_buffer {}
+impl Plain for c_int {}
 
-/// The number of a V4L2 request: direction, size of the argument, letter `V`, ordinal.
-const fn request(direction: u32, ordinal: u32, size: usize) -> u32 {
-    direction << 30 | (size as u32) << 16 | (b'V' as u32) << 8 | ordinal
+fn zeroed<T: Plain>() -> T {
+    // SAFETY: `Plain` types hold integers, raw pointers, arrays and unions of them.
+    unsafe { std::mem::zeroed() }
 }
 
-/// What a node says about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// Kernel driver.
-    pub driver: String,
-    /// The camera's name.
-    pub card: String,
-    /// Where it is plugged in.
-    pub bus: String,
-    /// `V4L2_CAP_*` of this node.
-    pub capabilities: u32,
+/// Makes the request that has `T` as its argument, again when a signal interrupts it.
+fn ioctl<T: Plain>(handle: &Handle, request: vidioc::_IOC_TYPE, argument: &mut T) -> io::Result<()> {
+    // The size is a field of the request's number.
+    debug_assert_eq!((request >> 16) as usize & 0x3FFF, size_of::<T>());
+    loop {
+        // SAFETY: each request is called with the structure that its number was made of, and the kernel
+        // keeps no pointer to it.
+        match unsafe { v4l2::ioctl(handle.fd(), request, std::ptr::from_mut(argument).cast()) } {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
-/// Sizes that a format comes in, in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Size {
-    /// Width and height.
-    Discrete(u32, u32),
-    /// Least, greatest and step of the width, then of the height.
-    Stepwise([u32; 3], [u32; 3]),
+/// Keeps the camera from the programs that the daemon starts: the crate opens it without `O_CLOEXEC`.
+pub(super) fn close_on_exec(handle: &Handle) -> io::Result<()> {
+    // SAFETY: the descriptor is open as long as its handle, and this call takes no pointer.
+    let done = unsafe { libc::fcntl(handle.fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// An open node. Clones of the descriptor keep it open.
-pub struct Device {
-    fd: Arc<OwnedFd>,
+/// What a node is and can do.
+pub(super) fn identity(handle: &Handle) -> io::Result<Identity> {
+    let mut caps: v4l2_capability = zeroed();
+    ioctl(handle, vidioc::VIDIOC_QUERYCAP, &mut caps)?;
+    let own =
+        if caps.capabilities & V4L2_CAP_DEVICE_CAPS == 0 { caps.capabilities } else { caps.device_caps };
+    Ok(Identity {
+        driver: text(&caps.driver),
+        card: text(&caps.card),
+        bus: text(&caps.bus_info),
+        capabilities: own,
+    })
 }
 
-impl Device {
-    /// Opens a node without waiting for it.
-    ///
-    /// # Errors
-    /// As of open(2).
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: the path is a string that ends with a zero byte and outlives the call.
-        let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDWR | libc::O_NONBLOCK | libc::O_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: open has just returned this descriptor, and nobody else owns it.
-        Ok(Self { fd: Arc::new(unsafe { OwnedFd::from_raw_fd(fd) }) })
-    }
+/// Whether the input that is chosen follows the timings of a signal, as an HDMI receiver's does.
+pub(super) fn follows_signal(handle: &Handle) -> bool {
+    let mut index: c_int = 0;
+    let mut input: v4l2_input = zeroed();
+    // A driver without inputs answers with an error, and is no receiver.
+    ioctl(handle, vidioc::VIDIOC_G_INPUT, &mut index).is_ok_and(|()| {
+        input.index = index.unsigned_abs();
+        ioctl(handle, vidioc::VIDIOC_ENUMINPUT, &mut input).is_ok()
+    }) && input.capabilities & V4L2_IN_CAP_DV_TIMINGS != 0
+}
 
-    /// What it is and can do.
-    ///
-    /// # Errors
-    /// `ENOTTY` when it is no video device, and what the driver answers.
-    pub fn identity(&self) -> io::Result<Identity> {
-        let mut caps: Capability = zeroed();
-        ioctl(&self.fd, READ, 0, &mut caps)?;
-        let own = if caps.capabilities & CAP_DEVICE_CAPS == 0 { caps.capabilities } else { caps.device_caps };
-        Ok(Identity {
-            driver: text(&caps.driver),
-            card: text(&caps.card),
-            bus: text(&caps.bus),
-            capabilities: own,
-        })
-    }
+/// The format that is set.
+pub(super) fn format(handle: &Handle) -> io::Result<PixFormat> {
+    let mut format = v4l2_format { type_: CAPTURE, ..zeroed() };
+    ioctl(handle, vidioc::VIDIOC_G_FMT, &mut format)?;
+    Ok(read(&format))
+}
 
-    /// Formats that it offers, each with a description.
-    ///
-    /// # Errors
-    /// What the driver answers.
-    pub fn formats(&self) -> io::Result<Vec<([u8; 4], String)>> {
-        list(|index| {
-            let mut description = FormatDescription { index, kind: CAPTURE, ..zeroed() };
-            ioctl(&self.fd, READ | WRITE, 2, &mut description)?;
-            Ok((description.fourcc, text(&description.description)))
-        })
-    }
+/// Asks for a format and a size; returns what the driver made of it, which may be something else.
+pub(super) fn set_format(handle: &Handle, fourcc: [u8; 4], width: u32, height: u32) -> io::Result<PixFormat> {
+    let mut format = v4l2_format { type_: CAPTURE, ..zeroed() };
+    // The stride is left to the driver: one that another program set would stay.
+    format.fmt.pix = v4l2_pix_format {
+        width,
+        height,
+        pixelformat: u32::from_le_bytes(fourcc),
+        priv_: V4L2_PIX_FMT_PRIV_MAGIC,
+        ..zeroed()
+    };
+    ioctl(handle, vidioc::VIDIOC_S_FMT, &mut format)?;
+    Ok(read(&format))
+}
 
-    /// Sizes of a format. Empty where the driver does not tell.
-    ///
-    /// # Errors
-    /// What the driver answers.
-    pub fn sizes(&self, fourcc: [u8; 4]) -> io::Result<Vec<Size>> {
-        let sizes = list(|index| {
-            let mut size = FrameSize { index, fourcc, ..zeroed() };
-            ioctl(&self.fd, READ | WRITE, 74, &mut size)?;
-            let [a, b, c, d, e, f] = size.numbers;
-            Ok(if size.kind == 1 { Size::Discrete(a, b) } else { Size::Stepwise([a, b, c], [d, e, f]) })
-        });
-        sizes.map(|mut sizes| {
-            // Ranges are a single answer, which some drivers repeat for ever.
-            if matches!(sizes.first(), Some(Size::Stepwise(..))) {
-                sizes.truncate(1);
-            }
-            sizes
-        })
+fn read(format: &v4l2_format) -> PixFormat {
+    // SAFETY: every bit pattern is a v4l2_pix_format, and for this buffer type the kernel filled it.
+    let pix = unsafe { format.fmt.pix };
+    // SAFETY: both members of the union are the same integer.
+    let encoding = unsafe { pix.__bindgen_anon_1.ycbcr_enc };
+    PixFormat {
+        width: pix.width,
+        height: pix.height,
+        fourcc: pix.pixelformat.to_le_bytes(),
+        stride: pix.bytesperline,
+        colorspace: pix.colorspace,
+        encoding,
+        quantization: pix.quantization,
     }
+}
 
-    /// Shortest interval between frames of a format and size, in seconds; `None` where the driver does
-    /// not tell.
-    pub fn shortest_interval(&self, fourcc: [u8; 4], width: u32, height: u32) -> Option<Fraction> {
-        let intervals = list(|index| {
-            let mut interval = FrameInterval { index, fourcc, width, height, ..zeroed() };
-            ioctl(&self.fd, READ | WRITE, 75, &mut interval)?;
-            Ok(interval.numbers[0])
-        });
-        let usable = intervals.ok()?.into_iter().filter(|i| i.numerator > 0 && i.denominator > 0);
-        usable.min_by(|a, b| {
-            let cross = |x: &Fraction, y: &Fraction| u64::from(x.numerator) * u64::from(y.denominator);
-            cross(a, b).cmp(&cross(b, a))
-        })
-    }
-
-    /// The format that is set.
-    ///
-    /// # Errors
-    /// What the driver answers.
-    pub fn format(&self) -> io::Result<PixFormat> {
-        let mut format = Format { kind: CAPTURE, fmt: FormatUnion { raw: [0; 200] } };
-        ioctl(&self.fd, READ | WRITE, 4, &mut format)?;
-        // SAFETY: every bit pattern is a PixFormat, and for this buffer type the kernel filled it.
-        Ok(unsafe { format.fmt.pix })
-    }
-
-    /// Asks for a format and a size; returns what the driver made of it, which may be something else.
-    ///
-    /// # Errors
-    /// What the driver answers; `EBUSY` while another program captures.
-    pub fn set_format(&self, fourcc: [u8; 4], width: u32, height: u32) -> io::Result<PixFormat> {
-        // The stride is left to the driver: one that was set before would stay.
-        let pix = PixFormat { width, height, fourcc, private: PRIV_MAGIC, ..PixFormat::default() };
-        let mut format = Format { kind: CAPTURE, fmt: FormatUnion { raw: [0; 200] } };
-        format.fmt.pix = pix;
-        ioctl(&self.fd, READ | WRITE, 5, &mut format)?;
-        // SAFETY: as in `format`.
-        Ok(unsafe { format.fmt.pix })
-    }
-
-    /// Asks for an interval between frames; returns what the driver made of it.
-    ///
-    /// # Errors
-    /// What the driver answers; many do not let it be set.
-    pub fn set_interval(&self, interval: Fraction) -> io::Result<Fraction> {
-        let mut parameters = StreamParameters { kind: CAPTURE, interval, ..zeroed() };
-        ioctl(&self.fd, READ | WRITE, 22, &mut parameters)?;
-        Ok(parameters.interval)
-    }
-
-    /// Maps `count` buffers (the driver may give more or fewer), queues them all and starts.
-    ///
-    /// # Errors
-    /// What the driver answers; `EBUSY` while another program captures.
-    pub fn start(&self, count: u32) -> io::Result<Stream> {
-        let mut request = RequestBuffers { count, kind: CAPTURE, memory: MMAP, ..zeroed() };
-        ioctl(&self.fd, READ | WRITE, 8, &mut request)?;
-        // From here on dropping the stream gives back what was taken.
-        let mut stream = Stream { fd: self.fd.clone(), buffers: Vec::new() };
-        for index in 0..request.count {
-            let mut buffer = Buffer { index, kind: CAPTURE, memory: MMAP, ..zeroed() };
-            ioctl(&self.fd, READ | WRITE, 9, &mut buffer)?;
-            // SAFETY: the kernel filled `offset` for this memory type.
-            let offset = unsafe { buffer.place.offset };
-            stream.buffers.push(Mapping::new(&self.fd, offset, buffer.length as usize)?);
-        }
-        if stream.buffers.is_empty() {
-            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
-        }
-        for index in 0..request.count {
-            stream.queue(index)?;
-        }
-        let mut kind = CAPTURE as c_int;
-        ioctl(&self.fd, WRITE, 18, &mut kind)?;
-        Ok(stream)
-    }
+/// A text that a zero byte ends.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// A buffer that the driver filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Filled {
+pub(super) struct Filled {
     /// Which buffer.
     pub index: u32,
     /// Bytes that count, as the driver says; never more than the buffer has.
@@ -389,29 +161,53 @@ pub struct Filled {
 }
 
 /// A running capture. Dropping it stops it and gives the buffers back, whatever the driver answers.
-pub struct Stream {
-    fd: Arc<OwnedFd>,
+pub(super) struct Stream {
+    handle: Arc<Handle>,
     buffers: Vec<Mapping>,
 }
 
 impl Stream {
+    /// Maps `count` buffers (the driver may give more or fewer), queues them all and starts.
+    ///
+    /// # Errors
+    /// What the driver answers; `EBUSY` while another program captures.
+    pub fn start(handle: Arc<Handle>, count: u32) -> io::Result<Self> {
+        let mut request = v4l2_requestbuffers { count, type_: CAPTURE, memory: MMAP, ..zeroed() };
+        ioctl(&handle, vidioc::VIDIOC_REQBUFS, &mut request)?;
+        // From here on dropping the stream gives back what was taken.
+        let mut stream = Self { handle, buffers: Vec::new() };
+        for index in 0..request.count {
+            let mut buffer = v4l2_buffer { index, type_: CAPTURE, memory: MMAP, ..zeroed() };
+            ioctl(&stream.handle, vidioc::VIDIOC_QUERYBUF, &mut buffer)?;
+            // SAFETY: the kernel filled `offset` for this memory type.
+            let offset = unsafe { buffer.m.offset };
+            stream.buffers.push(Mapping::new(&stream.handle, offset, buffer.length as usize)?);
+        }
+        if stream.buffers.is_empty() {
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        for index in 0..request.count {
+            stream.queue(index)?;
+        }
+        ioctl(&stream.handle, vidioc::VIDIOC_STREAMON, &mut (CAPTURE as c_int))?;
+        Ok(stream)
+    }
+
     /// The next filled buffer; `None` when none comes within `wait`.
     ///
     /// # Errors
     /// What the driver answers: `ENODEV` when it was unplugged, `EIO` when it gave up.
     pub fn dequeue(&self, wait: Duration) -> io::Result<Option<Filled>> {
-        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let millis = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: one descriptor is handed over, and the structure outlives the call.
-        if unsafe { libc::poll(&raw mut poll, 1, millis) } < 0 {
-            let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::Interrupted { Ok(None) } else { Err(error) };
+        match self.handle.poll(libc::POLLIN, millis) {
+            Ok(0) => return Ok(None),
+            // Errors of the device are events too, and the request says which.
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(None),
+            Err(e) => return Err(e),
         }
-        if poll.revents == 0 {
-            return Ok(None);
-        }
-        let mut buffer = Buffer { kind: CAPTURE, memory: MMAP, ..zeroed() };
-        match ioctl(&self.fd, READ | WRITE, 17, &mut buffer) {
+        let mut buffer = v4l2_buffer { type_: CAPTURE, memory: MMAP, ..zeroed() };
+        match ioctl(&self.handle, vidioc::VIDIOC_DQBUF, &mut buffer) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(e) => return Err(e),
@@ -422,8 +218,8 @@ impl Stream {
         let (seconds, micros) = (buffer.timestamp.tv_sec, buffer.timestamp.tv_usec);
         Ok(Some(Filled {
             index: buffer.index,
-            used: (buffer.used as usize).min(mapping.length),
-            damaged: buffer.flags & FLAG_ERROR != 0,
+            used: (buffer.bytesused as usize).min(mapping.length),
+            damaged: buffer.flags & V4L2_BUF_FLAG_ERROR != 0,
             sequence: buffer.sequence,
             timestamp: Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
                 + Duration::from_micros(u64::try_from(micros).unwrap_or(0)),
@@ -444,19 +240,18 @@ impl Stream {
     /// # Errors
     /// What the driver answers.
     pub fn queue(&self, index: u32) -> io::Result<()> {
-        let mut buffer = Buffer { index, kind: CAPTURE, memory: MMAP, ..zeroed() };
-        ioctl(&self.fd, READ | WRITE, 15, &mut buffer)
+        let mut buffer = v4l2_buffer { index, type_: CAPTURE, memory: MMAP, ..zeroed() };
+        ioctl(&self.handle, vidioc::VIDIOC_QBUF, &mut buffer)
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         // Of an unplugged camera all of these fail, and nothing is left to be done about it.
-        let mut kind = CAPTURE as c_int;
-        let _ = ioctl(&self.fd, WRITE, 19, &mut kind);
+        let _ = ioctl(&self.handle, vidioc::VIDIOC_STREAMOFF, &mut (CAPTURE as c_int));
         self.buffers.clear();
-        let mut request = RequestBuffers { count: 0, kind: CAPTURE, memory: MMAP, ..zeroed() };
-        let _ = ioctl(&self.fd, READ | WRITE, 8, &mut request);
+        let mut request = v4l2_requestbuffers { type_: CAPTURE, memory: MMAP, ..zeroed() };
+        let _ = ioctl(&self.handle, vidioc::VIDIOC_REQBUFS, &mut request);
     }
 }
 
@@ -472,83 +267,28 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    fn new(fd: &OwnedFd, offset: u32, length: usize) -> io::Result<Self> {
+    fn new(handle: &Handle, offset: u32, length: usize) -> io::Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of ours.
         let start = unsafe {
-            libc::mmap(
+            v4l2::mmap(
                 std::ptr::null_mut(),
                 length,
-                libc::PROT_READ | libc::PROT_WRITE,
+                protection,
                 libc::MAP_SHARED,
-                fd.as_raw_fd(),
+                handle.fd(),
                 offset as libc::off_t,
             )
-        };
-        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { start, length }) }
+        }?;
+        Ok(Self { start, length })
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: this is a mapping of exactly this length, and no slice of it outlives its stream.
-        unsafe { libc::munmap(self.start, self.length) };
+        let _ = unsafe { v4l2::munmap(self.start, self.length) };
     }
-}
-
-/// Structures of the kernel's interface, all of which may be zero.
-trait Plain: Copy {}
-impl Plain for Capability {}
-impl Plain for FormatDescription {}
-impl Plain for Format {}
-impl Plain for FrameSize {}
-impl Plain for FrameInterval {}
-impl Plain for StreamParameters {}
-impl Plain for RequestBuffers {}
-impl Plain for Buffer {}
-impl Plain for c_int {}
-
-fn zeroed<T: Plain>() -> T {
-    // SAFETY: `Plain` types hold integers, arrays and unions of them.
-    unsafe { std::mem::zeroed() }
-}
-
-/// Makes a request, again when a signal interrupts it.
-fn ioctl<T: Plain>(fd: &OwnedFd, direction: u32, ordinal: u32, argument: &mut T) -> io::Result<()> {
-    let number = request(direction, ordinal, size_of::<T>());
-    loop {
-        // SAFETY: the request's number states the size of the argument, which is that of `T`, and `T` is
-        // the structure that the kernel expects for it. The kernel keeps no pointer to it.
-        let done = unsafe { libc::ioctl(fd.as_raw_fd(), number as _, std::ptr::from_mut(argument)) };
-        if done >= 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-}
-
-/// Asks for the item of each index until the driver says that there are no more.
-fn list<T>(item: impl Fn(u32) -> io::Result<T>) -> io::Result<Vec<T>> {
-    // No driver has as many; one that never ends must not keep us.
-    const MOST: u32 = 256;
-    let mut items = Vec::new();
-    for index in 0..MOST {
-        match item(index) {
-            Ok(item) => items.push(item),
-            // EINVAL ends a list, ENOTTY says that there is none.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOTTY)) => break,
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(items)
-}
-
-/// A text that a zero byte ends.
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 #[cfg(test)]
@@ -558,24 +298,23 @@ mod tests {
     #[test]
     fn request_numbers_are_those_of_the_header() {
         // As printed by a C program that includes linux/videodev2.h on x86-64.
-        assert_eq!(request(READ, 0, size_of::<Capability>()), 0x8068_5600);
-        assert_eq!(request(READ | WRITE, 2, size_of::<FormatDescription>()), 0xC040_5602);
-        assert_eq!(request(READ | WRITE, 8, size_of::<RequestBuffers>()), 0xC014_5608);
-        assert_eq!(request(WRITE, 18, size_of::<c_int>()), 0x4004_5612);
-        assert_eq!(request(READ | WRITE, 22, size_of::<StreamParameters>()), 0xC0CC_5616);
-        assert_eq!(request(READ | WRITE, 74, size_of::<FrameSize>()), 0xC02C_564A);
-        assert_eq!(request(READ | WRITE, 75, size_of::<FrameInterval>()), 0xC034_564B);
+        assert_eq!(vidioc::VIDIOC_QUERYCAP, 0x8068_5600);
+        assert_eq!(vidioc::VIDIOC_REQBUFS, 0xC014_5608);
+        assert_eq!(vidioc::VIDIOC_STREAMON, 0x4004_5612);
+        assert_eq!(vidioc::VIDIOC_STREAMOFF, 0x4004_5613);
+        assert_eq!(vidioc::VIDIOC_ENUMINPUT, 0xC050_561A);
+        assert_eq!(vidioc::VIDIOC_G_INPUT, 0x8004_5626);
         if WIDE {
-            assert_eq!(request(READ | WRITE, 5, size_of::<Format>()), 0xC0D0_5605);
-            assert_eq!(request(READ | WRITE, 17, size_of::<Buffer>()), 0xC058_5611);
+            assert_eq!(vidioc::VIDIOC_S_FMT, 0xC0D0_5605);
+            assert_eq!(vidioc::VIDIOC_QBUF, 0xC058_560F);
+            assert_eq!(vidioc::VIDIOC_DQBUF, 0xC058_5611);
         }
     }
 
     #[test]
-    fn what_is_no_camera_says_so() {
-        let device = Device::open(Path::new("/dev/null")).expect("opens");
-        let error = device.identity().expect_err("no camera");
-        assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
-        assert_eq!(device.formats().expect("an empty list"), []);
+    fn a_name_ends_at_its_zero_byte_and_may_be_cut_in_a_character() {
+        assert_eq!(text(b"Cam\0left over"), "Cam");
+        // The kernel copies at most 31 bytes.
+        assert_eq!(text("摄像头".as_bytes().split_last().expect("bytes").1), "摄像\u{FFFD}");
     }
 }

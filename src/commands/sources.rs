@@ -1,0 +1,127 @@
+//! `spotd sources`: which cameras this machine has, what they offer, and what to call them.
+
+use clap::Args;
+
+/// Arguments of `spotd sources`.
+#[derive(Debug, Args)]
+pub struct SourcesArgs {
+    /// Print one JSON object a camera and line instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists the cameras.
+///
+/// # Errors
+/// When this build was made without cameras.
+#[cfg(feature = "v4l")]
+pub fn sources(args: SourcesArgs) -> anyhow::Result<u8> {
+    use super::{EXIT_FINE, console};
+    use crate::source::v4l;
+
+    let cameras = v4l::list();
+    if cameras.is_empty() {
+        log::warn!(
+            "no camera found among /dev/video*; is one plugged in, and its driver loaded? In a container, pass the device in"
+        );
+    }
+    for camera in &cameras {
+        let text = if args.json {
+            serde_json::to_string(camera).expect("text and numbers serialise")
+        } else {
+            describe(camera)
+        };
+        console::print_line(&text);
+    }
+    Ok(EXIT_FINE)
+}
+
+/// Says what is missing.
+///
+/// # Errors
+/// Always: this build was made without cameras.
+#[cfg(not(feature = "v4l"))]
+pub fn sources(args: SourcesArgs) -> anyhow::Result<u8> {
+    // Only read where there is something to print.
+    let _ = args.json;
+    anyhow::bail!("this spotd was built without cameras; build with --features v4l")
+}
+
+/// A camera for people: the name to use, what it is, and a line for each format and size.
+#[cfg(feature = "v4l")]
+fn describe(camera: &crate::source::v4l::Camera) -> String {
+    let mut lines = vec![camera.uri.display().to_string()];
+    if let Some(problem) = &camera.problem {
+        lines.push(format!("  {problem}"));
+        return lines.join("\n");
+    }
+    lines.push(format!(
+        "  {}, {} at {}, driver {}",
+        camera.name,
+        camera.device.display(),
+        camera.bus,
+        camera.driver
+    ));
+    if let Some(why) = &camera.gstreamer {
+        lines.push(format!("  {why}: captured through GStreamer's v4l2src"));
+    }
+    for format in &camera.formats {
+        let unreadable = if format.readable { "" } else { " (not readable here)" };
+        lines.push(format!("  {:<5} {}{unreadable}", format.format, format.description));
+        for size in &format.sizes {
+            let rates: Vec<_> =
+                size.rates.iter().map(|r| format!("{}", (r * 100.0).round() / 100.0)).collect();
+            let rates =
+                if rates.is_empty() { "rates not told".to_owned() } else { rates.join(", ") + " frames/s" };
+            lines.push(format!("        {:<10} {rates}", size.size));
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(all(test, feature = "v4l"))]
+mod tests {
+    use super::*;
+    use crate::source::v4l::{Camera, CameraFormat, CameraSize};
+
+    #[test]
+    fn a_camera_is_shown_with_its_lasting_name_and_what_it_offers() {
+        let camera = Camera {
+            uri: "/dev/v4l/by-id/usb-cam".into(),
+            device: "/dev/video2".into(),
+            name: "Cam".into(),
+            driver: "uvcvideo".into(),
+            bus: "usb-1".into(),
+            gstreamer: None,
+            formats: vec![
+                CameraFormat {
+                    format: "YUYV".into(),
+                    description: "YUYV 4:2:2".into(),
+                    readable: true,
+                    sizes: vec![CameraSize { size: "640x480".into(), rates: vec![30.0, 29.970_03, 7.5] }],
+                },
+                CameraFormat {
+                    format: "H264".into(),
+                    description: "H.264".into(),
+                    readable: false,
+                    sizes: vec![CameraSize { size: "1920x1080".into(), rates: vec![] }],
+                },
+            ],
+            problem: None,
+        };
+        assert_eq!(
+            describe(&camera),
+            "/dev/v4l/by-id/usb-cam\n  \
+             Cam, /dev/video2 at usb-1, driver uvcvideo\n  \
+             YUYV  YUYV 4:2:2\n        \
+             640x480    30, 29.97, 7.5 frames/s\n  \
+             H264  H.264 (not readable here)\n        \
+             1920x1080  rates not told"
+        );
+        let relayed =
+            Camera { gstreamer: Some("it follows its signal".into()), formats: vec![], ..camera.clone() };
+        assert!(describe(&relayed).ends_with("it follows its signal: captured through GStreamer's v4l2src"));
+        let away = Camera { problem: Some("/dev/video2 cannot be opened".into()), ..camera };
+        assert_eq!(describe(&away), "/dev/v4l/by-id/usb-cam\n  /dev/video2 cannot be opened");
+    }
+}

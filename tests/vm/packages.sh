@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Fetches what the guest is made of and prints the folder: QEMU, busybox, and a Debian kernel (not the cloud
+# flavour, which has no cameras). Packages are unpacked into the cache and not installed: QEMU's dependencies
+# may replace packages of this machine. Exit code 3: they cannot be had here.
+set -euo pipefail
+cache=${SPOTD_CACHE:-$HOME/.cache/spotd}/vm
+recipe=1 # goes up when what is fetched here changes
+
+give_up() { echo "$*" >&2; exit 3; }
+
+[ "$(uname -m)" = x86_64 ] || give_up "only made for x86-64, and this is $(uname -m)"
+for tool in apt-get apt-cache dpkg dpkg-query strip pkg-config; do
+    command -v "$tool" >/dev/null || give_up "'$tool' is missing"
+done
+
+if [ "$(cat "$cache/complete" 2>/dev/null || true)" = "$recipe" ]; then
+    echo "$cache"
+    exit
+fi
+
+kernel_package() {
+    apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9].*-amd64\)$/\1/p' | head -n 1
+}
+update() {
+    if [ "$(id -u)" = 0 ]; then apt-get update -qq; else sudo -n apt-get update -qq; fi >&2
+}
+
+image=$(kernel_package)
+if [ -z "$image" ]; then
+    update || true
+    image=$(kernel_package)
+fi
+[ -n "$image" ] || give_up "apt knows no package linux-image-amd64; these tests are made for Debian"
+version=${image#linux-image-}
+
+# All that QEMU needs and this machine does not have.
+not_installed() {
+    apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
+        --no-enhances "$1" | grep '^[a-z0-9]' | sort -u |
+        grep -vxFf <(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii *//p') |
+        grep -vE '^(cdebconf|install-info|ipxe-qemu|lib(debian-installer4|elogind0|newt.*|textwrap1))$'
+}
+mapfile -t packages < <(not_installed qemu-system-x86)
+packages+=("$image" busybox-static)
+
+rm -rf "$cache"
+mkdir -p "$cache/debs" "$cache/root"
+cd "$cache/debs"
+# Some hundred megabytes with the kernel; they stay in the cache.
+echo "vm: fetching ${#packages[@]} packages for QEMU and $image" >&2
+apt-get download -qq "${packages[@]}" >&2 || { update && apt-get download -qq "${packages[@]}" >&2; } ||
+    give_up "apt-get download failed"
+for deb in *.deb; do dpkg -x "$deb" ../root; done
+cd ..
+rm -rf debs
+
+mkdir -p modules
+find "root/lib/modules/$version/kernel/drivers/media" -name '*.ko*' \
+    \( -path '*/v4l2-core/*' -o -path '*/mc/*' -o -path '*/common/*' -o -path '*/cec/*' -o -path '*/rc/rc-core*' \
+    -o -path '*/vivid/*' \) -exec cp {} modules/ \;
+cp "root/boot/vmlinuz-$version" vmlinuz
+echo "$version" >version
+# Hundreds of megabytes that are not needed any more.
+rm -rf root/lib/modules root/boot root/usr/share/doc
+echo "$recipe" >complete
+echo "$cache"
