@@ -16,7 +16,7 @@ use spotd::frame::Frame;
 use spotd::source::gstreamer::GstSource;
 use spotd::source::{FrameSink, Patience, Source};
 
-const SECONDS: u32 = 20;
+const SECONDS: u32 = 10;
 
 /// Takes two frames a second of the video, as the daemon does by default.
 struct Sink {
@@ -58,8 +58,8 @@ fn main() {
 
 fn encode(clip: &Path) {
     let text = format!(
-        "videotestsrc num-buffers={} pattern=smpte ! video/x-raw,format=I420,width=1920,height=1080,framerate=30/1 \
-         ! timeoverlay ! x264enc speed-preset=superfast bitrate=6000 key-int-max=30 \
+        "videotestsrc num-buffers={} pattern=zone-plate kx2=20 ky2=20 kt=1 ! video/x-raw,format=I420,width=1920,height=1080,framerate=30/1 \
+         ! x264enc speed-preset=superfast bitrate=6000 key-int-max=30 \
          ! h264parse ! matroskamux ! filesink location=\"{}\"",
         SECONDS * 30,
         clip.display()

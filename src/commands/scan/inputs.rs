@@ -119,6 +119,6 @@ mod tests {
         let path = dir.path().join("frame");
         image::RgbImage::new(4, 4).save_with_format(&path, image::ImageFormat::Png).expect("saved");
         let name = path.to_string_lossy().into_owned();
-        assert_eq!(expand(&[name.clone()]), [Input::Picture(name)]);
+        assert_eq!(expand(std::slice::from_ref(&name)), [Input::Picture(name)]);
     }
 }
