@@ -34,7 +34,7 @@ use super::writer::{FlagLog, LogError};
 /// Events that one note names at most, so that its line never gets too long.
 const PER_NOTE: usize = 1000;
 /// With so much free, a disk that was full counts as mended.
-const MENDED: u64 = 8 << 20;
+const MENDED: u64 = 1 << 20;
 
 /// How the log is, for those who watch the box.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
