@@ -5,8 +5,8 @@ mod console;
 pub mod log;
 pub mod run;
 pub mod scan;
-pub mod verify;
 pub mod sources;
+pub mod verify;
 
 use std::process::ExitCode;
 
