@@ -27,6 +27,7 @@ gstreamer1.0-libav|GStreamer: decoders
 libgstrtspserver-1.0-dev|the RTSP server of the tests
 gstreamer1.0-tools|makes the videos of the tests
 mosquitto|the MQTT broker of the tests
+openssl|makes the certificates of the tests
 python3-pip|fetches libtorch for the trainer's tests
 "
 

@@ -188,7 +188,7 @@ impl Check<'_> {
         }
         let ours = segment::parse_name(name).is_some()
             || segment::parse_removing(name).is_some()
-            || matches!(name, FOLDER | "lock" | MANIFEST | super::export::HOW_TO)
+            || matches!(name, FOLDER | "lock" | MANIFEST | super::export::HOW_TO | "mqtt-retained.json")
             || ((name.starts_with("cut-") || name.starts_with("cursor-"))
                 && (name.ends_with(".bin") || name.ends_with(".json") || name.ends_with(TMP)));
         if !ours {

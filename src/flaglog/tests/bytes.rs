@@ -1,5 +1,4 @@
 //! Whatever bytes lie in the folder: reader, cursor, check and start come to an end and say something.
-//! The fuzz targets in `fuzz/` do the same without bound.
 
 use proptest::prelude::*;
 

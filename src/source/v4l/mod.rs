@@ -201,7 +201,7 @@ impl Source for V4lSource {
                 if quiet >= limit {
                     let (shown, seconds) = (self.uri.device.display(), quiet.as_secs_f64());
                     return Err(SourceError::Retry(format!(
-                        "{shown}: no frame for {seconds:.1} s (stall_timeout sets how long to wait)"
+                        "{shown}: no frame for {seconds:.1} s (stall_seconds sets how long to wait)"
                     )));
                 }
                 if quiet >= limit / 2 && !told {
