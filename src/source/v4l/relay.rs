@@ -19,7 +19,7 @@ pub(super) fn run_once(
 
     let text = pipeline(uri)?;
     log::info!("{}: {why}; opened through GStreamer: {text}", uri.device.display());
-    GstSource::new(&SourceUri::Pipeline(text), patience, clock.clone())?.run_once(sink, stop)
+    GstSource::new(&SourceUri::Pipeline(text), None, patience, clock.clone())?.run_once(sink, stop)
 }
 
 /// Says what is missing.
