@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -237,7 +237,7 @@ fn is_signature(entry: &Entry) -> bool {
     matches!(entry, Entry::Note(note) if note.note == NoteKind::Signed)
 }
 
-fn discard(fs: &dyn Fs, path: &PathBuf) {
+fn discard(fs: &dyn Fs, path: &Path) {
     match fs.remove(path) {
         Ok(()) => log::info!("{}: left by a crash, named by no record; removed", path.display()),
         Err(e) => log::warn!("{}: left by a crash, cannot be removed: {e}", path.display()),

@@ -262,6 +262,7 @@ pub struct Signature {
 }
 
 /// A line of the log.
+#[allow(clippy::large_enum_variant, reason = "lines are read one at a time, not kept in numbers")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Entry {
