@@ -45,7 +45,8 @@ pub struct EvalSet {
     pub fake: Vec<PathBuf>,
 }
 
-const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
+/// Endings of files that are decoded as one picture, in lower case.
+pub const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
 
 /// Every file under `folder` whose name ends like a picture's, links followed, sorted, so that the order is
 /// the same on every machine.

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-/// Endings of files that are decoded as one picture.
-const PICTURES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
+use crate::forensics::dataset::EXTENSIONS;
+
 /// Endings of files in a folder that are decoded as a video.
 const VIDEOS: [&str; 13] =
     ["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "ogv", "flv"];
@@ -39,7 +39,7 @@ fn expand_one(argument: &str) -> Vec<Input> {
             let found = folder(Path::new(path));
             if found.is_empty() { unusable("holds no picture and no video".into()) } else { found }
         }
-        Ok(_) if has_ending(Path::new(path), &PICTURES) => vec![Input::Picture(path.to_owned())],
+        Ok(_) if has_ending(Path::new(path), &EXTENSIONS) => vec![Input::Picture(path.to_owned())],
         // A file without a known ending may still be a picture; its first bytes tell.
         Ok(_) if is_picture_inside(Path::new(path)) => vec![Input::Picture(path.to_owned())],
         Ok(_) => vec![Input::Video(path.to_owned())],
@@ -52,7 +52,7 @@ fn folder(path: &Path) -> Vec<Input> {
         match entry {
             Ok(entry) if entry.file_type().is_file() => {
                 let name = entry.path().to_string_lossy().into_owned();
-                if has_ending(entry.path(), &PICTURES) {
+                if has_ending(entry.path(), &EXTENSIONS) {
                     out.push(Input::Picture(name));
                 } else if has_ending(entry.path(), &VIDEOS) {
                     out.push(Input::Video(name));
