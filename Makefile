@@ -64,6 +64,11 @@ card: ## Write the tables of results anew from the shipped model's card
 bench: setup-test ## Measure: from raw frame to score, frames a second a core, peak memory
 	cargo bench --locked
 
+.PHONY: bench-peers
+bench-peers: setup-test ## Measure: CPU and memory beside Python with OpenCV and onnxruntime
+	tools/peers.sh "$(CACHE)/peers"
+	SPOTD_PEERS_PYTHON="$(CACHE)/peers/bin/python3" cargo bench --locked --bench peers
+
 .PHONY: train
 train: setup-train ## Make the shipped detector anew from the photographs in DATA=folder
 	@test -n "$(DATA)" || { echo "make train DATA=FOLDER: a folder of photographs (train) is needed"; exit 2; }
