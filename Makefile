@@ -37,8 +37,8 @@ soak: setup-test ## 2,000 failed connects, 500 reconnects, 16 streams at once; m
 	SPOTD_SOAK=long cargo test --locked --test soak -- --nocapture
 
 .PHONY: fuzz
-fuzz: ## Fuzz camera buffers and addresses, SECONDS=60 each; needs a nightly toolchain
-	tools/fuzz.sh $(SECONDS)
+fuzz: ## Fuzz each parser of what others write, FUZZ_SECONDS=60 each
+	tools/fuzz.sh $(or $(FUZZ_SECONDS),60)
 
 .PHONY: test-vm
 test-vm: setup-test ## The camera tests, against a real driver in QEMU (ARGS='--nocapture unplugged')

@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "v4l")]
+    spotd::source::v4l::have_v4l2src_drain();
     spotd::commands::main()
 }

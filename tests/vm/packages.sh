@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Fetches what the guest is made of and prints the folder: QEMU, busybox, and a Debian kernel (not the cloud
-# flavour, which has no cameras). Packages are unpacked into the cache and not installed: QEMU's dependencies
-# may replace packages of this machine. Exit code 3: they cannot be had here.
+# Fetches what the guest is made of and prints the folder: QEMU, busybox, a Debian kernel (not the cloud flavour,
+# which has no cameras), and v4l2loopback, built for that kernel: vivid has no JPEG, and this hands through
+# what is written into it. Packages are unpacked into the cache and not installed: QEMU's dependencies may
+# replace packages of this machine. Exit code 3: they cannot be had here.
 set -euo pipefail
 cache=${SPOTD_CACHE:-$HOME/.cache/spotd}/vm
-recipe=1 # goes up when what is fetched here changes
+recipe=2 # goes up when what is fetched here changes
 
 give_up() { echo "$*" >&2; exit 3; }
 
 [ "$(uname -m)" = x86_64 ] || give_up "only made for x86-64, and this is $(uname -m)"
-for tool in apt-get apt-cache dpkg dpkg-query strip pkg-config; do
+for tool in apt-get apt-cache dpkg dpkg-query strip pkg-config make gcc; do
     command -v "$tool" >/dev/null || give_up "'$tool' is missing"
 done
 
@@ -41,7 +42,9 @@ not_installed() {
         grep -vE '^(cdebconf|install-info|ipxe-qemu|lib(debian-installer4|elogind0|newt.*|textwrap1))$'
 }
 mapfile -t packages < <(not_installed qemu-system-x86)
-packages+=("$image" busybox-static)
+common=linux-headers-${version%-amd64}-common
+kbuild=$(apt-cache depends "linux-headers-$version" | sed -n 's/.*Depends: \(linux-kbuild-.*\)$/\1/p' | head -n 1)
+packages+=("$image" "linux-headers-$version" "$common" "$kbuild" v4l2loopback-dkms busybox-static)
 
 rm -rf "$cache"
 mkdir -p "$cache/debs" "$cache/root"
@@ -58,9 +61,18 @@ mkdir -p modules
 find "root/lib/modules/$version/kernel/drivers/media" -name '*.ko*' \
     \( -path '*/v4l2-core/*' -o -path '*/mc/*' -o -path '*/common/*' -o -path '*/cec/*' -o -path '*/rc/rc-core*' \
     -o -path '*/vivid/*' \) -exec cp {} modules/ \;
+
+# Headers name each other by where they would be installed.
+sources=$cache/root/usr/src
+sed -i "s|/usr/src/|$sources/|" "$sources/linux-headers-$version/Makefile"
+loopback=$(echo "$sources"/v4l2loopback-*)
+make -s -C "$sources/linux-headers-$version" CC=gcc M="$loopback" modules >"$cache/loopback.log" 2>&1 ||
+    { tail "$cache/loopback.log" >&2; give_up "v4l2loopback could not be built"; }
+cp "$loopback/v4l2loopback.ko" modules/
+
 cp "root/boot/vmlinuz-$version" vmlinuz
 echo "$version" >version
 # Hundreds of megabytes that are not needed any more.
-rm -rf root/lib/modules root/boot root/usr/share/doc
+rm -rf root/lib/modules root/boot root/usr/share/doc root/usr/src root/usr/lib/linux-kbuild-*
 echo "$recipe" >complete
 echo "$cache"

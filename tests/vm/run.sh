@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs tests/v4l.rs against real camera drivers: in QEMU, with a Debian kernel and its vivid driver.
+# Runs tests/v4l against real camera drivers: in QEMU, with a Debian kernel and its vivid driver.
 # Needs neither root nor KVM. Arguments go to the test program (a filter, --nocapture).
 #
 # Exit code: 0 all passed (or left out, which is said loudly; SPOTD_VM=require makes that a failure),

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use self::device::{Device, Flags, Fraction, PixFormat, Size, rate};
 pub use self::list::{Camera, CameraFormat, CameraSize, list};
+pub use self::sys::have_v4l2src_drain;
 
 use self::layout::{KNOWN, Layout, Offer, choose, layout};
 use self::sys::{Filled, Stream};

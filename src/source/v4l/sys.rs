@@ -40,6 +40,22 @@ const _: () = {
     assert!(WIDE && size_of::<v4l2_buffer>() == 88 || !WIDE && matches!(size_of::<v4l2_buffer>(), 68 | 80));
 };
 
+/// Has GStreamer's `v4l2src` wait for its buffers when it is stopped. Call it before anything else: with a
+/// second thread in this process it does nothing, as changing the environment is not safe then.
+///
+/// By default `v4l2src` leaves buffers that are in use to their users and begins with new ones. Up to 1.22 at
+/// least it then never gives up its buffer pool, which keeps a descriptor of the device open: one more at
+/// each reconnect, and the driver cannot be unloaded (`gst_v4l2_object_stop` in `gstv4l2object.c` lacks an
+/// `unref` on that way).
+pub fn have_v4l2src_drain() {
+    const NAME: &str = "GST_V4L2_FORCE_DRAIN";
+    let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1);
+    if alone && std::env::var_os(NAME).is_none() {
+        // SAFETY: no other thread can read or write the environment, as there is none.
+        unsafe { std::env::set_var(NAME, "1") };
+    }
+}
+
 /// Structures of the kernel's interface, which are valid when all bytes are zero.
 trait Plain: Copy {}
 impl Plain for v4l2_capability {}

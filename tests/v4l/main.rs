@@ -2,6 +2,8 @@
 //!
 //! Not for this machine but for the guest of `make test-vm`: the tests load and unload kernel modules.
 
+mod loopback;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::path::Path;
@@ -331,6 +333,35 @@ fn a_camera_that_another_program_uses_is_named_and_had_when_it_is_free() {
     other.end();
     rig.frame();
     rig.end();
+}
+
+#[test]
+fn relayed_camera_is_closed_before_it_is_opened_again() {
+    let _vivid = Vivid::load(&format!("{WEBCAM} multiplanar=2"));
+    let (config, log) = (Path::new("/tmp/relay.toml"), Path::new("/tmp/relay.log"));
+    let text = format!(
+        "[model]\nmax_tiles = 1\n[log]\ndir = \"/tmp/relay\"\nmin_free_mib = 0\n\
+         [[source]]\nid = \"cam\"\nuri = \"v4l2://{NODE}?format=NV12&{SMALL}\"\nfps = 0.5\n"
+    );
+    std::fs::write(config, text).expect("written");
+    let mut daemon = Command::new("/bin/spotd")
+        .args(["run", "--config"])
+        .arg(config)
+        .stderr(std::fs::File::create(log).expect("a file"))
+        .spawn()
+        .expect("starts");
+    let mut open = Vec::new();
+    for n in 1..=4 {
+        let said = || std::fs::read_to_string(log).expect("a log");
+        wait_for("frames", || (said().matches("delivers").count() >= n).then_some(()));
+        let files = std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).expect("it runs").flatten();
+        open.push(files.filter(|e| std::fs::read_link(e.path()).is_ok_and(|to| to == Path::new(NODE))).count());
+        set(control::FATAL_ERROR, 1);
+    }
+    daemon.kill().expect("runs");
+    daemon.wait().expect("ends");
+    // The element's own and one of its buffers, or none while it is taken down.
+    assert!(open.iter().all(|n| *n <= 2), "descriptors of the camera, connection by connection: {open:?}");
 }
 
 #[test]
