@@ -22,6 +22,8 @@ mapfile -t targets < <([ $# = 0 ] && cargo fuzz list --fuzz-dir fuzz || printf '
 cargo fuzz build --fuzz-dir fuzz
 for target in "${targets[@]}"; do
     echo "fuzz: $target for $seconds s"
-    mkdir -p "$CARGO_TARGET_DIR/corpus/$target"
-    cargo fuzz run --fuzz-dir fuzz "$target" "$CARGO_TARGET_DIR/corpus/$target" -- -max_total_time="$seconds" -timeout=10 -print_final_stats=1
+    corpora=("$CARGO_TARGET_DIR/corpus/$target")
+    mkdir -p "${corpora[0]}"
+    [ ! -d "fuzz/seeds/$target" ] || corpora+=("fuzz/seeds/$target")
+    cargo fuzz run --fuzz-dir fuzz "$target" "${corpora[@]}" -- -max_total_time="$seconds" -timeout=10 -print_final_stats=1
 done

@@ -336,6 +336,19 @@ fn a_camera_that_another_program_uses_is_named_and_had_when_it_is_free() {
 }
 
 #[test]
+fn relayed_camera_is_listed_with_its_formats() {
+    let _vivid = Vivid::load(&format!("{WEBCAM} multiplanar=2"));
+    let done = Command::new("/bin/spotd").args(["sources", "--json"]).output().expect("runs");
+    let camera: serde_json::Value = serde_json::from_slice(&done.stdout).expect("one object");
+    assert!(camera["gstreamer"].as_str().is_some_and(|why| why.contains("separate buffers")), "{camera}");
+    let formats = camera["formats"].as_array().expect("formats");
+    let planes = formats.iter().find(|f| f["format"] == "NM12").expect("NV12 in two buffers");
+    assert_eq!(planes["readable"], true);
+    assert!(planes["sizes"].as_array().expect("sizes").iter().any(|s| s["size"] == "640x360"), "{planes}");
+    assert!(formats.iter().any(|f| f["readable"] == false), "others are shown as what they are");
+}
+
+#[test]
 fn relayed_camera_is_closed_before_it_is_opened_again() {
     let _vivid = Vivid::load(&format!("{WEBCAM} multiplanar=2"));
     let (config, log) = (Path::new("/tmp/relay.toml"), Path::new("/tmp/relay.log"));
@@ -355,7 +368,9 @@ fn relayed_camera_is_closed_before_it_is_opened_again() {
         let said = || std::fs::read_to_string(log).expect("a log");
         wait_for("frames", || (said().matches("delivers").count() >= n).then_some(()));
         let files = std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).expect("it runs").flatten();
-        open.push(files.filter(|e| std::fs::read_link(e.path()).is_ok_and(|to| to == Path::new(NODE))).count());
+        open.push(
+            files.filter(|e| std::fs::read_link(e.path()).is_ok_and(|to| to == Path::new(NODE))).count(),
+        );
         set(control::FATAL_ERROR, 1);
     }
     daemon.kill().expect("runs");

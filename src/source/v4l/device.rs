@@ -99,6 +99,11 @@ impl Device {
         Ok(self.0.enum_formats()?.into_iter().map(|f| (f.fourcc.repr, f.description)).collect())
     }
 
+    /// The same of formats with planes in separate buffers.
+    pub fn formats_in_planes(&self) -> Vec<([u8; 4], String)> {
+        sys::formats_in_planes(&self.0.handle())
+    }
+
     /// Sizes of a format. Empty where the driver does not tell.
     ///
     /// # Errors

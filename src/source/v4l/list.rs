@@ -25,7 +25,7 @@ pub struct Camera {
     pub bus: String,
     /// Why GStreamer's `v4l2src` captures from it; `None` where that is done here.
     pub gstreamer: Option<String>,
-    /// What it offers. Empty where the driver does not tell, and for planes in separate buffers.
+    /// What it offers. Empty where the driver does not tell.
     pub formats: Vec<CameraFormat>,
     /// Why it could not be asked.
     pub problem: Option<String>,
@@ -125,18 +125,24 @@ fn camera(node: PathBuf, names: &BTreeMap<PathBuf, PathBuf>) -> Option<Camera> {
         if device.follows_signal() {
             camera.gstreamer = Some(super::FOLLOWS_SIGNAL.to_owned());
         }
-        camera.formats = formats(&device);
+        let offered = device.formats().unwrap_or_default();
+        camera.formats = formats(&device, offered, |fourcc| KNOWN.contains(&fourcc));
     } else if identity.can(Flags::VIDEO_CAPTURE_MPLANE) {
         camera.gstreamer = Some(super::SEPARATE_PLANES.to_owned());
+        camera.formats = formats(&device, device.formats_in_planes(), super::relay::takes);
     } else {
         return None;
     }
     Some(camera)
 }
 
-fn formats(device: &Device) -> Vec<CameraFormat> {
-    let formats = device.formats().unwrap_or_default().into_iter();
-    formats
+fn formats(
+    device: &Device,
+    offered: Vec<([u8; 4], String)>,
+    readable: impl Fn([u8; 4]) -> bool,
+) -> Vec<CameraFormat> {
+    offered
+        .into_iter()
         .map(|(fourcc, description)| {
             let sizes = device.sizes(fourcc).unwrap_or_default().into_iter().map(|size| {
                 let (size, (width, height)) = match size {
@@ -152,7 +158,7 @@ fn formats(device: &Device) -> Vec<CameraFormat> {
             CameraFormat {
                 format: name(fourcc),
                 description,
-                readable: KNOWN.contains(&fourcc),
+                readable: readable(fourcc),
                 sizes: sizes.collect(),
             }
         })

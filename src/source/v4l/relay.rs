@@ -66,6 +66,11 @@ fn pipeline(uri: &V4lUri) -> Result<String, SourceError> {
     Ok(format!("v4l2src device=\"{device}\"{caps} ! appsink"))
 }
 
+/// Whether frames of this format can be read through GStreamer.
+pub(super) fn takes(fourcc: [u8; 4]) -> bool {
+    cfg!(feature = "gstreamer") && gstreamer_name(fourcc).is_some()
+}
+
 /// What GStreamer calls a format of V4L2.
 fn gstreamer_name(fourcc: [u8; 4]) -> Option<&'static str> {
     Some(match &fourcc {

@@ -21,8 +21,10 @@ use std::time::Duration;
 use ::v4l::device::Handle;
 use ::v4l::v4l_sys::{
     V4L2_BUF_FLAG_ERROR, V4L2_CAP_DEVICE_CAPS, V4L2_IN_CAP_DV_TIMINGS, V4L2_PIX_FMT_PRIV_MAGIC,
-    v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE as CAPTURE, v4l2_buffer, v4l2_capability, v4l2_format,
-    v4l2_input, v4l2_memory_V4L2_MEMORY_MMAP as MMAP, v4l2_pix_format, v4l2_requestbuffers,
+    v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE as CAPTURE,
+    v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE as CAPTURE_PLANES, v4l2_buffer, v4l2_capability,
+    v4l2_fmtdesc, v4l2_format, v4l2_input, v4l2_memory_V4L2_MEMORY_MMAP as MMAP, v4l2_pix_format,
+    v4l2_requestbuffers,
 };
 use ::v4l::v4l2::{self, vidioc};
 
@@ -35,6 +37,7 @@ const _: () = {
     assert!(size_of::<v4l2_pix_format>() == 48);
     assert!(size_of::<v4l2_format>() == if WIDE { 208 } else { 204 });
     assert!(size_of::<v4l2_input>() == 80);
+    assert!(size_of::<v4l2_fmtdesc>() == 64);
     assert!(size_of::<v4l2_requestbuffers>() == 20);
     // With 32-bit time, or with 64-bit time on a 32-bit machine.
     assert!(WIDE && size_of::<v4l2_buffer>() == 88 || !WIDE && matches!(size_of::<v4l2_buffer>(), 68 | 80));
@@ -56,12 +59,16 @@ pub fn have_v4l2src_drain() {
     }
 }
 
+/// A driver that never comes to an end is not listened to for ever.
+const MOST_FORMATS: u32 = 256;
+
 /// Structures of the kernel's interface, which are valid when all bytes are zero.
 trait Plain: Copy {}
 impl Plain for v4l2_capability {}
 impl Plain for v4l2_format {}
 impl Plain for v4l2_pix_format {}
 impl Plain for v4l2_input {}
+impl Plain for v4l2_fmtdesc {}
 impl Plain for v4l2_requestbuffers {}
 impl Plain for v4l2_buffer {}
 impl Plain for c_int {}
@@ -115,6 +122,19 @@ pub(super) fn follows_signal(handle: &Handle) -> bool {
         input.index = index.unsigned_abs();
         ioctl(handle, vidioc::VIDIOC_ENUMINPUT, &mut input).is_ok()
     }) && input.capabilities & V4L2_IN_CAP_DV_TIMINGS != 0
+}
+
+/// Formats with planes in separate buffers that the driver offers, each with its description. The crate asks
+/// for those in one buffer alone.
+pub(super) fn formats_in_planes(handle: &Handle) -> Vec<([u8; 4], String)> {
+    (0..MOST_FORMATS)
+        .map_while(|index| {
+            let mut format = v4l2_fmtdesc { index, type_: CAPTURE_PLANES, ..zeroed() };
+            // After the last one the driver answers with an error.
+            ioctl(handle, vidioc::VIDIOC_ENUM_FMT, &mut format).ok()?;
+            Some((format.pixelformat.to_le_bytes(), text(&format.description)))
+        })
+        .collect()
 }
 
 /// The format that is set.
@@ -319,6 +339,7 @@ mod tests {
         assert_eq!(vidioc::VIDIOC_STREAMON, 0x4004_5612);
         assert_eq!(vidioc::VIDIOC_STREAMOFF, 0x4004_5613);
         assert_eq!(vidioc::VIDIOC_ENUMINPUT, 0xC050_561A);
+        assert_eq!(vidioc::VIDIOC_ENUM_FMT, 0xC040_5602);
         assert_eq!(vidioc::VIDIOC_G_INPUT, 0x8004_5626);
         if WIDE {
             assert_eq!(vidioc::VIDIOC_S_FMT, 0xC0D0_5605);
