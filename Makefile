@@ -37,7 +37,7 @@ soak: setup-test ## 2,000 failed connects, 500 reconnects, 16 streams at once; m
 	SPOTD_SOAK=long cargo test --locked --test soak -- --nocapture
 
 .PHONY: fuzz
-fuzz: ## Fuzz camera buffers and addresses, SECONDS=60 each; needs a nightly toolchain
+fuzz: ## Fuzz camera buffers, addresses and the flag log, SECONDS=60 each; needs a nightly toolchain
 	tools/fuzz.sh $(SECONDS)
 
 .PHONY: test-vm

@@ -30,8 +30,8 @@ use spotd::pipeline::Daemon;
 use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
 use spotd::verdict::EventKind;
 
-/// Frames a second: few enough that none waits for another, so that what is measured is one frame's way.
-const FPS: f64 = 3.0;
+/// Frames a second, the default: few enough that none waits for another, so that what is measured is one frame's way.
+const FPS: f64 = 2.0;
 /// Pairs of pictures that are shown again and again.
 const PAIRS: u64 = 12;
 /// Records of the outage.
@@ -93,7 +93,7 @@ fn pictures(dir: &Path) {
 
 fn config(dir: &Path, base: &Path, port: u16) -> Config {
     let text = format!(
-        "[node]\nname = \"bench\"\n[model]\nworkers = 1\n\
+        "[node]\nname = \"bench\"\n\
          [[source]]\nid = \"cam\"\nuri = {pictures:?}\nfps = {FPS:?}\nrepeat = true\n\
          [verdict]\nwindow = 1\nmin_frames = 1\nthreshold = 0.5\nunsure_from = 0.5\nhysteresis = 0.0\n\
          [log]\ndir = {log:?}\n[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n",
@@ -144,7 +144,7 @@ fn one_way(base: &Path, wanted: usize) {
         told.entry(record.kind.as_str()).or_default().push(since(*at));
     }
     println!(
-        "one frame's way, {WIDTH}x{HEIGHT}, one worker, {FPS} frames a second; captured is exact to 1 ms"
+        "one frame's way, {WIDTH}x{HEIGHT}, one worker a core, {FPS} frames a second; captured is exact to 1 ms"
     );
     let judged = RECORDED.judged.lock().expect("lock").iter().map(|d| d.as_secs_f64() * 1e3).collect();
     row("frame arrives -> verdict", judged);
