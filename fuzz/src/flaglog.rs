@@ -1,5 +1,7 @@
 //! Of the flag log, what reads it.
 
+#![allow(dead_code, reason = "the log writes too, which is not taken in here")]
+
 #[path = "../../src/flaglog/chain.rs"]
 pub mod chain;
 #[path = "../../src/flaglog/cursor.rs"]

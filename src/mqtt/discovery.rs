@@ -269,8 +269,8 @@ impl Announcer<'_> {
             payload.insert("availability_topic".into(), self.topics.name(Topic::Status).into());
         }
         payload.insert("device".into(), device.clone());
-        let origin = json!({"name": "spotd", "sw": SOFTWARE, "url": env!("CARGO_PKG_REPOSITORY")});
-        payload.insert("origin".into(), origin);
+        // No `url`: one that is empty or none makes Home Assistant throw the whole announcement away.
+        payload.insert("origin".into(), json!({"name": "spotd", "sw": SOFTWARE}));
         Announcement { topic: self.ha.config(component, object), payload: Value::Object(payload).to_string() }
     }
 
@@ -317,6 +317,20 @@ mod tests {
                 "{a:?}"
             );
         }
+    }
+
+    #[test]
+    fn nothing_that_is_announced_is_empty() {
+        // Home Assistant throws an announcement away over one member that does not fit, such as an empty `url`.
+        fn check(value: &Value, whole: &Announcement) {
+            match value {
+                Value::Object(members) => members.values().for_each(|v| check(v, whole)),
+                Value::Array(items) => items.iter().for_each(|v| check(v, whole)),
+                Value::String(text) => assert!(!text.is_empty(), "{whole:?}"),
+                other => assert!(!other.is_null(), "{whole:?}"),
+            }
+        }
+        all(&["cam"], true).iter().for_each(|a| check(&parsed(a), a));
     }
 
     #[test]

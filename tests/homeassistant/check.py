@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whether a real Home Assistant makes the entities that spotd announces, and keeps their states right.
 
-    python3 -m venv ha && ha/bin/pip install homeassistant==2024.3.3 paho-mqtt==1.6.1
+    python3 -m venv ha && ha/bin/pip install homeassistant==2024.3.3 paho-mqtt==1.6.1 'josepy<2'
     ha/bin/python3 tests/homeassistant/check.py target/debug/spotd
 
 Starts a mosquitto, a Home Assistant that is set up as a person would over its own API (first user, MQTT integration),
@@ -12,6 +12,7 @@ mosquitto-clients. Not part of `make test`: Home Assistant is large and wants on
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def free_port():
 
 
 def until(what, ready):
+    print(f"... {what}", flush=True)
     end = time.monotonic() + PATIENCE
     while True:
         found = ready()
@@ -54,7 +56,7 @@ class HomeAssistant:
         if body is not None:
             data = (urllib.parse.urlencode(body) if form else json.dumps(body)).encode()
         request = urllib.request.Request(self.base + path, data=data, headers=headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             text = answer.read().decode()
         return json.loads(text) if answer.headers.get_content_type() == "application/json" else text
 
@@ -86,6 +88,8 @@ class HomeAssistant:
 
 
 def main():
+    # Ended by a signal it takes with it what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     spotd = pathlib.Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -146,36 +150,57 @@ commands = true
         return {json.loads(line)["unique_id"] for line in got.stdout.splitlines() if line.startswith("{")}
 
     wanted = until("announcements", announced)
-    entities = until("as many entities", lambda: (e := ha.entities()) and len(e) >= len(wanted) and e)
+    print(f"{len(wanted)} announced", flush=True)
+    entities = {}
+
+    def as_many():
+        entities.clear()
+        entities.update(ha.entities())
+        return len(entities) >= len(wanted)
+
+    try:
+        until("as many entities", as_many)
+    finally:
+        print(f"{len(entities)} entities: {' '.join(sorted(entities))}", flush=True)
     if len(entities) != len(wanted):
-        sys.exit(f"FAILED: {len(wanted)} were announced, Home Assistant has {len(entities)}: {sorted(entities)}")
+        sys.exit("FAILED: more entities than were announced")
 
-    def state(part):
-        found = [e for name, e in ha.entities().items() if name.endswith(part)]
-        return found[0]["state"] if len(found) == 1 else sys.exit(f"FAILED: {part}: {found}")
+    def state(domain, name):
+        # Of `score` and `highest_score` the one that is meant is the shorter.
+        found = sorted((n for n in entities if n.startswith(domain + ".") and n.endswith(name)), key=len)
+        return ha.call(f"/api/states/{found[0]}")["state"] if found else sys.exit(f"FAILED: no {domain} {name}")
 
-    until("the source to be live", lambda: state("_state") == "live")
-    until("a score", lambda: 0 <= float(state("_score")) <= 1 if state("_score") != "unknown" else False)
-    for part, expected in [("_online", "on"), ("_flag_log", "off"), ("_watching", "on"), ("_looks_synthetic", "off")]:
-        until(f"{part} to be {expected}", lambda: state(part) == expected)
+    def score():
+        return state("sensor", "cam_score")
+
+    until("the source to be live", lambda: state("sensor", "cam_state") == "live")
+    until("a score", lambda: score() not in ("unknown", "unavailable") and 0 <= float(score()) <= 1)
+    for domain, name, expected in [
+        ("binary_sensor", "_online", "on"),
+        ("binary_sensor", "_flag_log", "off"),
+        ("switch", "_watching", "on"),
+        ("binary_sensor", "_looks_synthetic", "on"),
+        ("binary_sensor", "_looks_synthetic", "off"),
+    ]:
+        until(f"{domain} {name} to be {expected}", lambda: state(domain, name) == expected)
 
     # A command of Home Assistant's: the switch pauses the source, and the state says so.
     switch = next(name for name in entities if name.startswith("switch."))
     ha.call("/api/services/switch/turn_off", {"entity_id": switch})
-    until("the switch to be off", lambda: state("_watching") == "off")
+    until("the switch to be off", lambda: state("switch", "_watching") == "off")
     ha.call("/api/services/switch/turn_on", {"entity_id": switch})
-    until("the switch to be on", lambda: state("_watching") == "on")
+    until("the switch to be on", lambda: state("switch", "_watching") == "on")
     button = next(name for name in entities if name.startswith("button."))
     ha.call("/api/services/button/press", {"entity_id": button})
-    until("a picture", lambda: state("_picture") not in ("unknown", "unavailable"))
+    until("a picture", lambda: state("image", "_picture") not in ("unknown", "unavailable"))
 
     print(f"{'entity':58} state")
     for name, entity in sorted(ha.entities().items()):
         print(f"{name:58} {entity['state']} {entity['attributes'].get('unit_of_measurement', '')}")
     daemon.terminate()
     daemon.wait()
-    until("the box to be offline", lambda: state("_online") == "off")
-    until("its figures to be unavailable", lambda: state("_score") == "unavailable")
+    until("the box to be offline", lambda: state("binary_sensor", "_online") == "off")
+    until("its figures to be unavailable", lambda: score() == "unavailable")
     complaints = [
         line
         for line in (folder / "hass.log").read_text().splitlines()
