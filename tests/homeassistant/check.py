@@ -91,7 +91,7 @@ def main():
     # Ended by a signal it takes with it what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     spotd = pathlib.Path(sys.argv[1]).resolve()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         folder = pathlib.Path(folder)
         running = []
         try:
