@@ -37,7 +37,7 @@ soak: setup-test ## 2,000 failed connects, 500 reconnects, 16 streams at once; m
 	SPOTD_SOAK=long cargo test --locked --test soak -- --nocapture
 
 .PHONY: fuzz
-fuzz: ## Fuzz each parser of what others write, FUZZ_SECONDS=60 each
+fuzz: setup-test ## Fuzz each parser of what others write, FUZZ_SECONDS=60 each
 	tools/fuzz.sh $(or $(FUZZ_SECONDS),60)
 
 .PHONY: test-vm

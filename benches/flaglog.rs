@@ -1,18 +1,17 @@
 //! Records made durable a second, fsync and all: with pictures as the daemon writes them, and without.
 
+#[path = "../tests/common/records.rs"]
+mod records;
+
 use std::hint::black_box;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use image::RgbImage;
 use spotd::clock::SystemClock;
-use spotd::config::LogConfig;
-use spotd::detector::card::Precision;
-use spotd::detector::model::ModelIdentity;
 use spotd::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord, ScoredTile};
 use spotd::frame::Rect;
-use spotd::verdict::{EventKind, Verdict};
+use spotd::verdict::EventKind;
 
 /// Nine tiles in a frame of 1280x720, as `max_tiles` has it.
 fn tiles() -> Vec<(Rect, f64)> {
@@ -26,26 +25,9 @@ fn tiles() -> Vec<(Rect, f64)> {
 
 fn record() -> NewRecord {
     NewRecord {
-        event: None,
-        source: "cam".into(),
-        kind: EventKind::Start,
-        verdict: Verdict::Synthetic,
-        raw: Some(0.97),
-        smoothed: Some(0.91),
-        peak: Some(0.91),
-        threshold: 0.8,
-        unsure_from: 0.5,
-        window: 9,
-        frames: 9,
         frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 1280, height: 720 }),
         tiles: tiles().into_iter().map(|(rect, score)| ScoredTile { rect, score }).collect(),
-        captured: SystemTime::UNIX_EPOCH,
-        model: ModelIdentity {
-            name: "bench".into(),
-            version: "1".into(),
-            sha256: Hash::of(b"model").to_string(),
-            precision: Precision::Int8,
-        },
+        ..records::new_record("cam", EventKind::Start)
     }
 }
 
@@ -64,12 +46,8 @@ fn durable(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1)).sample_size(20);
     for (name, pictures) in [("record", false), ("record with frame and four tiles, 1280x720", true)] {
         let dir = tempfile::tempdir_in(&base).expect("a folder");
-        let config = LogConfig {
-            dir: dir.path().to_owned(),
-            jpeg_quality: 95,
-            update_every: std::time::Duration::from_secs(60),
-        };
-        let mut log = FlagLog::open(&config, "bench", SystemClock::shared()).expect("opened");
+        let mut log =
+            FlagLog::open(&records::config(dir.path()), "bench", SystemClock::shared()).expect("opened");
         let tiles = tiles();
         let mut seed = 0;
         group.bench_function(name, |b| {

@@ -23,6 +23,7 @@ use crate::detector::pool::{Pool, Work};
 use crate::detector::tiles;
 use crate::flaglog::{Tail, evidence};
 use crate::frame::Frame;
+use crate::health::metrics::{self, Metrics};
 use crate::health::{Board, SourceState};
 use crate::recorder::Recorder;
 use crate::schedule::{SourceIndex, Turns};
@@ -42,6 +43,7 @@ pub struct Daemon {
     look: JoinHandle<()>,
     verdict: JoinHandle<()>,
     mqtt: Option<JoinHandle<()>>,
+    metrics: Option<JoinHandle<()>>,
     stop_capture: StopHandle,
     stop_publishing: StopHandle,
     finished: Receiver<()>,
@@ -60,6 +62,7 @@ impl Daemon {
         let recorder = Recorder::open(&config, &model, ids.clone(), board.clone(), clock.clone())?;
         let (stop_capture, stop) = stop_signal();
         let (stop_publishing, publish_stop) = stop_signal();
+        let metrics = spawn_metrics(&config, &board, &clock, &publish_stop)?;
         let mqtt = spawn_mqtt(&config, recorder.tail(), &board, &controls, &clock, publish_stop)?;
 
         let turns = Arc::new(Turns::new(config.sources.len()));
@@ -131,7 +134,7 @@ impl Daemon {
             };
             spawn("look", move || stage.run(&stop))?
         };
-        Ok(Self { board, sources, look, verdict, mqtt, stop_capture, stop_publishing, finished })
+        Ok(Self { board, sources, look, verdict, mqtt, metrics, stop_capture, stop_publishing, finished })
     }
 
     /// Disconnects when all sources have come to their end and everything of them is judged.
@@ -148,7 +151,10 @@ impl Daemon {
             well &= join(thread);
         }
         self.stop_publishing.stop();
-        well & self.mqtt.is_none_or(join)
+        for thread in self.mqtt.into_iter().chain(self.metrics) {
+            well &= join(thread);
+        }
+        well
     }
 }
 
@@ -163,6 +169,18 @@ fn join(thread: JoinHandle<()>) -> bool {
         log::error!("thread {name} had panicked");
     }
     well
+}
+
+fn spawn_metrics(
+    config: &Config,
+    board: &Board,
+    clock: &SharedClock,
+    stop: &Stop,
+) -> anyhow::Result<Option<JoinHandle<()>>> {
+    let Some(wanted) = config.metrics.clone() else { return Ok(None) };
+    let publishes = config.mqtt.is_some();
+    let metrics = Metrics { board: board.clone(), node: config.node.clone(), publishes };
+    metrics::spawn(wanted, metrics, clock.clone(), stop.clone()).context("metrics").map(Some)
 }
 
 #[cfg(feature = "mqtt")]

@@ -37,7 +37,7 @@ fn every_key_is_documented_and_in_the_example_and_no_other() {
         .filter(|k| k.contains('.') && !k.contains('/'))
         .collect();
     let mut existing = Vec::new();
-    for table in ["node", "model", "source", "verdict", "log", "mqtt"] {
+    for table in ["node", "model", "source", "verdict", "log", "mqtt", "metrics"] {
         for key in keys(table) {
             if key != "password" {
                 assert!(example().contains(&format!("\n{key} = ")), "{table}.{key} is not in the example");

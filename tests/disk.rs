@@ -1,14 +1,14 @@
-//! A disk that is really full: a small tmpfs. Needs the right to mount; says so loudly where it is not
-//! given.
+//! The log on a disk that is really full.
 
 #[path = "common/model.rs"]
 #[allow(dead_code, reason = "this file needs only the detector")]
 mod model;
 #[path = "common/records.rs"]
 mod records;
+#[path = "common/tmpfs.rs"]
+mod tmpfs;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use records::{TILE, config, new_record, picture, verified};
 use spotd::clock::SystemClock;
@@ -17,40 +17,7 @@ use spotd::flaglog::{Evidence, FlagLog, LogError, Record};
 use spotd::health::Board;
 use spotd::recorder::Recorder;
 use spotd::verdict::{EventKind, Outcome, Verdict};
-
-/// A tmpfs of two megabytes, unmounted at the end.
-struct SmallDisk {
-    dir: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let done = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "spotd-test"])
-            .arg(dir.path())
-            .output();
-        match done {
-            Ok(output) if output.status.success() => Some(Self { dir }),
-            refused => {
-                eprintln!(
-                    "\n*** SKIPPED: no small tmpfs can be mounted here ({refused:?}); run as root ***\n"
-                );
-                None
-            }
-        }
-    }
-
-    fn log(&self) -> PathBuf {
-        self.dir.path().join("flags")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();
-    }
-}
+use tmpfs::SmallDisk;
 
 fn event(log: &mut FlagLog, seed: u32) -> Result<Record, LogError> {
     let frame = picture(seed);
@@ -68,7 +35,7 @@ fn open(dir: &Path) -> FlagLog {
 
 #[test]
 fn a_full_disk_costs_the_oldest_evidence_and_work_goes_on_when_space_returns() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount(2048) else { return };
     let dir = disk.log();
     let mut log = open(&dir);
     // Far more than fits: the oldest evidence makes room, no record is lost.
@@ -84,7 +51,7 @@ fn a_full_disk_costs_the_oldest_evidence_and_work_goes_on_when_space_returns() {
     assert!(report.evidence_removed > 0 && report.evidence_files > 0, "{report:?}");
 
     // Something else takes the rest, to the last byte: first pictures go, then records are refused.
-    let hog = disk.dir.path().join("hog");
+    let hog = disk.hog();
     let mut refused = None;
     for seed in 400..4000 {
         let _ = std::process::Command::new("dd")
@@ -121,7 +88,7 @@ fn a_full_disk_costs_the_oldest_evidence_and_work_goes_on_when_space_returns() {
 
 #[test]
 fn a_full_disk_is_an_alarm_on_the_board_and_judging_goes_on() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount(2048) else { return };
     let models = tempfile::tempdir().expect("tempdir");
     let path = model::write_brightness(models.path());
     let text = format!(
@@ -145,7 +112,7 @@ fn a_full_disk_is_an_alarm_on_the_board_and_judging_goes_on() {
         frames: 9,
         event: None,
     };
-    let hog = disk.dir.path().join("hog");
+    let hog = disk.hog();
     assert!(std::fs::write(&hog, vec![0; 4 << 20]).is_err(), "the disk is full");
     for _ in 0..3 {
         recorder.outcome(0, &outcome(Verdict::Synthetic), None);

@@ -4,10 +4,10 @@
 mod common;
 mod support;
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use common::daemon::Daemon;
 use common::model;
 use common::mosquitto::{Broker, Subscriber};
 use gstreamer as gst;
@@ -22,49 +22,6 @@ const PICTURE: &str = "videotestsrc is-live=true pattern=zone-plate kx2=8 ky2=8 
      video/x-raw,format=I420,width=320,height=240,framerate=10/1 ! videobalance brightness=0.35 contrast=0.6";
 const ENCODER: &str = "x264enc tune=zerolatency speed-preset=superfast bitrate=3000 key-int-max=10";
 const PAYLOADER: &str = "rtph264pay";
-
-struct Daemon {
-    child: Child,
-    stderr: PathBuf,
-}
-
-impl Daemon {
-    fn start(config: &Path, dir: &Path) -> Self {
-        let stderr = dir.join("daemon.log");
-        let log = std::fs::File::create(&stderr).expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_spotd"))
-            .args(["run", "--config"])
-            .arg(config)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("spotd starts");
-        Self { child, stderr }
-    }
-
-    fn log(&self) -> String {
-        let mut text = String::new();
-        let _ = std::fs::File::open(&self.stderr).and_then(|mut f| f.read_to_string(&mut text));
-        text
-    }
-
-    /// Ends it as systemd would, and gives its exit code.
-    fn terminate(&mut self) -> Option<i32> {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(status.expect("kill").success());
-        self.child.wait().expect("waited").code()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- the daemon said:\n{}", self.log());
-        }
-    }
-}
 
 /// The picture that the stream shows, without the way over RTSP and H.264.
 fn original() -> RgbImage {

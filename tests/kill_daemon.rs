@@ -155,6 +155,8 @@ fn commands(dir: &Path, log: &str, event: &str, records: usize) {
     assert_eq!((code, &report["holds"]), (Some(0), &Value::Bool(true)), "{text}");
     assert_eq!(report["export_of"], event);
 
+    zipped(dir, log, event, &to);
+
     // An edited score is found, and which record it is in.
     let mut segments: Vec<PathBuf> = std::fs::read_dir(&to)
         .expect("listed")
@@ -170,4 +172,38 @@ fn commands(dir: &Path, log: &str, event: &str, records: usize) {
     assert!(said.contains("DOES NOT HOLD; first:") && said.contains("changed"), "{said}");
     let (code, said) = spotd(&["verify", &dir.to_string_lossy()]);
     assert!(code == Some(2) && said.contains("no flag log is here"), "{said}");
+}
+
+/// The same event as one file, taken apart by programs that are not ours.
+fn zipped(dir: &Path, log: &str, event: &str, folder: &str) {
+    let file = dir.join("for the editor.zip");
+    let (code, text) = spotd(&["log", log, "--json", "export", event, "--to", &file.to_string_lossy()]);
+    let done: Value = serde_json::from_str(text.trim()).unwrap_or_else(|e| panic!("{e}: {text}"));
+    let inner = format!("event-{event}");
+    assert_eq!((code, &done["folder"]), (Some(0), &Value::from(inner.clone())), "{text}");
+    let out = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    let file = file.to_string_lossy().into_owned();
+    for (to, program, args) in [
+        (out("by unzip"), "unzip", vec!["-q".to_owned(), file.clone(), "-d".to_owned(), out("by unzip")]),
+        (
+            out("by python"),
+            "python3",
+            ["-m", "zipfile", "-e", &file, &out("by python")].map(str::to_owned).to_vec(),
+        ),
+    ] {
+        let done = Command::new(program).args(args).output();
+        let done = done.unwrap_or_else(|e| panic!("{program}: {e}; `make test` installs it"));
+        assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
+        let to = Path::new(&to).join(&inner);
+        let (code, text) = spotd(&["verify", "--json", &to.to_string_lossy()]);
+        let report: Value = serde_json::from_str(text.trim()).expect("JSON");
+        assert_eq!((code, &report["holds"], &report["export_of"]), (Some(0), &true.into(), &event.into()));
+        // Byte for byte what the folder has, but for the time of the export.
+        let difference = Command::new("diff")
+            .args(["-r", "-x", "export.json", "-x", "HOW-TO-CHECK.txt", folder])
+            .arg(&to)
+            .output()
+            .expect("diff runs");
+        assert!(difference.status.success(), "{}", String::from_utf8_lossy(&difference.stdout));
+    }
 }

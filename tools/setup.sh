@@ -27,7 +27,10 @@ gstreamer1.0-libav|GStreamer: decoders
 libgstrtspserver-1.0-dev|the RTSP server of the tests
 gstreamer1.0-tools|makes the videos of the tests
 mosquitto|the MQTT broker of the tests
-openssl|makes the certificates of the tests
+mosquitto-clients|listens to the broker as README says
+unzip|takes apart what spotd exports
+openssl|makes the certificates and keys of the tests
+python3|takes apart what spotd exports
 python3-pip|fetches libtorch for the trainer's tests
 "
 

@@ -6,8 +6,21 @@ pub mod clock;
 #[path = "../../src/frame/mod.rs"]
 pub mod frame;
 
+#[path = "../../src/verdict.rs"]
+pub mod verdict;
+
+pub mod flaglog;
+
 #[path = "../../src/config/uri.rs"]
 mod uri;
+#[path = "../../src/detector/identity.rs"]
+mod identity;
+
+pub mod detector {
+    pub mod model {
+        pub use crate::identity::ModelIdentity;
+    }
+}
 
 pub mod config {
     pub use crate::uri::{SourceUri, V4lUri, redact};

@@ -70,6 +70,9 @@ pub fn check(args: CheckArgs) -> anyhow::Result<u8> {
                 tell(&format!("source {}", source.id), probe(source, &clock, timeout));
             }
             tell("log", log_folder(&config.log.dir));
+            if let Some(metrics) = &config.metrics {
+                tell("metrics", metrics_file(&metrics.file));
+            }
             match broker(&config, timeout) {
                 Some(result) => tell("broker", result),
                 None => tell("broker", Ok("none configured; events stay in the log".into())),
@@ -120,6 +123,18 @@ fn log_folder(dir: &Path) -> Result<String, String> {
     }
     written.map_err(|e| format!("{}: {e}", mend()))?;
     Ok(format!("{} can be written", dir.display()))
+}
+
+/// Whether the file can be written, tried with another one beside it.
+fn metrics_file(file: &Path) -> Result<String, String> {
+    let mut probe = file.as_os_str().to_owned();
+    probe.push(".check.tmp");
+    let written = std::fs::write(&probe, b"");
+    let _ = std::fs::remove_file(&probe);
+    written.map_err(|e| {
+        format!("cannot write to {}: {e}; make its folder, or change [metrics] file", file.display())
+    })?;
+    Ok(format!("{} can be written", file.display()))
 }
 
 #[cfg(feature = "mqtt")]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::locate;
-use super::raw::{RawConfig, RawSource};
-use super::{Config, LogConfig, ModelConfig, RetentionConfig, SourceConfig, SourceUri, mqtt};
+use super::raw::{RawConfig, RawMetrics, RawSource};
+use super::{Config, LogConfig, MetricsConfig, ModelConfig, RetentionConfig, SourceConfig, SourceUri, mqtt};
 use crate::detector::card::Precision;
 use crate::verdict::VerdictConfig;
 
@@ -283,7 +283,21 @@ fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
     };
     let sign_key = raw.log.sign_key.as_deref().map(|f| cx.path(f));
     let mqtt = raw.mqtt.map(|m| mqtt::validate(m, cx)).transpose()?;
-    Ok(Config { node, model, sources, verdict, log, retention, sign_key, mqtt })
+    let metrics = raw.metrics.map(|m| validate_metrics(m, cx)).transpose()?;
+    Ok(Config { node, model, sources, verdict, log, retention, sign_key, mqtt, metrics })
+}
+
+fn validate_metrics(raw: RawMetrics, cx: &Context<'_>) -> Result<MetricsConfig, ConfigError> {
+    let file = raw.file.ok_or_else(|| {
+        let folder = "the folder that node_exporter's --collector.textfile.directory names";
+        cx.key("metrics.file", format!("is missing; give a file ending in .prom in {folder}"))
+    })?;
+    // node_exporter reads files of this name alone, and says nothing of others.
+    if !file.ends_with(".prom") {
+        return Err(cx.key("metrics.file", format!("= \"{file}\" must end in .prom")));
+    }
+    let every = cx.seconds("metrics.every_seconds", raw.every_seconds, 15.0, 1.0, 3600.0)?;
+    Ok(MetricsConfig { file: cx.path(&file), every })
 }
 
 fn validate_source(i: usize, raw: RawSource, cx: &Context<'_>) -> Result<SourceConfig, ConfigError> {

@@ -35,6 +35,17 @@ pub struct Config {
     pub sign_key: Option<PathBuf>,
     /// The broker, if there is one.
     pub mqtt: Option<MqttConfig>,
+    /// Where figures go for Prometheus, if they are wanted.
+    pub metrics: Option<MetricsConfig>,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// The file, replaced as a whole each time.
+    pub file: PathBuf,
+    /// How often.
+    pub every: Duration,
 }
 
 /// `[model]`

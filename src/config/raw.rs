@@ -12,6 +12,7 @@ pub(super) struct RawConfig {
     pub verdict: RawVerdict,
     pub log: RawLog,
     pub mqtt: Option<RawMqtt>,
+    pub metrics: Option<RawMetrics>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -60,6 +61,13 @@ pub(super) struct RawLog {
     pub keep_mib: Option<i64>,
     pub min_free_mib: Option<i64>,
     pub sign_key: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawMetrics {
+    pub file: Option<String>,
+    pub every_seconds: Option<f64>,
 }
 
 #[derive(Clone, Default, Deserialize)]

@@ -12,6 +12,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
 
 use super::card::{Card, Precision, sha256_hex};
+pub use super::identity::ModelIdentity;
 
 /// Why a model is refused.
 #[derive(Debug, Error)]
@@ -84,19 +85,6 @@ pub enum ModelError {
     /// Inference failed.
     #[error("inference failed: {0}")]
     Inference(String),
-}
-
-/// Who judged, as a record names it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ModelIdentity {
-    /// Name from the card.
-    pub name: String,
-    /// Version from the card.
-    pub version: String,
-    /// SHA-256 of the ONNX file.
-    pub sha256: String,
-    /// Number format that ran.
-    pub precision: Precision,
 }
 
 type Plan = Arc<TypedSimplePlan>;

@@ -4,6 +4,9 @@
 //! hash, so that a cursor of another log (the folder was emptied, a disk was swapped) is told from one of
 //! this log. A cursor that cannot be used is said and the reader begins at the log's start: a duplicate
 //! can be recognised, a record that was never sent cannot.
+//!
+//! It also says where that record stood, so that a reader that comes back need not read a whole segment to find
+//! it. That is only a hint: `seq` and hash of what stands there decide, and without it all still works.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,8 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::Hash;
 use super::fs::{Fs, read_whole, write_whole};
+use super::reader::Item;
+use super::segment;
 
-/// Longest cursor file that is read, in bytes; ours have about 130.
+/// Longest cursor file that is read, in bytes; ours have about 170.
 const MAX_BYTES: usize = 4096;
 const VERSION: u32 = 1;
 
@@ -25,6 +30,32 @@ pub struct Mark {
     pub seq: u64,
     /// Its hash.
     pub hash: Hash,
+    /// Where it stood when it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
+}
+
+/// A line's place, as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct At {
+    /// The segment, by the `seq` of its first record.
+    pub segment: u64,
+    /// Offset of the line's first byte in it.
+    pub offset: u64,
+}
+
+impl Mark {
+    /// The mark of a record by what it is alone.
+    pub fn new(seq: u64, hash: Hash) -> Self {
+        Self { seq, hash, at: None }
+    }
+
+    /// The mark of what was read.
+    pub fn of(item: &Item) -> Self {
+        let segment = segment::parse_name(&item.place.segment);
+        let at = segment.map(|segment| At { segment, offset: item.place.offset });
+        Self { seq: item.entry.seq(), hash: item.entry.hash(), at }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -94,9 +125,12 @@ mod tests {
         let cursor = CursorFile::new(Arc::new(OsFs), dir.path(), "mqtt");
         assert_eq!(cursor.load(), Ok(None));
         for seq in [1, 2, u64::MAX] {
-            let mark = Mark { seq, hash: Hash::of(&seq.to_le_bytes()) };
-            cursor.save(mark).expect("save");
-            assert_eq!(cursor.load(), Ok(Some(mark)));
+            let plain = Mark::new(seq, Hash::of(&seq.to_le_bytes()));
+            for at in [None, Some(At { segment: seq, offset: 17 })] {
+                let mark = Mark { at, ..plain };
+                cursor.save(mark).expect("save");
+                assert_eq!(cursor.load(), Ok(Some(mark)));
+            }
         }
         for (bad, why) in [
             ("", "no cursor"),

@@ -19,7 +19,7 @@ use super::record::{self, EvidenceFile, EvidenceFiles, SOFTWARE, ScoredTile, Til
 use crate::frame::{Frame, Rect};
 
 /// Folder of all evidence, within the log's folder.
-pub const FOLDER: &str = "evidence";
+pub const FOLDER: &str = super::segment::EVIDENCE;
 /// Tiles kept of a record at most: the ones with the highest scores.
 pub const MAX_TILES: usize = 4;
 

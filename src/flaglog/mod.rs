@@ -7,6 +7,7 @@
 
 pub mod chain;
 pub mod cursor;
+mod error;
 pub mod evidence;
 pub mod exif;
 pub mod export;
@@ -28,10 +29,11 @@ pub mod writer;
 pub(crate) mod tests;
 
 pub use chain::Hash;
+pub use error::LogError;
 pub use evidence::Evidence;
 pub use reader::{Item, ReadError, Reader};
 pub use record::{ClockStatus, Entry, FrameInfo, NewRecord, Note, Record, ScoredTile};
 pub use retain::LogStatus;
 pub use sign::{PublicKey, Signer};
 pub use tail::Tail;
-pub use writer::{FlagLog, LogError, Options};
+pub use writer::{FlagLog, Options};

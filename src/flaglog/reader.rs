@@ -157,6 +157,24 @@ impl Reader {
     /// A text, when the record is not in the log or is another one there: the cursor belongs to another
     /// log, or was damaged. Records that were removed since with their whole segments are no error.
     pub fn after(fs: Arc<dyn Fs>, dir: &Path, mark: Mark) -> Result<Self, String> {
+        match Self::after_hint(&fs, dir, mark) {
+            Some(reader) => Ok(reader),
+            None => Self::after_search(fs, dir, mark),
+        }
+    }
+
+    /// As [`Reader::after`], if the record stands where the cursor says.
+    fn after_hint(fs: &Arc<dyn Fs>, dir: &Path, mark: Mark) -> Option<Self> {
+        let at = mark.at?;
+        let mut reader = Self::of_segment(fs.clone(), dir, at.segment);
+        reader.at = Some((at.segment, at.offset));
+        reader.expected.seq = Some(mark.seq);
+        let item = reader.next().ok()??;
+        reader.only = false;
+        ((item.entry.seq(), item.entry.hash()) == (mark.seq, mark.hash)).then_some(reader)
+    }
+
+    fn after_search(fs: Arc<dyn Fs>, dir: &Path, mark: Mark) -> Result<Self, String> {
         let firsts = segment::list(&*fs, dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         let mut reader = Self::from_start(fs, dir);
         let Some(&first) = firsts.iter().rev().find(|&&f| f <= mark.seq) else {

@@ -352,7 +352,7 @@ impl EvidenceFile {
             .collect();
         let [top, event, name] = parts?.try_into().ok()?;
         let (stem, extension) = name.split_once('.')?;
-        let ours = top == super::evidence::FOLDER
+        let ours = top == super::segment::EVIDENCE
             && Ulid::from_string(event).is_ok_and(|id| id.to_string() == event)
             && stem == self.sha256.to_string()
             && matches!(extension, "jpg" | "png");

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::chain::{Hash, MAX_LINE};
+use super::error::LogError;
 use super::fs::{Fs, write_whole};
 use super::reader::{ReadError, Reader};
 use super::record::NoteKind;
 use super::segment;
-use super::writer::{LogError, Segment};
+use super::writer::Segment;
 
 /// Disks write so many bytes whole or not at all, or multiples of it.
 const SECTOR: usize = 512;

@@ -25,11 +25,12 @@ use ulid::Ulid;
 
 use super::chain::{self, Hash, MAX_LINE};
 use super::cursor::CursorFile;
+use super::error::LogError;
 use super::evidence::{self, FOLDER, REMOVING};
 use super::index::{Kept, Removing};
 use super::record::{NoteKind, RemovedRecords, timestamp};
 use super::segment;
-use super::writer::{FlagLog, LogError};
+use super::writer::FlagLog;
 
 /// Events that one note names at most, so that its line never gets too long.
 const PER_NOTE: usize = 1000;

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 
 use super::fs::Fs;
 
+/// The folder of all evidence.
+pub const EVIDENCE: &str = "evidence";
+
 const PREFIX: &str = "flags-";
 const SUFFIX: &str = ".jsonl";
 

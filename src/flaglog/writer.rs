@@ -31,10 +31,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use thiserror::Error;
 use ulid::Ulid;
 
 use super::chain::{Hash, MAX_LINE};
+use super::error::LogError;
 use super::evidence::{self, Caption, Evidence, Stored};
 use super::fs::{Fs, LogFile, OsFs, is_full};
 use super::index::Index;
@@ -76,64 +76,6 @@ impl Default for Options {
     fn default() -> Self {
         Self { segment_bytes: 4 << 20, fs: Arc::new(OsFs), keep: RetentionConfig::default(), signer: None }
     }
-}
-
-/// Why the log cannot be opened or written.
-#[derive(Debug, Error)]
-pub enum LogError {
-    /// The folder cannot be made, read or written.
-    #[error("flag log {}: {error}; is [log] dir a folder that this user may write to?", dir.display())]
-    Dir {
-        /// The log's folder.
-        dir: PathBuf,
-        /// What the operating system said.
-        error: io::Error,
-    },
-    /// Another process writes to it.
-    #[error(
-        "flag log {}: another process writes to it (is spotd running already?); stop that one or give [log] dir another folder",
-        dir.display()
-    )]
-    Locked {
-        /// The log's folder.
-        dir: PathBuf,
-    },
-    /// A later version wrote to it.
-    #[error("flag log {}: {reason}; run that version or give [log] dir another folder", dir.display())]
-    Newer {
-        /// The log's folder.
-        dir: PathBuf,
-        /// Which record.
-        reason: String,
-    },
-    /// A record could not be made durable; it is not in the log.
-    #[error("flag log {}: record {seq} could not be written: {error}", path.display())]
-    Write {
-        /// The segment.
-        path: PathBuf,
-        /// The record's `seq`, which the next one will get.
-        seq: u64,
-        /// What the operating system said.
-        error: io::Error,
-    },
-    /// Old evidence or an old segment could not be removed.
-    #[error("{}: it should make room and cannot be removed: {error}", path.display())]
-    Remove {
-        /// File or folder.
-        path: PathBuf,
-        /// What the operating system said.
-        error: io::Error,
-    },
-    /// A record is too long.
-    #[error("flag log {}: record {seq} has {bytes} bytes, {MAX_LINE} are allowed", dir.display())]
-    TooLong {
-        /// The log's folder.
-        dir: PathBuf,
-        /// The record's `seq`, which the next one will get.
-        seq: u64,
-        /// Its length.
-        bytes: usize,
-    },
 }
 
 /// The log, open for writing.

@@ -1,6 +1,8 @@
 //! What every part of the daemon knows about itself, kept in one place that terminal, MQTT and metrics
 //! read: the state of each source, its scores, rates and drops.
 
+pub mod metrics;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -37,6 +39,23 @@ pub enum SourceState {
     },
     /// Its stream is over (a file at its end), or the daemon is ending.
     Ended,
+}
+
+impl SourceState {
+    /// All names of states.
+    pub const NAMES: [&'static str; 6] = ["starting", "live", "stalled", "retrying", "failed", "ended"];
+
+    /// Its name, as in its JSON form.
+    pub fn name(&self) -> &'static str {
+        match self {
+            SourceState::Starting => "starting",
+            SourceState::Live => "live",
+            SourceState::Stalled => "stalled",
+            SourceState::Retrying { .. } => "retrying",
+            SourceState::Failed { .. } => "failed",
+            SourceState::Ended => "ended",
+        }
+    }
 }
 
 /// What is known of one source.
@@ -193,5 +212,26 @@ fn millis_opt<S: serde::Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok,
     match d {
         Some(d) => s.serialize_f64((d.as_secs_f64() * 1e6).round() / 1e3),
         None => s.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_named_as_in_their_json_form() {
+        let all = [
+            SourceState::Starting,
+            SourceState::Live,
+            SourceState::Stalled,
+            SourceState::Retrying { why: "x".into(), attempt: 1, at: SystemTime::UNIX_EPOCH },
+            SourceState::Failed { why: "x".into() },
+            SourceState::Ended,
+        ];
+        assert_eq!(all.each_ref().map(SourceState::name), SourceState::NAMES);
+        for state in all {
+            assert_eq!(serde_json::to_value(&state).expect("JSON")["state"], state.name());
+        }
     }
 }

@@ -44,6 +44,11 @@ struct Announcer<'a> {
     node: &'a str,
 }
 
+/// A template for a number that may be missing: what there is none of must not become 0.
+fn number(member: &str) -> Value {
+    format!("{{{{ value_json.{member} if value_json.{member} is number else None }}}}").into()
+}
+
 /// Members of an entity that differ from one to the next.
 type Members = [(&'static str, Value)];
 
@@ -57,14 +62,15 @@ impl Announcer<'_> {
             "sw_version": SOFTWARE,
         });
         let publisher = self.topics.name(Topic::Publisher);
-        let counter = |object: &str, name: &str, member: &str, class: &str| {
+        let log = self.topics.name(Topic::Log);
+        let counter = |object: &str, name: &str, topic: &str, member: &str, class: &str| {
             self.entity(
                 "sensor",
                 object,
                 &device,
                 &[
                     ("name", name.into()),
-                    ("state_topic", publisher.clone().into()),
+                    ("state_topic", topic.into()),
                     ("value_template", format!("{{{{ value_json.{member} }}}}").into()),
                     ("state_class", class.into()),
                     ("entity_category", "diagnostic".into()),
@@ -85,8 +91,42 @@ impl Announcer<'_> {
                     ("entity_category", "diagnostic".into()),
                 ],
             ),
-            counter("behind", "Records not sent yet", "behind", "measurement"),
-            counter("refused", "Records refused by the broker", "refused", "total_increasing"),
+            counter("behind", "Records not sent yet", &publisher, "behind", "measurement"),
+            counter("refused", "Records refused by the broker", &publisher, "refused", "total_increasing"),
+            self.entity(
+                "binary_sensor",
+                "log-alarm",
+                &device,
+                &[
+                    ("name", "Flag log".into()),
+                    ("state_topic", log.clone().into()),
+                    ("value_template", "{{ 'ON' if value_json.alarm else 'OFF' }}".into()),
+                    ("device_class", "problem".into()),
+                    ("json_attributes_topic", log.clone().into()),
+                    ("entity_category", "diagnostic".into()),
+                ],
+            ),
+            self.entity(
+                "sensor",
+                "log-free",
+                &device,
+                &[
+                    ("name", "Free room for the flag log".into()),
+                    ("state_topic", log.clone().into()),
+                    ("value_template", number("free_bytes")),
+                    ("unit_of_measurement", "B".into()),
+                    ("device_class", "data_size".into()),
+                    ("state_class", "measurement".into()),
+                    ("entity_category", "diagnostic".into()),
+                ],
+            ),
+            counter(
+                "evidence-removed",
+                "Events without pictures",
+                &log,
+                "evidence_removed",
+                "total_increasing",
+            ),
         ]
     }
 
@@ -104,10 +144,6 @@ impl Announcer<'_> {
             let mut all = vec![("state_topic", state.clone().into())];
             all.extend(members.iter().cloned());
             self.entity(component, &object(what), &device, &all)
-        };
-        // A score that there is none of must not become the number 0.
-        let number = |member: &str| {
-            Value::from(format!("{{{{ value_json.{member} if value_json.{member} is number else None }}}}"))
         };
         let score = |what: &str, name: &str, diagnostic: bool| {
             let mut members = vec![
@@ -233,8 +269,8 @@ impl Announcer<'_> {
             payload.insert("availability_topic".into(), self.topics.name(Topic::Status).into());
         }
         payload.insert("device".into(), device.clone());
-        let origin = json!({"name": "spotd", "sw": SOFTWARE, "url": env!("CARGO_PKG_REPOSITORY")});
-        payload.insert("origin".into(), origin);
+        // No `url`: one that is empty or none makes Home Assistant throw the whole announcement away.
+        payload.insert("origin".into(), json!({"name": "spotd", "sw": SOFTWARE}));
         Announcement { topic: self.ha.config(component, object), payload: Value::Object(payload).to_string() }
     }
 
@@ -284,6 +320,20 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_is_announced_is_empty() {
+        // Home Assistant throws an announcement away over one member that does not fit, such as an empty `url`.
+        fn check(value: &Value, whole: &Announcement) {
+            match value {
+                Value::Object(members) => members.values().for_each(|v| check(v, whole)),
+                Value::Array(items) => items.iter().for_each(|v| check(v, whole)),
+                Value::String(text) => assert!(!text.is_empty(), "{whole:?}"),
+                other => assert!(!other.is_null(), "{whole:?}"),
+            }
+        }
+        all(&["cam"], true).iter().for_each(|a| check(&parsed(a), a));
+    }
+
+    #[test]
     fn only_what_the_box_can_do_is_announced() {
         let components = |on| -> BTreeSet<String> {
             all(&["cam"], on).iter().filter_map(|a| a.topic.split('/').nth(1)).map(str::to_owned).collect()
@@ -297,13 +347,18 @@ mod tests {
     fn templates_name_members_that_the_state_has() {
         let state = serde_json::to_value(crate::health::SourceStatus::default()).expect("JSON");
         let publisher = serde_json::to_value(crate::health::PublisherStatus::default()).expect("JSON");
+        let log = serde_json::to_value(crate::flaglog::LogStatus::default()).expect("JSON");
         for a in all(&["cam"], true) {
             let payload = parsed(&a);
             let Some(template) = payload["value_template"].as_str() else { continue };
-            let node = payload["state_topic"].as_str().is_some_and(|t| t.ends_with("/publisher"));
+            let topic = payload["state_topic"].as_str().expect("a topic");
+            let there = match topic.rsplit('/').next() {
+                Some("publisher") => &publisher,
+                Some("log") => &log,
+                _ => &state,
+            };
             for part in template.split("value_json.").skip(1) {
                 let member: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                let there = if node { &publisher } else { &state };
                 assert!(there.get(&member).is_some(), "{member} in {a:?}");
             }
         }

@@ -130,6 +130,7 @@ impl Live {
                 self.send_state(outbox, Topic::State { source: &source }, &status)?;
             }
             self.send_state(outbox, Topic::Publisher, &self.board.publisher())?;
+            self.send_state(outbox, Topic::Log, &self.board.log())?;
         }
         while outbox.room() {
             let Some((topic, payload, token)) = self.waiting.pop_front() else { break };
@@ -252,7 +253,7 @@ fn wanted(
     announced: impl Iterator<Item = String>,
 ) -> BTreeSet<String> {
     let mut all: BTreeSet<String> = announced.collect();
-    all.extend([Topic::Status, Topic::Publisher].map(|t| topics.name(t)));
+    all.extend([Topic::Status, Topic::Publisher, Topic::Log].map(|t| topics.name(t)));
     for source in ids {
         all.insert(topics.name(Topic::State { source }));
         if config.snapshots {

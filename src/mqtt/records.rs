@@ -153,7 +153,7 @@ impl Records {
                     break;
                 }
             };
-            let mark = Mark { seq: item.entry.seq(), hash: item.entry.hash() };
+            let mark = Mark::of(&item);
             // Notes are the log's own business.
             let mut done = true;
             if let Entry::Event(record) = item.entry {

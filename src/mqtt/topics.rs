@@ -31,23 +31,28 @@ pub enum Topic<'a> {
     },
     /// How the telling itself goes, JSON, retained.
     Publisher,
+    /// How the flag log is, with its alarm, JSON, retained.
+    Log,
 }
 
 impl Topic<'_> {
     /// One of each kind, for the documentation's test.
-    pub const KINDS: [Topic<'static>; 6] = [
+    pub const KINDS: [Topic<'static>; 7] = [
         Topic::Status,
         Topic::State { source: "<source>" },
         Topic::Event { source: "<source>" },
         Topic::Snapshot { source: "<source>" },
         Topic::Command { source: "<source>" },
         Topic::Publisher,
+        Topic::Log,
     ];
 
     /// Whether the broker keeps the last message for those who subscribe later.
     pub fn is_retained(self) -> bool {
         match self {
-            Topic::Status | Topic::State { .. } | Topic::Snapshot { .. } | Topic::Publisher => true,
+            Topic::Status | Topic::State { .. } | Topic::Snapshot { .. } | Topic::Publisher | Topic::Log => {
+                true
+            }
             Topic::Event { .. } | Topic::Command { .. } => false,
         }
     }
@@ -79,6 +84,7 @@ impl Topics {
             Topic::Snapshot { source } => format!("{base}/source/{}/snapshot", level(source)),
             Topic::Command { source } => format!("{base}/source/{}/command", level(source)),
             Topic::Publisher => format!("{base}/publisher"),
+            Topic::Log => format!("{base}/log"),
         }
     }
 

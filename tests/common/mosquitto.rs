@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -155,14 +156,15 @@ impl Drop for Broker {
     }
 }
 
-fn find(program: &str) -> PathBuf {
+/// A program of mosquitto's.
+pub fn find(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/opt/homebrew/sbin"].map(PathBuf::from);
     std::env::split_paths(&path)
         .chain(usual)
         .map(|dir| dir.join(program))
         .find(|p| p.is_file())
-        .unwrap_or_else(|| panic!("{program} is not installed; `make test` installs it (package mosquitto)"))
+        .unwrap_or_else(|| panic!("{program} is not installed; `make test` installs it (packages mosquitto and mosquitto-clients)"))
 }
 
 /// What a subscriber was sent.
@@ -179,6 +181,8 @@ pub struct Message {
 /// A client that collects everything on some topics.
 pub struct Subscriber {
     got: Arc<Mutex<Vec<Message>>>,
+    /// How often the broker has confirmed the subscription.
+    confirmed: Arc<AtomicUsize>,
     client: Client,
 }
 
@@ -191,18 +195,22 @@ impl Subscriber {
 
     /// The same with user and password.
     pub fn with_login(port: u16, filter: &str, login: Option<(&str, &str)>) -> Self {
-        Self::open(port, filter, login, false)
+        Self::open(port, filter, login, |_| {})
     }
 
-    /// One for whom the broker keeps what comes while it is away.
-    pub fn durable(port: u16, filter: &str) -> Self {
-        Self::open(port, filter, None, true)
+    /// One that also tells of each message when it comes.
+    pub fn telling(port: u16, filter: &str, tell: impl Fn(&Message) + Send + 'static) -> Self {
+        Self::open(port, filter, None, tell)
     }
 
-    fn open(port: u16, filter: &str, login: Option<(&str, &str)>, durable: bool) -> Self {
+    fn open(
+        port: u16,
+        filter: &str,
+        login: Option<(&str, &str)>,
+        tell: impl Fn(&Message) + Send + 'static,
+    ) -> Self {
         let id = format!("test-{}", ulid::Ulid::new());
         let mut options = MqttOptions::new(id, "127.0.0.1", port);
-        options.set_clean_session(!durable);
         options.set_max_packet_size(8 << 20, 8 << 20).set_keep_alive(Duration::from_secs(30));
         if let Some((user, password)) = login {
             options.set_credentials(user, password);
@@ -211,6 +219,8 @@ impl Subscriber {
         let got = Arc::new(Mutex::new(Vec::new()));
         let (ready, is_ready) = crossbeam_channel::bounded(1);
         let (filter, sink, subscribe) = (filter.to_owned(), got.clone(), client.clone());
+        let confirmed = Arc::new(AtomicUsize::new(0));
+        let count = confirmed.clone();
         std::thread::spawn(move || {
             for event in connection.iter() {
                 match event {
@@ -218,12 +228,14 @@ impl Subscriber {
                         let _ = subscribe.try_subscribe(filter.clone(), QoS::AtLeastOnce);
                     }
                     Ok(Event::Incoming(Incoming::SubAck(_))) => {
+                        count.fetch_add(1, Ordering::SeqCst);
                         let _ = ready.try_send(());
                     }
                     Ok(Event::Incoming(Incoming::Publish(p))) => {
                         let payload = String::from_utf8_lossy(&p.payload).into_owned();
                         let bytes = p.payload.to_vec();
                         let message = Message { topic: p.topic, payload, bytes, retain: p.retain };
+                        tell(&message);
                         sink.lock().expect("lock").push(message);
                     }
                     Ok(Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
@@ -233,12 +245,22 @@ impl Subscriber {
             }
         });
         is_ready.recv_timeout(PATIENCE).expect("the broker confirms the subscription");
-        Self { got, client }
+        Self { got, confirmed, client }
+    }
+
+    /// How often the broker has confirmed the subscription: once a connection.
+    pub fn confirmed(&self) -> usize {
+        self.confirmed.load(Ordering::SeqCst)
     }
 
     /// Sends something itself.
     pub fn publish(&self, topic: &str, retain: bool, payload: &[u8]) {
         self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("queued");
+    }
+
+    /// How many messages came so far.
+    pub fn count(&self) -> usize {
+        self.got.lock().expect("lock").len()
     }
 
     /// What came so far.

@@ -1,98 +1,39 @@
 //! TLS: whom the daemon trusts, whom the broker trusts, and what is said when they do not.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use spotd::config::{ClientCert, MqttConfig, MqttVersion};
 use spotd::mqtt::{self, MqttError};
-use tempfile::TempDir;
 
+use crate::authority::Authority;
 use crate::mosquitto::{Broker, PATIENCE, Subscriber, free_port};
 use crate::setup::*;
 
-const EXTENSIONS: &str = "
-[req]
-distinguished_name = dn
-prompt = no
-[dn]
-CN = spotd test
-[ca]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign
-[server]
-basicConstraints = CA:FALSE
-subjectAltName = DNS:localhost
-[client]
-basicConstraints = CA:FALSE
-extendedKeyUsage = clientAuth
-";
-
-/// An authority with a broker's and a client's certificate.
-struct Authority {
-    dir: TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("tempdir");
-        std::fs::write(dir.path().join("openssl.cnf"), EXTENSIONS).expect("written");
-        let it = Self { dir };
-        let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-        let request = ["req", "-config", "openssl.cnf", "-subj"];
-        it.openssl(&[
-            &request[..],
-            &["/CN=authority", "-x509", "-days", "2", "-extensions", "ca"],
-            &key,
-            &["-keyout", "ca.key", "-out", "ca.pem"],
-        ]);
-        for name in ["server", "client"] {
-            let file = |kind: &str| format!("{name}.{kind}");
-            let (subject, keyfile, csr, pem) = (format!("/CN={name}"), file("key"), file("csr"), file("pem"));
-            it.openssl(&[&request[..], &[&subject, "-new"], &key, &["-keyout", &keyfile, "-out", &csr]]);
-            it.openssl(&[
-                &["x509", "-req", "-in", &csr, "-CA", "ca.pem", "-CAkey", "ca.key"][..],
-                &[
-                    "-CAcreateserial",
-                    "-days",
-                    "2",
-                    "-extfile",
-                    "openssl.cnf",
-                    "-extensions",
-                    name,
-                    "-out",
-                    &pem,
-                ],
-            ]);
-        }
-        it
-    }
-
-    fn openssl(&self, arguments: &[&[&str]]) {
-        let done = Command::new("openssl").current_dir(self.dir.path()).args(arguments.concat()).output();
-        let done = done.expect("openssl starts; `make test` installs it");
-        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn client(&self) -> Option<ClientCert> {
-        Some(ClientCert { cert_file: self.file("client.pem"), key_file: self.file("client.key") })
-    }
+fn client(authority: &Authority) -> Option<ClientCert> {
+    Some(ClientCert { cert_file: authority.file("client.pem"), key_file: authority.file("client.key") })
 }
 
 /// A broker with a port in plain text for the test itself, and one with TLS.
-fn broker(authority: &Authority, settings: &str) -> (Broker, u16) {
+pub fn broker(authority: &Authority, settings: &str) -> (Broker, u16) {
+    broker_at("127.0.0.1", authority, settings)
+}
+
+fn broker_at(address: &str, authority: &Authority, settings: &str) -> (Broker, u16) {
     let tls = free_port();
     let file = |name: &str| authority.file(name).display().to_string();
     let broker = Broker::run(&format!(
-        "allow_anonymous true\nlistener {tls} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\n{settings}",
+        "allow_anonymous true\nlistener {tls} {address}\ncafile {}\ncertfile {}\nkeyfile {}\n{settings}",
         file("ca.pem"),
         file("server.pem"),
         file("server.key")
     ));
+    listens(address, tls);
     (broker, tls)
+}
+
+/// The broker opens one port after the other, and its own first.
+fn listens(address: &str, port: u16) {
+    until("the other port", || std::net::TcpStream::connect((address, port)).is_ok());
 }
 
 fn tls_config(port: u16, ca: &Path) -> MqttConfig {
@@ -136,6 +77,31 @@ fn a_broker_is_trusted_by_its_authority_and_name_alone() {
 }
 
 #[test]
+fn a_bare_ipv6_address_is_connected_to_and_held_against_the_certificate() {
+    if std::net::TcpListener::bind(("::1", 0)).is_err() {
+        eprintln!("\n*** SKIPPED: this machine has no IPv6 loopback ***\n");
+        return;
+    }
+    let (ours, other) = (Authority::new(), Authority::new());
+    let (_broker, port) = broker_at("::1", &ours, "");
+    for version in [MqttVersion::V5, MqttVersion::V3] {
+        let config = MqttConfig { version, host: "::1".into(), ..tls_config(port, &ours.file("ca.pem")) };
+        let fine = mqtt::probe(&config, PATIENCE).expect("the certificate names the address");
+        assert!(fine.contains("(encrypted"), "{fine}");
+        let stranger = refused(&MqttConfig { ca_file: Some(other.file("ca.pem")), ..config.clone() });
+        assert!(stranger.contains("authority") && stranger.contains("ca_file"), "{stranger}");
+        // The same address in another form is the same; in plain text it works as well.
+        let longer = MqttConfig { host: "0:0:0:0:0:0:0:1".into(), ..config.clone() };
+        mqtt::probe(&longer, PATIENCE).expect("the same address");
+        let port = free_port();
+        let _six = Broker::run(&format!("allow_anonymous true\nlistener {port} ::1\n"));
+        listens("::1", port);
+        let plain = MqttConfig { tls: false, ca_file: None, port, ..config };
+        assert!(mqtt::probe(&plain, PATIENCE).expect("plain text").contains("not encrypted"));
+    }
+}
+
+#[test]
 fn a_broker_that_wants_a_certificate_gets_ours() {
     let (ours, other) = (Authority::new(), Authority::new());
     let (broker, port) = broker(&ours, "require_certificate true\nuse_identity_as_username true\n");
@@ -143,9 +109,9 @@ fn a_broker_that_wants_a_certificate_gets_ours() {
         let none = MqttConfig { version, ..tls_config(port, &ours.file("ca.pem")) };
         let missing = refused(&none);
         assert!(missing.contains("client_cert_file"), "{missing}");
-        let stranger = refused(&MqttConfig { client_cert: other.client(), ..none.clone() });
+        let stranger = refused(&MqttConfig { client_cert: client(&other), ..none.clone() });
         assert!(stranger.contains("client_cert_file"), "{stranger}");
-        mqtt::probe(&MqttConfig { client_cert: ours.client(), ..none }, PATIENCE).expect("our certificate");
+        mqtt::probe(&MqttConfig { client_cert: client(&ours), ..none }, PATIENCE).expect("our certificate");
     }
     drop(broker);
 }

@@ -1,6 +1,8 @@
 //! The publisher against a real mosquitto.
 #![cfg(feature = "mqtt")]
 
+#[path = "../common/authority.rs"]
+mod authority;
 #[path = "../common/model.rs"]
 #[allow(dead_code)]
 mod model;
@@ -8,6 +10,8 @@ mod model;
 mod mosquitto;
 #[path = "../common/proxy.rs"]
 mod proxy;
+#[path = "../common/records.rs"]
+mod records;
 
 mod setup;
 
@@ -17,5 +21,6 @@ mod commands;
 mod discovery;
 mod kills;
 mod outages;
+mod readme;
 mod refusals;
 mod security;

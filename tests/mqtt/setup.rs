@@ -8,27 +8,22 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::Receiver;
 use image::RgbImage;
 use spotd::clock::{Clock, Moment, SharedClock, StopHandle, SystemClock, stop_signal};
-use spotd::config::{LogConfig, MqttConfig, MqttVersion};
+use spotd::config::{MqttConfig, MqttVersion};
 use spotd::control::Controls;
-use spotd::detector::card::Precision;
-use spotd::detector::model::ModelIdentity;
-use spotd::flaglog::{Entry, Evidence, FlagLog, Hash, NewRecord, Record, ScoredTile};
+use spotd::flaglog::{Entry, Evidence, FlagLog, NewRecord, Record, ScoredTile};
 use spotd::frame::Rect;
 use spotd::health::Board;
 use spotd::mqtt;
-use spotd::verdict::{EventKind, Verdict};
+use spotd::verdict::EventKind;
 
 use crate::mosquitto::{Message, PATIENCE};
+use crate::records::{self, new_record};
 
 /// A name that topics have to escape.
 pub const NODE: &str = "box/1";
 
-pub fn log_config(dir: &Path) -> LogConfig {
-    LogConfig { dir: dir.to_owned(), jpeg_quality: 95, update_every: Duration::from_secs(30) }
-}
-
 pub fn open(dir: &Path) -> FlagLog {
-    FlagLog::open(&log_config(dir), NODE, SystemClock::shared()).expect("open")
+    FlagLog::open(&records::config(dir), NODE, SystemClock::shared()).expect("open")
 }
 
 pub fn mqtt_config(port: u16) -> MqttConfig {
@@ -57,26 +52,9 @@ pub fn append(log: &mut FlagLog, source: &str) -> Record {
 pub fn append_with(log: &mut FlagLog, source: &str, tiles: u32, picture: Option<&RgbImage>) -> Record {
     let tile = |i| ScoredTile { rect: Rect { x: i, y: i, width: 64, height: 64 }, score: 0.987_654_321 };
     let record = NewRecord {
-        event: None,
-        source: source.to_owned(),
-        kind: EventKind::Start,
-        verdict: Verdict::Synthetic,
-        raw: Some(0.97),
-        smoothed: Some(0.91),
-        peak: Some(0.91),
-        threshold: 0.8,
-        unsure_from: 0.5,
-        window: 9,
-        frames: 9,
-        frame: None,
         tiles: (0..tiles).map(tile).collect(),
         captured: SystemTime::now(),
-        model: ModelIdentity {
-            name: "test".into(),
-            version: "1".into(),
-            sha256: Hash::of(b"model").to_string(),
-            precision: Precision::F32,
-        },
+        ..new_record(source, EventKind::Start)
     };
     let evidence = picture.map(|frame| Evidence { frame, tiles: &[] });
     log.append(record, evidence.as_ref()).expect("append")

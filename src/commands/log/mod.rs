@@ -60,14 +60,14 @@ pub struct LogArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Copy an event into a new folder that `spotd verify` can check elsewhere.
+    /// Copy an event into a new folder or ZIP file that `spotd verify` can check elsewhere.
     Export {
         /// Id of the event, or of one of its records.
         #[arg(value_name = "EVENT")]
         event: Ulid,
 
-        /// The new folder; event-EVENT unless told otherwise.
-        #[arg(short, long, value_name = "FOLDER")]
+        /// The new folder, event-EVENT unless told otherwise; or, ending in .zip, one file with that folder in it.
+        #[arg(short, long, value_name = "FOLDER|FILE.zip")]
         to: Option<PathBuf>,
     },
 }
@@ -96,9 +96,10 @@ pub fn log(args: LogArgs) -> anyhow::Result<u8> {
                 n => format!(" ({n} more had made room before)"),
             };
             let signed = if done.signed { "signed" } else { "no signature behind it" };
+            let unpack = if done.path == done.folder { "" } else { "unpack it and " };
             console::print_line(&format!(
-                "{}: event {}, {} records, {} evidence files{removed}, {signed}; check with: spotd verify {}",
-                done.folder.display(),
+                "{}: event {}, {} records, {} evidence files{removed}, {signed}; {unpack}check with: spotd verify {}",
+                done.path.display(),
                 done.event,
                 done.records,
                 done.files,

@@ -57,13 +57,15 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_as_a_cursor_are_one_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), seq: u64) {
+    fn any_bytes_as_a_cursor_are_one_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), seq: u64, segment: u64, offset: u64) {
         let fs = MemFs::default();
         let records = fill(&fs, 4, 2500);
         let shared: Arc<dyn Fs> = Arc::new(fs.clone());
         let cursor = CursorFile::new(shared.clone(), Path::new(DIR), "mqtt");
         let almost = format!("{{\"version\":1,\"seq\":{seq},\"hash\":\"{}\"}}", records[1].hash);
-        for content in [bytes, almost.into_bytes()] {
+        let place = format!(",\"at\":{{\"segment\":{segment},\"offset\":{offset}}}}}");
+        let placed = almost.replace('}', &place);
+        for content in [bytes, almost.into_bytes(), placed.into_bytes()] {
             fs.put(cursor.path(), &content);
             if let Ok(Some(mark)) = cursor.load() {
                 let reader = Reader::after(shared.clone(), Path::new(DIR), mark);

@@ -257,7 +257,7 @@ fn a_tail_shows_only_what_is_durable_and_wakes() {
     assert!(wake.try_recv().is_ok());
     let item = reader.next_durable().expect("read").expect("a record");
     assert_eq!(item.entry, Entry::Event(Box::new(record.clone())));
-    let mark = cursor::Mark { seq: record.seq, hash: record.hash };
+    let mark = cursor::Mark::new(record.seq, record.hash);
     let next = log.append(new_record("cam", 0.3), None).expect("append");
     let item = tail.after(mark).expect("after").next_durable().expect("read").expect("a record");
     assert_eq!(item.entry.id(), next.id);
@@ -269,18 +269,49 @@ fn a_cursor_of_another_log_or_beyond_the_end_is_refused() {
     let records = fill(&fs, 6, 2500);
     let after = |mark| Reader::after(Arc::new(fs.clone()), Path::new(DIR), mark);
     for record in &records {
-        let mark = cursor::Mark { seq: record.seq, hash: record.hash };
+        let mark = cursor::Mark::new(record.seq, record.hash);
         let next = after(mark).expect("after").next().expect("next").map(|i| i.entry.seq());
         assert_eq!(next, (record.seq < 6).then_some(record.seq + 1));
     }
-    let beyond = after(cursor::Mark { seq: 7, hash: Hash::ZERO }).map(drop).expect_err("beyond");
+    let beyond = after(cursor::Mark::new(7, Hash::ZERO)).map(drop).expect_err("beyond");
     assert!(beyond.contains("beyond the end"), "{beyond}");
-    let other = after(cursor::Mark { seq: 3, hash: Hash::ZERO }).map(drop).expect_err("other");
+    let other = after(cursor::Mark::new(3, Hash::ZERO)).map(drop).expect_err("other");
     assert!(other.contains("another one"), "{other}");
     let empty = MemFs::default();
     empty.create_dirs(Path::new(DIR)).expect("a folder");
-    let empty = Reader::after(Arc::new(empty), Path::new(DIR), cursor::Mark { seq: 3, hash: Hash::ZERO });
+    let empty = Reader::after(Arc::new(empty), Path::new(DIR), cursor::Mark::new(3, Hash::ZERO));
     assert!(empty.map(drop).expect_err("empty").contains("the log is empty"));
+}
+
+#[test]
+fn where_a_record_stood_is_a_hint_that_is_checked() {
+    let fs = MemFs::default();
+    fill(&fs, 9, 2500);
+    let shared: Arc<dyn Fs> = Arc::new(fs.clone());
+    let next = |mark| {
+        let mut reader = Reader::after(shared.clone(), Path::new(DIR), mark).expect("after");
+        reader.next().expect("read").map(|i| i.entry.seq())
+    };
+    let (items, _) = read(&fs);
+    assert!(segments(&fs).len() > 2);
+    for item in &items {
+        let mark = cursor::Mark::of(item);
+        let at = mark.at.expect("a place");
+        let seq = (mark.seq < 9).then_some(mark.seq + 1);
+        assert_eq!(next(mark), seq);
+        // Of another record, within a line, behind the end, of a segment that is not there.
+        for (segment, offset) in
+            [(1, 0), (at.segment, at.offset + 1), (at.segment, 1 << 40), (7777, 0), (u64::MAX, u64::MAX)]
+        {
+            assert_eq!(next(cursor::Mark { at: Some(cursor::At { segment, offset }), ..mark }), seq);
+        }
+        let other = cursor::Mark { hash: Hash::of(b"another"), ..mark };
+        Reader::after(shared.clone(), Path::new(DIR), other).map(drop).expect_err("another log's");
+    }
+    // The search goes from the segment's start, the hint does not: damage before the record is not met again.
+    let last = cursor::Mark::of(items.last().expect("records"));
+    fs.put(&segments(&fs)[0], b"damaged\n");
+    assert_eq!(next(last), None);
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl World {
         for _ in 0..records {
             match reader.next_durable() {
                 Ok(Some(item)) => {
-                    let mark = Mark { seq: item.entry.seq(), hash: item.entry.hash() };
+                    let mark = Mark::of(&item);
                     // At least once: what it has got already, it knows by its number.
                     if self.got.last().is_none_or(|&last| last < mark.seq) {
                         self.got.push(mark.seq);

@@ -266,7 +266,7 @@ fn a_reader_that_had_not_got_removed_records_is_named() {
     let first = event(&mut log, "cam");
     let fs: Arc<dyn Fs> = Arc::new(keep.fs.clone());
     let cursor = cursor::CursorFile::new(fs, Path::new(DIR), "mqtt");
-    cursor.save(cursor::Mark { seq: 1, hash: first.hash }).expect("save");
+    cursor.save(cursor::Mark::new(1, first.hash)).expect("save");
     for _ in 0..6 {
         event(&mut log, "cam");
     }

@@ -242,3 +242,28 @@ fn an_export_holds_elsewhere_and_shows_what_is_done_to_it() {
     std::fs::remove_file(frame.path_in(&to).expect("a path")).expect("remove");
     assert!(first_problem(&to).contains("record 4"), "{}", first_problem(&to));
 }
+
+#[test]
+fn an_export_that_fails_leaves_no_file() {
+    let fs: Arc<dyn Fs> = Arc::new(OsFs);
+    let dir = folder();
+    let records = real(dir.path(), None);
+    let now = jiff::Timestamp::from_second(1_795_500_000).expect("a time");
+    let out = folder();
+    let to = out.path().join("sent/event.zip");
+    let names = || OsFs.list(to.parent().expect("a parent")).expect("list");
+    // The second picture was changed: by then the file is begun.
+    let tile = &records[0].evidence.as_ref().expect("evidence").tiles[0].png;
+    std::fs::write(tile.path_in(dir.path()).expect("a path"), b"another one").expect("write");
+    let error = export::export(&fs, dir.path(), records[0].event, &to, now).expect_err("damaged");
+    assert!(error.to_string().contains("does not hold"), "{error}");
+    assert_eq!(names(), Vec::<String>::new());
+    // The other event is sound, and is not written over.
+    let done = export::export(&fs, dir.path(), records[2].event, &to, now).expect("export");
+    assert_eq!((done.path.as_path(), done.files), (to.as_path(), 3));
+    assert_eq!(names(), ["event.zip"]);
+    let before = std::fs::read(&to).expect("read");
+    let again = export::export(&fs, dir.path(), records[2].event, &to, now).expect_err("there already");
+    assert!(again.to_string().contains("another name"), "{again}");
+    assert_eq!(std::fs::read(&to).expect("read"), before);
+}

@@ -188,8 +188,3 @@ fn serve(wire: &mut dyn Wire, signals: &Sender<Signal>, unwanted: &AtomicBool) {
         }
     }
 }
-
-/// The library joins host and port with a colon.
-fn host(config: &MqttConfig) -> String {
-    if config.host.contains(':') { format!("[{}]", config.host) } else { config.host.clone() }
-}

@@ -10,7 +10,7 @@ use rumqttc::{
 };
 
 use super::{CONNECT_SECONDS, Incoming, KEEP_ALIVE, MAX_HEAD, MAX_INCOMING, MAX_PAYLOAD};
-use super::{Signal, Step, Will, Wire, fault, host, tls};
+use super::{Signal, Step, Will, Wire, fault, tls};
 use crate::config::MqttConfig;
 use crate::mqtt::MqttError;
 
@@ -27,7 +27,8 @@ pub(super) fn open(
     will: Option<Will>,
     capacity: u16,
 ) -> Result<(Client, V3), MqttError> {
-    let mut options = MqttOptions::new(id, host(config), config.port);
+    // Without brackets also an IPv6 address, as in `v5`.
+    let mut options = MqttOptions::new(id, config.host.clone(), config.port);
     options
         .set_keep_alive(KEEP_ALIVE)
         // The cursor is the session: what the broker remembers of us is of no use.

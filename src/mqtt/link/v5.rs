@@ -9,7 +9,7 @@ use rumqttc::v5::{Client, Connection, ConnectionError, Event, MqttOptions, RecvT
 use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration, Transport};
 
 use super::{CONNECT_SECONDS, Incoming, KEEP_ALIVE, MAX_INCOMING};
-use super::{Signal, Step, Will, Wire, fault, host, tls};
+use super::{Signal, Step, Will, Wire, fault, tls};
 use crate::config::MqttConfig;
 use crate::mqtt::MqttError;
 
@@ -28,7 +28,9 @@ pub(super) fn open(
 ) -> Result<(Client, V5), MqttError> {
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
-    let mut options = MqttOptions::new(id, host(config), config.port);
+    // An IPv6 address stays without brackets: TLS takes it for an address only so, and whoever resolves
+    // "host:port" divides at the last colon.
+    let mut options = MqttOptions::new(id, config.host.clone(), config.port);
     options
         .set_keep_alive(KEEP_ALIVE)
         // The cursor is the session: what the broker remembers of us is of no use.

@@ -1,6 +1,10 @@
-//! One event as a folder that can be checked elsewhere: its records byte for byte with all that lie between
-//! them (the chain needs these), its evidence, up to the next signature, and a page on how to check it.
+//! One event as a folder, or as one ZIP file, that can be checked elsewhere: its records byte for byte with all
+//! that lie between them (the chain needs these), its evidence, up to the next signature, and a page on how to
+//! check it.
 
+mod target;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,10 +15,11 @@ use thiserror::Error;
 use ulid::Ulid;
 
 use super::chain::Hash;
-use super::fs::{Fs, read_whole, write_whole};
+use super::fs::{Fs, read_whole};
 use super::reader::{ReadError, Reader};
 use super::record::{Entry, EvidenceFile, EvidenceFiles, NoteKind, SOFTWARE};
 use super::segment;
+use target::Target;
 
 /// Says what an export holds.
 pub const MANIFEST: &str = "export.json";
@@ -89,6 +94,12 @@ pub enum ExportError {
         /// The folder.
         to: PathBuf,
     },
+    /// A file of that name is there.
+    #[error("{}: it is there already; give another name", to.display())]
+    Exists {
+        /// The file.
+        to: PathBuf,
+    },
 }
 
 /// What was exported.
@@ -96,7 +107,9 @@ pub enum ExportError {
 pub struct Exported {
     /// The event.
     pub event: Ulid,
-    /// The folder.
+    /// The folder or ZIP file.
+    pub path: PathBuf,
+    /// The folder to check, which is in the ZIP file if there is one.
     pub folder: PathBuf,
     /// Records, those between the event's own included.
     pub records: u64,
@@ -119,10 +132,11 @@ struct Range {
     removed: Option<u64>,
 }
 
-/// Copies an event, named by its id or that of one of its records, from the log in `dir` to a new folder.
+/// Copies an event, named by its id or that of one of its records, from the log in `dir` to a new folder, or
+/// to a new ZIP file with that folder in it if `to` ends in `.zip`.
 ///
 /// # Errors
-/// [`ExportError`]; what was written until then is left.
+/// [`ExportError`]; in a folder, what was written until then is left; of a ZIP file nothing is.
 pub fn export(
     fs: &Arc<dyn Fs>,
     dir: &Path,
@@ -134,16 +148,11 @@ pub fn export(
     let Some(event) = range.event else {
         return Err(ExportError::Unknown { dir: dir.to_owned(), event: id });
     };
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |error| ExportError::Io { path, error }
-    };
-    if fs.list(to).is_ok_and(|names| !names.is_empty()) {
-        return Err(ExportError::NotEmpty { to: to.to_owned() });
-    }
-    fs.create_dirs(to).map_err(failed(to))?;
+    let root = format!("event-{event}");
+    let mut target = Target::create(fs, to, &root, now)?;
     let (mut files, mut removed) = (0, 0);
-    for file in &range.files {
+    let mut there = BTreeSet::new();
+    for file in range.files.iter().filter(|f| there.insert(&f.file)) {
         let bad = || ExportError::Damaged(format!("evidence {} does not hold", file.file));
         let from = file.path_in(dir).ok_or_else(bad)?;
         let bytes = match read_whole(&**fs, &from, MAX_FILE) {
@@ -151,18 +160,16 @@ pub fn export(
                 removed += 1;
                 continue;
             }
-            bytes => bytes.map_err(failed(&from))?,
+            bytes => bytes.map_err(|error| ExportError::Io { path: from, error })?,
         };
         if Hash::of(&bytes) != file.sha256 {
             return Err(bad());
         }
-        let target = file.path_in(to).ok_or_else(bad)?;
-        fs.create_dirs(target.parent().expect("it lies in a folder")).map_err(failed(&target))?;
-        write_whole(&**fs, &target, &bytes).map_err(failed(&target))?;
+        target.put(&file.file, &bytes)?;
         files += 1;
     }
     let until = range.last.max(range.signed.unwrap_or(0)).max(range.removed.unwrap_or(0));
-    let (prev, records) = copy_records(fs, dir, to, range.first, until)?;
+    let (prev, records) = copy_records(fs, dir, &mut target, range.first, until)?;
     let manifest = Manifest {
         export: VERSION,
         event,
@@ -173,11 +180,12 @@ pub fn export(
         software: SOFTWARE.to_owned(),
     };
     let text = serde_json::to_string_pretty(&manifest).expect("plain members") + "\n";
-    for (name, text) in [(MANIFEST, text), (HOW_TO, how_to(&manifest))] {
-        write_whole(&**fs, &to.join(name), text.as_bytes()).map_err(failed(&to.join(name)))?;
-    }
+    target.put(MANIFEST, text.as_bytes())?;
+    target.put(HOW_TO, how_to(&manifest).as_bytes())?;
+    target.finish()?;
+    let folder = if target::is_zip(to) { PathBuf::from(root) } else { to.to_owned() };
     let signed = range.signed.is_some();
-    Ok(Exported { event, folder: to.to_owned(), records, files, removed, signed })
+    Ok(Exported { event, path: to.to_owned(), folder, records, files, removed, signed })
 }
 
 /// Finds the event's records, the first signature behind them and the notes on its evidence.
@@ -231,7 +239,7 @@ fn names(record: &super::Record, id: Ulid) -> bool {
 fn copy_records(
     fs: &Arc<dyn Fs>,
     dir: &Path,
-    to: &Path,
+    target: &mut Target,
     first: u64,
     until: u64,
 ) -> Result<(Hash, u64), ExportError> {
@@ -257,8 +265,7 @@ fn copy_records(
             Err(_) => {}
         }
     }
-    let path = to.join(segment::file_name(first));
-    write_whole(&**fs, &path, lines.as_bytes()).map_err(|error| ExportError::Io { path, error })?;
+    target.put(&segment::file_name(first), lines.as_bytes())?;
     Ok((prev, records))
 }
 
