@@ -1,8 +1,12 @@
 //! The command line: one file a subcommand.
 
+mod chart;
 pub mod check;
 mod console;
+pub mod eval;
 pub mod log;
+mod output;
+mod pool;
 pub mod run;
 pub mod scan;
 pub mod sources;
@@ -11,10 +15,11 @@ pub mod verify;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Exit code when all is well.
 pub const EXIT_FINE: u8 = 0;
-/// Exit code when something was flagged (`scan`) or is not as it should be (`check`, `verify`).
+/// Exit code when something was flagged (`scan`) or is not as it should be (`check`, `verify`, `eval`).
 pub const EXIT_FLAGGED: u8 = 1;
 /// Exit code when the command could not do its work.
 pub const EXIT_ERROR: u8 = 2;
@@ -43,8 +48,22 @@ enum Command {
     Log(log::LogArgs),
     /// Check a flag log or an export: chain, evidence, signatures; exit code 0: holds, 1: does not.
     Verify(verify::VerifyArgs),
+    /// Measure how well a detector ranks labelled pictures: AP, AUC, accuracy, calibration, robustness.
+    Eval(eval::EvalArgs),
     /// List the cameras of this machine: lasting names, formats, sizes, rates.
     Sources(sources::SourcesArgs),
+}
+
+/// A number from 0 to 1 on the command line.
+fn unit_interval(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|v| (0.0..=1.0).contains(v)).ok_or_else(|| "must be a number from 0 to 1".into())
+}
+
+/// A bar over so many things to do.
+fn progress_bar(total: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {per_sec} {eta} left {msg}")
+        .expect("a constant template");
+    console::progress().add(ProgressBar::new(total as u64).with_style(style))
 }
 
 /// The command line's description, for man pages and completions.
@@ -62,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(args),
         Command::Log(args) => log::log(args),
         Command::Verify(args) => verify::verify(args),
+        Command::Eval(args) => eval::eval(args),
         Command::Sources(args) => sources::sources(args),
     };
     match result {

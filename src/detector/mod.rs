@@ -5,5 +5,7 @@ pub mod judge;
 pub mod model;
 pub mod pool;
 pub mod tiles;
+pub mod whole;
 
 pub use model::{Model, ModelError};
+pub use whole::WholePicture;

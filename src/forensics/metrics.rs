@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn probabilities_that_hold_have_no_calibration_error() {
         let probabilities: Vec<f64> = [0.25; 8].into_iter().chain([1.0; 3]).collect();
-        let positive: Vec<bool> = (0..11).map(|n| n < 2 || n > 7).collect();
+        let positive: Vec<bool> = (0..11).map(|n| !(2..=7).contains(&n)).collect();
         assert!(calibration_error(&probabilities, &positive, None).abs() < 1e-12);
         assert!((calibration_error(&[1.0, 0.0], &[false, true], None) - 1.0).abs() < 1e-12);
     }
