@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+pub mod calibrate;
 mod chart;
 pub mod check;
 mod console;
@@ -10,7 +11,9 @@ mod pool;
 pub mod run;
 pub mod scan;
 pub mod sources;
+pub mod spectrum;
 pub mod verify;
+mod video;
 
 use std::process::ExitCode;
 
@@ -50,6 +53,10 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Measure how well a detector ranks labelled pictures: AP, AUC, accuracy, calibration, robustness.
     Eval(eval::EvalArgs),
+    /// Draw the mean log spectra of high-pass filtered pictures, real beside generated, set by set.
+    Spectrum(spectrum::SpectrumArgs),
+    /// Find threshold and temperature for one site from its own footage, for a stated rate of false alarms.
+    Calibrate(calibrate::CalibrateArgs),
     /// List the cameras of this machine: lasting names, formats, sizes, rates.
     Sources(sources::SourcesArgs),
 }
@@ -57,6 +64,14 @@ enum Command {
 /// A number from 0 to 1 on the command line.
 fn unit_interval(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|v| (0.0..=1.0).contains(v)).ok_or_else(|| "must be a number from 0 to 1".into())
+}
+
+/// Frames a second on the command line.
+fn frame_rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|v| (0.01..=120.0).contains(v))
+        .ok_or_else(|| "must be a number from 0.01 to 120".into())
 }
 
 /// A bar over so many things to do.
@@ -82,6 +97,8 @@ pub fn main() -> ExitCode {
         Command::Log(args) => log::log(args),
         Command::Verify(args) => verify::verify(args),
         Command::Eval(args) => eval::eval(args),
+        Command::Spectrum(args) => spectrum::spectrum(args),
+        Command::Calibrate(args) => calibrate::calibrate(args),
         Command::Sources(args) => sources::sources(args),
     };
     match result {

@@ -120,7 +120,9 @@ impl Calibration {
         }
         if own.unsure_from > own.threshold {
             let Self { unsure_from, threshold, .. } = own;
-            return Err(bad(format!("unsure_from = {unsure_from} must not be above threshold = {threshold}")));
+            return Err(bad(format!(
+                "unsure_from = {unsure_from} must not be above threshold = {threshold}"
+            )));
         }
         if !(own.temperature.is_finite() && own.temperature > 0.0) {
             return Err(bad(format!("temperature = {} must be positive", own.temperature)));

@@ -12,6 +12,7 @@ use thiserror::Error;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
 
+use super::calibration::{Calibration, CalibrationError};
 use super::card::{Card, Precision, sha256_hex};
 
 /// Why a model is refused.
@@ -82,6 +83,9 @@ pub enum ModelError {
         /// What the configuration says.
         wanted: Precision,
     },
+    /// The site's calibration cannot be used.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     /// Inference failed.
     #[error("inference failed: {0}")]
     Inference(String),
@@ -162,6 +166,20 @@ impl Model {
             }
             _ => Ok(self),
         }
+    }
+
+    /// The same model with the temperature and the limits of one site in place of the card's; without a path
+    /// it stays as it is.
+    ///
+    /// # Errors
+    /// [`ModelError::Calibration`] when the file is unusable or made for another model.
+    pub fn calibrated(mut self, path: Option<&Path>) -> Result<Self, ModelError> {
+        if let Some(path) = path {
+            let mut card = Card::clone(&self.card);
+            Calibration::load(path)?.apply(&mut card, path)?;
+            self.card = Arc::new(card);
+        }
+        Ok(self)
     }
 
     /// The model's card.

@@ -148,7 +148,8 @@ fn decorrelation(recordings: &[Recording], most: usize) -> Option<usize> {
         .collect();
     let product = |lag: usize| -> f64 {
         let pairs: usize = centred.iter().map(|c| c.len().saturating_sub(lag)).sum();
-        let sum: f64 = centred.iter().flat_map(|c| c.iter().zip(c.iter().skip(lag))).map(|(a, b)| a * b).sum();
+        let sum: f64 =
+            centred.iter().flat_map(|c| c.iter().zip(c.iter().skip(lag))).map(|(a, b)| a * b).sum();
         sum / pairs.max(1) as f64
     };
     let variance = product(0);
@@ -289,8 +290,7 @@ mod tests {
         assert!(true_rate <= found.high, "{true_rate} {found:?}");
         // And where the tail is exponential, it is met: independent maxima of rate 1 per unit.
         let mut rng = Rng::new(5);
-        let mut maxima: Vec<f64> =
-            (0..2000).map(|_| -2.0 * f64::from(1.0 - rng.unit()).ln()).collect();
+        let mut maxima: Vec<f64> = (0..2000).map(|_| -2.0 * f64::from(1.0 - rng.unit()).ln()).collect();
         maxima.sort_by(|a, b| b.total_cmp(a));
         let exact = Blocks { maxima, seconds: 10.0, footage: 20_000.0, drifts: false };
         let found = exact.threshold(0.1);

@@ -1,6 +1,7 @@
 //! What the trainer and the evaluation share: lists of pictures, degradations, rendered scenes, and
 //! the figures of a ranking. Pure Rust; nothing here knows of a network.
 
+pub mod alarms;
 pub mod ap;
 pub mod augment;
 pub mod baseline;
@@ -11,3 +12,4 @@ pub mod metrics;
 pub mod published;
 pub mod rng;
 pub mod scenes;
+pub mod spectrum;

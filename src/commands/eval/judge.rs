@@ -105,7 +105,7 @@ impl Eye {
 
 /// The middle `side` x `side` pixels, or less where the picture is smaller; rounded as torchvision's
 /// `CenterCrop` does, since one pixel moves the grid of a JPEG.
-fn centre(picture: &RgbImage, side: u32) -> RgbImage {
+pub(crate) fn centre(picture: &RgbImage, side: u32) -> RgbImage {
     let (width, height) = (picture.width().min(side), picture.height().min(side));
     let start = |all: u32, part: u32| (f64::from(all - part) / 2.0).round_ties_even() as u32;
     let (x, y) = (start(picture.width(), width), start(picture.height(), height));

@@ -1,11 +1,11 @@
 //! `spotd eval`: how well a detector ranks labelled pictures, and how sure that is.
 
 mod figures;
-mod judge;
+pub(super) mod judge;
 mod perturb;
 mod plots;
 mod report;
-mod sets;
+pub(super) mod sets;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -101,7 +101,7 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
     if !args.json {
         report::found_lines(&collection.found).iter().for_each(|line| console::print_line(line));
     }
-    report::warnings(&collection.found).iter().for_each(|warning| log::warn!("{warning}"));
+    warn(&collection.found);
     if collection.sets.is_empty() {
         let why = collection.found.iter().filter_map(|f| Some(format!("{} {}", f.set, f.left_out.as_ref()?)));
         bail!("nothing can be evaluated: {}", why.collect::<Vec<_>>().join("; "));
@@ -159,6 +159,11 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
     }
     let left_out = collection.found.iter().any(|f| f.left_out.is_some());
     Ok(if left_out || failed || !collection.skipped.is_empty() { EXIT_FLAGGED } else { EXIT_FINE })
+}
+
+/// Tells on standard error what a detector could win by here besides the pictures.
+pub(super) fn warn(found: &[sets::Found]) {
+    report::warnings(found).iter().for_each(|warning| log::warn!("{warning}"));
 }
 
 /// As stored, then what was asked for, each once.

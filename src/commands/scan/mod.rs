@@ -39,7 +39,7 @@ pub struct ScanArgs {
     max_tiles: NonZeroUsize,
 
     /// Frames a second judged in a video.
-    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = frame_rate)]
+    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = super::frame_rate)]
     fps: f64,
 
     /// Seconds of a live stream to watch.
@@ -53,13 +53,6 @@ pub struct ScanArgs {
     /// Print one JSON object a line: path, score (0..1, 1 = synthetic), verdict, and more.
     #[arg(long)]
     json: bool,
-}
-
-fn frame_rate(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|v| (0.01..=120.0).contains(v))
-        .ok_or_else(|| "must be a number from 0.01 to 120".into())
 }
 
 /// Judges every input; 0 none flagged, 1 some flagged, 2 some input could not be judged.
