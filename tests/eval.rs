@@ -6,17 +6,9 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::model;
+use common::model::{self, textured as picture};
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageEncoder, Luma, Rgb, RgbImage};
 use serde_json::Value;
-
-/// A picture around a brightness, with enough texture not to be flat.
-fn picture(brightness: u8, width: u32, height: u32) -> RgbImage {
-    RgbImage::from_fn(width, height, |x, y| {
-        let v = brightness.saturating_sub(10).saturating_add(((x * 31 + y * 17) % 21) as u8);
-        Rgb([v; 3])
-    })
-}
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -214,7 +206,7 @@ fn the_paper_s_figures_stand_beside_ours_on_its_own_sets() {
     let (_, lines, _) = bench.json(&bench.root(), &["--view", "crop", "--bootstrap", "0"]);
     let of = |lines: &[Value], set: &str| {
         let row = of_kind(lines, "result").into_iter().find(|r| r["set"] == set).expect("a row").clone();
-        (row["published_ap_0.5"].as_f64(), row["published_ap_0.1"].as_f64())
+        (row["paper_ap_0_5"].as_f64(), row["paper_ap_0_1"].as_f64())
     };
     assert_eq!(of(&lines, "seeingdark"), (Some(0.927), Some(0.972)));
     let (_, lines, _) = bench.json(&bench.root(), &["--view", "whole", "--bootstrap", "0"]);
@@ -288,6 +280,11 @@ fn odd_pictures_are_judged_or_named() {
     assert_eq!((&row["real"], &row["fake"], &row["limited"]), (&7.into(), &7.into(), &1.into()));
     // Each was seen as what it is: the photograph of 210 is above 150, 180 and the deep one, and nothing else.
     near(&row["auc"], (49.0 - 3.0) / 49.0);
+
+    // Whole, the single pixel is too small for a network and is named.
+    let (code, lines, said) = bench.json(&bench.root(), &["--view", "whole", "--bootstrap", "0"]);
+    assert_eq!((code, &of_kind(&lines, "result")[0]["real"]), (Some(1), &6.into()));
+    assert!(said.contains("dot.png: 1x1 is too small"), "{said}");
 
     // To be named: cut short, and empty.
     jpeg("s/0_real/cut.jpg", &rotated[..rotated.len() / 2]);
@@ -370,6 +367,7 @@ fn outputs_are_whole_or_not_there() {
     let heads = csv.headers().expect("names").clone();
     let rows: Vec<csv::StringRecord> = csv.records().collect::<Result<_, _>>().expect("records");
     assert_eq!(rows.len(), 9);
+    assert_eq!((&heads[0], &heads[1], &heads[6]), ("set", "after", "ap"));
     let auc = heads.iter().position(|h| h == "auc").expect("a column");
     assert_eq!(&rows[0][auc], "0.875");
     let page = std::fs::read_to_string(out.join("r.md")).expect("written");

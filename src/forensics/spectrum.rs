@@ -160,7 +160,8 @@ mod tests {
         mean.add(&Transform::new(48, 3).log_magnitude(&picture));
         let values = mean.mean();
         let at = |x: usize, y: usize| values[y * 48 + x];
-        assert!(at(24 + 12, 24) > at(24 + 11, 24) + 2.0 && at(24 - 12, 24) > at(24, 24 + 12) + 2.0);
+        // Repeated edges cost the median a column, which leaks a little along the axis and nothing across.
+        assert!(at(24 + 12, 24) > at(24 + 11, 24) + 1.0 && at(24 - 12, 24) > at(24, 24 + 12) + 2.0);
         let profile = mean.profile();
         assert_eq!(profile[12].0, 0.25);
         assert!(profile[12].1 > profile[11].1 && profile[12].1 > profile[13].1);

@@ -238,11 +238,11 @@ fn tell(calibration: &Calibration, blocks: &Blocks, found: &Threshold) -> Vec<St
     lines.push(match c.method {
         Method::Counted => "counted: the footage has that many alarms in it".to_owned(),
         Method::ExponentialTail => format!(
-            "EXTRAPOLATED: this footage can show one alarm in {:.1} minutes and no rarer one; the rate asked \
-             for is {:.0} times rarer. The threshold follows an exponential tail fitted to the highest \
-             scores. It knows nothing of what was not filmed: film by day and night, and {:.1} days to count",
+            "EXTRAPOLATED: at that rate {:.1} minutes of footage have {} alarms in them, and 10 are needed to \
+             count. The threshold follows an exponential tail fitted to the highest scores instead. It knows \
+             nothing of what was not filmed: film by day and by night, in sun and rain. To count takes {:.1} days",
             c.real_seconds / 60.0,
-            found.beyond,
+            few(found.expected),
             10.0 / c.per_day
         ),
     });
@@ -265,6 +265,11 @@ fn tell(calibration: &Calibration, blocks: &Blocks, found: &Threshold) -> Vec<St
         ),
     }
     lines
+}
+
+/// A small number with two digits that mean something.
+fn few(number: f64) -> String {
+    if number >= 0.1 { format!("{number:.1}") } else { format!("{number:.1e}") }
 }
 
 fn load_hint(out: &Path) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::judge::Answers;
 use super::perturb::Perturbation;
@@ -68,10 +68,10 @@ impl Row {
         self.set.as_deref().unwrap_or("mean of sets")
     }
 
-    /// Names and values, as JSON and CSV have them.
-    pub fn fields(&self, view: &str) -> Map<String, Value> {
-        let mut fields = Map::new();
-        let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    /// Names and values, as JSON and CSV have them, in the order of the columns.
+    pub fn fields(&self, view: &str) -> Vec<(String, Value)> {
+        let mut fields = Vec::new();
+        let mut put = |name: &str, value: Value| fields.push((name.to_owned(), value));
         put("set", json!(self.name()));
         put("after", json!(self.after.to_string()));
         put("view", json!(view));
@@ -86,8 +86,8 @@ impl Row {
             }
         }
         put("best_threshold", json!(self.best_threshold));
-        put("published_ap_0.5", json!(self.published.map(|p| p[0])));
-        put("published_ap_0.1", json!(self.published.map(|p| p[1])));
+        put("paper_ap_0_5", json!(self.published.map(|p| p[0])));
+        put("paper_ap_0_1", json!(self.published.map(|p| p[1])));
         fields
     }
 }

@@ -45,6 +45,9 @@ pub(crate) enum Eye {
     Whole(Box<WholePicture>),
 }
 
+/// Least side of a picture that is judged whole: that of the smallest tile a card may state.
+const SMALLEST: u32 = 32;
+
 /// What one picture scored under one condition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scored {
@@ -89,6 +92,10 @@ impl Eye {
             Eye::Crop(model) => tiles(model, centre(&picture, model.card().tile), 1),
             Eye::Whole(whole) => {
                 let side = whole.card().tile;
+                if picture.width().min(picture.height()) < SMALLEST {
+                    let (width, height) = picture.dimensions();
+                    return Err(format!("{width}x{height} is too small for the network to take whole"));
+                }
                 let small = picture.width() < side || picture.height() < side;
                 whole.logit(&picture).map(|logit| (logit, small)).map_err(|error| error.to_string())
             }

@@ -102,10 +102,7 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
         report::found_lines(&collection.found).iter().for_each(|line| console::print_line(line));
     }
     warn(&collection.found);
-    if collection.sets.is_empty() {
-        let why = collection.found.iter().filter_map(|f| Some(format!("{} {}", f.set, f.left_out.as_ref()?)));
-        bail!("nothing can be evaluated: {}", why.collect::<Vec<_>>().join("; "));
-    }
+    collection.require_sets()?;
 
     let mut wanted: Vec<usize> =
         collection.sets.iter().flat_map(|s| s.real.iter().chain(&s.fake).copied()).collect();
@@ -141,7 +138,9 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
 
     let (card, view) = (eye.card(), args.view.as_str());
     if args.json {
-        report::json_lines(&collection, &rows, card, view).iter().for_each(|line| console::print_line(line));
+        report::json_lines(&collection, &rows, card, view, &measure)
+            .iter()
+            .for_each(|line| console::print_line(line));
     } else {
         report::table(&rows, args.recall).iter().for_each(|line| console::print_line(line));
     }
@@ -149,7 +148,7 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
         output::write(path, &report::csv(&rows, view)?)?;
     }
     if let Some(path) = &args.markdown {
-        let page = report::markdown(&collection, &rows, card, view, args.recall, args.bootstrap);
+        let page = report::markdown(&collection, &rows, card, view, &measure);
         output::write(path, page.as_bytes())?;
     }
     if let Some(folder) = &args.plots {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::figures::Row;
+use super::figures::{Measure, Row};
 use super::sets::{Collection, Found};
 use crate::detector::card::Card;
 use crate::forensics::dataset::Skipped;
@@ -49,7 +49,13 @@ pub(crate) fn warnings(found: &[Found]) -> Vec<String> {
 }
 
 /// The objects of `--json`, one a line.
-pub(crate) fn json_lines(collection: &Collection, rows: &[Row], card: &Card, view: &str) -> Vec<String> {
+pub(crate) fn json_lines(
+    collection: &Collection,
+    rows: &[Row],
+    card: &Card,
+    view: &str,
+    measure: &Measure,
+) -> Vec<String> {
     let kind = |kind: &str, value: Value| {
         let mut fields = serde_json::Map::from_iter([("kind".to_owned(), json!(kind))]);
         if let Value::Object(more) = value {
@@ -57,7 +63,15 @@ pub(crate) fn json_lines(collection: &Collection, rows: &[Row], card: &Card, vie
         }
         Value::Object(fields).to_string()
     };
-    let model = json!({ "name": card.name, "version": card.version, "sha256": card.sha256 });
+    let model = json!({
+        "name": card.name,
+        "version": card.version,
+        "sha256": card.sha256,
+        "threshold": measure.threshold,
+        "recall": measure.recall,
+        "bootstrap": measure.replicates,
+        "seed": measure.seed,
+    });
     let mut lines = vec![kind("model", model)];
     lines.extend(
         collection.found.iter().map(|f| kind("found", serde_json::to_value(f).expect("a plain struct"))),
@@ -66,7 +80,7 @@ pub(crate) fn json_lines(collection: &Collection, rows: &[Row], card: &Card, vie
     lines.extend(collection.skipped.iter().map(skipped));
     for row in rows {
         let of = if row.set.is_some() { "result" } else { "mean" };
-        lines.push(kind(of, Value::Object(row.fields(view))));
+        lines.push(kind(of, Value::Object(row.fields(view).into_iter().collect())));
     }
     lines
 }
@@ -77,9 +91,9 @@ pub(crate) fn csv(rows: &[Row], view: &str) -> anyhow::Result<Vec<u8>> {
     for (at, row) in rows.iter().enumerate() {
         let fields = row.fields(view);
         if at == 0 {
-            writer.write_record(fields.keys())?;
+            writer.write_record(fields.iter().map(|(name, _)| name))?;
         }
-        writer.write_record(fields.values().map(|value| match value {
+        writer.write_record(fields.iter().map(|(_, value)| match value {
             Value::Null => String::new(),
             Value::String(text) => text.clone(),
             other => other.to_string(),
@@ -155,18 +169,17 @@ pub(crate) fn markdown(
     rows: &[Row],
     card: &Card,
     view: &str,
-    recall: f64,
-    replicates: u64,
+    measure: &Measure,
 ) -> String {
     let mut out = format!(
         "# Evaluation of {} {}\n\nModel SHA-256 {}, view: {view}, threshold {:.4}.",
-        card.name, card.version, card.sha256, card.threshold
+        card.name, card.version, card.sha256, measure.threshold
     );
-    if replicates > 0 {
-        out += &format!(" In brackets: 95 % of {replicates} bootstrap replicates.");
+    if measure.replicates > 0 {
+        out += &format!(" In brackets: 95 % of {} bootstrap replicates.", measure.replicates);
     }
     out += "\n\n";
-    let (heads, cells) = columns(rows, recall);
+    let (heads, cells) = columns(rows, measure.recall);
     let cell = |text: &String| text.replace('|', "\\|");
     let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(cell).collect::<Vec<_>>().join(" | "));
     out += &line(&heads);

@@ -47,6 +47,20 @@ pub(crate) struct Collection {
     pub skipped: Vec<Skipped>,
 }
 
+impl Collection {
+    /// # Errors
+    /// No set is left; why each was left out.
+    pub fn require_sets(&self) -> anyhow::Result<()> {
+        let why = || self.found.iter().filter_map(|f| Some(format!("{} {}", f.set, f.left_out.as_ref()?)));
+        anyhow::ensure!(
+            !self.sets.is_empty(),
+            "there is no set with real and generated pictures: {}",
+            why().collect::<Vec<_>>().join("; ")
+        );
+        Ok(())
+    }
+}
+
 /// Finds the sets in folders and lists and reads their files' headers, `jobs` at a time.
 ///
 /// # Errors

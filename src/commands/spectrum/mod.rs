@@ -71,9 +71,7 @@ pub fn spectrum(args: SpectrumArgs) -> anyhow::Result<u8> {
     let jobs = pool::jobs(args.jobs);
     let mut collection = collect(&args.inputs, jobs)?;
     eval::warn(&collection.found);
-    if collection.sets.is_empty() {
-        bail!("there is no set with both real and generated pictures");
-    }
+    collection.require_sets()?;
     let side = args.size as usize;
     let transform = Transform::new(side, args.median as usize);
     let rng = Rng::new(args.seed);

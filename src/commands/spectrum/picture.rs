@@ -120,10 +120,10 @@ mod tests {
         assert_eq!(at(MARGIN + 256 + MARGIN + 5, HEAD + 5), colour(1.0).0);
         let bar = picture.width() - BAR.0 - BAR.1;
         assert_eq!((at(bar, HEAD), at(bar, HEAD + 255)), (colour(1.0).0, colour(0.0).0));
-        // Five numbers: black pixels to the right of the bar in five bands.
+        // Five numbers and the unit above them: six bands of black pixels to the right of the bar.
         let inked = |y: u32| (bar + BAR.0 + 6..picture.width()).any(|x| at(x, y) == [0; 3]);
         let rows: Vec<bool> = (0..picture.height()).map(inked).collect();
         let bands = rows.windows(2).filter(|w| !w[0] && w[1]).count();
-        assert_eq!(bands, 5);
+        assert_eq!(bands, 6);
     }
 }
