@@ -6,7 +6,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::model::{self, textured as picture};
+use common::model;
+use common::pictures::textured as picture;
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageEncoder, Luma, Rgb, RgbImage};
 use serde_json::Value;
 

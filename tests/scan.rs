@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::model;
+use common::pictures::textured;
 use image::{Rgb, RgbImage};
 
 fn scan(args: &[&str]) -> Output {
@@ -14,7 +15,7 @@ fn scan(args: &[&str]) -> Output {
 
 /// Saves a picture around a brightness.
 fn picture(path: &Path, brightness: u8, width: u32, height: u32) {
-    model::textured(brightness, width, height).save(path).expect("saved");
+    textured(brightness, width, height).save(path).expect("saved");
 }
 
 struct Bench {

@@ -5,3 +5,4 @@
 pub mod model;
 #[cfg(feature = "mqtt")]
 pub mod mosquitto;
+pub mod pictures;
