@@ -60,6 +60,16 @@ man: ## Write the man pages in docs/man anew from the program's help
 card: ## Write the tables of results anew from the shipped model's card
 	UPDATE=1 cargo test --locked --test card_doc
 
+.PHONY: test-sklearn
+test-sklearn: setup-test ## Hold the figures of `spotd eval` against scikit-learn itself
+	tools/peers.sh "$(CACHE)/sklearn" tests/metrics/requirements.txt
+	SPOTD_SKLEARN_PYTHON="$(CACHE)/sklearn/bin/python3" cargo test --locked --test metrics
+
+.PHONY: golden
+golden: ## Write what scikit-learn says of random rankings anew (tests/metrics/golden.jsonl)
+	tools/peers.sh "$(CACHE)/sklearn" tests/metrics/requirements.txt
+	"$(CACHE)/sklearn/bin/python3" tests/metrics/golden.py >tests/metrics/golden.jsonl
+
 .PHONY: bench
 bench: setup-test ## Measure: from raw frame to score, frames a second a core, peak memory
 	cargo bench --locked

@@ -6,20 +6,16 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::model;
+use common::pictures::textured;
 use image::{Rgb, RgbImage};
 
 fn scan(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_spotd")).arg("scan").args(args).output().expect("spotd runs")
 }
 
-/// A picture around a brightness, with enough texture not to be flat.
+/// Saves a picture around a brightness.
 fn picture(path: &Path, brightness: u8, width: u32, height: u32) {
-    RgbImage::from_fn(width, height, |x, y| {
-        let v = brightness.saturating_sub(10).saturating_add(((x * 31 + y * 17) % 21) as u8);
-        Rgb([v; 3])
-    })
-    .save(path)
-    .expect("saved");
+    textured(brightness, width, height).save(path).expect("saved");
 }
 
 struct Bench {

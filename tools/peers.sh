@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes the Python environment that benchmarks compare with: tools/peers.sh FOLDER
+# Makes a Python environment that ours is compared with: tools/peers.sh FOLDER [REQUIREMENTS]
 set -euo pipefail
 folder=${1:?folder of the environment}
-wanted=$(cd "$(dirname "$0")/.." && pwd)/benches/peers/requirements.txt
+wanted=${2:-$(cd "$(dirname "$0")/.." && pwd)/benches/peers/requirements.txt}
 cmp -s "$wanted" "$folder/requirements.txt" && exit
 command -v python3 >/dev/null || { echo "peers: python3 is needed (Debian: python3-venv)" >&2; exit 2; }
 echo "peers: installing $(tr '\n' ' ' <"$wanted")into $folder"

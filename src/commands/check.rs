@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::{EXIT_FINE, EXIT_FLAGGED, console};
+use super::{EXIT_FINE, EXIT_FLAGGED, calibrate, console};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config, SourceConfig};
 use crate::detector::Model;
@@ -85,14 +85,22 @@ pub fn check(args: CheckArgs) -> anyhow::Result<u8> {
 fn model(config: &Config) -> Result<String, String> {
     let model = Model::open(config.model.path.as_deref())
         .and_then(|m| m.require(config.model.precision))
+        .and_then(|m| m.calibrated(config.model.calibration.as_deref()))
         .map_err(|e| e.to_string())?;
     let card = model.card();
     // A loaded plan can still fail on its first tile; a grey one is enough to know.
     let grey = image::RgbImage::from_pixel(card.tile, card.tile, image::Rgb([128; 3]));
     model.logit(&grey).map_err(|e| e.to_string())?;
     let ap = card.mean_ap("as stored").map_or_else(String::new, |ap| format!(", mean AP {ap:.3}"));
+    let odd = calibrate::mismatches(config).map_err(|e| e.to_string())?;
+    if !odd.is_empty() {
+        return Err(odd.join("; "));
+    }
+    let site = config.model.calibration.as_deref().map_or_else(String::new, |path| {
+        format!(", calibrated by {}: synthetic from {:.4}", path.display(), card.threshold)
+    });
     Ok(format!(
-        "{} {} ({}, {:.0} MMAC a tile of {}x{}{ap})",
+        "{} {} ({}, {:.0} MMAC a tile of {}x{}{ap}{site})",
         card.name, card.version, card.precision, card.mmac, card.tile, card.tile
     ))
 }

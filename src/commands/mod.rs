@@ -1,20 +1,28 @@
 //! The command line: one file a subcommand.
 
+pub mod calibrate;
+mod chart;
 pub mod check;
 mod console;
+pub mod eval;
 pub mod log;
+mod output;
+mod pool;
 pub mod run;
 pub mod scan;
 pub mod sources;
+pub mod spectrum;
 pub mod verify;
+mod video;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Exit code when all is well.
 pub const EXIT_FINE: u8 = 0;
-/// Exit code when something was flagged (`scan`) or is not as it should be (`check`, `verify`).
+/// Exit code when something was flagged (`scan`) or is not as it should be (`check`, `verify`, `eval`).
 pub const EXIT_FLAGGED: u8 = 1;
 /// Exit code when the command could not do its work.
 pub const EXIT_ERROR: u8 = 2;
@@ -43,8 +51,34 @@ enum Command {
     Log(log::LogArgs),
     /// Check a flag log or an export: chain, evidence, signatures; exit code 0: holds, 1: does not.
     Verify(verify::VerifyArgs),
+    /// Measure how well a detector ranks labelled pictures: AP, AUC, accuracy, calibration, robustness.
+    Eval(eval::EvalArgs),
+    /// Draw the mean log spectra of high-pass filtered pictures, real beside generated, set by set.
+    Spectrum(spectrum::SpectrumArgs),
+    /// Find threshold and temperature for one site from its own footage, for a stated rate of false alarms.
+    Calibrate(calibrate::CalibrateArgs),
     /// List the cameras of this machine: lasting names, formats, sizes, rates.
     Sources(sources::SourcesArgs),
+}
+
+/// A number from 0 to 1 on the command line.
+fn unit_interval(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|v| (0.0..=1.0).contains(v)).ok_or_else(|| "must be a number from 0 to 1".into())
+}
+
+/// Frames a second on the command line.
+fn frame_rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|v| (0.01..=120.0).contains(v))
+        .ok_or_else(|| "must be a number from 0.01 to 120".into())
+}
+
+/// A bar over so many things to do.
+fn progress_bar(total: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {per_sec} {eta} left {msg}")
+        .expect("a constant template");
+    console::progress().add(ProgressBar::new(total as u64).with_style(style))
 }
 
 /// The command line's description, for man pages and completions.
@@ -62,6 +96,9 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(args),
         Command::Log(args) => log::log(args),
         Command::Verify(args) => verify::verify(args),
+        Command::Eval(args) => eval::eval(args),
+        Command::Spectrum(args) => spectrum::spectrum(args),
+        Command::Calibrate(args) => calibrate::calibrate(args),
         Command::Sources(args) => sources::sources(args),
     };
     match result {

@@ -8,7 +8,7 @@ use clap::Args;
 use crossbeam_channel::{bounded, select};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{EXIT_FINE, console};
+use super::{EXIT_FINE, calibrate, console};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::detector::Model;
@@ -81,7 +81,12 @@ fn toml_string(text: &str) -> String {
 /// Configuration, model or log folder are unusable.
 pub fn run(args: RunArgs) -> anyhow::Result<u8> {
     let config = args.config()?;
-    let model = Model::open(config.model.path.as_deref())?.require(config.model.precision)?;
+    let model = Model::open(config.model.path.as_deref())?
+        .require(config.model.precision)?
+        .calibrated(config.model.calibration.as_deref())?;
+    for warning in calibrate::mismatches(&config)? {
+        log::warn!("{warning}");
+    }
     let signals = signals()?;
     let clock = SystemClock::shared();
     introduce(&config, &model);

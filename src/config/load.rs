@@ -213,6 +213,7 @@ fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
                 return Err(cx.key("model.precision", format!("= \"{other}\" must be \"f32\" or \"int8\"")));
             }
         },
+        calibration: raw.model.calibration.as_deref().map(|p| cx.path(p)),
         workers: cx.count("model.workers", raw.model.workers, cores(), 1, 256)?,
         max_tiles: cx.count("model.max_tiles", raw.model.max_tiles, 9, 1, 1000)?,
     };

@@ -55,6 +55,8 @@ pub struct ModelConfig {
     pub path: Option<PathBuf>,
     /// The precision that the model must have, if the user insists on one.
     pub precision: Option<Precision>,
+    /// A site's threshold and temperature, written by `spotd calibrate`.
+    pub calibration: Option<PathBuf>,
     /// Inference threads; one a core unless told otherwise.
     pub workers: usize,
     /// Tiles judged in one frame at most; the ones with the most detail are taken.

@@ -26,6 +26,7 @@ pub(super) struct RawNode {
 pub(super) struct RawModel {
     pub path: Option<String>,
     pub precision: Option<String>,
+    pub calibration: Option<String>,
     pub workers: Option<i64>,
     pub max_tiles: Option<i64>,
 }

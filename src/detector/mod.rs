@@ -1,10 +1,13 @@
 //! Where to look in a frame, and what the network says of it.
 
+pub mod calibration;
 pub mod card;
 mod identity;
 pub mod judge;
 pub mod model;
 pub mod pool;
 pub mod tiles;
+pub mod whole;
 
 pub use model::{Model, ModelError};
+pub use whole::WholePicture;

@@ -3,6 +3,7 @@
 //! The contract: input float32 `[N, 3, S, S]`, RGB in 0..1, `S` from the card; output float32
 //! `[N, 1]`, a logit. Normalisation and any fixed front end are part of the graph.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use thiserror::Error;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
 
+use super::calibration::{Calibration, CalibrationError};
 use super::card::{Card, Precision, sha256_hex};
 pub use super::identity::ModelIdentity;
 
@@ -82,12 +84,15 @@ pub enum ModelError {
         /// What the configuration says.
         wanted: Precision,
     },
+    /// The site's calibration cannot be used.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     /// Inference failed.
     #[error("inference failed: {0}")]
     Inference(String),
 }
 
-type Plan = Arc<TypedSimplePlan>;
+pub(super) type Plan = Arc<TypedSimplePlan>;
 
 /// A loaded detector. Clones share the optimised plan; each thread runs its own state of it.
 #[derive(Clone)]
@@ -107,10 +112,8 @@ impl Model {
     /// # Errors
     /// [`ModelError`] names the file and what is wrong with it.
     pub fn open(path: Option<&Path>) -> Result<Self, ModelError> {
-        match path {
-            Some(path) => Self::load(path),
-            None => Self::built_in(),
-        }
+        let (bytes, card, path) = read(path)?;
+        Self::from_bytes(&bytes, card, &path)
     }
 
     /// The built-in detector.
@@ -118,8 +121,7 @@ impl Model {
     /// # Errors
     /// As [`Model::load`]; only a broken build can cause one.
     pub fn built_in() -> Result<Self, ModelError> {
-        let path = Path::new("(built in) spotd-edge.onnx");
-        Self::from_bytes(BUILT_IN.0, Card::parse(BUILT_IN.1, &Card::path_for(path))?, path)
+        Self::open(None)
     }
 
     /// Loads an ONNX file and the card beside it.
@@ -127,10 +129,7 @@ impl Model {
     /// # Errors
     /// [`ModelError`] names the file and what is wrong with it.
     pub fn load(path: &Path) -> Result<Self, ModelError> {
-        let bytes =
-            std::fs::read(path).map_err(|error| ModelError::Unreadable { path: path.to_owned(), error })?;
-        let card = Card::load(&Card::path_for(path))?;
-        Self::from_bytes(&bytes, card, path)
+        Self::open(Some(path))
     }
 
     /// Prepares a model from the bytes of its ONNX file; `path` is for the messages.
@@ -138,12 +137,9 @@ impl Model {
     /// # Errors
     /// [`ModelError`] names the file and what is wrong with it.
     pub fn from_bytes(bytes: &[u8], card: Card, path: &Path) -> Result<Self, ModelError> {
-        let found = sha256_hex(bytes);
-        if !found.eq_ignore_ascii_case(&card.sha256) {
-            let expected = card.sha256;
-            return Err(ModelError::WrongHash { path: path.to_owned(), expected, found });
-        }
-        let plan = plan(bytes, card.tile as usize, path)?;
+        check_hash(bytes, &card, path)?;
+        let side = card.tile as usize;
+        let plan = plan(bytes, Some(side), (side, side), path)?;
         Ok(Self { plan, card: Arc::new(card), path: path.to_owned() })
     }
 
@@ -158,6 +154,20 @@ impl Model {
             }
             _ => Ok(self),
         }
+    }
+
+    /// The same model with the temperature and the limits of one site in place of the card's; without a path
+    /// it stays as it is.
+    ///
+    /// # Errors
+    /// [`ModelError::Calibration`] when the file is unusable or made for another model.
+    pub fn calibrated(mut self, path: Option<&Path>) -> Result<Self, ModelError> {
+        if let Some(path) = path {
+            let mut card = Card::clone(&self.card);
+            Calibration::load(path)?.apply(&mut card, path)?;
+            self.card = Arc::new(card);
+        }
+        Ok(self)
     }
 
     /// The model's card.
@@ -187,13 +197,38 @@ impl Model {
                 "a tile of {w}x{h} was given to a model of {side}x{side}"
             )));
         }
-        let inference = |e: TractError| ModelError::Inference(format!("{e:#}"));
-        let output = self.plan.run(tvec!(planar(tile).into())).map_err(inference)?;
-        let logit = output[0].to_plain_array_view::<f32>().map_err(inference)?.iter().next().copied();
-        logit
-            .filter(|l| l.is_finite())
-            .ok_or_else(|| ModelError::Inference("the network's answer is not a finite number".into()))
+        infer(&self.plan, tile)
     }
+}
+
+/// The bytes of a model, its card, and the path for messages; the built-in one without a path.
+pub(super) fn read(path: Option<&Path>) -> Result<(Cow<'static, [u8]>, Card, PathBuf), ModelError> {
+    let Some(path) = path else {
+        let path = PathBuf::from("(built in) spotd-edge.onnx");
+        return Ok((Cow::Borrowed(BUILT_IN.0), Card::parse(BUILT_IN.1, &Card::path_for(&path))?, path));
+    };
+    let bytes =
+        std::fs::read(path).map_err(|error| ModelError::Unreadable { path: path.to_owned(), error })?;
+    Ok((Cow::Owned(bytes), Card::load(&Card::path_for(path))?, path.to_owned()))
+}
+
+/// Refuses bytes that are not the card's.
+pub(super) fn check_hash(bytes: &[u8], card: &Card, path: &Path) -> Result<(), ModelError> {
+    let found = sha256_hex(bytes);
+    if found.eq_ignore_ascii_case(&card.sha256) {
+        return Ok(());
+    }
+    Err(ModelError::WrongHash { path: path.to_owned(), expected: card.sha256.clone(), found })
+}
+
+/// Runs a plan on a picture of its size.
+pub(super) fn infer(plan: &Plan, picture: &RgbImage) -> Result<f32, ModelError> {
+    let inference = |e: TractError| ModelError::Inference(format!("{e:#}"));
+    let output = plan.run(tvec!(planar(picture).into())).map_err(inference)?;
+    let logit = output[0].to_plain_array_view::<f32>().map_err(inference)?.iter().next().copied();
+    logit
+        .filter(|l| l.is_finite())
+        .ok_or_else(|| ModelError::Inference("the network's answer is not a finite number".into()))
 }
 
 /// Interleaved bytes to planar floats in 0..1, shape `[1, 3, height, width]`.
@@ -210,8 +245,15 @@ pub fn planar(image: &RgbImage) -> Tensor {
     Tensor::from_shape(&[1, 3, h, w], &data).expect("length fits the shape")
 }
 
-/// Parses, checks against the contract and optimises for one tile of `side` pixels.
-fn plan(bytes: &[u8], side: usize, path: &Path) -> Result<Plan, ModelError> {
+/// Parses, checks against the contract and optimises for one picture of `size` (width, height). `side` is
+/// what the file may state as the size of its input; `None` lets it state any.
+pub(super) fn plan(
+    bytes: &[u8],
+    side: Option<usize>,
+    size: (usize, usize),
+    path: &Path,
+) -> Result<Plan, ModelError> {
+    let (width, height) = size;
     let not_onnx = |e: TractError| ModelError::NotOnnx { path: path.to_owned(), reason: format!("{e:#}") };
     let contract = |reason: String| ModelError::Contract { path: path.to_owned(), reason };
     let mut graph = tract_onnx::onnx().model_for_read(&mut &*bytes).map_err(not_onnx)?;
@@ -223,15 +265,15 @@ fn plan(bytes: &[u8], side: usize, path: &Path) -> Result<Plan, ModelError> {
         )));
     }
     check_input(&graph, side).map_err(contract)?;
-    graph.set_input_fact(0, f32::fact([1, 3, side, side]).into()).map_err(not_onnx)?;
+    graph.set_input_fact(0, f32::fact([1, 3, height, width]).into()).map_err(not_onnx)?;
     let typed = graph
         .into_typed()
-        .map_err(|e| contract(format!("it does not accept tiles of {side}x{side} RGB pixels: {e:#}")))?;
+        .map_err(|e| contract(format!("it does not accept {width}x{height} RGB pixels: {e:#}")))?;
     let output = typed.output_fact(0).map_err(not_onnx)?;
     let shape = output.shape.as_concrete().map(<[usize]>::to_vec);
     if output.datum_type != f32::datum_type() || shape.as_deref() != Some(&[1, 1]) {
         return Err(contract(format!(
-            "its output for one tile is {:?} {:?}",
+            "its output for one picture is {:?} {:?}",
             output.datum_type,
             shape.unwrap_or_default()
         )));
@@ -240,7 +282,7 @@ fn plan(bytes: &[u8], side: usize, path: &Path) -> Result<Plan, ModelError> {
 }
 
 /// What the file itself states of its input must not contradict the contract.
-fn check_input(graph: &InferenceModel, side: usize) -> Result<(), String> {
+fn check_input(graph: &InferenceModel, side: Option<usize>) -> Result<(), String> {
     let fact = graph.input_fact(0).map_err(|e| e.to_string())?;
     if let Some(dt) = fact.datum_type.concretize()
         && dt != f32::datum_type()
@@ -252,7 +294,8 @@ fn check_input(graph: &InferenceModel, side: usize) -> Result<(), String> {
     if !fact.shape.is_open() && dims.len() != 4 {
         return Err(format!("its input has {} dimensions", dims.len()));
     }
-    let want = [None, Some(3), Some(side as i64), Some(side as i64)];
+    let side = side.map(|side| side as i64);
+    let want = [None, Some(3), side, side];
     for (axis, (have, want)) in dims.iter().zip(want).enumerate() {
         if let (Some(have), Some(want)) = (have, want)
             && *have != want

@@ -1,5 +1,7 @@
 //! Average precision, the figure that the paper reports for each generator.
 
+use super::metrics::Ranking;
+
 /// Average precision of `scores` (higher means more likely positive) against `positive`, both `[n]`:
 /// the sum over distinct thresholds of (recall gained) x (precision there), without interpolation.
 ///
@@ -10,25 +12,8 @@
 /// # Panics
 /// If the two slices differ in length.
 pub fn average_precision(scores: &[f32], positive: &[bool]) -> Option<f64> {
-    assert_eq!(scores.len(), positive.len(), "one label a score");
-    let positives = positive.iter().filter(|p| **p).count();
-    if positives == 0 || positives == positive.len() || scores.iter().any(|s| s.is_nan()) {
-        return None;
-    }
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    let (mut hits, mut seen, mut sum) = (0usize, 0usize, 0.0f64);
-    while seen < order.len() {
-        // `==` and not `total_cmp`: 0.0 and -0.0 are one threshold.
-        let threshold = scores[order[seen]];
-        let hits_before = hits;
-        while seen < order.len() && scores[order[seen]] == threshold {
-            hits += usize::from(positive[order[seen]]);
-            seen += 1;
-        }
-        sum += (hits - hits_before) as f64 * hits as f64 / seen as f64;
-    }
-    Some(sum / positives as f64)
+    let curve = Ranking::new(scores, positive)?.curve(None);
+    curve.has_both().then(|| curve.average_precision())
 }
 
 /// The value below which a share `q` (0..=1) of `values` lies, linear between neighbours (numpy's

@@ -20,6 +20,16 @@ pub enum DatasetError {
         "{0}: holds no <set>/[class/]{{0_real,1_fake}}; expected a folder laid out as the paper's test sets"
     )]
     Layout(PathBuf),
+    /// A list that cannot be understood.
+    #[error("{path}:{line}: {reason}")]
+    List {
+        /// The list.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
     /// A training folder that is meant for choosing.
     #[error("{0}: training never sees val; give a folder of training pictures instead")]
     Validation(PathBuf),
@@ -35,7 +45,7 @@ pub struct Skipped {
 }
 
 /// One set of the paper's layout.
-#[derive(Debug)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct EvalSet {
     /// The folder's name, for instance `stylegan2`.
     pub name: String,
@@ -43,7 +53,14 @@ pub struct EvalSet {
     pub real: Vec<PathBuf>,
     /// Files under any `1_fake`.
     pub fake: Vec<PathBuf>,
+    /// Folders that hold a `0_real` or a `1_fake`, below the set's own, sorted: its classes, if it has any.
+    pub classes: Vec<String>,
+    /// Files under either that do not end like a picture; hidden ones are not counted.
+    pub other: Vec<PathBuf>,
 }
+
+/// The two labels, as folders of the paper's layout.
+pub const LABELS: [&str; 2] = ["0_real", "1_fake"];
 
 /// Endings of files that are decoded as one picture, in lower case.
 pub const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
@@ -53,12 +70,8 @@ pub const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "
 pub fn list_pictures(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     let mut found = Vec::new();
     for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
-        let entry = entry.map_err(|error| DatasetError::Folder {
-            path: error.path().unwrap_or(folder).to_path_buf(),
-            reason: error.io_error().map_or_else(|| error.to_string(), |io| io.to_string()),
-        })?;
-        let extension = entry.path().extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
-        if entry.file_type().is_file() && extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str())) {
+        let entry = entry.map_err(|error| unlistable(folder, &error))?;
+        if entry.file_type().is_file() && is_picture(entry.path()) {
             found.push(entry.into_path());
         }
     }
@@ -99,32 +112,82 @@ pub fn load(path: &Path) -> Result<RgbImage, Skipped> {
         .map_err(|error| skipped(error.to_string()))
 }
 
-/// The sets below `root`: `<set>/{0_real,1_fake}` or `<set>/<class>/{0_real,1_fake}`, sorted by name.
+/// The sets below `root` that have real and generated pictures: `<set>/{0_real,1_fake}` or
+/// `<set>/<class>/{0_real,1_fake}`, sorted by name.
 pub fn find_sets(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
-    let list = std::fs::read_dir(root)
-        .map_err(|error| DatasetError::Folder { path: root.to_path_buf(), reason: error.to_string() })?;
+    let mut sets = find_all_sets(root)?;
+    sets.retain(|set| !set.real.is_empty() && !set.fake.is_empty());
+    if sets.is_empty() {
+        return Err(DatasetError::Layout(root.to_path_buf()));
+    }
+    Ok(sets)
+}
+
+/// As [`find_sets`], but sets that lack one side are listed too, and `root` may be a set itself.
+pub fn find_all_sets(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
+    let fail = |reason: String| DatasetError::Folder { path: root.to_path_buf(), reason };
+    if LABELS.iter().any(|label| root.join(label).is_dir()) {
+        // `.` has no name of its own.
+        let named = root.canonicalize().map_err(|error| fail(error.to_string()))?;
+        let name = named.file_name().map_or_else(|| "set".into(), |n| n.to_string_lossy().into_owned());
+        return Ok(vec![read_set(root, name)?.unwrap_or_default()]);
+    }
+    let list = std::fs::read_dir(root).map_err(|error| fail(error.to_string()))?;
     let mut sets = Vec::new();
     for entry in list.flatten().filter(|e| e.path().is_dir()) {
-        let mut set =
-            EvalSet { name: entry.file_name().to_string_lossy().into_owned(), real: vec![], fake: vec![] };
-        for path in list_pictures(&entry.path())? {
-            let below = path.strip_prefix(entry.path()).unwrap_or(&path);
-            let within = |name: &str| below.components().any(|c| c.as_os_str() == name);
-            if within("0_real") {
-                set.real.push(path);
-            } else if within("1_fake") {
-                set.fake.push(path);
-            }
-        }
-        if !set.real.is_empty() && !set.fake.is_empty() {
-            sets.push(set);
-        }
+        sets.extend(read_set(&entry.path(), entry.file_name().to_string_lossy().into_owned())?);
     }
     if sets.is_empty() {
         return Err(DatasetError::Layout(root.to_path_buf()));
     }
     sets.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(sets)
+}
+
+/// What lies under the labels below `folder`; `None` when there is no label.
+fn read_set(folder: &Path, name: String) -> Result<Option<EvalSet>, DatasetError> {
+    let mut set = EvalSet { name, ..EvalSet::default() };
+    let mut labelled = false;
+    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
+        let entry = entry.map_err(|error| unlistable(folder, &error))?;
+        let below = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+        let parts: Vec<_> = below.iter().collect();
+        let Some((at, label)) =
+            parts.iter().enumerate().find_map(|(at, p)| LABELS.iter().position(|l| p == l).map(|l| (at, l)))
+        else {
+            continue;
+        };
+        labelled = true;
+        let class = parts[..at].iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>().join("/");
+        if !class.is_empty() && !set.classes.contains(&class) {
+            set.classes.push(class);
+        }
+        if !entry.file_type().is_file() || entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        let kind = if !is_picture(entry.path()) {
+            &mut set.other
+        } else if label == 0 {
+            &mut set.real
+        } else {
+            &mut set.fake
+        };
+        kind.push(entry.into_path());
+    }
+    Ok(labelled.then_some(set))
+}
+
+fn unlistable(folder: &Path, error: &walkdir::Error) -> DatasetError {
+    DatasetError::Folder {
+        path: error.path().unwrap_or(folder).to_path_buf(),
+        reason: error.io_error().map_or_else(|| error.to_string(), ToString::to_string),
+    }
+}
+
+/// Whether the name ends like a picture's.
+pub fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+    extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
 }
 
 #[cfg(test)]
@@ -170,6 +233,16 @@ mod tests {
         let counts: Vec<_> = sets.iter().map(|s| (s.name.as_str(), s.real.len(), s.fake.len())).collect();
         assert_eq!(counts, [("biggan", 1, 1), ("cyclegan", 1, 2)]);
         assert!(matches!(find_sets(&dir.path().join("only_real")), Err(DatasetError::Layout(_))));
+        std::fs::write(dir.path().join("cyclegan/horse/0_real/readme.txt"), "no picture").unwrap();
+        std::fs::write(dir.path().join("cyclegan/horse/0_real/.DS_Store"), "hidden").unwrap();
+        let all = find_all_sets(dir.path()).unwrap();
+        let names: Vec<_> = all.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["biggan", "cyclegan", "only_real"]);
+        assert_eq!(all[1].classes, ["horse", "zebra"]);
+        assert_eq!(all[1].other.len(), 1);
+        assert_eq!((all[2].real.len(), all[2].fake.len()), (1, 0));
+        let itself = find_all_sets(&dir.path().join("biggan")).unwrap();
+        assert_eq!((itself.len(), itself[0].name.as_str(), itself[0].fake.len()), (1, "biggan", 1));
     }
 
     #[test]

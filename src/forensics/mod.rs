@@ -1,9 +1,15 @@
 //! What the trainer and the evaluation share: lists of pictures, degradations, rendered scenes, and
-//! average precision. Pure Rust; nothing here knows of a network.
+//! the figures of a ranking. Pure Rust; nothing here knows of a network.
 
+pub mod alarms;
 pub mod ap;
 pub mod augment;
 pub mod baseline;
 pub mod dataset;
+pub mod inventory;
+pub mod lists;
+pub mod metrics;
+pub mod published;
 pub mod rng;
 pub mod scenes;
+pub mod spectrum;

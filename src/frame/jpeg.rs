@@ -93,6 +93,35 @@ pub fn size(buffer: &[u8]) -> Result<(u32, u32), FrameError> {
     size.ok_or_else(|| FrameError::Jpeg("has no frame header".into()))
 }
 
+/// Luma's quantisation table (number 0) of the image at the start of `buffer`, in zigzag order as it is
+/// stored: what tells at which quality it was compressed. `None` when the image states none.
+///
+/// # Errors
+/// [`FrameError::Jpeg`] when the buffer ends before its frame header.
+pub fn luma_table(buffer: &[u8]) -> Result<Option<[u16; 64]>, FrameError> {
+    let mut table = None;
+    walk(buffer, |marker, _, mut body| {
+        // A DQT segment may hold several tables: precision and number in one byte, then 64 values.
+        while marker == 0xDB
+            && let Some((&kind, values)) = body.split_first()
+        {
+            let bytes = if kind >> 4 == 0 { 64 } else { 128 };
+            let Some((values, rest)) = values.split_at_checked(bytes) else { break };
+            if kind & 0x0F == 0 {
+                let value = |at: usize| match bytes {
+                    64 => u16::from(values[at]),
+                    _ => u16::from_be_bytes([values[2 * at], values[2 * at + 1]]),
+                };
+                table = Some(std::array::from_fn(value));
+            }
+            body = rest;
+        }
+        // At the first scan all that it needs has been stated.
+        marker != 0xDA && table.is_none()
+    })?;
+    Ok(table)
+}
+
 /// The image alone: from its first marker to its end-of-image marker.
 ///
 /// # Errors

@@ -6,5 +6,6 @@ pub mod daemon;
 pub mod model;
 #[cfg(feature = "mqtt")]
 pub mod mosquitto;
+pub mod pictures;
 pub mod records;
 pub mod tmpfs;

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::super::video::read_video;
 use super::inputs::Input;
 use super::report::Row;
 use crate::detector::Model;
@@ -155,33 +156,4 @@ impl Track {
             ..Row::failed(crate::config::redact(input), String::new())
         })
     }
-}
-
-#[cfg(feature = "gstreamer")]
-fn read_video(
-    input: &str,
-    fps: f64,
-    live: Duration,
-    mut each: impl FnMut(Frame) -> ControlFlow<()>,
-) -> Result<(), String> {
-    let endless = input.contains(" ! ") || input.contains("://") && !input.starts_with("file://");
-    let limit = endless.then_some(live);
-    let uri = crate::config::SourceUri::parse(input).map_err(|e| format!("{input} {e}"))?;
-    let clock = crate::clock::SystemClock::shared();
-    let summary = crate::source::gstreamer::read_video(&uri, fps, &clock, |frame| {
-        if limit.is_some_and(|limit| frame.arrived > limit) {
-            return ControlFlow::Break(());
-        }
-        each(frame)
-    })
-    .map_err(|e| e.to_string())?;
-    if summary.lost > 0 {
-        log::warn!("{}: {} damaged frames were passed over", crate::config::redact(input), summary.lost);
-    }
-    Ok(())
-}
-
-#[cfg(not(feature = "gstreamer"))]
-fn read_video(_: &str, _: f64, _: Duration, _: impl FnMut(Frame) -> ControlFlow<()>) -> Result<(), String> {
-    Err("it is no image, and this spotd was built without GStreamer, which reads videos".into())
 }

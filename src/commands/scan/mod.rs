@@ -11,9 +11,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use crossbeam_channel::bounded;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{EXIT_ERROR, EXIT_FINE, EXIT_FLAGGED, console};
+use super::{EXIT_ERROR, EXIT_FINE, EXIT_FLAGGED, pool, progress_bar};
 use crate::detector::Model;
 use crate::verdict::{Verdict, VerdictConfig};
 use inputs::Input;
@@ -32,7 +31,7 @@ pub struct ScanArgs {
     model: Option<PathBuf>,
 
     /// Score (0..1) from which an input is synthetic, instead of the card's.
-    #[arg(long, value_name = "SCORE", value_parser = unit_interval)]
+    #[arg(long, value_name = "SCORE", value_parser = super::unit_interval)]
     threshold: Option<f64>,
 
     /// Tiles judged in a picture at most; those with the most detail are taken.
@@ -40,7 +39,7 @@ pub struct ScanArgs {
     max_tiles: NonZeroUsize,
 
     /// Frames a second judged in a video.
-    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = frame_rate)]
+    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = super::frame_rate)]
     fps: f64,
 
     /// Seconds of a live stream to watch.
@@ -56,17 +55,6 @@ pub struct ScanArgs {
     json: bool,
 }
 
-fn unit_interval(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|v| (0.0..=1.0).contains(v)).ok_or_else(|| "must be a number from 0 to 1".into())
-}
-
-fn frame_rate(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|v| (0.01..=120.0).contains(v))
-        .ok_or_else(|| "must be a number from 0.01 to 120".into())
-}
-
 /// Judges every input; 0 none flagged, 1 some flagged, 2 some input could not be judged.
 ///
 /// # Errors
@@ -77,7 +65,7 @@ pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
     let scanner =
         Scanner::new(model, verdict, args.max_tiles.get(), args.fps, Duration::from_secs(args.seconds));
     let items = inputs::expand(&args.inputs);
-    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let jobs = pool::jobs(args.jobs);
     let mut report = Report::new(args.json, items.len());
     let bar = progress_bar(items.len());
     // Results leave in the order of the inputs; what is done early waits its turn.
@@ -129,10 +117,4 @@ pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
     } else {
         EXIT_FINE
     })
-}
-
-fn progress_bar(total: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {per_sec} {eta} left {msg}")
-        .expect("a constant template");
-    console::progress().add(ProgressBar::new(total as u64).with_style(style))
 }

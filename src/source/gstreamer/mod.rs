@@ -9,6 +9,7 @@ mod build;
 mod fault;
 mod frames;
 mod keyframes;
+mod recode;
 mod running;
 mod video;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 use ::gstreamer as gst;
 use crossbeam_channel::select;
 
+pub use recode::h264;
 pub use video::{VideoSummary, read_video};
 
 use self::build::{Pace, build};

@@ -1,0 +1,134 @@
+//! Footage to smoothed logits, as the daemon would see them: its tiles, its workers, its median.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
+
+use super::super::video::read_video;
+use crate::detector::Model;
+use crate::detector::pool::{Pool, Work};
+use crate::detector::tiles::select;
+use crate::forensics::alarms::Recording;
+use crate::forensics::dataset::{list_pictures, load};
+use crate::frame::Frame;
+use crate::verdict::{Limits, VerdictConfig, VerdictMachine};
+
+/// How footage is looked at.
+pub(super) struct Look<'a> {
+    pub model: &'a Model,
+    pub verdict: &'a VerdictConfig,
+    /// Frames a second.
+    pub fps: f64,
+    pub max_tiles: usize,
+    /// How long a live stream is watched.
+    pub live: Duration,
+    pub jobs: usize,
+}
+
+/// What was seen of one input.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub recording: Recording,
+    /// Frames with a score.
+    pub frames: usize,
+    /// Frames without: too small or flat, as the daemon would count them.
+    pub without: usize,
+}
+
+impl Look<'_> {
+    /// Watches a folder of pictures (frames in the order of their names), a video, or an address.
+    pub fn watch(&self, input: &str, bar: &ProgressBar) -> anyhow::Result<Seen> {
+        let (pool, done) = Pool::start(self.model, self.jobs).context("inference threads")?;
+        let model = self.model.clone();
+        // Frames come back in any order; the pool waits when nobody takes them.
+        let taker = std::thread::Builder::new()
+            .name("scores".into())
+            .spawn(move || {
+                let scored = |work: &Work| Some((work.frame.arrived, work.score(&model)?.logit));
+                done.iter().filter_map(|work| scored(&work)).collect::<Vec<_>>()
+            })
+            .context("a thread")?;
+        let mut without = 0;
+        let mut failure = None;
+        let mut each = |frame: Frame| {
+            bar.inc(1);
+            let selection =
+                frame.decoded().and_then(|f| Ok((select(&f, self.model.card().tile, self.max_tiles)?, f)));
+            match selection {
+                Ok((selection, frame)) if selection.limited.is_none() => {
+                    pool.submit(Work::new(0, frame, selection));
+                }
+                Ok(_) => without += 1,
+                Err(error) => failure = Some(error.to_string()),
+            }
+            ControlFlow::Continue(())
+        };
+        let read = if Path::new(input).is_dir() {
+            self.folder(Path::new(input), &mut each)
+        } else {
+            read_video(input, self.fps, self.live, &mut each).map_err(anyhow::Error::msg)
+        };
+        pool.join();
+        let mut scores =
+            taker.join().map_err(|_| anyhow::anyhow!("the thread that takes scores panicked"))?;
+        read?;
+        if let Some(why) = failure {
+            log::warn!("{input}: some frames could not be read; one of them: {why}");
+        }
+        scores.sort_by_key(|(at, _)| *at);
+        let frames = scores.len();
+        Ok(Seen { recording: self.smooth(scores), frames, without })
+    }
+
+    fn folder(&self, folder: &Path, each: &mut dyn FnMut(Frame) -> ControlFlow<()>) -> anyhow::Result<()> {
+        let files = list_pictures(folder)?;
+        if files.is_empty() {
+            bail!("{}: holds no picture", folder.display());
+        }
+        for (number, path) in files.iter().enumerate() {
+            match load(path) {
+                Ok(picture) => {
+                    let at = Duration::from_secs_f64(number as f64 / self.fps);
+                    let _ = each(Frame::from_rgb(
+                        "file".into(),
+                        number as u64,
+                        SystemTime::UNIX_EPOCH,
+                        at,
+                        picture,
+                    ));
+                }
+                Err(bad) => log::warn!("{}: skipped, cannot be read: {}", bad.path.display(), bad.reason),
+            }
+        }
+        Ok(())
+    }
+
+    /// The daemon's own median, over scores, turned back into logits.
+    fn smooth(&self, scores: Vec<(Duration, f32)>) -> Recording {
+        let card = self.model.card();
+        // No verdict is asked for.
+        let limits = Limits { threshold: 2.0, unsure_from: 2.0 };
+        let mut machine = VerdictMachine::new(self.verdict.clone(), limits, Duration::MAX);
+        let mut recording = Recording::default();
+        for (at, logit) in scores {
+            let outcome = machine.push(at, card.score(logit));
+            if let Some(smoothed) = outcome.smoothed
+                && outcome.frames >= self.verdict.min_frames
+            {
+                recording.times.push(at.as_secs_f64());
+                recording.logits.push(logit_of(smoothed, card.temperature));
+            }
+        }
+        recording
+    }
+}
+
+/// The logit that has this score under this temperature.
+pub(super) fn logit_of(score: f64, temperature: f64) -> f64 {
+    // Scores of 0 and 1 are those of logits beyond what a double can tell.
+    let score = score.clamp(1e-15, 1.0 - 1e-15);
+    temperature * (score / (1.0 - score)).ln()
+}

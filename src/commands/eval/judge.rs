@@ -1,0 +1,164 @@
+//! Every picture under every condition through the detector's eyes.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use image::{RgbImage, imageops};
+use indicatif::ProgressBar;
+
+use super::super::pool::side_by_side;
+use super::perturb::Perturbation;
+use crate::detector::card::Card;
+use crate::detector::judge::judge;
+use crate::detector::{Model, WholePicture};
+use crate::forensics::{baseline, dataset};
+use crate::frame::Frame;
+
+/// Which part of a picture is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum View {
+    /// Tiles at native resolution over the whole picture, mean of their logits: as `run` and `scan`.
+    Tiles,
+    /// The middle, as large as the model's tile: as in the paper, whose crops have 224 pixels.
+    Crop,
+    /// The whole picture in one pass of the network.
+    Whole,
+}
+
+impl View {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            View::Tiles => "tiles",
+            View::Crop => "crop",
+            View::Whole => "whole",
+        }
+    }
+}
+
+/// The detector as the view needs it.
+pub(crate) enum Eye {
+    Tiles(Model, usize),
+    Crop(Model),
+    Whole(Box<WholePicture>),
+}
+
+/// Least side of a picture that is judged whole: that of the smallest tile a card may state.
+const SMALLEST: u32 = 32;
+
+/// What one picture scored under one condition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scored {
+    /// Mean logit.
+    pub logit: f32,
+    /// 0..1.
+    pub score: f64,
+    /// Rank by blur alone: minus sharpness.
+    pub softness: f32,
+    /// Smaller than a tile, or flat: `run` would give no verdict.
+    pub limited: bool,
+}
+
+/// What one picture scored under each condition, or why it could not be judged under it.
+pub(crate) type Answers = Vec<Result<Scored, String>>;
+
+impl Eye {
+    pub fn open(view: View, model: Option<&Path>, max_tiles: usize) -> anyhow::Result<Self> {
+        Ok(match view {
+            View::Tiles => Eye::Tiles(Model::open(model)?, max_tiles),
+            View::Crop => Eye::Crop(Model::open(model)?),
+            View::Whole => Eye::Whole(Box::new(WholePicture::open(model)?)),
+        })
+    }
+
+    pub fn card(&self) -> &Card {
+        match self {
+            Eye::Tiles(model, _) | Eye::Crop(model) => model.card(),
+            Eye::Whole(whole) => whole.card(),
+        }
+    }
+
+    /// Logit of a picture, and whether it rests on no proper tile.
+    fn look(&self, picture: RgbImage) -> Result<(f32, bool), String> {
+        let tiles = |model: &Model, picture: RgbImage, most: usize| {
+            let frame = Frame::from_rgb("eval".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture);
+            let judged = judge(model, frame, most).map_err(|error| error.to_string())?;
+            Ok((judged.logit, judged.limited.is_some()))
+        };
+        match self {
+            Eye::Tiles(model, most) => tiles(model, picture, *most),
+            Eye::Crop(model) => tiles(model, centre(&picture, model.card().tile), 1),
+            Eye::Whole(whole) => {
+                let side = whole.card().tile;
+                if picture.width().min(picture.height()) < SMALLEST {
+                    let (width, height) = picture.dimensions();
+                    return Err(format!("{width}x{height} is too small for the network to take whole"));
+                }
+                let small = picture.width() < side || picture.height() < side;
+                whole.logit(&picture).map(|logit| (logit, small)).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    fn score(&self, picture: &RgbImage, condition: Perturbation) -> Result<Scored, String> {
+        let picture = condition.apply(picture)?;
+        let softness = -baseline::sharpness(&picture);
+        let (logit, limited) = self.look(picture)?;
+        Ok(Scored { logit, score: self.card().score(logit), softness, limited })
+    }
+}
+
+/// The middle `side` x `side` pixels, or less where the picture is smaller; rounded as torchvision's
+/// `CenterCrop` does, since one pixel moves the grid of a JPEG.
+pub(crate) fn centre(picture: &RgbImage, side: u32) -> RgbImage {
+    let (width, height) = (picture.width().min(side), picture.height().min(side));
+    let start = |all: u32, part: u32| (f64::from(all - part) / 2.0).round_ties_even() as u32;
+    let (x, y) = (start(picture.width(), width), start(picture.height(), height));
+    imageops::crop_imm(picture, x, y, width, height).to_image()
+}
+
+/// Judges the pictures at `wanted`, each under all conditions, `jobs` at a time. A picture that cannot be
+/// decoded is missing in the answer and named in the second list.
+pub(crate) fn judge_all(
+    eye: &Eye,
+    pictures: &[PathBuf],
+    wanted: &[usize],
+    conditions: &[Perturbation],
+    jobs: usize,
+    bar: &ProgressBar,
+) -> anyhow::Result<(HashMap<usize, Answers>, Vec<dataset::Skipped>)> {
+    let done = side_by_side(jobs, wanted.len(), |at| {
+        let path = &pictures[wanted[at]];
+        let answers = dataset::load(path)
+            .map(|picture| conditions.iter().map(|c| eye.score(&picture, *c)).collect::<Answers>());
+        bar.inc(1);
+        answers
+    })
+    .context("threads to judge with")?;
+    let (mut answers, mut skipped) = (HashMap::new(), Vec::new());
+    for (at, answer) in wanted.iter().zip(done) {
+        match answer {
+            Ok(answer) => {
+                answers.insert(*at, answer);
+            }
+            Err(bad) => skipped.push(bad),
+        }
+    }
+    Ok((answers, skipped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_is_rounded_as_torchvision_does() {
+        let picture = RgbImage::from_fn(11, 9, |x, y| image::Rgb([x as u8, y as u8, 0]));
+        // (11 - 4) / 2 = 3.5 goes to 4, (9 - 4) / 2 = 2.5 to 2: to the even one, as Python's round.
+        let crop = centre(&picture, 4);
+        assert_eq!((crop.dimensions(), crop.get_pixel(0, 0).0), ((4, 4), [4, 2, 0]));
+        assert_eq!(centre(&picture, 10).dimensions(), (10, 9));
+    }
+}

@@ -1,0 +1,219 @@
+//! `spotd eval`: how well a detector ranks labelled pictures, and how sure that is.
+
+mod figures;
+pub(super) mod judge;
+mod perturb;
+mod plots;
+mod report;
+pub(super) mod sets;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::{EXIT_FINE, EXIT_FLAGGED, console, output, pool, progress_bar};
+use crate::forensics::published::{is_forensynths, published};
+use figures::{Measure, Row};
+use judge::{Answers, Eye, View};
+use perturb::{Perturbation, Perturbations};
+use sets::Collection;
+
+/// Arguments of `spotd eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// Folders of sets, <set>/[class/]{0_real,1_fake}, or one such set; or lists, *.csv or *.jsonl, of
+    /// path,label[,set] with the labels real and fake
+    #[arg(required = true, value_name = "DIR|LIST")]
+    inputs: Vec<PathBuf>,
+
+    /// Model (ONNX, its card beside it) instead of the built-in one.
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// Which part of a picture is judged.
+    #[arg(long, value_enum, default_value_t = View::Tiles)]
+    view: View,
+
+    /// Tiles judged in a picture at most; those with the most detail are taken.
+    #[arg(long, value_name = "N", default_value = "64")]
+    max_tiles: NonZeroUsize,
+
+    /// Judge also after this: jpeg=QUALITY,... blur=SIGMA,... resize=FACTOR,... h264=CRF,... May be given
+    /// several times; each strength is a condition of its own.
+    #[arg(long, value_name = "KIND=N,...")]
+    perturb: Vec<Perturbations>,
+
+    /// Score (0..1) from which a picture counts as generated, instead of the card's.
+    #[arg(long, value_name = "SCORE", value_parser = super::unit_interval)]
+    threshold: Option<f64>,
+
+    /// Share (0..1) of the generated pictures at which false positives are counted.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9, value_parser = recall)]
+    recall: f64,
+
+    /// Replicates of the bootstrap behind the 95 % intervals; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(0..=100_000))]
+    bootstrap: u64,
+
+    /// Seed of the bootstrap.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// Pictures judged side by side; one a core unless told otherwise.
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+
+    /// Print one JSON object a line: the model, what was found, what was skipped, results, means.
+    #[arg(long)]
+    json: bool,
+
+    /// Write the results as CSV.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+
+    /// Write the results as a Markdown page.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
+    /// Write plots (SVG) into this folder: ROC, precision and recall, scores, robustness.
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+}
+
+fn recall(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|v| *v > 0.0 && *v <= 1.0)
+        .ok_or_else(|| "must be a number above 0 and at most 1".into())
+}
+
+/// Evaluates; 1 when a file or a set had to be left out.
+///
+/// # Errors
+/// Nothing can be evaluated, the model is unusable, or a file cannot be written.
+pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
+    let conditions = conditions(&args.perturb)?;
+    let eye = Eye::open(args.view, args.model.as_deref(), args.max_tiles.get())?;
+    let jobs = pool::jobs(args.jobs);
+    let mut collection = sets::collect(&args.inputs, jobs)?;
+    if !args.json {
+        report::found_lines(&collection.found).iter().for_each(|line| console::print_line(line));
+    }
+    warn(&collection.found);
+    collection.require_sets()?;
+
+    let mut wanted: Vec<usize> =
+        collection.sets.iter().flat_map(|s| s.real.iter().chain(&s.fake).copied()).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let bar = progress_bar(wanted.len());
+    let (answers, skipped) = judge::judge_all(&eye, &collection.pictures, &wanted, &conditions, jobs, &bar)?;
+    bar.finish_and_clear();
+    collection.skipped.extend(skipped);
+    for skipped in &collection.skipped {
+        log::warn!("{}: skipped, cannot be read: {}", skipped.path.display(), skipped.reason);
+    }
+    let failed = tell_failures(&collection, &conditions, &answers);
+
+    let measure = Measure {
+        threshold: args.threshold.unwrap_or(eye.card().threshold),
+        recall: args.recall,
+        replicates: args.bootstrap,
+        seed: args.seed,
+    };
+    let mut rows = figures::rows(
+        &collection.sets,
+        collection.pictures.len(),
+        &conditions,
+        &answers,
+        &measure,
+        |logit| eye.card().score(logit),
+    );
+    if rows.is_empty() {
+        bail!("nothing can be evaluated: no set has both a real and a generated picture that can be judged");
+    }
+    put_published(&mut rows, args.view);
+
+    let (card, view) = (eye.card(), args.view.as_str());
+    if args.json {
+        report::json_lines(&collection, &rows, card, view, &measure)
+            .iter()
+            .for_each(|line| console::print_line(line));
+    } else {
+        report::table(&rows, args.recall).iter().for_each(|line| console::print_line(line));
+    }
+    if let Some(path) = &args.csv {
+        output::write(path, &report::csv(&rows, view)?)?;
+    }
+    if let Some(path) = &args.markdown {
+        let page = report::markdown(&collection, &rows, card, view, &measure);
+        output::write(path, page.as_bytes())?;
+    }
+    if let Some(folder) = &args.plots {
+        for (name, text) in plots::plots(&rows, measure.threshold).context("plots")? {
+            output::write(&folder.join(name), text.as_bytes())?;
+        }
+    }
+    let left_out = collection.found.iter().any(|f| f.left_out.is_some());
+    Ok(if left_out || failed || !collection.skipped.is_empty() { EXIT_FLAGGED } else { EXIT_FINE })
+}
+
+/// Tells on standard error what a detector could win by here besides the pictures.
+pub(super) fn warn(found: &[sets::Found]) {
+    report::warnings(found).iter().for_each(|warning| log::warn!("{warning}"));
+}
+
+/// As stored, then what was asked for, each once.
+fn conditions(asked: &[Perturbations]) -> anyhow::Result<Vec<Perturbation>> {
+    let mut conditions = vec![Perturbation::AsStored];
+    for perturbation in asked.iter().flat_map(|p| &p.0) {
+        if !conditions.contains(perturbation) {
+            conditions.push(*perturbation);
+        }
+    }
+    // Hours of work must not end in a missing codec.
+    if let Some(h264) = conditions.iter().find(|c| c.kind() == "h264") {
+        h264.available().map_err(anyhow::Error::msg).context("--perturb h264 is not possible here")?;
+    }
+    Ok(conditions)
+}
+
+/// Says for each condition how many pictures could not be judged under it, and the first reason.
+fn tell_failures(
+    collection: &Collection,
+    conditions: &[Perturbation],
+    answers: &std::collections::HashMap<usize, Answers>,
+) -> bool {
+    let mut any = false;
+    for (at, condition) in conditions.iter().enumerate() {
+        let mut failures: Vec<(usize, &String)> =
+            answers.iter().filter_map(|(place, a)| Some((*place, a[at].as_ref().err()?))).collect();
+        failures.sort();
+        if let Some((place, why)) = failures.first() {
+            any = true;
+            log::warn!(
+                "{condition}: {} pictures cannot be judged; first {}: {why}",
+                failures.len(),
+                collection.pictures[*place].display()
+            );
+        }
+    }
+    any
+}
+
+/// The paper's AP beside ours: for its own sets, as stored.
+fn put_published(rows: &mut [Row], view: View) {
+    let names: Vec<String> = rows.iter().filter_map(|r| r.set.clone()).collect();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    if !is_forensynths(names) {
+        return;
+    }
+    for row in rows.iter_mut().filter(|r| r.after == Perturbation::AsStored) {
+        let found = row.set.as_deref().and_then(published);
+        row.published = found.map(|p| if view == View::Whole { p.whole } else { p.crop });
+    }
+}

@@ -1,0 +1,199 @@
+//! What `eval` tells: a table for people, JSON lines, CSV and Markdown.
+
+use serde_json::{Value, json};
+
+use super::figures::{Measure, Row};
+use super::sets::{Collection, Found};
+use crate::detector::card::Card;
+use crate::forensics::dataset::Skipped;
+
+/// Lines about what was found, for people.
+pub(crate) fn found_lines(found: &[Found]) -> Vec<String> {
+    let line = |found: &Found| {
+        let classes = match found.classes.len() {
+            0 => String::new(),
+            n => format!(" in {n} classes"),
+        };
+        match &found.left_out {
+            Some(why) => format!("{}: left out, it {why}", found.set),
+            None => format!(
+                "{}: {} real ({}), {} generated ({}){classes}",
+                found.set, found.real.files, found.real, found.fake.files, found.fake
+            ),
+        }
+    };
+    found.iter().map(line).collect()
+}
+
+/// What is to be warned about in what was found.
+pub(crate) fn warnings(found: &[Found]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for found in found {
+        if let Some(why) = &found.left_out {
+            warnings.push(format!("{}: left out, it {why}", found.set));
+            continue;
+        }
+        if found.other_files > 0 {
+            let n = found.other_files;
+            warnings.push(format!("{}: {n} files do not end like pictures and were passed over", found.set));
+        }
+        for giveaway in &found.giveaways {
+            warnings.push(format!(
+                "{}: {} alone tells real from generated ({:.2}, where 0.5 is chance and 1 always): real {}; \
+                 generated {}. A detector may win by it here, and would learn it in training",
+                found.set, giveaway.what, giveaway.separates, found.real, found.fake
+            ));
+        }
+    }
+    warnings
+}
+
+/// The objects of `--json`, one a line.
+pub(crate) fn json_lines(
+    collection: &Collection,
+    rows: &[Row],
+    card: &Card,
+    view: &str,
+    measure: &Measure,
+) -> Vec<String> {
+    let kind = |kind: &str, value: Value| {
+        let mut fields = serde_json::Map::from_iter([("kind".to_owned(), json!(kind))]);
+        if let Value::Object(more) = value {
+            fields.extend(more);
+        }
+        Value::Object(fields).to_string()
+    };
+    let model = json!({
+        "name": card.name,
+        "version": card.version,
+        "sha256": card.sha256,
+        "threshold": measure.threshold,
+        "recall": measure.recall,
+        "bootstrap": measure.replicates,
+        "seed": measure.seed,
+    });
+    let mut lines = vec![kind("model", model)];
+    lines.extend(
+        collection.found.iter().map(|f| kind("found", serde_json::to_value(f).expect("a plain struct"))),
+    );
+    let skipped = |s: &Skipped| kind("skipped", json!({ "path": s.path, "reason": s.reason }));
+    lines.extend(collection.skipped.iter().map(skipped));
+    for row in rows {
+        let of = if row.set.is_some() { "result" } else { "mean" };
+        lines.push(kind(of, Value::Object(row.fields(view).into_iter().collect())));
+    }
+    lines
+}
+
+/// The rows as CSV, a line of names first.
+pub(crate) fn csv(rows: &[Row], view: &str) -> anyhow::Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(vec![]);
+    for (at, row) in rows.iter().enumerate() {
+        let fields = row.fields(view);
+        if at == 0 {
+            writer.write_record(fields.iter().map(|(name, _)| name))?;
+        }
+        writer.write_record(fields.iter().map(|(_, value)| match value {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        }))?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// Column heads and what a row has in them.
+fn columns(rows: &[Row], recall: f64) -> (Vec<String>, Vec<Vec<String>>) {
+    let published = rows.iter().any(|r| r.published.is_some());
+    let mut heads: Vec<String> = ["set", "after", "real+fake", "AP", "AUC", "acc", "best acc"]
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    heads.push(format!("FPR@{}%", recall * 100.0));
+    heads.extend(["ECE", "blur AP", "real flagged", "fake flagged"].map(str::to_owned));
+    if published {
+        heads.push("paper's AP".into());
+    }
+    let cells = |row: &Row| {
+        let value = |at: usize| format!("{:.3}", row.values[at]);
+        let share = |at: usize| format!("{:.1}%", 100.0 * row.values[at]);
+        let with_interval = |at: usize| match row.intervals {
+            Some(intervals) => {
+                format!("{:.3} [{:.2} {:.2}]", row.values[at], intervals[at].0, intervals[at].1)
+            }
+            None => value(at),
+        };
+        let mut cells = vec![
+            row.name().to_owned(),
+            row.after.to_string(),
+            format!("{}+{}", row.real, row.fake),
+            with_interval(0),
+            with_interval(1),
+            value(2),
+            value(3),
+            share(4),
+            value(5),
+            value(6),
+            share(7),
+            share(8),
+        ];
+        if published {
+            cells.push(row.published.map_or("-".into(), |[half, tenth]| format!("{half:.3} / {tenth:.3}")));
+        }
+        cells
+    };
+    (heads, rows.iter().map(cells).collect())
+}
+
+/// A table for a terminal.
+pub(crate) fn table(rows: &[Row], recall: f64) -> Vec<String> {
+    let (heads, cells) = columns(rows, recall);
+    let width = |at: usize| {
+        cells.iter().map(|c| c[at].chars().count()).chain([heads[at].chars().count()]).max().unwrap_or(0)
+    };
+    let line = |cells: &[String]| {
+        let mut line = String::new();
+        for (at, cell) in cells.iter().enumerate() {
+            let width = width(at);
+            // Names to the left, numbers to the right.
+            line += &if at < 2 { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
+        }
+        line.trim_end().to_owned()
+    };
+    std::iter::once(line(&heads)).chain(cells.iter().map(|c| line(c))).collect()
+}
+
+/// The whole result as a Markdown page.
+pub(crate) fn markdown(
+    collection: &Collection,
+    rows: &[Row],
+    card: &Card,
+    view: &str,
+    measure: &Measure,
+) -> String {
+    let mut out = format!(
+        "# Evaluation of {} {}\n\nModel SHA-256 {}, view: {view}, threshold {:.4}.",
+        card.name, card.version, card.sha256, measure.threshold
+    );
+    if measure.replicates > 0 {
+        out += &format!(" In brackets: 95 % of {} bootstrap replicates.", measure.replicates);
+    }
+    out += "\n\n";
+    let (heads, cells) = columns(rows, measure.recall);
+    let cell = |text: &String| text.replace('|', "\\|");
+    let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(cell).collect::<Vec<_>>().join(" | "));
+    out += &line(&heads);
+    out += &format!("|{}\n", "---|".repeat(heads.len()));
+    cells.iter().for_each(|cells| out += &line(cells));
+    out += "\n## What was found\n\n";
+    found_lines(&collection.found).iter().for_each(|line| out += &format!("- {line}\n"));
+    let warnings = warnings(&collection.found);
+    if !warnings.is_empty() || !collection.skipped.is_empty() {
+        out += "\n## Warnings\n\n";
+        warnings.iter().for_each(|line| out += &format!("- {line}\n"));
+        for skipped in &collection.skipped {
+            out += &format!("- {}: skipped: {}\n", skipped.path.display(), skipped.reason);
+        }
+    }
+    out
+}

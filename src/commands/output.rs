@@ -1,0 +1,27 @@
+//! Files that a command writes: whole under their final name, or not there.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::flaglog::fs::{OsFs, write_whole};
+
+/// Writes a file so that nothing half-written ever has its name; its folder is made where it is missing.
+///
+/// # Errors
+/// The folder cannot be made or the file cannot be written; the text names the file.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    // `x.csv` has an empty parent, which is no folder to the system.
+    let path = &if path.parent().is_some_and(|p| p.as_os_str().is_empty()) {
+        Path::new(".").join(path)
+    } else {
+        path.to_path_buf()
+    };
+    let shown = path.display();
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+    }
+    write_whole(&OsFs, path, bytes)
+        .with_context(|| format!("{shown} cannot be written; check room and rights of its folder"))
+}

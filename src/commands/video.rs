@@ -1,0 +1,45 @@
+//! Videos, addresses and pipeline texts, frame by frame.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use crate::frame::Frame;
+
+/// Hands over the frames of a video file, an address (for `live` at most) or a pipeline text, at most `fps`
+/// for each of its seconds; `arrived` is the position.
+///
+/// # Errors
+/// What is wrong, in a sentence.
+#[cfg(feature = "gstreamer")]
+pub(super) fn read_video(
+    input: &str,
+    fps: f64,
+    live: Duration,
+    mut each: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<(), String> {
+    let endless = input.contains(" ! ") || input.contains("://") && !input.starts_with("file://");
+    let limit = endless.then_some(live);
+    let uri = crate::config::SourceUri::parse(input).map_err(|e| format!("{input} {e}"))?;
+    let clock = crate::clock::SystemClock::shared();
+    let summary = crate::source::gstreamer::read_video(&uri, fps, &clock, |frame| {
+        if limit.is_some_and(|limit| frame.arrived > limit) {
+            return ControlFlow::Break(());
+        }
+        each(frame)
+    })
+    .map_err(|e| e.to_string())?;
+    if summary.lost > 0 {
+        log::warn!("{}: {} damaged frames were passed over", crate::config::redact(input), summary.lost);
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "gstreamer"))]
+pub(super) fn read_video(
+    _: &str,
+    _: f64,
+    _: Duration,
+    _: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<(), String> {
+    Err("it is no image, and this spotd was built without GStreamer, which reads videos".into())
+}

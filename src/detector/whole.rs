@@ -1,0 +1,87 @@
+//! A detector over whole pictures of any size, for evaluation: networks that end in a mean over positions
+//! take any. The daemon judges tiles instead, whose cost does not depend on the camera.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use image::RgbImage;
+
+use super::card::Card;
+use super::model::{ModelError, Plan, check_hash, infer, plan, read};
+
+/// Plans kept at most; one more makes all others go, which costs time and not correctness.
+const MOST_PLANS: usize = 32;
+
+/// A detector whose plan is made for each size of picture, once.
+pub struct WholePicture {
+    bytes: Cow<'static, [u8]>,
+    card: Card,
+    path: PathBuf,
+    plans: Mutex<HashMap<(u32, u32), Plan>>,
+}
+
+impl WholePicture {
+    /// Loads the model at `path`, or the built-in one.
+    ///
+    /// # Errors
+    /// As [`super::Model::open`]. Whether it takes other sizes than its tile shows with the first picture.
+    pub fn open(path: Option<&Path>) -> Result<Self, ModelError> {
+        let (bytes, card, path) = read(path)?;
+        check_hash(&bytes, &card, &path)?;
+        Ok(Self { bytes, card, path, plans: Mutex::default() })
+    }
+
+    /// Logit of a whole picture: positive speaks for synthetic.
+    ///
+    /// # Errors
+    /// [`ModelError::Contract`] when the network cannot take that size, [`ModelError::Inference`] when it
+    /// fails on it.
+    pub fn logit(&self, picture: &RgbImage) -> Result<f32, ModelError> {
+        let size = picture.dimensions();
+        // Two threads may make the same plan; none waits for another's.
+        let known = self.plans.lock().expect("plans").get(&size).cloned();
+        let plan = match known {
+            Some(plan) => plan,
+            None => {
+                let made = plan(&self.bytes, None, (size.0 as usize, size.1 as usize), &self.path)?;
+                let mut plans = self.plans.lock().expect("plans");
+                if plans.len() >= MOST_PLANS {
+                    plans.clear();
+                }
+                plans.insert(size, made.clone());
+                made
+            }
+        };
+        infer(&plan, picture)
+    }
+
+    /// The model's card.
+    pub fn card(&self) -> &Card {
+        &self.card
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detector::Model;
+    use image::Rgb;
+
+    #[test]
+    fn a_picture_of_the_tile_s_size_gets_the_tile_s_logit_and_others_get_one_too() {
+        let whole = WholePicture::open(None).expect("built in");
+        let model = Model::open(None).expect("built in");
+        let side = model.card().tile;
+        let picture = |w: u32, h: u32| {
+            RgbImage::from_fn(w, h, |x, y| {
+                Rgb([(x * 7 % 256) as u8, (y * 5 % 256) as u8, (x * y % 251) as u8])
+            })
+        };
+        let tile = picture(side, side);
+        let (a, b) = (whole.logit(&tile).expect("runs"), model.logit(&tile).expect("runs"));
+        assert!((a - b).abs() < 1e-4, "{a} {b}");
+        assert!(whole.logit(&picture(side + 77, side - 40)).expect("runs").is_finite());
+    }
+}
