@@ -33,8 +33,13 @@ fn main() {
     };
     let dir = tempfile::tempdir().expect("a folder");
     // Cameras send a key frame every one to two seconds; broadcast has more B-frames than cameras.
-    println!("1080p30 H.264 over RTSP, {FPS} judged frames a second and stream, {} s each", MEASURE.as_secs());
-    println!("key frame every  streams  tiles  program   CPU of one core   memory  judged frames/s  CPU/frame");
+    println!(
+        "1080p30 H.264 over RTSP, {FPS} judged frames a second and stream, {} s each",
+        MEASURE.as_secs()
+    );
+    println!(
+        "key frame every  streams  tiles  program   CPU of one core   memory  judged frames/s  CPU/frame"
+    );
     for (keyint, note) in [(60, "2 s"), (15, "0.5 s")] {
         let clip = dir.path().join(format!("clip{keyint}.mkv"));
         encode(dir.path(), &clip, keyint);
@@ -83,9 +88,11 @@ fn encode(dir: &Path, clip: &Path, keyint: u32) {
          ! h264parse ! matroskamux ! filesink location=\"{}\"",
         part.display()
     ));
-    let mut text = format!("concat name=c ! h264parse ! matroskamux ! filesink location=\"{}\"", clip.display());
+    let mut text =
+        format!("concat name=c ! h264parse ! matroskamux ! filesink location=\"{}\"", clip.display());
     for _ in 0..30 {
-        write!(text, " filesrc location=\"{}\" ! matroskademux ! h264parse ! c.", part.display()).expect("text");
+        write!(text, " filesrc location=\"{}\" ! matroskademux ! h264parse ! c.", part.display())
+            .expect("text");
     }
     play(&text);
 }

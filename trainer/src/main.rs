@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use spotd::detector::Model;
-use spotd_train::{checkpoint::Run, export, fit, net, score};
+use spotd_train::{checkpoint::Run, export, import, net, resynth, score};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Trains the detector that spotd runs, and exports it.
@@ -20,8 +20,10 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Train the resynthesis bank, then the detector on photographs and what the bank made of them.
-    Fit(FitArguments),
-    /// Write a run's detector as ONNX with its card, and the demonstration's network.
+    Resynth(ResynthArguments),
+    /// Turn a checkpoint of PyTorch into safetensors, ONNX and a card.
+    Import(import::Options),
+    /// Write a resynthesis run's detector as ONNX with its card, and the demonstration's network.
     Export(ExportArguments),
     /// Average precision of an exported model over sets in the paper's layout.
     Score(ScoreArguments),
@@ -30,7 +32,7 @@ enum Command {
 }
 
 #[derive(clap::Args)]
-struct FitArguments {
+struct ResynthArguments {
     /// Folder of photographs, searched for pictures; may be given several times. Never val.
     #[arg(long, required = true)]
     photos: Vec<PathBuf>,
@@ -132,8 +134,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Fit(a) => {
-            let options = fit::Options {
+        Command::Resynth(a) => {
+            let options = resynth::Options {
                 photos: a.photos,
                 fakes: a.fakes,
                 run: a.run,
@@ -147,8 +149,16 @@ fn run(command: Command) -> Result<()> {
                 rate: a.rate,
                 ..Default::default()
             };
-            let outcome = fit::fit(&net::edge(), &options)?;
+            let outcome = resynth::fit(&net::edge(), &options)?;
             println!("trained: loss {:.3} at first, {:.3} at last", outcome.loss.0, outcome.loss.1);
+        }
+        Command::Import(options) => {
+            let imported = import::import(&options)?;
+            let files: Vec<String> = imported.files.iter().map(|path| path.display().to_string()).collect();
+            println!("{}, {} output(s): wrote {}", imported.net.name, imported.outputs, files.join(", "));
+            if imported.card.is_none() {
+                println!("not a detector, so no card: start a training from it with `fit --init`");
+            }
         }
         Command::Export(a) => {
             export::export(&export::Options {
