@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use spotd::detector::Model;
-use spotd_train::{checkpoint::Run, export, import, net, resynth, score};
+use spotd_train::{checkpoint::Run, export, fit, import, net, resynth, score};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Trains the detector that spotd runs, and exports it.
@@ -19,6 +19,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Train a detector on real and generated pictures, as the paper does.
+    Fit(Box<fit::Options>),
     /// Train the resynthesis bank, then the detector on photographs and what the bank made of them.
     Resynth(ResynthArguments),
     /// Turn a checkpoint of PyTorch into safetensors, ONNX and a card.
@@ -134,6 +136,18 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Fit(options) => {
+            let outcome = fit::fit(&options)?;
+            if let Some((step, best)) = outcome.state.best {
+                println!(
+                    "{} steps; best at step {step}: validation accuracy {:.4}, AP {:.4}; wrote {}",
+                    outcome.state.step,
+                    best.accuracy,
+                    best.ap,
+                    outcome.model.0.display()
+                );
+            }
+        }
         Command::Resynth(a) => {
             let options = resynth::Options {
                 photos: a.photos,
