@@ -103,10 +103,10 @@ pub fn ship(
     let bytes = onnx::write(net, store, &Ends::detector(about.tile))?;
     let (multiply_adds, parameters) = net.cost(about.tile, about.tile);
     let (temperature, threshold, unsure_from) = about.calibration;
-    let mut card = Card {
+    let card = Card {
         name: about.name,
         version: about.version,
-        sha256: sha256_hex(&bytes),
+        sha256: String::new(),
         precision: Precision::F32,
         tile: about.tile as u32,
         temperature: temperature.into(),
@@ -119,9 +119,22 @@ pub fn ship(
         training: about.training,
         measured: vec![],
     };
+    publish(&bytes, card, |tiles| resynth::logits(module, tiles, Device::Cpu), measure_on, out)
+}
+
+/// Writes `bytes` as `<name>.onnx` and the card, which needs neither hash nor figures yet, into `out`; `logits`
+/// are libtorch's own answers to tiles, which tract's must equal.
+pub fn publish(
+    bytes: &[u8],
+    mut card: Card,
+    logits: impl Fn(&[RgbImage]) -> Result<Vec<f32>>,
+    measure_on: Option<&Path>,
+    out: &Path,
+) -> Result<(Card, PathBuf)> {
+    card.sha256 = sha256_hex(bytes);
     let path = out.join(format!("{}.onnx", card.name));
-    let model = Model::from_bytes(&bytes, card.clone(), &path)?;
-    let apart = parity(&model, module)?;
+    let model = Model::from_bytes(bytes, card.clone(), &path)?;
+    let apart = parity(&model, logits)?;
     ensure!(
         apart < MOST_APART,
         "libtorch and tract differ by {apart} on the logit: the export is wrong, nothing was written"
@@ -134,8 +147,8 @@ pub fn ship(
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
     // What is written must load as the daemon loads it.
     let text = card.to_toml();
-    Model::from_bytes(&bytes, Card::parse(&text, &Card::path_for(&path))?, &path)?;
-    checkpoint::write(&path, &bytes)?;
+    Model::from_bytes(bytes, Card::parse(&text, &Card::path_for(&path))?, &path)?;
+    checkpoint::write(&path, bytes)?;
     checkpoint::write(&Card::path_for(&path), text.as_bytes())?;
     Ok((card, path))
 }
@@ -164,8 +177,8 @@ fn training(state: &State, options: &Options) -> Training {
     }
 }
 
-/// Largest difference of logits between the module and the daemon's model over tiles of scenes and noise.
-fn parity(model: &Model, module: &Module) -> Result<f32> {
+/// Largest difference of logits between libtorch and the daemon's model over tiles of scenes and noise.
+fn parity(model: &Model, logits: impl Fn(&[RgbImage]) -> Result<Vec<f32>>) -> Result<f32> {
     let side = model.card().tile;
     let mut rng = Rng::new(11);
     let mut tiles: Vec<RgbImage> = (0..4)
@@ -175,7 +188,7 @@ fn parity(model: &Model, module: &Module) -> Result<f32> {
         })
         .collect();
     tiles.push(RgbImage::from_fn(side, side, |_, _| image::Rgb([0; 3].map(|_: u8| rng.below(256) as u8))));
-    let torch = resynth::logits(module, &tiles, Device::Cpu)?;
+    let torch = logits(&tiles)?;
     let mut apart = 0f32;
     for (tile, expected) in tiles.iter().zip(torch) {
         // Relative where logits are large: a network that was not trained here may answer with hundreds.

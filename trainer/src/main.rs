@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use spotd::detector::Model;
-use spotd_train::{checkpoint::Run, export, fit, import, net, resynth, score};
+use spotd_train::{ablate, checkpoint::Run, export, finetune, fit, import, net, resynth, score};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Trains the detector that spotd runs, and exports it.
@@ -21,6 +21,10 @@ struct Arguments {
 enum Command {
     /// Train a detector on real and generated pictures, as the paper does.
     Fit(Box<fit::Options>),
+    /// Teach an exported model a site's or a new generator's pictures, without forgetting what it knew.
+    Finetune(finetune::Options),
+    /// The paper's tables over a folder of data: augmentation, number of classes, amount of data.
+    Ablate(Box<ablate::Options>),
     /// Train the resynthesis bank, then the detector on photographs and what the bank made of them.
     Resynth(ResynthArguments),
     /// Turn a checkpoint of PyTorch into safetensors, ONNX and a card.
@@ -148,6 +152,11 @@ fn run(command: Command) -> Result<()> {
                 );
             }
         }
+        Command::Finetune(options) => {
+            let outcome = finetune::finetune(&options)?;
+            print!("{}", outcome.report());
+        }
+        Command::Ablate(options) => print!("{}", ablate::ablate(&options)?),
         Command::Resynth(a) => {
             let options = resynth::Options {
                 photos: a.photos,

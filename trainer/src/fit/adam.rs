@@ -26,8 +26,12 @@ pub struct Adam {
 impl Adam {
     /// For the trainable variables of `store`, moments zero.
     pub fn new(store: &VarStore) -> Adam {
-        let mut slots: Vec<Slot> = store
-            .variables()
+        Adam::of(store.variables())
+    }
+
+    /// For those of `weights` that take gradients, moments zero.
+    pub fn of(weights: impl IntoIterator<Item = (String, Tensor)>) -> Adam {
+        let mut slots: Vec<Slot> = weights
             .into_iter()
             .filter(|(_, weight)| weight.requires_grad())
             .map(|(name, weight)| Slot {

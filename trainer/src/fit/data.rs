@@ -93,8 +93,7 @@ pub fn collect(places: &Places, seed: u64) -> Result<Data> {
             "--hold-out {} must lie between 0 and 1",
             places.hold_out
         );
-        let limit = (places.hold_out * u64::MAX as f64) as u64;
-        (held, samples) = samples.into_iter().partition(|s| name_hash(&s.path) < limit);
+        (held, samples) = samples.into_iter().partition(|s| held_out(&s.path, places.hold_out));
     } else {
         for folder in &places.val {
             held.extend(laid_out(folder)?);
@@ -126,6 +125,11 @@ pub fn collect(places: &Places, seed: u64) -> Result<Data> {
     Ok(Data { train: samples, held, classes })
 }
 
+/// Whether a picture belongs to the held-out `share` (0..1) of all.
+pub fn held_out(path: &Path, share: f64) -> bool {
+    name_hash(path) < (share * u64::MAX as f64) as u64
+}
+
 /// A hash of the file's name, so that a picture stays held out whatever else is added.
 fn name_hash(path: &Path) -> u64 {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -140,7 +144,7 @@ pub fn shuffle<T>(list: &mut [T], rng: &mut Rng) {
 }
 
 /// Pictures below `folder` in the paper's layout, any depth of classes.
-fn laid_out(folder: &Path) -> Result<Vec<Sample>> {
+pub fn laid_out(folder: &Path) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     let mut counts: BTreeMap<String, [usize; 2]> = BTreeMap::new();
     for path in dataset::list_pictures(folder)? {
@@ -163,7 +167,8 @@ fn laid_out(folder: &Path) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-fn both_kinds(samples: &[Sample], what: &str) -> Result<()> {
+/// Refuses a list of one kind alone.
+pub fn both_kinds(samples: &[Sample], what: &str) -> Result<()> {
     let fakes = samples.iter().filter(|s| s.fake).count();
     ensure!(fakes > 0, "no generated pictures for {what}: one kind alone teaches and proves nothing");
     ensure!(fakes < samples.len(), "no real pictures for {what}: one kind alone teaches and proves nothing");
