@@ -24,6 +24,7 @@ pub enum Table {
 
 /// What `ablate` is told.
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "ablation")]
 pub struct Options {
     /// Everything that `fit` takes; --run is the folder of all runs, --measure-on the sets of the table's columns.
     #[command(flatten)]

@@ -31,6 +31,7 @@ use tch::{Device, Reduction, Tensor};
 
 /// What `finetune` is told.
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "finetuning")]
 pub struct Options {
     /// The model to start from: a float32 ONNX file with its card beside it.
     #[arg(long)]

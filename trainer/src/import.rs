@@ -20,6 +20,7 @@ use tch::{Device, Kind, Tensor, nn::VarStore};
 
 /// What `import` is told.
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "importing")]
 pub struct Options {
     /// A state dict of torch.save (.pth, .pt; zip or the older form), or safetensors with torchvision's names.
     pub checkpoint: PathBuf,

@@ -34,6 +34,7 @@ pub enum Preset {
 
 /// What `fit` is told.
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "fitting")]
 pub struct Options {
     /// Where the pictures are.
     #[command(flatten)]
