@@ -51,6 +51,8 @@ pub struct Row {
     pub settings: Settings,
     /// Steps taken.
     pub steps: u64,
+    /// Whether its schedule came to its end.
+    pub finished: bool,
     /// Pictures trained on.
     pub pictures: usize,
     /// AP on the held-out pictures of the training's own kind.
@@ -191,7 +193,7 @@ fn row(planned: Planned) -> Result<Row> {
         let row: Row =
             serde_json::from_str(&text).with_context(|| format!("{}: not a row", file.display()))?;
         same(&row.settings, &wanted, &folder)?;
-        if options.steps.is_none_or(|steps| steps <= row.steps) {
+        if row.finished || options.steps.is_some_and(|steps| steps <= row.steps) {
             return Ok(row);
         }
     }
@@ -220,6 +222,7 @@ fn row(planned: Planned) -> Result<Row> {
         name,
         settings: outcome.state.settings,
         steps: outcome.state.step,
+        finished: outcome.state.finished,
         pictures: outcome.pictures.0,
         validation_ap: outcome.state.best.map_or(f64::NAN, |(_, v)| v.ap),
         sets,

@@ -83,7 +83,8 @@ fn a_new_kind_of_fake_is_learned_and_the_old_one_kept() {
     let at = |name: &str| dir.path().join(name);
     common::put_classes(&at("known"), &["cat", "dog"], 20);
     let words = format!("{SMALL} --augment none --rate 3e-3 --steps 60 --validate-every 30");
-    let trained = fit::fit(&parse::<FitLine>(&words, &[("--data", &at("known")), ("--run", &at("run"))]).options);
+    let trained =
+        fit::fit(&parse::<FitLine>(&words, &[("--data", &at("known")), ("--run", &at("run"))]).options);
     let (model, card) = trained.unwrap().model;
     put_doubled(&at("new"), 32);
     let sets = at("sets");
@@ -129,7 +130,8 @@ fn a_clip_is_training_material() {
     let at = |name: &str| dir.path().join(name);
     common::put_classes(&at("known"), &["cat"], 16);
     let words = format!("{SMALL} --augment none --steps 4");
-    let trained = fit::fit(&parse::<FitLine>(&words, &[("--data", &at("known")), ("--run", &at("run"))]).options);
+    let trained =
+        fit::fit(&parse::<FitLine>(&words, &[("--data", &at("known")), ("--run", &at("run"))]).options);
     let clip = at("site.mkv");
     let made = std::process::Command::new("gst-launch-1.0")
         .args("-q videotestsrc pattern=snow num-buffers=40 ! video/x-raw,format=I420,width=96,height=80,framerate=10/1".split(' '))
@@ -192,7 +194,8 @@ fn an_ablation_goes_on_where_it_stopped() {
     let first = run("augmentation", 2).unwrap();
     assert_eq!(first.lines().filter(|l| l.contains("| 2 |")).count(), 5, "{first}");
     assert!(first.contains("| one | two | mean |") && first.contains("0.908"), "{first}");
-    let made = |row: &str| std::fs::metadata(at("all").join(row).join("row.json")).unwrap().modified().unwrap();
+    let made =
+        |row: &str| std::fs::metadata(at("all").join(row).join("row.json")).unwrap().modified().unwrap();
     let kept = made("augment-blurJPEG0.5");
     let both = run("augmentation,classes,images", 2).unwrap();
     assert!(both.starts_with(first.trim_end()), "rows that are there are kept:\n{both}");

@@ -1,7 +1,7 @@
 //! What happens to a picture before the network sees it: the paper's order, resize, blur, JPEG, crop, flip.
 
-use anyhow::{Context as _, Result};
-use fast_image_resize as fir;
+use anyhow::{Result, anyhow};
+use fast_image_resize::{self as fir, pixels::U8x3};
 use image::{RgbImage, imageops};
 use serde::{Deserialize, Serialize};
 use spotd::forensics::{
@@ -125,12 +125,15 @@ fn resize_shorter(picture: &RgbImage, side: u32) -> Result<RgbImage> {
     let (width, height) = picture.dimensions();
     let long = |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;
     let (w, h) = if width <= height { (side, long(height, width)) } else { (long(width, height), side) };
-    let source = fir::images::ImageRef::new(width, height, picture.as_raw(), fir::PixelType::U8x3)
-        .context("a picture")?;
-    let mut out = fir::images::Image::new(w, h, fir::PixelType::U8x3);
+    // Typed: the crate's untyped images would be compiled here for every kind of pixel.
+    let source = fir::images::TypedImageRef::<U8x3>::from_buffer(width, height, picture.as_raw())
+        .map_err(|error| anyhow!("a picture of {width}x{height}: {error}"))?;
+    let mut resized = RgbImage::new(w, h);
+    let mut out = fir::images::TypedImage::<U8x3>::from_buffer(w, h, &mut resized)
+        .map_err(|error| anyhow!("a picture of {w}x{h}: {error}"))?;
     let how = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
-    fir::Resizer::new().resize(&source, &mut out, &how)?;
-    RgbImage::from_raw(w, h, out.into_vec()).context("a resized picture")
+    fir::Resizer::new().resize_typed(&source, &mut out, &how)?;
+    Ok(resized)
 }
 
 #[cfg(test)]
