@@ -324,7 +324,7 @@ impl Tuning {
             let done = (step as f64 / options.steps as f64)
                 .max(began.elapsed().as_secs_f64() / budget.as_secs_f64().max(1e-9));
             let rate = options.rate * 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos());
-            let loss = self.loss(&fresh.next()?, &replayed.next()?)?;
+            let loss = self.loss(&fresh.batch()?, &replayed.batch()?)?;
             let value = loss.double_value(&[]);
             ensure!(
                 value.is_finite(),

@@ -97,7 +97,7 @@ fn a_new_kind_of_fake_is_learned_and_the_old_one_kept() {
     };
     let outcome = finetune::finetune(&tuned).unwrap();
     let (before, after) = outcome.aps;
-    assert!(after.new > before.new + 0.05 && after.new > 0.9, "{:?}", outcome.aps);
+    assert!(after.new > before.new + 0.2 && after.new > 0.75, "{:?}", outcome.aps);
     assert!(after.known > before.known - 0.05, "{:?}", outcome.aps);
     let (was, is) = &outcome.sets[0];
     assert_eq!((was.set.as_str(), is.set.as_str()), ("lattice", "lattice"));

@@ -108,7 +108,7 @@ impl Loader {
     ///
     /// # Errors
     /// Too many pictures in a row cannot be read.
-    pub fn next(&mut self) -> Result<Batch> {
+    pub fn batch(&mut self) -> Result<Batch> {
         let start = Instant::now();
         let lane = (self.next % self.lanes.len() as u64) as usize;
         let batch = self.lanes[lane].recv().ok().context("a thread that loads pictures has panicked")?;
@@ -117,7 +117,7 @@ impl Loader {
         batch
     }
 
-    /// Time that [`Loader::next`] has waited in all.
+    /// Time that [`Loader::batch`] has waited in all.
     pub fn waited(&self) -> Duration {
         self.waited
     }

@@ -195,7 +195,7 @@ impl Trainer {
         let mut tally = Tally::new(&loader);
         let mut dirty = false;
         while !self.state.finished && self.state.step < most && start.elapsed() < budget {
-            let batch = loader.next()?;
+            let batch = loader.batch()?;
             let loss = self.step(&batch, settings.bf16)?;
             self.state.step += 1;
             dirty = true;

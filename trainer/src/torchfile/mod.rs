@@ -31,7 +31,7 @@ pub fn read(path: &Path) -> Result<Weights> {
     let weights = if path.extension().is_some_and(|e| e == "safetensors") {
         Tensor::read_safetensors(path).map(|list| list.into_iter().collect()).map_err(anyhow::Error::from)
     } else {
-        std::fs::read(path).map_err(anyhow::Error::from).and_then(|bytes| parse(bytes))
+        std::fs::read(path).map_err(anyhow::Error::from).and_then(parse)
     };
     let weights: Weights = weights.with_context(|| format!("{}: cannot be read", path.display()))?;
     Ok(weights
