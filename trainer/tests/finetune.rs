@@ -109,7 +109,7 @@ fn a_new_kind_of_fake_is_learned_and_the_old_one_kept() {
     assert!(new.card().training.recipe.contains("fine-tuned from") && new.card().sha256 != card.sha256);
 
     // What cannot be: nothing new, one kind alone in the replay, no step that is better.
-    let fails = |options: Options| format!("{:#}", finetune::finetune(&options).err().expect("an error"));
+    let fails = |options: Options| format!("{:#}", finetune::finetune(&options).expect_err("an error"));
     assert!(fails(Options { fake: vec![], ..tuned.clone() }).contains("--real, --fake"));
     let none = Options { out: at("none"), rate: 1e-12, steps: 2, ..tuned.clone() };
     assert!(fails(none).contains("nothing was written"));

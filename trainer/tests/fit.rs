@@ -46,7 +46,7 @@ fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
 }
 
 fn failure(options: &Options) -> String {
-    format!("{:#}", fit::fit(options).err().expect("an error"))
+    format!("{:#}", fit::fit(options).expect_err("an error"))
 }
 
 #[test]
