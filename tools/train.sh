@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the shipped detector anew: trains the bank and the detector, then exports both.
 #
-#   tools/train.sh TRAINER PHOTOGRAPHS [more arguments of `spotd-train fit`]
+#   tools/train.sh TRAINER PHOTOGRAPHS [more arguments of `spotd-train resynth`]
 #
 #   RUN=runs/edge        where the run lives; one that was stopped goes on when it is started again
 #   OUT=models           where the ONNX files and the card go
@@ -23,7 +23,7 @@ resume=()
 [ -f "$run/state.json" ] && resume=(--resume)
 # Two libtorch threads wait for each other by spinning, which is ruinous on a machine with other work.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-"$trainer" fit --photos "$photographs" --run "$run" "${resume[@]}" "$@"
+"$trainer" resynth --photos "$photographs" --run "$run" "${resume[@]}" "$@"
 measure=()
 [ -n "${MEASURE_ON:-}" ] && measure=(--measure-on "$MEASURE_ON")
 "$trainer" export --run "$run" --out "$out" --data "${DATA_NAME:-photographs of the user\'s own}" "${measure[@]}"

@@ -7,7 +7,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
 };
-use tch::nn::VarStore;
+use tch::{Tensor, nn::VarStore};
 
 /// What a run's folder says beside the weights.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,30 +49,41 @@ pub struct Calibration {
     pub held_out_ap: f64,
 }
 
-fn temporary(path: &Path) -> PathBuf {
+/// Writes `path` by `make` under a temporary name, then syncs and renames, so that a reader sees the old file
+/// or the new one; where anything fails, the temporary file goes.
+fn by_way_of(partial: &Path, path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let result = make(partial).and_then(|()| {
+        std::fs::File::open(partial)?.sync_all()?;
+        std::fs::rename(partial, path)?;
+        Ok(())
+    });
+    if result.is_err() {
+        let _ = std::fs::remove_file(partial);
+    }
+    result
+        .with_context(|| format!("{}: cannot be written, what was there before is as it was", path.display()))
+}
+
+/// Writes `bytes` to `path`, whole or not at all.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".partial");
-    path.with_file_name(name)
+    by_way_of(&path.with_file_name(name), path, |partial| {
+        Ok(std::fs::File::create(partial)?.write_all(bytes)?)
+    })
 }
 
-/// Writes `bytes` to `path` by way of a temporary name and a sync, so that a reader sees the old file or the
-/// new one.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = temporary(path);
-    let result = std::fs::File::create(&partial).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    });
-    result.with_context(|| format!("{}: cannot be written", path.display()))
-}
-
-/// Saves `store` as safetensors, atomically.
+/// Saves `store` as safetensors, whole or not at all.
 pub fn save(store: &VarStore, path: &Path) -> Result<()> {
-    // tch chooses the format by the extension, so that the temporary name keeps it.
-    let partial = path.with_extension("partial.safetensors");
-    store.save(&partial).with_context(|| format!("{}: cannot be written", partial.display()))?;
-    std::fs::rename(&partial, path).with_context(|| format!("{}: cannot be written", path.display()))
+    let named: Vec<(String, Tensor)> = store.variables().into_iter().collect();
+    save_tensors(&named, path)
+}
+
+/// Saves tensors by name as safetensors, whole or not at all.
+pub fn save_tensors(named: &[(String, Tensor)], path: &Path) -> Result<()> {
+    by_way_of(&path.with_extension("safetensors.partial"), path, |partial| {
+        Ok(Tensor::write_safetensors(named, partial)?)
+    })
 }
 
 /// Loads `store` from safetensors; every variable must be there with its shape.
@@ -116,7 +127,7 @@ impl Run {
     pub fn state(&self) -> Result<State> {
         let file = self.folder.join("state.json");
         let text = std::fs::read_to_string(&file).with_context(|| {
-            format!("{}: no training run here; `spotd-train fit` makes one", file.display())
+            format!("{}: no training run here; `spotd-train resynth` makes one", file.display())
         })?;
         serde_json::from_str(&text).with_context(|| format!("{}: not a run's state", file.display()))
     }

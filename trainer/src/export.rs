@@ -4,9 +4,10 @@
 use crate::{
     bank::Trained,
     checkpoint::{self, Run, State},
-    fit, net,
+    module::Module,
+    net,
     onnx::{self, Ends},
-    photos,
+    photos, resynth,
     score::{self, Perturbation},
 };
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,7 +20,7 @@ use spotd::{
     forensics::{rng::Rng, scenes::SceneRenderer},
 };
 use std::path::{Path, PathBuf};
-use tch::Device;
+use tch::{Device, nn::VarStore};
 
 /// Largest difference of logits between libtorch and tract that is let out.
 pub const MOST_APART: f32 = 1e-4;
@@ -50,51 +51,106 @@ pub fn export(options: &Options) -> Result<Card> {
     let state = run.state()?;
     let calibration = state.calibration.clone().with_context(|| {
         format!(
-            "{}: the run has not ended: it has no calibration yet; go on with `fit --resume`",
+            "{}: the run has not ended: it has no calibration yet; go on with `resynth --resume`",
             run.folder.display()
         )
     })?;
-    let (store, module) = fit::load_average(&run, &state.net, Device::Cpu)?;
-    let bytes = onnx::write(&state.net, &store, &Ends::detector(net::TILE))?;
-    let (multiply_adds, parameters) = state.net.cost(net::TILE, net::TILE);
-    let mut card = Card {
+    let (store, module) = resynth::load_average(&run, &state.net, Device::Cpu)?;
+    let about = About {
         name: state.net.name.clone(),
         version: options.version.clone(),
-        sha256: sha256_hex(&bytes),
-        precision: Precision::F32,
-        tile: net::TILE as u32,
-        temperature: calibration.temperature.into(),
-        threshold: calibration.threshold.into(),
-        unsure_from: calibration.unsure_from.into(),
-        mmac: (multiply_adds as f64 / 1e5).round() / 10.0,
-        parameters,
+        tile: net::TILE,
+        calibration: (calibration.temperature, calibration.threshold, calibration.unsure_from),
         licence: "MIT OR Apache-2.0".into(),
         known_failures: options.known_failures.clone(),
         training: training(&state, options),
+    };
+    let (card, path) = ship(&state.net, &store, &module, about, options.measure_on.as_deref(), &options.out)?;
+    let demo = demo(&run, &options.out)?;
+    println!("wrote {}, {} and {}", path.display(), Card::path_for(&path).display(), demo.display());
+    Ok(card)
+}
+
+/// What a card says that the weights do not.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Name of the model and of its files.
+    pub name: String,
+    /// Version of the weights.
+    pub version: String,
+    /// Side of the tile in pixels.
+    pub tile: i64,
+    /// Temperature, threshold and `unsure_from`.
+    pub calibration: (f32, f32, f32),
+    /// Licence of the weights.
+    pub licence: String,
+    /// What it does not see or gets wrong.
+    pub known_failures: Vec<String>,
+    /// Where the weights come from.
+    pub training: Training,
+}
+
+/// Writes `<name>.onnx` and its card into `out`, measured on the sets of `measure_on` where it is given; gives
+/// the card and the path of the ONNX file. Nothing is written unless tract says the same as libtorch.
+pub fn ship(
+    net: &net::Net,
+    store: &VarStore,
+    module: &Module,
+    about: About,
+    measure_on: Option<&Path>,
+    out: &Path,
+) -> Result<(Card, PathBuf)> {
+    let bytes = onnx::write(net, store, &Ends::detector(about.tile))?;
+    let (multiply_adds, parameters) = net.cost(about.tile, about.tile);
+    let (temperature, threshold, unsure_from) = about.calibration;
+    let card = Card {
+        name: about.name,
+        version: about.version,
+        sha256: String::new(),
+        precision: Precision::F32,
+        tile: about.tile as u32,
+        temperature: temperature.into(),
+        threshold: threshold.into(),
+        unsure_from: unsure_from.into(),
+        mmac: (multiply_adds as f64 / 1e5).round() / 10.0,
+        parameters,
+        licence: about.licence,
+        known_failures: about.known_failures,
+        training: about.training,
         measured: vec![],
     };
-    let path = options.out.join(format!("{}.onnx", card.name));
-    let model = Model::from_bytes(&bytes, card.clone(), &path)?;
-    let apart = parity(&model, &module)?;
+    publish(&bytes, card, |tiles| resynth::logits(module, tiles, Device::Cpu), measure_on, out)
+}
+
+/// Writes `bytes` as `<name>.onnx` and the card, which needs neither hash nor figures yet, into `out`; `logits`
+/// are libtorch's own answers to tiles, which tract's must equal.
+pub fn publish(
+    bytes: &[u8],
+    mut card: Card,
+    logits: impl Fn(&[RgbImage]) -> Result<Vec<f32>>,
+    measure_on: Option<&Path>,
+    out: &Path,
+) -> Result<(Card, PathBuf)> {
+    card.sha256 = sha256_hex(bytes);
+    let path = out.join(format!("{}.onnx", card.name));
+    let model = Model::from_bytes(bytes, card.clone(), &path)?;
+    let apart = parity(&model, logits)?;
     ensure!(
         apart < MOST_APART,
         "libtorch and tract differ by {apart} on the logit: the export is wrong, nothing was written"
     );
     log::info!("libtorch and tract agree within {apart:.1e} on the logit");
-    if let Some(layout) = &options.measure_on {
+    if let Some(layout) = measure_on {
         card.measured = score::measure(&model, layout, &Perturbation::ALL)?;
         println!("{}", score::table(&card.measured));
     }
-    std::fs::create_dir_all(&options.out)
-        .with_context(|| format!("{}: cannot be made", options.out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
     // What is written must load as the daemon loads it.
     let text = card.to_toml();
-    Model::from_bytes(&bytes, Card::parse(&text, &Card::path_for(&path))?, &path)?;
-    checkpoint::write(&path, &bytes)?;
+    Model::from_bytes(bytes, Card::parse(&text, &Card::path_for(&path))?, &path)?;
+    checkpoint::write(&path, bytes)?;
     checkpoint::write(&Card::path_for(&path), text.as_bytes())?;
-    let demo = demo(&run, &options.out)?;
-    println!("wrote {}, {} and {}", path.display(), Card::path_for(&path).display(), demo.display());
-    Ok(card)
+    Ok((card, path))
 }
 
 fn training(state: &State, options: &Options) -> Training {
@@ -121,21 +177,22 @@ fn training(state: &State, options: &Options) -> Training {
     }
 }
 
-/// Largest difference of logits between the module and the daemon's model over tiles of scenes and noise.
-fn parity(model: &Model, module: &crate::module::Module) -> Result<f32> {
-    let side = net::TILE as u32;
+/// Largest difference of logits between libtorch and the daemon's model over tiles of scenes and noise.
+fn parity(model: &Model, logits: impl Fn(&[RgbImage]) -> Result<Vec<f32>>) -> Result<f32> {
+    let side = model.card().tile;
     let mut rng = Rng::new(11);
     let mut tiles: Vec<RgbImage> = (0..4)
         .map(|seed| {
-            let frame = SceneRenderer::new(seed, 320, 240).frame(seed);
+            let frame = SceneRenderer::new(seed, side.max(300) + 20, side.max(220) + 20).frame(seed);
             image::imageops::crop_imm(&frame, 8 * seed as u32, 5, side, side).to_image()
         })
         .collect();
     tiles.push(RgbImage::from_fn(side, side, |_, _| image::Rgb([0; 3].map(|_: u8| rng.below(256) as u8))));
-    let torch = fit::logits(module, &tiles, Device::Cpu)?;
+    let torch = logits(&tiles)?;
     let mut apart = 0f32;
     for (tile, expected) in tiles.iter().zip(torch) {
-        apart = apart.max((model.logit(tile)? - expected).abs());
+        // Relative where logits are large: a network that was not trained here may answer with hundreds.
+        apart = apart.max((model.logit(tile)? - expected).abs() / expected.abs().max(1.0));
     }
     Ok(apart)
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use spotd::detector::Model;
-use spotd_train::{checkpoint::Run, export, fit, net, score};
+use spotd_train::{ablate, checkpoint::Run, export, finetune, fit, import, net, resynth, score};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Trains the detector that spotd runs, and exports it.
@@ -19,9 +19,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Train a detector on real and generated pictures, as the paper does.
+    Fit(Box<fit::Options>),
+    /// Teach an exported model a site's or a new generator's pictures, without forgetting what it knew.
+    Finetune(finetune::Options),
+    /// The paper's tables over a folder of data: augmentation, number of classes, amount of data.
+    Ablate(Box<ablate::Options>),
     /// Train the resynthesis bank, then the detector on photographs and what the bank made of them.
-    Fit(FitArguments),
-    /// Write a run's detector as ONNX with its card, and the demonstration's network.
+    Resynth(ResynthArguments),
+    /// Turn a checkpoint of PyTorch into safetensors, ONNX and a card.
+    Import(import::Options),
+    /// Write a resynthesis run's detector as ONNX with its card, and the demonstration's network.
     Export(ExportArguments),
     /// Average precision of an exported model over sets in the paper's layout.
     Score(ScoreArguments),
@@ -30,7 +38,7 @@ enum Command {
 }
 
 #[derive(clap::Args)]
-struct FitArguments {
+struct ResynthArguments {
     /// Folder of photographs, searched for pictures; may be given several times. Never val.
     #[arg(long, required = true)]
     photos: Vec<PathBuf>,
@@ -132,8 +140,25 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Fit(a) => {
-            let options = fit::Options {
+        Command::Fit(options) => {
+            let outcome = fit::fit(&options)?;
+            if let Some((step, best)) = outcome.state.best {
+                println!(
+                    "{} steps; best at step {step}: validation accuracy {:.4}, AP {:.4}; wrote {}",
+                    outcome.state.step,
+                    best.accuracy,
+                    best.ap,
+                    outcome.model.0.display()
+                );
+            }
+        }
+        Command::Finetune(options) => {
+            let outcome = finetune::finetune(&options)?;
+            print!("{}", outcome.report());
+        }
+        Command::Ablate(options) => print!("{}", ablate::ablate(&options)?),
+        Command::Resynth(a) => {
+            let options = resynth::Options {
                 photos: a.photos,
                 fakes: a.fakes,
                 run: a.run,
@@ -147,8 +172,16 @@ fn run(command: Command) -> Result<()> {
                 rate: a.rate,
                 ..Default::default()
             };
-            let outcome = fit::fit(&net::edge(), &options)?;
+            let outcome = resynth::fit(&net::edge(), &options)?;
             println!("trained: loss {:.3} at first, {:.3} at last", outcome.loss.0, outcome.loss.1);
+        }
+        Command::Import(options) => {
+            let imported = import::import(&options)?;
+            let files: Vec<String> = imported.files.iter().map(|path| path.display().to_string()).collect();
+            println!("{}, {} output(s): wrote {}", imported.net.name, imported.outputs, files.join(", "));
+            if imported.card.is_none() {
+                println!("not a detector, so no card: start a training from it with `fit --init`");
+            }
         }
         Command::Export(a) => {
             export::export(&export::Options {
@@ -177,4 +210,15 @@ fn run(command: Command) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
 }

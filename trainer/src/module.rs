@@ -15,6 +15,8 @@ pub struct Module {
 #[derive(Debug)]
 enum Built {
     Normalise(f64, f64),
+    NormaliseChannels { mean: Tensor, deviation: Tensor },
+    HighPass { kernel: Tensor, channels: i64 },
     Conv { weight: Tensor, bias: Option<Tensor>, stride: i64, padding: i64, zero_sum: bool },
     ConvTranspose { weight: Tensor, bias: Tensor, kernel: i64 },
     BatchNorm(nn::BatchNorm),
@@ -30,6 +32,7 @@ enum Built {
     Residual(Vec<Built>),
     Lattice { channels: i64, side: i64, period: i64, basis: Tensor },
     Sum(Vec<Built>, Vec<Built>),
+    MaxPool(i64, i64),
     MeanPool,
     Linear(nn::Linear),
 }
@@ -53,6 +56,14 @@ fn build(path: &nn::Path, layers: &[Layer]) -> Vec<Built> {
 fn build_one(path: &nn::Path, layer: &Layer) -> Built {
     match layer {
         Layer::Normalise { mean, deviation } => Built::Normalise((*mean).into(), (*deviation).into()),
+        Layer::NormaliseChannels { mean, deviation } => {
+            let three = |v: &[f32; 3]| Tensor::from_slice(v).reshape([1, 3, 1, 1]).to_device(path.device());
+            Built::NormaliseChannels { mean: three(mean), deviation: three(deviation) }
+        }
+        Layer::HighPass { channels } => Built::HighPass {
+            kernel: high_pass().repeat([*channels, 1, 1, 1]).to_device(path.device()),
+            channels: *channels,
+        },
         Layer::Conv { channels: (from, to), kernel, stride, bias, zero_sum } => {
             let weight = path.kaiming_normal("weight", &[*to, *from, *kernel, *kernel]);
             if *zero_sum {
@@ -98,11 +109,20 @@ fn build_one(path: &nn::Path, layer: &Layer) -> Built {
             basis: fourier(*period).to_device(path.device()),
         },
         Layer::Sum { a, b } => Built::Sum(build(&(path / "a"), a), build(&(path / "b"), b)),
+        Layer::MaxPool { kernel, stride } => Built::MaxPool(*kernel, *stride),
         Layer::MeanPool => Built::MeanPool,
         Layer::Linear { features: (from, to) } => {
             Built::Linear(nn::linear(path, *from, *to, Default::default()))
         }
     }
+}
+
+/// `[1, 1, 5, 5]`: one pixel less the binomial mean of its neighbourhood.
+pub fn high_pass() -> Tensor {
+    let row = Tensor::from_slice(&[1f32, 4.0, 6.0, 4.0, 1.0]) / 16.0;
+    let kernel = -row.outer(&row);
+    let _ = kernel.get(2).get(2).g_add_scalar_(1.0);
+    kernel.reshape([1, 1, 5, 5])
 }
 
 /// `[2 period, period]`: cosines above sines, each row one frequency, unit length.
@@ -164,6 +184,15 @@ fn run(layers: &[Built], x: &Tensor, train: bool) -> Tensor {
 fn run_one(layer: &Built, x: &Tensor, train: bool) -> Tensor {
     match layer {
         Built::Normalise(mean, deviation) => (x - *mean) / *deviation,
+        Built::NormaliseChannels { mean, deviation } => (x - mean) / deviation,
+        Built::HighPass { kernel, channels } => x.replication_pad2d([2, 2, 2, 2]).conv2d(
+            &kernel.to_kind(x.kind()),
+            None::<&Tensor>,
+            [1, 1],
+            [0, 0],
+            [1, 1],
+            *channels,
+        ),
         Built::Conv { weight, bias, stride, padding, zero_sum } => {
             let weight = effective_weight(weight, *zero_sum);
             x.conv2d(&weight, bias.as_ref(), [*stride; 2], [*padding; 2], [1, 1], 1)
@@ -216,6 +245,9 @@ fn run_one(layer: &Built, x: &Tensor, train: bool) -> Tensor {
             ((power + 1e-7) / (expected + 1e-7)).log().flatten(1, -1)
         }
         Built::Sum(a, b) => run(a, x, train) + run(b, x, train),
+        Built::MaxPool(kernel, stride) => {
+            x.max_pool2d([*kernel; 2], [*stride; 2], [kernel / 2; 2], [1, 1], false)
+        }
         Built::MeanPool => x.mean_dim([2i64, 3].as_slice(), false, Kind::Float),
         Built::Linear(linear) => linear.forward(x),
     }

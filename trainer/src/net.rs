@@ -24,6 +24,19 @@ pub enum Layer {
         /// Divided by.
         deviation: f32,
     },
+    /// `(x - mean) / deviation`, one pair a channel.
+    NormaliseChannels {
+        /// Subtracted; of red, green and blue.
+        mean: [f32; 3],
+        /// Divided by.
+        deviation: [f32; 3],
+    },
+    /// What a binomial smoothing over 5x5 pixels takes away from each channel, edges repeated: low
+    /// frequencies are gone.
+    HighPass {
+        /// Channels.
+        channels: i64,
+    },
     /// Convolution with `(kernel - 1) / 2` zeros around.
     Conv {
         /// Channels in and out.
@@ -117,6 +130,13 @@ pub enum Layer {
         /// Second.
         b: Vec<Layer>,
     },
+    /// Largest value under an odd kernel, with `(kernel - 1) / 2` of nothing around.
+    MaxPool {
+        /// Side of the kernel.
+        kernel: i64,
+        /// Step.
+        stride: i64,
+    },
     /// Mean over the map: `[N, C, H, W]` to `[N, C]`.
     MeanPool,
     /// `[N, in]` to `[N, out]`.
@@ -197,6 +217,10 @@ fn walk(layers: &[Layer], mut size: (i64, i64), cost: &mut (u64, u64)) -> (i64, 
                 cost.1 += (weights + channels.1) as u64;
                 size = (2 * size.0, 2 * size.1);
             }
+            Layer::MaxPool { stride, .. } => {
+                size = ((size.0 + stride - 1) / stride, (size.1 + stride - 1) / stride);
+            }
+            Layer::HighPass { channels } => cost.0 += (channels * 25 * size.0 * size.1) as u64,
             Layer::Upsample { factor, .. } | Layer::PixelShuffle { factor } => {
                 size = (factor * size.0, factor * size.1);
             }
@@ -205,7 +229,7 @@ fn walk(layers: &[Layer], mut size: (i64, i64), cost: &mut (u64, u64)) -> (i64, 
             }
             Layer::Sum { a, b } => {
                 walk(a, size, cost);
-                walk(b, size, cost);
+                size = walk(b, size, cost);
             }
             Layer::Lattice { channels, period, .. } => {
                 cost.0 += (channels * period.pow(3) * 4) as u64;

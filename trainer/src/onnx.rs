@@ -2,7 +2,7 @@
 //! folded into the convolution before it, nothing left that only training needs.
 
 use crate::{
-    module::{BATCH_NORM_EPSILON, effective_weight, fourier},
+    module::{BATCH_NORM_EPSILON, effective_weight, fourier, high_pass},
     net::{Interpolation, Layer, Net},
 };
 use anyhow::{Context as _, Result, bail};
@@ -137,6 +137,22 @@ impl Writer {
                 let centred = self.node("Sub", &format!("{path}.centred"), &[x, &mean], vec![]);
                 self.node("Mul", path, &[&centred, &scale], vec![])
             }
+            Layer::NormaliseChannels { mean, deviation } => {
+                let mean = self.constant(&format!("{path}.mean"), &[1, 3, 1, 1], mean);
+                let scale =
+                    self.constant(&format!("{path}.scale"), &[1, 3, 1, 1], &deviation.map(|d| 1.0 / d));
+                let centred = self.node("Sub", &format!("{path}.centred"), &[x, &mean], vec![]);
+                self.node("Mul", path, &[&centred, &scale], vec![])
+            }
+            Layer::HighPass { channels } => {
+                let pads = self.integers(&format!("{path}.pads"), &[0, 0, 2, 2, 0, 0, 2, 2]);
+                let padded =
+                    self.node("Pad", &format!("{path}.padded"), &[x, &pads], vec![("mode", Text("edge"))]);
+                let kernel = high_pass().repeat([*channels, 1, 1, 1]);
+                let weight = self.weights(path, &kernel, None)?;
+                let attributes = vec![("kernel_shape", Ints(vec![5; 2])), ("group", Int(*channels))];
+                self.node("Conv", path, &[&padded, &weight[0]], attributes)
+            }
             Layer::Conv { kernel, stride, bias, zero_sum, .. } => {
                 let weight = effective_weight(&self.variable(path, "weight")?, *zero_sum);
                 let bias = if *bias { Some(self.variable(path, "bias")?) } else { None };
@@ -216,6 +232,14 @@ impl Writer {
                 self.node("Add", &format!("{path}.sum"), &[&a, &b], vec![])
             }
             Layer::Lattice { channels, side, period } => self.lattice(path, x, *channels, *side, *period),
+            Layer::MaxPool { kernel, stride } => {
+                let attributes = vec![
+                    ("kernel_shape", Ints(vec![*kernel; 2])),
+                    ("strides", Ints(vec![*stride; 2])),
+                    ("pads", Ints(vec![kernel / 2; 4])),
+                ];
+                self.node("MaxPool", path, &[x], attributes)
+            }
             Layer::MeanPool => {
                 let mean = self.node("GlobalAveragePool", &format!("{path}.mean"), &[x], vec![]);
                 self.node("Flatten", path, &[&mean], vec![("axis", Int(1))])

@@ -5,9 +5,9 @@ use image::{Rgb, RgbImage};
 use spotd::forensics::rng::Rng;
 use spotd_train::{
     checkpoint::Run,
-    fit::{self, Options},
     net::{self, Layer, Net},
     photos,
+    resynth::{self, Options},
 };
 use std::{path::Path, time::Duration};
 
@@ -62,7 +62,7 @@ fn fit_learns_and_its_checkpoint_loads() {
     let dir = tempfile::tempdir().unwrap();
     let (folder, run) = (dir.path().join("photographs"), dir.path().join("run"));
     put_pictures(&folder, 16);
-    let outcome = fit::fit(&tiny(), &options(&folder, &run)).unwrap();
+    let outcome = resynth::fit(&tiny(), &options(&folder, &run)).unwrap();
     assert_eq!(outcome.state.steps, 60);
     assert!(outcome.loss.1 < 0.9 * outcome.loss.0, "loss {:?}", outcome.loss);
     let calibration = outcome.state.calibration.clone().unwrap();
@@ -72,18 +72,18 @@ fn fit_learns_and_its_checkpoint_loads() {
     let run = Run::new(&run).unwrap();
     let state = run.state().unwrap();
     assert_eq!((state.net, state.calibration), (tiny(), Some(calibration)));
-    let (store, module) = fit::load_average(&run, &tiny(), tch::Device::Cpu).unwrap();
-    let again = fit::load_average(&run, &tiny(), tch::Device::Cpu).unwrap();
+    let (store, module) = resynth::load_average(&run, &tiny(), tch::Device::Cpu).unwrap();
+    let again = resynth::load_average(&run, &tiny(), tch::Device::Cpu).unwrap();
     let x = tch::Tensor::rand([2, 3, 32, 32], (tch::Kind::Float, tch::Device::Cpu));
-    assert_eq!(fit::forward(&module, &x), fit::forward(&again.1, &x));
+    assert_eq!(resynth::forward(&module, &x), resynth::forward(&again.1, &x));
     assert!(!store.is_empty());
 
     // A second fit does not overwrite it; a resumption goes on from it.
-    let refused = fit::fit(&tiny(), &options(&folder, &run.folder)).unwrap_err().to_string();
+    let refused = resynth::fit(&tiny(), &options(&folder, &run.folder)).unwrap_err().to_string();
     assert!(refused.contains("--resume"), "{refused}");
     let more = Options { resume: true, most_steps: 3, ..options(&folder, &run.folder) };
-    assert_eq!(fit::fit(&tiny(), &more).unwrap().state.steps, 63);
-    let other = fit::fit(&net::edge(), &more).unwrap_err().to_string();
+    assert_eq!(resynth::fit(&tiny(), &more).unwrap().state.steps, 63);
+    let other = resynth::fit(&net::edge(), &more).unwrap_err().to_string();
     assert!(other.contains("another network"), "{other}");
 }
 
@@ -94,14 +94,14 @@ fn training_never_sees_val() {
     put_pictures(&dir.path().join("data/train"), 2);
     for folder in ["data/val", "data/val/set", "data"] {
         let bad = options(&dir.path().join(folder), &dir.path().join("run"));
-        let error = format!("{:#}", fit::fit(&tiny(), &bad).unwrap_err());
+        let error = format!("{:#}", resynth::fit(&tiny(), &bad).unwrap_err());
         assert!(error.contains("training never sees val"), "{error}");
     }
     let fakes = Options {
         fakes: vec![dir.path().join("data/val/set")],
         ..options(&dir.path().join("data/train"), &dir.path().join("run"))
     };
-    assert!(format!("{:#}", fit::fit(&tiny(), &fakes).unwrap_err()).contains("training never sees val"));
+    assert!(format!("{:#}", resynth::fit(&tiny(), &fakes).unwrap_err()).contains("training never sees val"));
     assert!(!dir.path().join("run").exists(), "refused before anything is written");
 }
 

@@ -349,7 +349,7 @@ fn calibrate(
 }
 
 /// The temperature of least cross-entropy, searched over 0.25..8 on a logarithmic grid.
-fn temperature(real: &[f32], fake: &[f32]) -> f32 {
+pub fn temperature(real: &[f32], fake: &[f32]) -> f32 {
     let entropy = |t: f32| {
         let softplus = |z: f32| f64::from(z.max(0.0) + (-z.abs()).exp().ln_1p());
         real.iter().map(|z| softplus(z / t)).sum::<f64>() + fake.iter().map(|z| softplus(-z / t)).sum::<f64>()
