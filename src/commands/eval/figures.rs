@@ -135,7 +135,8 @@ impl Entries {
         let flagged = |fake: bool| {
             let of = (0..self.scores.len()).filter(|at| self.positive[*at] == fake);
             let weight = |at: usize| weights.map_or(1.0, |w| w[at]);
-            of.filter(|at| self.scores[*at] >= measure.threshold).map(weight).sum::<f64>()
+            // A sum of nothing is minus zero, which would be printed.
+            0.0 + of.filter(|at| self.scores[*at] >= measure.threshold).map(weight).sum::<f64>()
         };
         let (false_alarms, hits) = (flagged(false), flagged(true));
         Some([
