@@ -43,8 +43,9 @@ fn main() {
     for (keyint, note) in [(60, "2 s"), (15, "0.5 s")] {
         let clip = dir.path().join(format!("clip{keyint}.mkv"));
         encode(dir.path(), &clip, keyint);
-        let sender = Sender::start(&clip);
         for (streams, tiles) in [(1, 9), (1, 1), (8, 1)] {
+            // The clip is shorter than all runs together.
+            let sender = Sender::start(&clip);
             let ours = spotd(dir.path(), &sender.url, streams, tiles);
             let theirs = opencv(&python, &sender.url, streams, tiles);
             for (name, cost) in [("spotd", &ours), ("Python", &theirs)] {
