@@ -195,17 +195,24 @@ impl Subscriber {
 
     /// The same with user and password.
     pub fn with_login(port: u16, filter: &str, login: Option<(&str, &str)>) -> Self {
-        Self::open(port, filter, login, |_| {})
+        Self::open(port, filter, QoS::AtLeastOnce, login, |_| {})
+    }
+
+    /// One that acknowledges nothing. A client that writes into a connection whose broker has just died gives it
+    /// up, and with it what had come and was not read yet; one that only reads, reads to the end.
+    pub fn reading(port: u16, filter: &str) -> Self {
+        Self::open(port, filter, QoS::AtMostOnce, None, |_| {})
     }
 
     /// One that also tells of each message when it comes.
     pub fn telling(port: u16, filter: &str, tell: impl Fn(&Message) + Send + 'static) -> Self {
-        Self::open(port, filter, None, tell)
+        Self::open(port, filter, QoS::AtLeastOnce, None, tell)
     }
 
     fn open(
         port: u16,
         filter: &str,
+        qos: QoS,
         login: Option<(&str, &str)>,
         tell: impl Fn(&Message) + Send + 'static,
     ) -> Self {
@@ -225,7 +232,7 @@ impl Subscriber {
             for event in connection.iter() {
                 match event {
                     Ok(Event::Incoming(Incoming::ConnAck(_))) => {
-                        let _ = subscribe.try_subscribe(filter.clone(), QoS::AtLeastOnce);
+                        let _ = subscribe.try_subscribe(filter.clone(), qos);
                     }
                     Ok(Event::Incoming(Incoming::SubAck(_))) => {
                         count.fetch_add(1, Ordering::SeqCst);
