@@ -60,6 +60,10 @@ man: ## Write the man pages in docs/man anew from the program's help
 card: ## Write the tables of results anew from the shipped model's card
 	UPDATE=1 cargo test --locked --test card_doc
 
+.PHONY: regression
+regression: ## Pin the scores of the regression set anew (tests/regression/scores.json)
+	UPDATE=1 cargo test --locked --test regression scores_are
+
 .PHONY: test-sklearn
 test-sklearn: setup-test ## Hold the figures of `spotd eval` against scikit-learn itself
 	tools/peers.sh "$(CACHE)/sklearn" tests/metrics/requirements.txt

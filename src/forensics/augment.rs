@@ -1,4 +1,4 @@
-//! Degradations that a picture meets on its way: blur, resize, 4:2:0 chroma, JPEG.
+//! Degradations that a picture meets on its way: JPEG, resize, blur or sharpening, noise, 4:2:0 chroma, JPEG again.
 //!
 //! The order is the paper's (resize, blur, JPEG; the caller crops afterwards, so that the 8x8 grid is not
 //! aligned with the crop). A plan is drawn once and applied to every picture of a pair: a real picture and
@@ -30,10 +30,16 @@ impl JpegCodec {
 /// What happens to one pair of pictures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Factor of the size, 0 exclusive to 1, and the filter.
+    /// A JPEG that it was before all else: encoder and quality 1..=100.
+    pub earlier_jpeg: Option<(JpegCodec, u8)>,
+    /// Factor of the size, above 0, and the filter. Plain resampling makes nothing synthetic, enlarging included.
     pub resize: Option<(f32, FilterType)>,
     /// Gaussian sigma in pixels.
     pub blur: Option<f32>,
+    /// How much of what a blur by one pixel would take away is added, as cameras and editors do.
+    pub sharpen: Option<f32>,
+    /// Standard deviation of normal noise in 8-bit levels, and its seed, so that a pair gets the same.
+    pub noise: Option<(f32, u64)>,
     /// Round trip through BT.601 with chroma halved both ways, as raw video has it.
     pub chroma_420: bool,
     /// Encoder and quality 1..=100.
@@ -45,10 +51,18 @@ pub struct Plan {
 /// How often each degradation is drawn.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Probability of a resize, and the least factor.
+    /// Probability of a JPEG of quality 50..=95 before all else.
+    pub earlier_jpeg: f32,
+    /// Probability of a resize to less, and the least factor.
     pub resize: (f32, f32),
+    /// Probability of an enlargement, and the largest factor.
+    pub enlarge: (f32, f32),
     /// Probability of a blur; sigma is uniform in 0..3 as in the paper.
     pub blur: f32,
+    /// Probability of sharpening by 0.2..1.5.
+    pub sharpen: f32,
+    /// Probability of noise of 0.5..5 levels.
+    pub noise: f32,
     /// Probability of 4:2:0.
     pub chroma_420: f32,
     /// Probability of a good JPEG, quality 60..=100.
@@ -59,20 +73,65 @@ pub struct Policy {
 
 impl Policy {
     /// Light augmentation: it ranked unseen generators better than heavy.
-    pub const LIGHT: Policy =
-        Policy { resize: (0.2, 0.65), blur: 0.08, chroma_420: 0.25, jpeg_good: 0.5, jpeg_poor: 0.1 };
+    pub const LIGHT: Policy = Policy {
+        resize: (0.2, 0.65),
+        blur: 0.08,
+        chroma_420: 0.25,
+        jpeg_good: 0.5,
+        jpeg_poor: 0.1,
+        ..Policy::NONE
+    };
+
+    /// What pictures meet in the field: [`Policy::LIGHT`] flags photographs that were enlarged or are soft, because
+    /// training never showed it such real ones.
+    pub const FIELD: Policy = Policy {
+        earlier_jpeg: 0.15,
+        resize: (0.2, 0.5),
+        enlarge: (0.2, 2.0),
+        blur: 0.2,
+        sharpen: 0.1,
+        noise: 0.1,
+        chroma_420: 0.25,
+        jpeg_good: 0.4,
+        jpeg_poor: 0.15,
+    };
+
+    /// Nothing but the flip.
+    pub const NONE: Policy = Policy {
+        earlier_jpeg: 0.0,
+        resize: (0.0, 1.0),
+        enlarge: (0.0, 1.0),
+        blur: 0.0,
+        sharpen: 0.0,
+        noise: 0.0,
+        chroma_420: 0.0,
+        jpeg_good: 0.0,
+        jpeg_poor: 0.0,
+    };
 
     /// The paper's 0.5 setting: blur and JPEG independently with probability one half.
-    pub const PAPER: Policy =
-        Policy { resize: (0.0, 1.0), blur: 0.5, chroma_420: 0.0, jpeg_good: 0.25, jpeg_poor: 0.25 };
+    pub const PAPER: Policy = Policy { blur: 0.5, jpeg_good: 0.25, jpeg_poor: 0.25, ..Policy::NONE };
 
     /// One plan. It draws the same number of values whatever it decides, so that seeds stay comparable.
     pub fn draw(&self, rng: &mut Rng) -> Plan {
-        let (size, filter) = (
+        let (smaller, larger, filter) = (
             rng.range(self.resize.1, 1.0),
+            rng.range(1.0, self.enlarge.1),
             *rng.pick(&[FilterType::Triangle, FilterType::CatmullRom, FilterType::Lanczos3]),
         );
-        let resize = rng.chance(self.resize.0).then_some((size, filter));
+        let way = rng.unit();
+        let resize = if way < self.resize.0 {
+            Some((smaller, filter))
+        } else if way < self.resize.0 + self.enlarge.0 {
+            Some((larger, filter))
+        } else {
+            None
+        };
+        let earlier = (*rng.pick(&JpegCodec::ALL), 50 + rng.below(46) as u8);
+        let earlier_jpeg = rng.chance(self.earlier_jpeg).then_some(earlier);
+        let (amount, levels, seed) = (rng.range(0.2, 1.5), rng.range(0.5, 5.0), rng.next_u64());
+        let sharpen = rng.chance(self.sharpen).then_some(amount);
+        let noise = rng.chance(self.noise).then_some((levels, seed));
         let sigma = rng.range(0.0, 3.0);
         let blur = rng.chance(self.blur).then_some(sigma);
         let chroma_420 = rng.chance(self.chroma_420);
@@ -86,25 +145,43 @@ impl Policy {
         } else {
             None
         };
-        Plan { resize, blur, chroma_420, jpeg, flip: rng.chance(0.5) }
+        Plan { earlier_jpeg, resize, blur, sharpen, noise, chroma_420, jpeg, flip: rng.chance(0.5) }
     }
 }
 
 impl Plan {
     /// Does nothing.
-    pub const NONE: Plan = Plan { resize: None, blur: None, chroma_420: false, jpeg: None, flip: false };
+    pub const NONE: Plan = Plan {
+        earlier_jpeg: None,
+        resize: None,
+        blur: None,
+        sharpen: None,
+        noise: None,
+        chroma_420: false,
+        jpeg: None,
+        flip: false,
+    };
 
-    /// Applies the plan in the paper's order. The result is smaller than `picture` where it resizes.
+    /// Applies the plan in the paper's order. The result is smaller or larger than `picture` where it resizes.
     pub fn apply(&self, picture: &RgbImage) -> RgbImage {
-        let mut out = match self.resize {
-            Some((factor, filter)) => resize(picture, factor, filter),
+        let mut out = match self.earlier_jpeg {
+            Some((codec, quality)) => jpeg(picture, codec, quality),
             None => picture.clone(),
         };
+        if let Some((factor, filter)) = self.resize {
+            out = resize(&out, factor, filter);
+        }
         if self.flip {
             image::imageops::flip_horizontal_in_place(&mut out);
         }
         if let Some(sigma) = self.blur {
             out = gaussian_blur(&out, sigma);
+        }
+        if let Some(amount) = self.sharpen {
+            out = sharpen(&out, amount);
+        }
+        if let Some((levels, seed)) = self.noise {
+            out = noise(&out, levels, seed);
         }
         if self.chroma_420 {
             out = chroma_420(&out);
@@ -165,6 +242,27 @@ pub fn gaussian_blur(picture: &RgbImage, sigma: f32) -> RgbImage {
         }
     }
     RgbImage::from_raw(picture.width(), picture.height(), out).expect("same size")
+}
+
+/// Unsharp mask: `picture` plus `amount` of its difference from itself blurred by one pixel.
+pub fn sharpen(picture: &RgbImage, amount: f32) -> RgbImage {
+    let soft = gaussian_blur(picture, 1.0);
+    let mut out = picture.clone();
+    for (value, smooth) in out.iter_mut().zip(soft.iter()) {
+        let v = f32::from(*value);
+        *value = (v + amount * (v - f32::from(*smooth))).round().clamp(0.0, 255.0) as u8;
+    }
+    out
+}
+
+/// Independent normal noise of `levels` of 255 on each value; the same `seed` gives the same noise.
+pub fn noise(picture: &RgbImage, levels: f32, seed: u64) -> RgbImage {
+    let mut rng = Rng::new(seed);
+    let mut out = picture.clone();
+    for value in out.iter_mut() {
+        *value = (f32::from(*value) + levels * rng.normal()).round().clamp(0.0, 255.0) as u8;
+    }
+    out
 }
 
 /// There and back through JPEG.
@@ -239,7 +337,7 @@ mod tests {
     use super::*;
     use image::Rgb;
 
-    fn noise(side: u32) -> RgbImage {
+    fn textured(side: u32) -> RgbImage {
         let mut rng = Rng::new(3);
         RgbImage::from_fn(side, side + 5, |x, y| {
             let base = 90.0 + 60.0 * ((x as f32 / 9.0).sin() + (y as f32 / 7.0).cos()) / 2.0;
@@ -268,7 +366,7 @@ mod tests {
 
     #[test]
     fn jpeg_loses_more_at_lower_quality_and_codecs_differ() {
-        let picture = noise(64);
+        let picture = textured(64);
         for codec in JpegCodec::ALL {
             let (good, poor) = (jpeg(&picture, codec, 95), jpeg(&picture, codec, 40));
             assert!(difference(&picture, &good) < difference(&picture, &poor), "{codec:?}");
@@ -300,10 +398,28 @@ mod tests {
         assert!((share(&|p| p.jpeg.is_some()) - 0.6).abs() < 0.05);
         assert!((share(&|p| p.blur.is_some()) - 0.08).abs() < 0.03);
         assert!((share(&|p| p.resize.is_some()) - 0.2).abs() < 0.04);
-        let picture = noise(48);
+        let picture = textured(48);
         for plan in plans.iter().take(50) {
             assert_eq!(plan.apply(&picture), plan.apply(&picture));
         }
         assert_eq!(Plan::NONE.apply(&picture), picture);
+    }
+
+    #[test]
+    fn the_fields_policy_enlarges_and_sharpens_and_a_seed_is_a_noise() {
+        let mut rng = Rng::new(6);
+        let plans: Vec<Plan> = (0..2000).map(|_| Policy::FIELD.draw(&mut rng)).collect();
+        let share = |f: &dyn Fn(&Plan) -> bool| plans.iter().filter(|p| f(p)).count() as f32 / 2000.0;
+        assert!((share(&|p| p.resize.is_some_and(|(f, _)| f > 1.0)) - 0.2).abs() < 0.04);
+        assert!((share(&|p| p.resize.is_some_and(|(f, _)| f <= 1.0)) - 0.2).abs() < 0.04);
+        assert!((share(&|p| p.earlier_jpeg.is_some()) - 0.15).abs() < 0.03);
+        let picture = textured(48);
+        for plan in plans.iter().take(50) {
+            assert_eq!(plan.apply(&picture), plan.apply(&picture));
+        }
+        let (sharp, soft) = (sharpen(&picture, 1.0), gaussian_blur(&picture, 1.0));
+        assert!(difference(&sharp, &soft) > 1.5 * difference(&picture, &soft));
+        let grainy = noise(&picture, 3.0, 4);
+        assert!(difference(&grainy, &picture) > 1.5 && grainy != noise(&picture, 3.0, 5));
     }
 }

@@ -42,9 +42,13 @@ struct ResynthArguments {
     /// Folder of photographs, searched for pictures; may be given several times. Never val.
     #[arg(long, required = true)]
     photos: Vec<PathBuf>,
-    /// Folder of generated pictures to add without pairs; may be given several times.
+    /// Folder of generated pictures to add without pairs; may be given several times, each counts alike.
     #[arg(long)]
     fakes: Vec<PathBuf>,
+    /// Folder of sets, `<set>/{0_real,1_fake}`, to add: a set's own photographs stand against its generated
+    /// pictures. May be given several times, each set counts alike.
+    #[arg(long)]
+    sets: Vec<PathBuf>,
     /// Folder of the run: bank, checkpoints, state.
     #[arg(long)]
     run: PathBuf,
@@ -161,6 +165,7 @@ fn run(command: Command) -> Result<()> {
             let options = resynth::Options {
                 photos: a.photos,
                 fakes: a.fakes,
+                sets: a.sets,
                 run: a.run,
                 scenes: a.scenes,
                 budget: Duration::from_secs_f64(a.minutes * 60.0),

@@ -23,6 +23,16 @@ const RANDOM_UPSAMPLERS: f32 = 0.35;
 /// One photograph's crop and what a bank member made of it.
 pub type Pair = (RgbImage, RgbImage);
 
+/// Generated pictures that have no photograph of their own, one collection.
+#[derive(Default)]
+pub struct Strangers {
+    /// Photographs of the same kind, size and codec, if there are any: these then stand against them, so that
+    /// content and file say nothing. Else photographs of the pairs do.
+    pub real: Vec<RgbImage>,
+    /// What was generated; not empty.
+    pub fake: Vec<RgbImage>,
+}
+
 /// Half real, half synthetic.
 pub struct Batch {
     /// `[2n, 3, side, side]` in 0..1: n real ones, then n synthetic ones, in the order of their pairs.
@@ -35,8 +45,7 @@ pub struct Batch {
 pub struct Pairs<'a> {
     photos: &'a Photos,
     bank: Vec<Trained>,
-    /// Generated pictures that have no photograph of their own.
-    unpaired: &'a [RgbImage],
+    strangers: &'a [Strangers],
     policy: Policy,
     rings: Rings,
     device: Device,
@@ -50,13 +59,13 @@ impl<'a> Pairs<'a> {
     pub fn new(
         photos: &'a Photos,
         bank: Vec<Trained>,
-        unpaired: &'a [RgbImage],
+        strangers: &'a [Strangers],
         policy: Policy,
         device: Device,
         rng: Rng,
     ) -> Self {
         let rings = Rings::new(DRAWN.into(), device);
-        Pairs { photos, bank, unpaired, policy, rings, device, rng, pool: Vec::new(), batches: 0 }
+        Pairs { photos, bank, strangers, policy, rings, device, rng, pool: Vec::new(), batches: 0 }
     }
 
     /// Gives the bank back.
@@ -111,15 +120,25 @@ impl<'a> Pairs<'a> {
         if self.batches.is_multiple_of(2) {
             self.refill()?;
         }
-        let strangers = if self.unpaired.is_empty() { 0 } else { n / 4 };
+        // A quarter for a single collection, half when there are more.
+        let strangers = n * self.strangers.len().min(2) / 4;
         let (mut real, mut fake) = (Vec::with_capacity(n), Vec::with_capacity(n));
         for at in 0..n {
             let pick = self.rng.below(self.pool.len());
-            let (a, mut b) = (self.pool[pick].0.clone(), self.pool[pick].1.clone());
+            let (mut a, mut b) = (self.pool[pick].0.clone(), self.pool[pick].1.clone());
             if at >= n - strangers {
-                b = self.stranger();
+                let of = self.rng.pick(self.strangers);
+                b = self.cut(&of.fake);
+                if !of.real.is_empty() {
+                    a = self.cut(&of.real);
+                }
             }
-            let plan = self.policy.draw(&mut self.rng);
+            let mut plan = self.policy.draw(&mut self.rng);
+            if let Some((factor, _)) = &mut plan.resize {
+                // What is left must hold the crop.
+                let shortest = a.width().min(a.height()).min(b.width()).min(b.height());
+                *factor = factor.max(side as f32 / shortest as f32);
+            }
             let (a, b) = (plan.apply(&a), plan.apply(&b));
             let room = a.width().min(a.height()).min(b.width().min(b.height())).saturating_sub(side) as usize;
             let (x, y) = (self.rng.below(room + 1) as u32, self.rng.below(room + 1) as u32);
@@ -130,9 +149,9 @@ impl<'a> Pairs<'a> {
         Ok(Batch { x: photos::to_tensor(&real), paired: (n - strangers) as i64 })
     }
 
-    /// A crop of a generated picture at its own scale.
-    fn stranger(&mut self) -> RgbImage {
-        let picture = self.rng.pick(self.unpaired);
+    /// A crop of one of `pictures` at its own scale.
+    fn cut(&mut self, pictures: &[RgbImage]) -> RgbImage {
+        let picture = self.rng.pick(pictures);
         let (w, h) = (KEPT.min(picture.width()), KEPT.min(picture.height()));
         let x = self.rng.below((picture.width() - w + 1) as usize) as u32;
         let y = self.rng.below((picture.height() - h + 1) as usize) as u32;

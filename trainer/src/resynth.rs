@@ -6,7 +6,7 @@ use crate::{
     device::{self, Autocast},
     module::Module,
     net::Net,
-    pairs::{Batch, Pairs},
+    pairs::{Batch, Pairs, Strangers},
     photos::{self, Photos, bar},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -28,8 +28,11 @@ use tch::{Device, Kind, Tensor, nn, nn::OptimizerConfig as _};
 pub struct Options {
     /// Folders of photographs.
     pub photos: Vec<PathBuf>,
-    /// Folders of generated pictures, none by default.
+    /// Folders of generated pictures, none by default; each is a collection.
     pub fakes: Vec<PathBuf>,
+    /// Folders of sets in the paper's layout, none by default: generated pictures with photographs that they are
+    /// held against.
+    pub sets: Vec<PathBuf>,
     /// Where the run lives.
     pub run: PathBuf,
     /// Scenes to render beside the photographs.
@@ -63,6 +66,7 @@ impl Default for Options {
         Options {
             photos: vec![],
             fakes: vec![],
+            sets: vec![],
             run: PathBuf::new(),
             scenes: 200,
             budget: Duration::from_secs(40 * 60),
@@ -95,7 +99,7 @@ pub struct Outcome {
 
 /// Trains the bank and then `net`; checkpoints lie in `options.run`.
 pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
-    for folder in options.photos.iter().chain(&options.fakes) {
+    for folder in options.photos.iter().chain(&options.fakes).chain(&options.sets) {
         dataset::refuse_validation(folder)?;
     }
     let device = device::choose();
@@ -111,7 +115,7 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
         bail!("{}: holds a run already; go on with --resume, or choose another folder", run.folder.display());
     }
     let split = photos::load(&options.photos, options.scenes, options.seed)?;
-    let unpaired = load_fakes(&options.fakes)?;
+    let strangers = load_strangers(&options.fakes, &options.sets)?;
     let bank = bank::build(&run.bank(), &split.train, options.bank_budget, options.seed, device, bf16)?;
     let bank_seconds = bank.iter().map(|b| b.member.seconds).sum();
 
@@ -124,14 +128,14 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
         seed: options.seed,
         photographs: split.train.photographs().len(),
         scenes: split.train.scenes().len(),
-        fakes: unpaired.len(),
+        fakes: strangers.iter().map(|s| s.fake.len()).sum(),
         calibration: None,
     });
     state.bank_seconds = bank_seconds;
     state.budget_seconds = state.seconds + options.budget.as_secs_f64();
     // Another stream after a resumption, or it would see the same pairs again.
     let rng = Rng::new(options.seed).fork(state.steps);
-    let mut pairs = Pairs::new(&split.train, bank, &unpaired, Policy::LIGHT, device, rng.fork(1));
+    let mut pairs = Pairs::new(&split.train, bank, &strangers, Policy::FIELD, device, rng.fork(1));
 
     let (sender, receiver) = mpsc::sync_channel::<Result<Batch>>(4);
     let (outcome, bank) = std::thread::scope(|scope| {
@@ -146,7 +150,7 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     });
     let mut outcome = outcome?;
     let bank = bank.map_err(|_| anyhow!("the thread that makes pairs has panicked"))?;
-    let mut held = Pairs::new(&split.held, bank, &[], Policy::LIGHT, device, rng.fork(2));
+    let mut held = Pairs::new(&split.held, bank, &[], Policy::FIELD, device, rng.fork(2));
     let calibration =
         calibrate(&run, &outcome.state, &split.held, &mut held, device, options.calibration_tiles)?;
     log::info!("calibrated: {calibration:?}");
@@ -155,20 +159,38 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn load_fakes(folders: &[PathBuf]) -> Result<Vec<image::RgbImage>> {
-    let mut pictures = Vec::new();
-    for folder in folders {
-        for path in dataset::list_pictures(folder)? {
-            match dataset::load(&path) {
-                Ok(picture) => pictures.push(picture),
-                Err(bad) => log::warn!("{}: skipped, cannot be read: {}", bad.path.display(), bad.reason),
+fn load_strangers(fakes: &[PathBuf], sets: &[PathBuf]) -> Result<Vec<Strangers>> {
+    let mut all = Vec::new();
+    for folder in fakes {
+        let fake = load_all(&dataset::list_pictures(folder)?);
+        if fake.is_empty() {
+            bail!("--fakes {}: no picture could be read", folder.display());
+        }
+        all.push(Strangers { real: vec![], fake });
+    }
+    for folder in sets {
+        for set in dataset::find_sets(folder)? {
+            let (real, fake) = (load_all(&set.real), load_all(&set.fake));
+            if real.is_empty() || fake.is_empty() {
+                bail!("--sets {}: of set {} one kind cannot be read", folder.display(), set.name);
             }
+            log::info!("set {}: {} real and {} generated pictures", set.name, real.len(), fake.len());
+            all.push(Strangers { real, fake });
         }
     }
-    if pictures.is_empty() && !folders.is_empty() {
-        bail!("--fakes: no picture could be read in {folders:?}");
+    Ok(all)
+}
+
+/// What of it can be read; the rest is named.
+fn load_all(paths: &[PathBuf]) -> Vec<image::RgbImage> {
+    let mut pictures = Vec::new();
+    for path in paths {
+        match dataset::load(path) {
+            Ok(picture) => pictures.push(picture),
+            Err(bad) => log::warn!("{}: skipped, cannot be read: {}", bad.path.display(), bad.reason),
+        }
     }
-    Ok(pictures)
+    pictures
 }
 
 /// Follows `from` slowly; what the average holds is exported.
@@ -313,8 +335,8 @@ fn calibrate(
         for _ in 0..16 {
             // Margin, so that a resize still leaves a whole tile.
             let crop = held.crop(side + 16, &mut rng);
-            let mut plan = if rng.chance(0.5) { Policy::LIGHT.draw(&mut rng) } else { Plan::NONE };
-            plan.resize = None;
+            let mut plan = if rng.chance(0.5) { Policy::FIELD.draw(&mut rng) } else { Plan::NONE };
+            plan.resize = plan.resize.filter(|(factor, _)| *factor >= 1.0);
             let out = plan.apply(&crop);
             let (x, y) = (rng.below(17) as u32, rng.below(17) as u32);
             some.push(image::imageops::crop_imm(&out, x, y, side, side).to_image());
