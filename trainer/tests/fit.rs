@@ -134,6 +134,41 @@ fn a_resumed_run_is_the_run_that_was_never_stopped() {
     assert!(again.contains("holds a run already"), "{again}");
 }
 
+#[cfg(feature = "gstreamer")]
+#[test]
+fn video_codecs_are_drawn_the_same_after_a_stop_and_with_other_threads() {
+    tch::set_num_threads(1);
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    common::put_classes(&data, &["cat"], 12);
+    let fit = |run: &str, steps: &str, resume, workers| {
+        let more = ["--video-codec", "0.6,20..40", "--validate-every", "3", "--steps", steps];
+        let options = options(&data, &dir.path().join(run), &more);
+        fit::fit(&Options { resume, workers: Some(workers), ..options }).unwrap()
+    };
+    let whole = fit("whole", "5", false, 2);
+    fit("parts", "2", false, 1);
+    fit("parts", "5", true, 3);
+    let of = |run: &str| tensors(&state::checkpoint_path(&dir.path().join(run)));
+    assert_eq!(of("whole"), of("parts"));
+    let recipe = &whole.model.1.training.recipe;
+    assert!(recipe.contains("H.264 and H.265 (0.6, CRF 20 to 40)"), "{recipe}");
+
+    let odd = failure(&options(&data, &dir.path().join("odd"), &["--video-codec", "1", "--crop", "47"]));
+    assert!(odd.contains("--crop 47") && odd.contains("even"), "{odd}");
+}
+
+#[cfg(not(feature = "gstreamer"))]
+#[test]
+fn a_build_without_gstreamer_says_that_video_codecs_need_it() {
+    let dir = tempfile::tempdir().unwrap();
+    common::put_classes(&dir.path().join("data"), &["cat"], 4);
+    let run = dir.path().join("run");
+    let error = failure(&options(&dir.path().join("data"), &run, &["--video-codec", "0.5"]));
+    assert!(error.contains("--video-codec is not possible here") && error.contains("`gstreamer`"), "{error}");
+    assert!(!run.exists());
+}
+
 #[test]
 fn bad_data_is_named_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();

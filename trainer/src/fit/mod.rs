@@ -131,7 +131,7 @@ fn check(settings: &Settings) -> Result<()> {
         settings.patience > 0 && settings.validate_every != Some(0),
         "--patience and --validate-every start at 1"
     );
-    Ok(())
+    settings.recipe.available()
 }
 
 /// The paper's first weights of the last layer: normal, deviation 0.02.
@@ -372,8 +372,9 @@ fn training(state: &State, data: &Data) -> Training {
             data.classes.len()
         ),
         recipe: format!(
-            "the paper's: {}, crop {}{}{}, Adam {:.0e} with plateau, batches of {}, {} steps{best}",
+            "the paper's: {}{}, crop {}{}{}, Adam {:.0e} with plateau, batches of {}, {} steps{best}",
             settings.recipe.augment.name(),
+            settings.recipe.video.map_or(String::new(), |video| format!(" + {video}")),
             settings.recipe.crop,
             settings.recipe.resize.map_or(String::new(), |side| format!(" after resize to {side}")),
             if settings.high_pass { ", high-pass" } else { "" },
