@@ -301,7 +301,7 @@ mod tests {
                     .filter(|seed| {
                         let crop = of(&coded, *seed);
                         assert_eq!(crop.dimensions(), (48, 48));
-                        assert_eq!(crop, of(&coded, *seed), "the draw decides alone");
+                        assert!(crop == of(&coded, *seed), "the draw decides alone");
                         crop != of(&plain, *seed)
                     })
                     .count()
