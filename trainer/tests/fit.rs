@@ -243,6 +243,30 @@ fn classes_and_images_are_drawn_evenly_by_the_seed() {
 }
 
 #[test]
+fn what_gives_the_kinds_away_is_warned_about_before_training() {
+    let dir = tempfile::tempdir().unwrap();
+    for at in 0..6 {
+        for (kind, fake, ending) in [("0_real", false, "jpg"), ("1_fake", true, "png")] {
+            std::fs::create_dir_all(dir.path().join(kind)).unwrap();
+            let side = if fake { 64 } else { 80 };
+            let picture = common::picture(at, fake, side, side);
+            picture.save(dir.path().join(format!("{kind}/{at}.{ending}"))).unwrap();
+        }
+    }
+    std::fs::write(dir.path().join("0_real/cut.jpg"), "no picture").unwrap();
+    let samples = data::laid_out(dir.path()).unwrap();
+    let warnings = data::giveaways(&samples, 1).join("\n");
+    for words in [
+        "training pictures: format alone tells real from generated (1.00",
+        "size alone",
+        "real 6 jpeg of quality",
+        "generated 6 png, 64x64",
+    ] {
+        assert!(warnings.contains(words), "'{words}' is missing in: {warnings}");
+    }
+}
+
+#[test]
 fn odd_pictures_are_used_or_named_and_replaced() {
     tch::set_num_threads(1);
     let Some(python) = common::python() else { return };
@@ -261,6 +285,8 @@ fn odd_pictures_are_used_or_named_and_replaced() {
             "4",
             "--batch",
             "12",
+            "--validate-every",
+            "2",
             "--crop",
             "48",
             "--bf16",
@@ -282,6 +308,11 @@ fn odd_pictures_are_used_or_named_and_replaced() {
         }
     }
     assert!(said.contains("6 picture(s) could not be used"), "{said}");
+    // Without a GPU one line says so; with one, that it is used.
+    assert_eq!(said.matches("training on ").count(), 1, "{said}");
+    // Both kinds hold the same files: nothing gives them away. And the whole run's end is known.
+    assert!(!said.contains("alone tells real from generated"), "{said}");
+    assert!(said.contains(" to go"), "{said}");
 
     // A kind of which nothing can be read is an error, not an endless search.
     let hopeless = dir.path().join("hopeless");
