@@ -146,7 +146,7 @@ fn bad_input_is_named_and_nothing_is_written() {
         ("unreadable", Options { fake: vec![at("broken")], ..base.clone() }, "held-out new pictures"),
         ("too small", Options { fake: vec![at("tiny")], ..base.clone() }, "held-out new pictures"),
         ("one kind", Options { replay: vec![at("real-only")], ..base.clone() }, "1_fake is empty"),
-        ("no model", Options { model: at("texts/a.txt"), ..base.clone() }, "a.txt"),
+        ("no model", Options { model: at("texts/a.txt"), ..base.clone() }, "needs its card"),
         ("no number", Options { rate: 1e30, steps: 40, ..base.clone() }, "lower --rate. Nothing was written"),
     ] {
         let error = format!("{:#}", finetune::finetune(&options).expect_err(what));
