@@ -146,18 +146,19 @@ fn perturbations_are_conditions_of_their_own() {
     assert_eq!(of_kind(&lines, "result")[4]["limited"], 8);
     let (code, _, said) = bench.json(&bench.root(), &["--perturb", "sharpen=1"]);
     assert_eq!(code, Some(2));
-    assert!(said.contains("jpeg, blur, resize, h264"), "{said}");
+    assert!(said.contains("jpeg, blur, resize, h264, h265"), "{said}");
 }
 
 #[cfg(feature = "gstreamer")]
 #[test]
-fn h264_leaves_brightness_and_takes_texture() {
+fn video_codecs_leave_brightness_and_take_texture() {
     let bench = Bench::new();
     bench.set("a");
-    let (code, lines, said) = bench.json(&bench.root(), &["--perturb", "h264=23,45"]);
+    let (code, lines, said) = bench.json(&bench.root(), &["--perturb", "h264=23,45", "--perturb", "h265=28"]);
     assert_eq!(code, Some(0), "{said}");
     let results = of_kind(&lines, "result");
-    assert_eq!(results.len(), 3);
+    let after: Vec<&str> = results.iter().filter_map(|r| r["after"].as_str()).collect();
+    assert_eq!(after, ["as stored", "h264 23", "h264 45", "h265 28"]);
     for row in results {
         near(&row["auc"], 14.0 / 16.0);
     }

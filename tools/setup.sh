@@ -19,8 +19,8 @@ libgstreamer1.0-dev|GStreamer: streams and video files
 libgstreamer-plugins-base1.0-dev|GStreamer: streams and video files
 gstreamer1.0-plugins-base|GStreamer: containers, raw video
 gstreamer1.0-plugins-good|GStreamer: RTSP, HTTP, MP4
-gstreamer1.0-plugins-bad|GStreamer: SRT, HLS, MPEG-TS
-gstreamer1.0-plugins-ugly|GStreamer: the H.264 encoder of the tests, ASF
+gstreamer1.0-plugins-bad|GStreamer: SRT, HLS, MPEG-TS; the H.265 encoder of eval and of training
+gstreamer1.0-plugins-ugly|GStreamer: the H.264 encoder of eval, training and tests; ASF
 gstreamer1.0-libav|GStreamer: decoders
 "
 [ "$purpose" = test ] && packages+="

@@ -10,6 +10,7 @@ pub mod frame;
 pub mod verdict;
 
 pub mod flaglog;
+pub mod torchfile;
 
 #[path = "../../src/config/uri.rs"]
 mod uri;

@@ -125,6 +125,17 @@ pub struct Giveaway {
     pub separates: f64,
 }
 
+impl Giveaway {
+    /// A warning about the pictures called `name`.
+    pub fn warning(&self, name: &str, real: &Side, fake: &Side) -> String {
+        format!(
+            "{name}: {} alone tells real from generated ({:.2}, where 0.5 is chance and 1 always): real {real}; \
+             generated {fake}. A detector may win by it here, and would learn it in training",
+            self.what, self.separates
+        )
+    }
+}
+
 /// From here on a difference is worth a warning.
 const WORTH_TELLING: f64 = 0.65;
 

@@ -6,6 +6,7 @@ pub mod files;
 pub mod gstreamer;
 pub mod latest;
 pub mod probe;
+pub mod recode;
 pub mod stamp;
 pub mod supervise;
 pub mod timeline;

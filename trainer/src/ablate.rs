@@ -92,25 +92,30 @@ struct Planned {
     published: Option<f64>,
 }
 
-/// Makes the rows that are missing; writes `ablation.md`, a plot a table, and gives the Markdown.
+/// Makes the rows that are missing; writes `ablation.md` and `ablation.svg` after each, and gives the Markdown.
 pub fn ablate(options: &Options) -> Result<String> {
     let home = options.base.run.as_path();
     std::fs::create_dir_all(home).with_context(|| format!("{}: cannot be made", home.display()))?;
     let planned = plan(options)?;
-    let mut rows = Vec::new();
+    let (count, mut rows, mut text) = (planned.len(), Vec::new(), String::new());
     for (at, planned) in planned.into_iter().enumerate() {
-        log::info!("row {}: {}", at + 1, planned.name);
+        log::info!("row {} of {count}: {}", at + 1, planned.name);
         rows.push(row(planned)?);
+        // After each row: with hours between them, what there is should be there to be looked at.
+        text = markdown(&rows);
+        checkpoint::write(&home.join("ablation.md"), text.as_bytes())?;
+        drawn(&rows, home)?;
     }
-    let text = markdown(&rows);
-    checkpoint::write(&home.join("ablation.md"), text.as_bytes())?;
+    Ok(text)
+}
+
+fn drawn(rows: &[Row], home: &Path) -> Result<()> {
     let bars: Vec<(String, String, f64)> =
         rows.iter().map(|row| (row.table.clone(), row.name.clone(), row.headline())).collect();
     let title =
         if rows.iter().any(|row| !row.sets.is_empty()) { "mean AP of the sets" } else { "validation AP" };
     let chance = 0.5;
-    plot::bars(&bars, title, "AP", chance, &home.join("ablation.svg"))?;
-    Ok(text)
+    plot::bars(&bars, title, "AP", chance, &home.join("ablation.svg"))
 }
 
 fn plan(options: &Options) -> Result<Vec<Planned>> {

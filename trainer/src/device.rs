@@ -8,19 +8,21 @@ use tch::Device;
 /// The binary is linked against the CPU library alone, so that it runs on any machine; CUDA registers
 /// itself when its library is opened, which must happen before the first tensor.
 pub fn choose() -> Device {
-    match open(c"libtorch_cuda.so") {
-        Ok(()) if tch::Cuda::is_available() => {
-            log::info!("training on CUDA ({} device(s))", tch::Cuda::device_count());
-            Device::Cuda(0)
-        }
-        Ok(()) => {
-            log::info!("training on the CPU: libtorch_cuda.so is there, but no usable GPU or driver");
-            Device::Cpu
-        }
-        Err(reason) => {
-            log::info!("training on the CPU: no CUDA ({reason})");
-            Device::Cpu
-        }
+    let opened = open(c"libtorch_cuda.so");
+    let gpus = if opened.is_ok() && tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
+    let (device, line) = decide(opened, gpus);
+    log::info!("{line}");
+    device
+}
+
+fn decide(opened: Result<(), String>, gpus: i64) -> (Device, String) {
+    match opened {
+        Ok(()) if gpus > 0 => (Device::Cuda(0), format!("training on CUDA ({gpus} device(s))")),
+        Ok(()) => (
+            Device::Cpu,
+            "training on the CPU: libtorch_cuda.so is there, but no usable GPU or driver".into(),
+        ),
+        Err(reason) => (Device::Cpu, format!("training on the CPU: no CUDA ({reason})")),
     }
 }
 
@@ -108,6 +110,18 @@ impl Drop for Autocast {
 mod tests {
     use super::*;
     use tch::{Kind, Tensor};
+
+    #[test]
+    fn a_gpu_is_taken_where_it_can_be_used_and_one_line_says_why_not() {
+        let (device, line) = decide(Ok(()), 2);
+        assert_eq!((device, line.contains("CUDA (2 device")), (Device::Cuda(0), true));
+        for (opened, why) in [(Ok(()), "no usable GPU"), (Err("no such file".into()), "no such file")] {
+            let (device, line) = decide(opened, 0);
+            assert_eq!((device, line.lines().count()), (Device::Cpu, 1));
+            assert!(line.contains("on the CPU") && line.contains(why), "{line}");
+        }
+        assert!(open(c"libspotd_no_such_library.so").is_err_and(|why| why.contains("no_such_library")));
+    }
 
     #[test]
     fn autocast_holds_for_its_scope() {

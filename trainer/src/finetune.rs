@@ -146,7 +146,7 @@ pub fn finetune(options: &Options) -> Result<Outcome> {
     let name = || options.model.display().to_string();
     let (graph, teacher) =
         (Graph::read(&bytes, device).with_context(name)?, Graph::read(&bytes, device).with_context(name)?);
-    let recipe = Recipe { augment: Augment::Tenth, resize: None, crop: old.card().tile };
+    let recipe = Recipe { augment: Augment::Tenth, resize: None, crop: old.card().tile, video: None };
 
     let mut known = Vec::new();
     for folder in &options.replay {

@@ -120,6 +120,42 @@ fn a_new_kind_of_fake_is_learned_and_the_old_one_kept() {
 }
 
 #[test]
+fn bad_input_is_named_and_nothing_is_written() {
+    tch::set_num_threads(1);
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    common::put_classes(&at("known"), &["cat"], 16);
+    let words = format!("{SMALL} --augment none --steps 2 --validate-every 2");
+    let trained =
+        fit::fit(&parse::<FitLine>(&words, &[("--data", &at("known")), ("--run", &at("run"))]).options);
+    let model = trained.unwrap().model.0;
+    put_doubled(&at("new"), 12);
+    std::fs::create_dir_all(at("texts")).unwrap();
+    std::fs::write(at("texts/a.txt"), "no picture").unwrap();
+    std::fs::create_dir_all(at("broken")).unwrap();
+    std::fs::create_dir_all(at("tiny")).unwrap();
+    for n in 0..12 {
+        std::fs::write(at("broken").join(format!("{n}.png")), "no picture").unwrap();
+        common::picture(n, true, 1, 1).save(at("tiny").join(format!("{n}.png"))).unwrap();
+    }
+    std::fs::create_dir_all(at("real-only/0_real")).unwrap();
+    common::picture(1, false, 64, 64).save(at("real-only/0_real/1.png")).unwrap();
+    let base = Options { fake: vec![at("new")], ..options(model, at("known"), at("out")) };
+    for (what, options, words) in [
+        ("non-images", Options { fake: vec![at("texts")], ..base.clone() }, "texts: holds"),
+        ("unreadable", Options { fake: vec![at("broken")], ..base.clone() }, "held-out new pictures"),
+        ("too small", Options { fake: vec![at("tiny")], ..base.clone() }, "held-out new pictures"),
+        ("one kind", Options { replay: vec![at("real-only")], ..base.clone() }, "1_fake is empty"),
+        ("no model", Options { model: at("texts/a.txt"), ..base.clone() }, "needs its card"),
+        ("no number", Options { rate: 1e30, steps: 40, ..base.clone() }, "lower --rate. Nothing was written"),
+    ] {
+        let error = format!("{:#}", finetune::finetune(&options).expect_err(what));
+        assert!(error.contains(words), "{what}: {error}");
+        assert!(!at("out").exists() || std::fs::read_dir(at("out")).unwrap().count() == 0, "{what}");
+    }
+}
+
+#[test]
 fn a_clip_is_training_material() {
     tch::set_num_threads(1);
     if std::process::Command::new("gst-launch-1.0").arg("--version").output().is_err() {

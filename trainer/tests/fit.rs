@@ -134,6 +134,41 @@ fn a_resumed_run_is_the_run_that_was_never_stopped() {
     assert!(again.contains("holds a run already"), "{again}");
 }
 
+#[cfg(feature = "gstreamer")]
+#[test]
+fn video_codecs_are_drawn_the_same_after_a_stop_and_with_other_threads() {
+    tch::set_num_threads(1);
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    common::put_classes(&data, &["cat"], 12);
+    let fit = |run: &str, steps: &str, resume, workers| {
+        let more = ["--video-codec", "0.6,20..40", "--validate-every", "3", "--steps", steps];
+        let options = options(&data, &dir.path().join(run), &more);
+        fit::fit(&Options { resume, workers: Some(workers), ..options }).unwrap()
+    };
+    let whole = fit("whole", "5", false, 2);
+    fit("parts", "2", false, 1);
+    fit("parts", "5", true, 3);
+    let of = |run: &str| tensors(&state::checkpoint_path(&dir.path().join(run)));
+    assert_eq!(of("whole"), of("parts"));
+    let recipe = &whole.model.1.training.recipe;
+    assert!(recipe.contains("H.264 and H.265 (0.6, CRF 20 to 40)"), "{recipe}");
+
+    let odd = failure(&options(&data, &dir.path().join("odd"), &["--video-codec", "1", "--crop", "47"]));
+    assert!(odd.contains("--crop 47") && odd.contains("even"), "{odd}");
+}
+
+#[cfg(not(feature = "gstreamer"))]
+#[test]
+fn a_build_without_gstreamer_says_that_video_codecs_need_it() {
+    let dir = tempfile::tempdir().unwrap();
+    common::put_classes(&dir.path().join("data"), &["cat"], 4);
+    let run = dir.path().join("run");
+    let error = failure(&options(&dir.path().join("data"), &run, &["--video-codec", "0.5"]));
+    assert!(error.contains("--video-codec is not possible here") && error.contains("`gstreamer`"), "{error}");
+    assert!(!run.exists());
+}
+
 #[test]
 fn bad_data_is_named_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
@@ -208,6 +243,30 @@ fn classes_and_images_are_drawn_evenly_by_the_seed() {
 }
 
 #[test]
+fn what_gives_the_kinds_away_is_warned_about_before_training() {
+    let dir = tempfile::tempdir().unwrap();
+    for at in 0..6 {
+        for (kind, fake, ending) in [("0_real", false, "jpg"), ("1_fake", true, "png")] {
+            std::fs::create_dir_all(dir.path().join(kind)).unwrap();
+            let side = if fake { 64 } else { 80 };
+            let picture = common::picture(at, fake, side, side);
+            picture.save(dir.path().join(format!("{kind}/{at}.{ending}"))).unwrap();
+        }
+    }
+    std::fs::write(dir.path().join("0_real/cut.jpg"), "no picture").unwrap();
+    let samples = data::laid_out(dir.path()).unwrap();
+    let warnings = data::giveaways(&samples, 1).join("\n");
+    for words in [
+        "training pictures: format alone tells real from generated (1.00",
+        "size alone",
+        "real 6 jpeg of quality",
+        "generated 6 png, 64x64",
+    ] {
+        assert!(warnings.contains(words), "'{words}' is missing in: {warnings}");
+    }
+}
+
+#[test]
 fn odd_pictures_are_used_or_named_and_replaced() {
     tch::set_num_threads(1);
     let Some(python) = common::python() else { return };
@@ -226,6 +285,8 @@ fn odd_pictures_are_used_or_named_and_replaced() {
             "4",
             "--batch",
             "12",
+            "--validate-every",
+            "2",
             "--crop",
             "48",
             "--bf16",
@@ -247,6 +308,11 @@ fn odd_pictures_are_used_or_named_and_replaced() {
         }
     }
     assert!(said.contains("6 picture(s) could not be used"), "{said}");
+    // Without a GPU one line says so; with one, that it is used.
+    assert_eq!(said.matches("training on ").count(), 1, "{said}");
+    // Both kinds hold the same files: nothing gives them away. And the whole run's end is known.
+    assert!(!said.contains("alone tells real from generated"), "{said}");
+    assert!(said.contains(" to go"), "{said}");
 
     // A kind of which nothing can be read is an error, not an endless search.
     let hopeless = dir.path().join("hopeless");

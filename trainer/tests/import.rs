@@ -129,6 +129,42 @@ fn answers_are_pytorchs_own() {
 }
 
 #[test]
+fn a_full_disk_leaves_no_half_written_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let known = resnet(Depth::Resnet18, 1, imagenet());
+    let store = VarStore::new(Device::Cpu);
+    Module::new(&store.root(), &known.net);
+    let weights: Vec<(String, Tensor)> = store
+        .variables()
+        .into_iter()
+        .map(|(ours, tensor)| {
+            let (prefix, part) = ours.rsplit_once('.').unwrap();
+            let (theirs, _) = known.names.iter().find(|(_, ours)| ours == prefix).unwrap();
+            (format!("{theirs}.{part}"), tensor)
+        })
+        .collect();
+    let checkpoint = dir.path().join("r18.safetensors");
+    Tensor::write_safetensors(&weights, &checkpoint).unwrap();
+    let out = dir.path().join("out");
+    // Files may not grow: what a full disk does to a write, without needing one.
+    let full = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_spotd-train"))
+        .args([Path::new("import"), &checkpoint, Path::new("--out"), &out])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&full.stderr);
+    assert_eq!(full.status.code(), Some(2), "{said}");
+    assert!(said.contains("r18.onnx: cannot be written"), "{said}");
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0, "nothing half-written, nothing temporary");
+    assert_eq!(
+        import::import(&options(checkpoint, &out)).unwrap().files.len(),
+        3,
+        "and with room it is made"
+    );
+}
+
+#[test]
 fn what_is_no_checkpoint_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     for (name, bytes) in [

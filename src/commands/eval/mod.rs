@@ -40,8 +40,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N", default_value = "64")]
     max_tiles: NonZeroUsize,
 
-    /// Judge also after this: jpeg=QUALITY,... blur=SIGMA,... resize=FACTOR,... h264=CRF,... May be given
-    /// several times; each strength is a condition of its own.
+    /// Judge also after this: jpeg=QUALITY,... blur=SIGMA,... resize=FACTOR,... h264=CRF,... h265=CRF,...
+    /// May be given several times; each strength is a condition of its own.
     #[arg(long, value_name = "KIND=N,...")]
     perturb: Vec<Perturbations>,
 
@@ -174,8 +174,15 @@ fn conditions(asked: &[Perturbations]) -> anyhow::Result<Vec<Perturbation>> {
         }
     }
     // Hours of work must not end in a missing codec.
-    if let Some(h264) = conditions.iter().find(|c| c.kind() == "h264") {
-        h264.available().map_err(anyhow::Error::msg).context("--perturb h264 is not possible here")?;
+    let mut tried: Vec<&str> = vec![];
+    for condition in &conditions {
+        if !tried.contains(&condition.kind()) {
+            tried.push(condition.kind());
+            condition
+                .available()
+                .map_err(anyhow::Error::msg)
+                .with_context(|| format!("--perturb {} is not possible here", condition.kind()))?;
+        }
     }
     Ok(conditions)
 }

@@ -6,6 +6,7 @@ use image::RgbImage;
 use image::imageops::FilterType;
 
 use crate::forensics::augment::{JpegCodec, gaussian_blur, jpeg, resize};
+use crate::source::recode::VideoCodec;
 
 /// One condition of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,8 +19,8 @@ pub(crate) enum Perturbation {
     Blur(f32),
     /// Size times this factor (above 0, at most 4), bilinear and antialiased.
     Resize(f32),
-    /// A key frame of H.264 at this constant quality 0..=51.
-    H264(u8),
+    /// A key frame of this video codec at this constant quality 0..=51.
+    Video(VideoCodec, u8),
 }
 
 impl Perturbation {
@@ -30,7 +31,8 @@ impl Perturbation {
             Perturbation::Jpeg(_) => "jpeg",
             Perturbation::Blur(_) => "blur",
             Perturbation::Resize(_) => "resize",
-            Perturbation::H264(_) => "h264",
+            Perturbation::Video(VideoCodec::H264, _) => "h264",
+            Perturbation::Video(VideoCodec::H265, _) => "h265",
         }
     }
 
@@ -41,7 +43,8 @@ impl Perturbation {
             Perturbation::Jpeg(quality) => (f64::from(quality), "JPEG quality"),
             Perturbation::Blur(sigma) => (f64::from(sigma), "blur sigma, pixels"),
             Perturbation::Resize(factor) => (f64::from(factor), "size, times the stored one"),
-            Perturbation::H264(crf) => (f64::from(crf), "H.264 CRF"),
+            Perturbation::Video(VideoCodec::H264, crf) => (f64::from(crf), "H.264 CRF"),
+            Perturbation::Video(VideoCodec::H265, crf) => (f64::from(crf), "H.265 CRF"),
         }
     }
 
@@ -63,7 +66,7 @@ impl Perturbation {
             Perturbation::Jpeg(quality) => jpeg(picture, JpegCodec::Quartered, quality),
             Perturbation::Blur(sigma) => gaussian_blur(picture, sigma),
             Perturbation::Resize(factor) => resize(picture, factor, FilterType::Triangle),
-            Perturbation::H264(crf) => return h264(picture, crf),
+            Perturbation::Video(codec, crf) => return codec.recode(picture, crf),
         })
     }
 
@@ -73,20 +76,10 @@ impl Perturbation {
     /// A reason with the way out.
     pub fn available(self) -> Result<(), String> {
         match self {
-            Perturbation::H264(crf) => h264(&RgbImage::new(32, 32), crf).map(|_| ()),
+            Perturbation::Video(codec, _) => codec.available(),
             _ => Ok(()),
         }
     }
-}
-
-#[cfg(feature = "gstreamer")]
-fn h264(picture: &RgbImage, crf: u8) -> Result<RgbImage, String> {
-    crate::source::gstreamer::h264(picture, crf).map_err(|error| error.to_string())
-}
-
-#[cfg(not(feature = "gstreamer"))]
-fn h264(_: &RgbImage, _: u8) -> Result<RgbImage, String> {
-    Err("h264 needs the feature `gstreamer`, which this build was made without".into())
 }
 
 impl fmt::Display for Perturbation {
@@ -127,14 +120,18 @@ impl std::str::FromStr for Perturbations {
                 .filter(|v| *v > 0.0 && *v <= high)
                 .ok_or_else(|| format!("{kind}={value}: must be a number above 0 and at most {high}"))
         };
+        let crf = |value: &str, codec| {
+            whole(value, 0, VideoCodec::COARSEST).map(|crf| Perturbation::Video(codec, crf))
+        };
         values
             .split(',')
             .map(|value| match kind {
                 "jpeg" => whole(value, 1, 100).map(Perturbation::Jpeg),
-                "h264" => whole(value, 0, 51).map(Perturbation::H264),
+                "h264" => crf(value, VideoCodec::H264),
+                "h265" => crf(value, VideoCodec::H265),
                 "blur" => real(value, 20.0).map(Perturbation::Blur),
                 "resize" => real(value, 4.0).map(Perturbation::Resize),
-                _ => Err(format!("`{kind}` is none of jpeg, blur, resize, h264")),
+                _ => Err(format!("`{kind}` is none of jpeg, blur, resize, h264, h265")),
             })
             .collect::<Result<Vec<_>, _>>()
             .map(Perturbations)
@@ -154,12 +151,14 @@ mod tests {
         assert_eq!(names("jpeg=90,70"), "jpeg 90; jpeg 70");
         assert_eq!(names("blur=0.3,1"), "blur 0.3; blur 1");
         assert_eq!(names("h264=0,51"), "h264 0; h264 51");
+        assert_eq!(names("h265=28"), "h265 28");
         for (text, word) in [
             ("jpeg", "jpeg=90,70"),
             ("jpeg=", "from 1 to 100"),
             ("jpeg=0", "from 1 to 100"),
             ("jpeg=90,101", "jpeg=101"),
             ("h264=52", "from 0 to 51"),
+            ("h265=-1", "from 0 to 51"),
             ("blur=0", "above 0"),
             ("blur=nan", "above 0"),
             ("resize=5", "at most 4"),

@@ -18,7 +18,7 @@ pub(crate) fn plots(rows: &[Row], threshold: f64) -> anyhow::Result<Vec<(String,
         stored.iter().map(|r| Panel { name: r.name(), real: &r.scores[0], fake: &r.scores[1] }).collect();
     let title = "Share of the pictures at each score, as stored";
     files.push(("scores.svg".to_owned(), histograms(title, threshold, &panels)?));
-    for kind in ["jpeg", "blur", "resize", "h264"] {
+    for kind in ["jpeg", "blur", "resize", "h264", "h265"] {
         if let Some(text) = robustness(rows, kind)? {
             files.push((format!("robustness-{kind}.svg"), text));
         }

@@ -38,11 +38,7 @@ pub(crate) fn warnings(found: &[Found]) -> Vec<String> {
             warnings.push(format!("{}: {n} files do not end like pictures and were passed over", found.set));
         }
         for giveaway in &found.giveaways {
-            warnings.push(format!(
-                "{}: {} alone tells real from generated ({:.2}, where 0.5 is chance and 1 always): real {}; \
-                 generated {}. A detector may win by it here, and would learn it in training",
-                found.set, giveaway.what, giveaway.separates, found.real, found.fake
-            ));
+            warnings.push(giveaway.warning(&found.set, &found.real, &found.fake));
         }
     }
     warnings

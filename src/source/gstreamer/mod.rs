@@ -18,7 +18,7 @@ use std::time::Duration;
 use ::gstreamer as gst;
 use crossbeam_channel::select;
 
-pub use recode::h264;
+pub(super) use recode::recode;
 pub use video::{VideoSummary, read_video};
 
 use self::build::{Pace, build};

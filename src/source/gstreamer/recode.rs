@@ -11,32 +11,50 @@ use image::RgbImage;
 use super::frames::{Fault, FrameMaker};
 use super::init;
 use crate::source::SourceError;
+use crate::source::recode::VideoCodec;
 
 /// A single frame takes milliseconds; without an answer after this, something hangs.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(30);
 
-/// `picture` as the key frame of an H.264 stream of constant quality `crf` (0..=51, more is coarser; x264's
-/// own choice is 23), decoded again and turned into RGB as the daemon does with a camera's frames. An odd
-/// last column or row is cut off: 4:2:0 has none.
-///
-/// # Errors
-/// [`SourceError::Configuration`] when an element is missing, or when the codec refuses the picture.
-pub fn h264(picture: &RgbImage, crf: u8) -> Result<RgbImage, SourceError> {
+/// `picture` as the key frame of a stream of constant quality `crf`, decoded again and turned into RGB as the
+/// daemon does with a camera's frames. The same picture always gives the same.
+pub(in crate::source) fn recode(
+    picture: &RgbImage,
+    codec: VideoCodec,
+    crf: u8,
+) -> Result<RgbImage, SourceError> {
     init()?;
     let (width, height) = (picture.width() & !1, picture.height() & !1);
-    let failed = |why: String| SourceError::Configuration(format!("H.264 of {width}x{height}: {why}"));
+    let failed = |why: String| SourceError::Configuration(format!("{codec} of {width}x{height}: {why}"));
     if width < 16 || height < 16 {
         return Err(failed("a video codec needs at least 16x16 pixels".into()));
     }
     // One thread each: pictures are worked on side by side already.
+    let (coder, package) = match codec {
+        VideoCodec::H264 => (
+            format!(
+                "x264enc pass=qual quantizer={crf} key-int-max=1 bframes=0 threads=1 \
+                 ! h264parse ! avdec_h264 max-threads=1"
+            ),
+            "gstreamer1.0-plugins-ugly (x264enc)",
+        ),
+        // Options of x265 itself, which win over the element's bitrate. Without info=0 its note about itself holds
+        // bytes of stale memory, which at times look like the start of a unit and spoil the picture (x265 3.5).
+        VideoCodec::H265 => (
+            format!(
+                "x265enc key-int-max=1 option-string=\"crf={crf}:info=0:bframes=0:pools=none:frame-threads=1:wpp=0\" \
+                 ! h265parse ! avdec_h265 max-threads=1"
+            ),
+            "gstreamer1.0-plugins-bad (x265enc)",
+        ),
+    };
     let text = format!(
-        "appsrc name=in format=time ! videoconvert ! video/x-raw,format=I420 \
-         ! x264enc pass=qual quantizer={crf} key-int-max=1 bframes=0 threads=1 \
-         ! h264parse ! avdec_h264 max-threads=1 ! appsink name=out sync=false"
+        "appsrc name=in format=time ! videoconvert ! video/x-raw,format=I420 ! {coder} \
+         ! appsink name=out sync=false"
     );
     let pipeline = gst::parse::launch(&text).map_err(|error| {
         failed(format!(
-            "{}; install gstreamer1.0-plugins-ugly (x264enc), gstreamer1.0-plugins-bad and gstreamer1.0-libav",
+            "{}; install {package}, gstreamer1.0-plugins-bad (parsers) and gstreamer1.0-libav (decoders)",
             error.message()
         ))
     })?;
@@ -62,7 +80,7 @@ pub fn h264(picture: &RgbImage, crf: u8) -> Result<RgbImage, SourceError> {
             .try_pull_sample(PATIENCE)
             .ok_or_else(|| failed(reason(&pipeline, "no picture came out")))?;
         let frame = FrameMaker::default()
-            .frame(&sample, "h264".into(), SystemTime::UNIX_EPOCH, Duration::ZERO)
+            .frame(&sample, "recoded".into(), SystemTime::UNIX_EPOCH, Duration::ZERO)
             .map_err(|fault| match fault {
                 Fault::Lost(why) => failed(why.into()),
                 Fault::Unusable(why) => failed(why),
@@ -112,21 +130,34 @@ mod tests {
             let edge = if (40..90).contains(&x) && y > 30 { 60.0 } else { 0.0 };
             image::Rgb([100.0 + wave / 2.0, 60.0 + edge, 140.0 - wave / 2.0].map(|v| v as u8))
         });
-        let difference = |crf| {
-            let out = h264(&picture, crf).expect("goes through");
-            assert_eq!(out.dimensions(), (130, 74));
-            let pairs = out.enumerate_pixels().map(|(x, y, p)| (p.0, picture.get_pixel(x, y).0));
-            let sum: u32 =
-                pairs.map(|(a, b)| (0..3).map(|c| u32::from(a[c].abs_diff(b[c]))).sum::<u32>()).sum();
-            f64::from(sum) / f64::from(3 * out.width() * out.height())
-        };
-        let (fine, usual, coarse) = (difference(5), difference(23), difference(40));
-        assert!(fine < 6.0 && fine < usual && usual < coarse && coarse < 40.0, "{fine} {usual} {coarse}");
+        for codec in VideoCodec::ALL {
+            let difference = |crf| {
+                let out = recode(&picture, codec, crf).expect("goes through");
+                assert_eq!(out.dimensions(), (130, 74));
+                let pairs = out.enumerate_pixels().map(|(x, y, p)| (p.0, picture.get_pixel(x, y).0));
+                let sum: u32 =
+                    pairs.map(|(a, b)| (0..3).map(|c| u32::from(a[c].abs_diff(b[c]))).sum::<u32>()).sum();
+                f64::from(sum) / f64::from(3 * out.width() * out.height())
+            };
+            let (fine, usual, coarse) = (difference(5), difference(23), difference(40));
+            let of = format!("{codec}: {fine} {usual} {coarse}");
+            assert!(fine < 6.0 && fine < usual && usual < coarse && coarse < 40.0, "{of}");
+            let first = recode(&picture, codec, 30).expect("goes through");
+            for _ in 0..20 {
+                assert!(recode(&picture, codec, 30).expect("goes through") == first, "{codec} twice");
+            }
+        }
+        let other = |codec| recode(&picture, codec, 30).expect("goes through");
+        assert_ne!(other(VideoCodec::H264), other(VideoCodec::H265));
     }
 
     #[test]
     fn what_is_too_small_for_the_codec_is_said() {
-        let error = h264(&RgbImage::new(9, 40), 23).expect_err("too small").to_string();
-        assert!(error.contains("8x40") && error.contains("16x16"), "{error}");
+        for codec in VideoCodec::ALL {
+            let error = recode(&RgbImage::new(9, 40), codec, 23).expect_err("too small").to_string();
+            assert!(error.contains("8x40") && error.contains("16x16"), "{error}");
+            let least = recode(&RgbImage::new(17, 16), codec, 23).expect("large enough");
+            assert_eq!(least.dimensions(), (16, 16));
+        }
     }
 }

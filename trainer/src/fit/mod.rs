@@ -3,6 +3,7 @@
 
 pub mod adam;
 pub mod data;
+pub mod eta;
 pub mod loader;
 pub mod metrics;
 pub mod plateau;
@@ -22,6 +23,7 @@ use crate::{
 use adam::Adam;
 use anyhow::{Context as _, Result, bail, ensure};
 use data::Data;
+use eta::Eta;
 use indicatif::{ProgressBar, ProgressStyle};
 use loader::Loader;
 use metrics::{Line, Metrics, Validation};
@@ -73,6 +75,9 @@ pub fn fit(options: &Options) -> Result<Outcome> {
         data.classes.len(),
         data.held.len()
     );
+    for warning in data::giveaways(&data.train, settings.seed) {
+        log::warn!("{warning}");
+    }
     std::fs::create_dir_all(run).with_context(|| format!("{}: cannot be made", run.display()))?;
     let (net, known) = settings.network.build(settings.high_pass);
     tch::manual_seed(settings.seed as i64);
@@ -131,7 +136,7 @@ fn check(settings: &Settings) -> Result<()> {
         settings.patience > 0 && settings.validate_every != Some(0),
         "--patience and --validate-every start at 1"
     );
-    Ok(())
+    settings.recipe.available()
 }
 
 /// The paper's first weights of the last layer: normal, deviation 0.02.
@@ -190,6 +195,7 @@ impl Trainer {
         );
         let mut metrics = Metrics::open(&self.run, self.state.step, now())?;
         let (start, already) = (Instant::now(), self.state.seconds);
+        let began_at = self.state.step;
         let mut saved = Instant::now();
         let progress = progress(every);
         let mut tally = Tally::new(&loader);
@@ -205,14 +211,24 @@ impl Trainer {
             let epoch_ends = step.is_multiple_of(every);
             if step.is_multiple_of(LINE_EVERY) || epoch_ends {
                 let line = tally.line(step, step as f64 / per_epoch as f64, self.state.plateau.rate, &loader);
+                let line = if epoch_ends { self.validated(line)? } else { line };
+                let eta = Eta {
+                    spent: start.elapsed(),
+                    done: step - began_at,
+                    steps: options.steps.map(|most| most.saturating_sub(step)),
+                    time: options.minutes.map(|_| budget.saturating_sub(start.elapsed())),
+                    schedule: eta::steps_of_validations(self.state.plateau.least_validations(), step, every),
+                };
+                if epoch_ends && !self.state.finished {
+                    log::info!("{eta}");
+                }
                 progress.set_message(format!(
-                    "loss {:.3}, rate {:.0e}, {:.1} img/s, waiting {:.0} %",
+                    "{eta}; loss {:.3}, rate {:.0e}, {:.1} img/s, waiting {:.0} %",
                     line.loss,
                     line.rate,
                     line.images_per_second,
                     100.0 * line.waiting
                 ));
-                let line = if epoch_ends { self.validated(line)? } else { line };
                 metrics.write(&line, now())?;
                 tally = Tally::new(&loader);
                 if epoch_ends {
@@ -372,8 +388,9 @@ fn training(state: &State, data: &Data) -> Training {
             data.classes.len()
         ),
         recipe: format!(
-            "the paper's: {}, crop {}{}{}, Adam {:.0e} with plateau, batches of {}, {} steps{best}",
+            "the paper's: {}{}, crop {}{}{}, Adam {:.0e} with plateau, batches of {}, {} steps{best}",
             settings.recipe.augment.name(),
+            settings.recipe.video.map_or(String::new(), |video| format!(" + {video}")),
             settings.recipe.crop,
             settings.recipe.resize.map_or(String::new(), |side| format!(" after resize to {side}")),
             if settings.high_pass { ", high-pass" } else { "" },
@@ -449,7 +466,7 @@ pub fn calibrate(logits: &[f32], labels: &[bool]) -> Result<Calibration> {
 }
 
 fn progress(steps: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("epoch {bar:24} {pos}/{len}, {eta} to go; {msg}")
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} to the next validation; {msg}")
         .expect("a valid template");
     ProgressBar::new(steps).with_style(style)
 }

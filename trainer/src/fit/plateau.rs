@@ -39,6 +39,17 @@ impl Plateau {
         if self.drops == 0 { 0.001 } else { 0.002 }
     }
 
+    /// Validations to the end if accuracy never gains again: it cannot come sooner.
+    pub fn least_validations(&self) -> u64 {
+        let (mut rate, mut drops) = (self.rate / 10.0, 1);
+        while rate >= self.least_rate * (1.0 - 1e-9) {
+            rate /= 10.0;
+            drops += 1;
+        }
+        // The very first validation always counts as a gain.
+        u64::from(self.mark.is_none()) + drops * u64::from(self.patience) - u64::from(self.stalled)
+    }
+
     /// Takes one validation's accuracy.
     pub fn step(&mut self, accuracy: f64) -> Turn {
         // Rounding must not count as a gain.

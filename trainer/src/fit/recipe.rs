@@ -1,12 +1,16 @@
-//! What happens to a picture before the network sees it: the paper's order, resize, blur, JPEG, crop, flip.
+//! What happens to a picture before the network sees it: the paper's order, resize, blur, JPEG, crop, flip; with
+//! a video codec, which the paper has not, before the crop.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use fast_image_resize::{self as fir, pixels::U8x3};
 use image::{RgbImage, imageops};
 use serde::{Deserialize, Serialize};
-use spotd::forensics::{
-    augment::{JpegCodec, gaussian_blur, jpeg},
-    rng::Rng,
+use spotd::{
+    forensics::{
+        augment::{JpegCodec, gaussian_blur, jpeg},
+        rng::Rng,
+    },
+    source::recode::VideoCodec,
 };
 
 /// The paper's augmentations, by the names of its tables.
@@ -59,6 +63,56 @@ impl Augment {
 /// ways, in the place of the paper's Pillow and OpenCV.
 const ENCODERS: [JpegCodec; 2] = [JpegCodec::Image, JpegCodec::Quartered];
 
+/// Pictures as a camera or stream would send them: a key frame of H.264 or H.265, drawn evenly, at a drawn rate.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Video {
+    /// Probability, above 0 to 1.
+    pub chance: f32,
+    /// Least and greatest constant rate factor, 0 to 51, both included.
+    pub crf: (u8, u8),
+}
+
+impl Video {
+    /// From all but invisible to plainly coarse.
+    const USUAL: (u8, u8) = (18, 40);
+}
+
+impl std::str::FromStr for Video {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (chance, crf) = text.split_once(',').map_or((text, None), |(chance, crf)| (chance, Some(crf)));
+        let chance = chance.parse().ok().filter(|chance| *chance > 0.0 && *chance <= 1.0);
+        let chance =
+            chance.ok_or("write a probability above 0 and at most 1, and CRFs: 0.5 or 0.5,18..40")?;
+        let crf = match crf {
+            None => Video::USUAL,
+            Some(range) => range
+                .split_once("..")
+                .and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)))
+                .filter(|(low, high)| low <= high && *high <= VideoCodec::COARSEST)
+                .ok_or_else(|| {
+                    format!("{range}: CRFs are written 18..40, from 0 to {}", VideoCodec::COARSEST)
+                })?,
+        };
+        Ok(Video { chance, crf })
+    }
+}
+
+impl std::fmt::Display for Video {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "H.264 and H.265 ({}, CRF {} to {})", self.chance, self.crf.0, self.crf.1)
+    }
+}
+
+/// What one picture goes through before the crop.
+#[derive(Default)]
+struct Plan {
+    sigma: Option<f32>,
+    jpeg: Option<(JpegCodec, u8)>,
+    video: Option<(VideoCodec, u8)>,
+}
+
 /// Sizes and augmentation of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -66,8 +120,11 @@ pub struct Recipe {
     pub augment: Augment,
     /// Shorter side before the crop; `None` crops at the picture's own size where it is large enough.
     pub resize: Option<u32>,
-    /// Side of the crop.
+    /// Side of the crop; even where there is `video`, whose pictures lose an odd last row or column.
     pub crop: u32,
+    /// Video codecs.
+    #[serde(default)]
+    pub video: Option<Video>,
 }
 
 impl Recipe {
@@ -76,9 +133,15 @@ impl Recipe {
         let (blur, compress) = self.augment.probabilities();
         let (sigma, quality, encoder) = (rng.range(0.0, 3.0), 30 + rng.below(71) as u8, *rng.pick(&ENCODERS));
         let sigma = rng.chance(blur).then_some(sigma);
-        let quality = rng.chance(compress).then_some((encoder, quality));
+        let jpeg = rng.chance(compress).then_some((encoder, quality));
         let (u, v, flip) = (rng.unit(), rng.unit(), rng.chance(0.5));
-        let picture = self.degraded(picture, sigma, quality)?;
+        // Last, so that everything else of a seed is the same with and without it.
+        let video = self.video.and_then(|video| {
+            let (low, high) = video.crf;
+            let drawn = (*rng.pick(&VideoCodec::ALL), low + rng.below(usize::from(high - low) + 1) as u8);
+            rng.chance(video.chance).then_some(drawn)
+        });
+        let picture = self.degraded(picture, Plan { sigma, jpeg, video })?;
         let at = |side: u32, part: f32| (((side - self.crop + 1) as f32 * part) as u32).min(side - self.crop);
         let (x, y) = (at(picture.width(), u), at(picture.height(), v));
         let mut crop = imageops::crop_imm(&picture, x, y, self.crop, self.crop).to_image();
@@ -88,32 +151,52 @@ impl Recipe {
         Ok(crop)
     }
 
-    /// A validation crop: from the centre; sigma 1.5 and quality 65 with the training's probabilities.
+    /// A validation crop: from the centre; sigma 1.5, quality 65 and the middle CRF with the training's
+    /// probabilities.
     pub fn validation(&self, picture: &RgbImage, rng: &mut Rng) -> Result<RgbImage> {
         let (blur, compress) = self.augment.probabilities();
         let (encoder, blur, compress) = (*rng.pick(&ENCODERS), rng.chance(blur), rng.chance(compress));
-        let picture = self.degraded(picture, blur.then_some(1.5), compress.then_some((encoder, 65)))?;
+        let video = self.video.and_then(|video| {
+            let middle = video.crf.0.midpoint(video.crf.1);
+            let codec = *rng.pick(&VideoCodec::ALL);
+            rng.chance(video.chance).then_some((codec, middle))
+        });
+        let jpeg = compress.then_some((encoder, 65));
+        let picture = self.degraded(picture, Plan { sigma: blur.then_some(1.5), jpeg, video })?;
         let (x, y) = ((picture.width() - self.crop) / 2, (picture.height() - self.crop) / 2);
         Ok(imageops::crop_imm(&picture, x, y, self.crop, self.crop).to_image())
     }
 
-    fn degraded(
-        &self,
-        picture: &RgbImage,
-        sigma: Option<f32>,
-        quality: Option<(JpegCodec, u8)>,
-    ) -> Result<RgbImage> {
+    /// Whether the video codecs are here, if the recipe needs them.
+    pub fn available(&self) -> Result<()> {
+        if self.video.is_some() {
+            ensure!(
+                self.crop.is_multiple_of(2),
+                "--crop {}: must be even with --video-codec, since a codec drops an odd last row",
+                self.crop
+            );
+            for codec in VideoCodec::ALL {
+                codec.available().map_err(|why| anyhow!("--video-codec is not possible here: {why}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn degraded(&self, picture: &RgbImage, plan: Plan) -> Result<RgbImage> {
         let shortest = picture.width().min(picture.height());
         let target = match self.resize {
             Some(side) => side.max(self.crop),
             None => shortest.max(self.crop),
         };
         let mut out = if shortest == target { picture.clone() } else { resize_shorter(picture, target)? };
-        if let Some(sigma) = sigma {
+        if let Some(sigma) = plan.sigma {
             out = gaussian_blur(&out, sigma);
         }
-        if let Some((encoder, quality)) = quality {
+        if let Some((encoder, quality)) = plan.jpeg {
             out = jpeg(&out, encoder, quality);
+        }
+        if let Some((codec, crf)) = plan.video {
+            out = codec.recode(&out, crf).map_err(anyhow::Error::msg)?;
         }
         Ok(out)
     }
@@ -146,7 +229,7 @@ mod tests {
 
     #[test]
     fn crops_have_their_size_whatever_the_picture() {
-        let recipe = Recipe { augment: Augment::Half, resize: Some(64), crop: 48 };
+        let recipe = Recipe { augment: Augment::Half, resize: Some(64), crop: 48, video: None };
         let mut rng = Rng::new(1);
         for (w, h) in [(64, 64), (200, 90), (33, 300), (20, 17)] {
             for _ in 0..6 {
@@ -162,7 +245,7 @@ mod tests {
     fn the_probabilities_are_the_papers() {
         // Without blur or JPEG the crop holds pixels of the picture as they are.
         let plain = |augment| {
-            let recipe = Recipe { augment, resize: None, crop: 40 };
+            let recipe = Recipe { augment, resize: None, crop: 40, video: None };
             let (picture, mut rng) = (picture(64, 64), Rng::new(2));
             let mut same = 0;
             for _ in 0..200 {
@@ -180,5 +263,54 @@ mod tests {
         assert!((plain(Augment::Jpeg) - 0.5).abs() < 0.12, "{}", plain(Augment::Jpeg));
         assert!((plain(Augment::Tenth) - 0.81).abs() < 0.1, "{}", plain(Augment::Tenth));
         assert!((plain(Augment::Half) - 0.25).abs() < 0.12, "{}", plain(Augment::Half));
+    }
+
+    #[test]
+    fn a_video_codec_is_said_as_a_chance_and_rates() {
+        let parse = |text: &str| text.parse::<Video>();
+        assert_eq!(parse("0.5").unwrap(), Video { chance: 0.5, crf: (18, 40) });
+        assert_eq!(parse("1,23..23").unwrap(), Video { chance: 1.0, crf: (23, 23) });
+        for (text, words) in [
+            ("0", "above 0"),
+            ("1.5", "at most 1"),
+            ("nan", "above 0"),
+            ("0.5,30..20", "18..40"),
+            ("0.5,20..52", "0 to 51"),
+            ("0.5,20", "18..40"),
+        ] {
+            assert!(parse(text).unwrap_err().contains(words), "{text}");
+        }
+    }
+
+    #[cfg(feature = "gstreamer")]
+    #[test]
+    fn a_video_codec_changes_its_share_of_the_crops_and_nothing_else() {
+        let plain = Recipe { augment: Augment::Half, resize: None, crop: 48, video: None };
+        // Odd sides: the codec cuts the last row off, and the crop must still fit.
+        for (w, h) in [(49, 75), (48, 48), (30, 31)] {
+            let picture = picture(w, h);
+            let changed = |chance, validation| {
+                let video = Some(Video { chance, crf: (20, 45) });
+                let coded = Recipe { video, ..plain.clone() };
+                let of = |recipe: &Recipe, seed| {
+                    let rng = &mut Rng::new(seed);
+                    let crop = if validation { Recipe::validation } else { Recipe::training };
+                    crop(recipe, &picture, rng).unwrap()
+                };
+                (0..60)
+                    .filter(|seed| {
+                        let crop = of(&coded, *seed);
+                        assert_eq!(crop.dimensions(), (48, 48));
+                        assert!(crop == of(&coded, *seed), "the draw decides alone");
+                        crop != of(&plain, *seed)
+                    })
+                    .count()
+            };
+            for validation in [false, true] {
+                assert_eq!(changed(1.0, validation), 60, "{w}x{h}");
+            }
+            let half = changed(0.5, false);
+            assert!((15..=45).contains(&half), "{w}x{h}: {half}");
+        }
     }
 }

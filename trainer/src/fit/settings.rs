@@ -2,7 +2,7 @@
 
 use super::{
     data::Places,
-    recipe::{Augment, Recipe},
+    recipe::{Augment, Recipe, Video},
 };
 use crate::{
     net::{self, Layer, Net},
@@ -58,6 +58,10 @@ pub struct Options {
     /// Blur and JPEG, as the paper's tables have them.
     #[arg(long, value_enum, default_value = "0.5")]
     pub augment: Augment,
+    /// After blur and JPEG, a key frame of H.264 or H.265 with this probability, at a rate drawn from these CRFs
+    /// (18..40 unless given): 0.5 or 0.5,20..35. Needs GStreamer with x264enc and x265enc.
+    #[arg(long, value_name = "P[,CRF..CRF]")]
+    pub video_codec: Option<Video>,
     /// Shorter side before the crop; 0 crops at the picture's own size.
     #[arg(long, default_value_t = 256)]
     pub resize: u32,
@@ -149,6 +153,7 @@ impl Options {
                 augment: self.augment,
                 resize: (self.resize > 0).then_some(self.resize),
                 crop: self.crop,
+                video: self.video_codec,
             },
             high_pass: self.high_pass,
             rate: self.rate.unwrap_or(rate),

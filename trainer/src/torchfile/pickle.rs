@@ -9,6 +9,31 @@ pub type Items = Rc<RefCell<Vec<Value>>>;
 /// Entries of a dictionary, in the order of insertion.
 pub type Entries = Rc<RefCell<Vec<(Value, Value)>>>;
 
+/// Every list and dictionary of a pickle. What can be changed later can be nested to any depth, and in itself, so
+/// they are emptied one by one in the end: dropped through each other, they would overflow the stack or stay.
+#[derive(Default)]
+struct Kept {
+    lists: Vec<Items>,
+    dicts: Vec<Entries>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.lists.iter().for_each(|list| drop(list.take()));
+        self.dicts.iter().for_each(|dict| drop(dict.take()));
+    }
+}
+
+/// What a pickle held. Lists and dictionaries in it are empty once it is dropped.
+pub struct Pickle {
+    /// The object.
+    pub value: Value,
+    /// Bytes that it took.
+    pub taken: usize,
+    // Last: its fields are dropped in this order.
+    _kept: Kept,
+}
+
 /// What a pickle can hold here.
 #[derive(Clone, Debug)]
 pub enum Value {
@@ -38,7 +63,7 @@ pub enum Value {
     Call(Rc<str>, Rc<Vec<Value>>),
 }
 
-/// Nesting beyond this is no checkpoint: Python itself refuses at about a thousand.
+/// Nesting of tuples, calls and references beyond this is no checkpoint: Python itself refuses at about a thousand.
 pub const DEEPEST: usize = 500;
 
 impl Value {
@@ -61,23 +86,35 @@ impl Value {
     }
 }
 
-/// Reads one pickle from the front of `bytes`; gives it and how many bytes it took.
+/// Reads one pickle from the front of `bytes`.
 ///
 /// # Errors
 /// The bytes end early, or hold an instruction that `torch.save` does not write.
-pub fn read(bytes: &[u8]) -> Result<(Value, usize)> {
-    let mut machine = Machine { bytes, at: 0, stack: vec![], marks: vec![], memo: HashMap::new() };
+pub fn read(bytes: &[u8]) -> Result<Pickle> {
+    let mut machine = Machine {
+        bytes,
+        at: 0,
+        stack: vec![],
+        marks: vec![],
+        memo: HashMap::new(),
+        copied: 0,
+        kept: Kept::default(),
+    };
     let value = machine.run().with_context(|| format!("byte {} of the pickle", machine.at))?;
-    Ok((value, machine.at))
+    Ok(Pickle { value, taken: machine.at, _kept: std::mem::take(&mut machine.kept) })
 }
 
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Values and how deep each is nested.
+    /// Values, and how deep tuples, calls and references are nested in each, down to the next list or dictionary.
     stack: Vec<(Value, usize)>,
     marks: Vec<usize>,
     memo: HashMap<u32, (Value, usize)>,
+    /// Entries that were copied from one list to another.
+    copied: usize,
+    // Last, so that stack and memo go before it.
+    kept: Kept,
 }
 
 impl Machine<'_> {
@@ -145,8 +182,14 @@ impl Machine<'_> {
                     self.take(n.into())?;
                     self.push(Value::Bytes);
                 }
-                b'}' => self.push(Value::Dict(Entries::default())),
-                b']' | 0x8f => self.push(Value::List(Items::default())),
+                b'}' => {
+                    let dict = self.dict(Entries::default());
+                    self.push(dict);
+                }
+                b']' | 0x8f => {
+                    let list = self.list();
+                    self.push(list);
+                }
                 b')' => self.push(Value::Tuple(Rc::default())),
                 b't' => {
                     let items = self.since_mark()?;
@@ -210,8 +253,9 @@ impl Machine<'_> {
                 // State of an object: of an ordered dictionary it is torch's `_metadata`, of no use here.
                 b'b' => drop(self.pop()?),
                 b'Q' => {
-                    let (id, depth) = self.pop()?;
-                    self.stack.push((Value::Persistent(Rc::new(id)), depth + 1));
+                    let id = self.pop()?;
+                    let depth = deeper(std::slice::from_ref(&id))?;
+                    self.stack.push((Value::Persistent(Rc::new(id.0)), depth));
                 }
                 other => bail!("instruction {other:#04x}, which torch.save does not write"),
             }
@@ -259,6 +303,17 @@ impl Machine<'_> {
         Ok(())
     }
 
+    fn list(&mut self) -> Value {
+        let list = Items::default();
+        self.kept.lists.push(list.clone());
+        Value::List(list)
+    }
+
+    fn dict(&mut self, entries: Entries) -> Value {
+        self.kept.dicts.push(entries.clone());
+        Value::Dict(entries)
+    }
+
     fn push(&mut self, value: Value) {
         self.stack.push((value, 0));
     }
@@ -282,27 +337,22 @@ impl Machine<'_> {
     }
 
     fn append(&mut self, items: Vec<(Value, usize)>) -> Result<()> {
-        let depth = deeper(&items)?;
-        let (Value::List(list), old) = self.stack.last_mut().context("an empty stack")? else {
-            // What is appended to an object of another kind is of no use here.
-            return Ok(());
-        };
-        list.borrow_mut().extend(items.into_iter().map(|(value, _)| value));
-        *old = depth.max(*old);
+        // What is appended to an object of another kind is of no use here.
+        if let (Value::List(list), _) = self.stack.last().context("an empty stack")? {
+            list.borrow_mut().extend(items.into_iter().map(|(value, _)| value));
+        }
         Ok(())
     }
 
     fn insert(&mut self, items: Vec<(Value, usize)>) -> Result<()> {
-        let depth = deeper(&items)?;
         ensure!(items.len().is_multiple_of(2), "a key without a value");
-        let (Value::Dict(entries), old) = self.stack.last_mut().context("an empty stack")? else {
+        let (Value::Dict(entries), _) = self.stack.last().context("an empty stack")? else {
             return Ok(());
         };
         let mut items = items.into_iter().map(|(value, _)| value);
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
             entries.borrow_mut().push((key, value));
         }
-        *old = depth.max(*old);
         Ok(())
     }
 
@@ -319,16 +369,18 @@ impl Machine<'_> {
     }
 
     fn call(&mut self) -> Result<()> {
-        let (arguments, depth) = self.pop()?;
+        let arguments = self.pop()?;
         let (callable, _) = self.pop()?;
-        ensure!(depth < DEEPEST, "nested more than {DEEPEST} deep");
-        let Value::Tuple(arguments) = arguments else { bail!("a call without a tuple of arguments") };
+        let depth = deeper(std::slice::from_ref(&arguments))?;
+        let Value::Tuple(arguments) = arguments.0 else { bail!("a call without a tuple of arguments") };
         let Value::Global(name) = callable else { bail!("a call of what is no class or function") };
-        let value = match &*name {
+        match &*name {
             "collections.OrderedDict" => {
                 let entries = Entries::default();
                 // Python 2 wrote the entries as one list of pairs.
                 if let Some(Value::List(pairs)) = arguments.first() {
+                    self.copied += pairs.borrow().len();
+                    ensure!(self.copied <= self.bytes.len(), "one list is made a dictionary again and again");
                     for pair in pairs.borrow().iter() {
                         if let Value::List(pair) = pair
                             && let [key, value] = pair.borrow().as_slice()
@@ -337,12 +389,15 @@ impl Machine<'_> {
                         }
                     }
                 }
-                Value::Dict(entries)
+                let dict = self.dict(entries);
+                self.push(dict);
             }
-            "__builtin__.set" | "builtins.set" => Value::List(Items::default()),
-            _ => Value::Call(name, arguments),
-        };
-        self.stack.push((value, depth + 1));
+            "__builtin__.set" | "builtins.set" => {
+                let set = self.list();
+                self.push(set);
+            }
+            _ => self.stack.push((Value::Call(name, arguments), depth)),
+        }
         Ok(())
     }
 }
@@ -361,9 +416,9 @@ mod tests {
     fn reads_what_python_writes() {
         // pickle.dumps({"a": [1, -2, 70000], "b": (True, None, 1.5)}, 2)
         let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01J\xfe\xff\xff\xffJp\x11\x01\x00eX\x01\x00\x00\x00bq\x03\x88NG?\xf8\x00\x00\x00\x00\x00\x00\x87q\x04u.rest";
-        let (value, taken) = read(bytes).unwrap();
-        assert_eq!(taken, bytes.len() - 4);
-        let Value::Dict(entries) = value else { panic!("{value:?}") };
+        let pickle = read(bytes).unwrap();
+        assert_eq!(pickle.taken, bytes.len() - 4);
+        let Value::Dict(entries) = &pickle.value else { panic!("{:?}", pickle.value) };
         let entries = entries.borrow();
         assert_eq!(entries[0].0.text(), Some("a"));
         let Value::List(list) = &entries[0].1 else { panic!("{entries:?}") };
@@ -374,10 +429,24 @@ mod tests {
     #[test]
     fn nothing_is_run_and_nothing_overflows() {
         // pickle.dumps of an object whose __reduce__ is (os.system, ("true",)).
-        let (value, _) = read(b"\x80\x02cposix\nsystem\nq\x00X\x04\x00\x00\x00trueq\x01\x85q\x02R.").unwrap();
-        assert!(matches!(value, Value::Call(name, _) if &*name == "posix.system"));
+        let pickle = read(b"\x80\x02cposix\nsystem\nq\x00X\x04\x00\x00\x00trueq\x01\x85q\x02R.").unwrap();
+        assert!(matches!(&pickle.value, Value::Call(name, _) if &**name == "posix.system"));
         let deep = [b"\x80\x02".as_slice(), b")", &b"\x85".repeat(1_000_000), b"."].concat();
-        assert!(format!("{:#}", read(&deep).unwrap_err()).contains("nested"));
+        let error = |bytes: &[u8]| read(bytes).map(|_| ()).unwrap_err();
+        assert!(format!("{:#}", error(&deep)).contains("nested"));
+
+        // Lists remembered while they were empty and put into one another afterwards: a million deep.
+        for cut in [0, 1] {
+            let mut chain = b"\x80\x02]q\x000".to_vec();
+            for _ in 0..1_000_000 {
+                chain.extend(b"](h\x00eq\x000");
+            }
+            chain.extend(b"h\x00.");
+            assert_eq!(read(&chain[..chain.len() - cut]).is_ok(), cut == 0);
+        }
+        // A list in itself, and a tuple in a list in the tuple.
+        assert!(read(b"\x80\x02]q\x00h\x00a.").is_ok());
+        assert!(read(b"\x80\x02]q\x00(h\x00tq\x01h\x00h\x01a.").is_ok());
     }
 
     #[test]
