@@ -1,0 +1,113 @@
+//! A layer that is ready to run: its weights in the order that the chosen kernel reads.
+
+use super::{Conv, Dims, Epilogue, Output, portable};
+use crate::error::{Error, Result, length};
+use crate::isa::Isa;
+use crate::scratch::Scratch;
+
+/// A convolution packed for one instruction set. Cheap to share: `run` takes `&self`.
+#[derive(Debug, Clone)]
+pub struct PackedConv {
+    conv: Conv,
+    isa: Isa,
+    epilogue: Epilogue,
+    weights: Vec<i8>,
+}
+
+impl PackedConv {
+    /// Checks and packs a layer for [`Isa::chosen`]. `weights` are OIHW, `bias` is one an output channel, in
+    /// steps of `input.scale * weight_scale` (see [`Conv::fold_bias`]).
+    ///
+    /// # Errors
+    /// Names the value that is out of range; see [`Error`].
+    pub fn new(conv: Conv, weights: &[i8], bias: &[i32]) -> Result<PackedConv> {
+        PackedConv::for_isa(Isa::chosen()?, conv, weights, bias)
+    }
+
+    /// [`PackedConv::new`] for an instruction set of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`PackedConv::new`], and where this processor does not have `isa`.
+    pub fn for_isa(isa: Isa, conv: Conv, weights: &[i8], bias: &[i32]) -> Result<PackedConv> {
+        isa.require()?;
+        let epilogue = conv.check(weights, bias)?;
+        let weights = portable::pack(&conv, weights);
+        Ok(PackedConv { conv, isa, epilogue, weights })
+    }
+
+    /// What was packed.
+    pub fn conv(&self) -> &Conv {
+        &self.conv
+    }
+
+    /// The instruction set it was packed for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Dimensions of the output for an input of `dims`.
+    ///
+    /// # Errors
+    /// As [`Conv::out_dims`].
+    pub fn out_dims(&self, dims: Dims) -> Result<Dims> {
+        self.conv.out_dims(dims)
+    }
+
+    /// Runs a layer that writes bytes. `input` is NHWC with `in_channels`, `output` and `residual` are NHWC
+    /// with `out_channels` and the dimensions of [`PackedConv::out_dims`]. Allocates nothing once `scratch`
+    /// has seen the largest layer.
+    ///
+    /// # Errors
+    /// Lengths that do not fit `dims`, a residual missing or too much, a layer that writes f32.
+    pub fn run(
+        &self,
+        input: &[u8],
+        dims: Dims,
+        output: &mut [u8],
+        residual: Option<&[u8]>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        if self.conv.output == Output::F32 {
+            return Err(Error::OutputType { packed: "f32", called: "bytes" });
+        }
+        let out = self.check(input, dims, output.len(), residual)?;
+        let sums = scratch.words(self.conv.out_channels);
+        portable::run(&self.conv, &self.weights, &self.epilogue, input, dims, out, output, residual, sums);
+        Ok(())
+    }
+
+    /// Runs a layer that writes real numbers; else as [`PackedConv::run`].
+    ///
+    /// # Errors
+    /// As [`PackedConv::run`], and for a layer that writes bytes.
+    pub fn run_f32(
+        &self,
+        input: &[u8],
+        dims: Dims,
+        output: &mut [f32],
+        residual: Option<&[u8]>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        if self.conv.output != Output::F32 {
+            return Err(Error::OutputType { packed: "bytes", called: "f32" });
+        }
+        let out = self.check(input, dims, output.len(), residual)?;
+        let sums = scratch.words(self.conv.out_channels);
+        portable::run(&self.conv, &self.weights, &self.epilogue, input, dims, out, output, residual, sums);
+        Ok(())
+    }
+
+    fn check(&self, input: &[u8], dims: Dims, output: usize, residual: Option<&[u8]>) -> Result<Dims> {
+        let out = self.conv.out_dims(dims)?;
+        let expected = out.len(self.conv.out_channels)?;
+        length("input", input.len(), dims.len(self.conv.in_channels)?)?;
+        length("output", output, expected)?;
+        match (self.conv.residual, residual) {
+            (Some(_), Some(r)) => length("residual", r.len(), expected)?,
+            (None, None) => {}
+            (Some(_), None) => return Err(Error::Residual { packed: "with", called: "without" }),
+            (None, Some(_)) => return Err(Error::Residual { packed: "without", called: "with" }),
+        }
+        Ok(out)
+    }
+}
