@@ -103,6 +103,8 @@ pub(crate) trait Dot: Lanes {
     unsafe fn weights(at: *const u8) -> Self::Weights;
     /// Reads a step of input.
     unsafe fn input(at: *const u8) -> Self::Input;
+    /// The same input, of which the compiler knows nothing; costs no instruction.
+    unsafe fn opaque(input: Self::Input) -> Self::Input;
     /// Adds the products.
     unsafe fn dot(sums: Self::Sums, weights: Self::Weights, input: Self::Input) -> Self::Sums;
 }
@@ -234,13 +236,23 @@ pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, firs
 /// Defines `run` and `run_depthwise` of one instruction set: the loops over a band, compiled with its features.
 macro_rules! engine {
     ($kernel:ty, $features:literal, shape: $shape:expr,
-     tiles: { $($blocks:literal => [$($pixels:literal)+]),+ }, depthwise: [$($dw:literal)+]) => {
+     tiles: { $($blocks:literal => [$($pixels:literal)+]),+ }, depthwise: [$($dw:literal)+], burn: $chains:literal x $step:literal) => {
+        /// Products on registers alone.
+        ///
+        /// # Safety
+        /// The processor has the instruction set.
+        #[target_feature(enable = $features)]
+        unsafe fn burn(steps: usize) -> u64 {
+            // SAFETY: features as promised.
+            unsafe { $crate::isa::peak::burn::<$kernel, $chains>(steps, $step) }
+        }
+
         /// Runs a band.
         ///
         /// # Safety
         /// The processor has the instruction set; the job's pointers hold what it describes.
         #[target_feature(enable = $features)]
-        pub(crate) unsafe fn run(job: &$crate::conv::tiles::Job<'_>) {
+        unsafe fn run(job: &$crate::conv::tiles::Job<'_>) {
             use $crate::conv::tiles::{Dot, parts, tile};
             let mut weights = job.weights;
             for blocks in parts(job.channels.div_ceil(16), $shape.most_blocks()) {
@@ -265,7 +277,7 @@ macro_rules! engine {
         /// # Safety
         /// As [`run`].
         #[target_feature(enable = $features)]
-        pub(crate) unsafe fn run_depthwise(job: &$crate::conv::tiles::Job<'_>) {
+        unsafe fn run_depthwise(job: &$crate::conv::tiles::Job<'_>) {
             use $crate::conv::tiles::{depthwise_tile, parts};
             const MOST: usize = {
                 let list = [$($dw),+];

@@ -14,6 +14,8 @@ use crate::scratch::Scratch;
 pub(crate) struct Kernels {
     pub run: unsafe fn(&Job<'_>),
     pub run_depthwise: unsafe fn(&Job<'_>),
+    /// Products on registers alone; the argument is the number of steps, the answer that of products.
+    pub burn: unsafe fn(usize) -> u64,
     pub layout: Layout,
 }
 

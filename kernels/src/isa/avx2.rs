@@ -1,6 +1,7 @@
 //! AVX2 without VNNI: 16-bit inputs and weights, `vpmaddwd`, which is exact where `vpmaddubsw` saturates.
 //! Both do 32 products a cycle on two multipliers.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use crate::conv::band::Element;
@@ -19,10 +20,12 @@ const SHAPE: Shape = Shape { pixels: [6, 0, 0, 0] };
 pub(crate) const KERNELS: Kernels = Kernels {
     run,
     run_depthwise,
+    burn,
     layout: Layout { element: Element::Word, step: 2, shape: &SHAPE, order: Avx2::ORDER },
 };
 
-engine!(Avx2, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4 5 6] }, depthwise: [1 2 3 4]);
+engine!(Avx2, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4 5 6] }, depthwise: [1 2 3 4],
+    burn: 6 x 2);
 
 /// Everything after the sum for 16 channels in two registers of 8; shared with AVX-VNNI.
 ///
@@ -125,6 +128,14 @@ impl Dot for Avx2 {
     unsafe fn input(at: *const u8) -> __m256i {
         // SAFETY: the band has room for a whole step behind the last element.
         unsafe { _mm256_set1_epi32(at.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn opaque(mut x: __m256i) -> __m256i {
+        // SAFETY: no instruction.
+        unsafe { asm!("/* {0} */", inout(ymm_reg) x, options(nomem, nostack, preserves_flags)) };
+        x
     }
 
     #[inline(always)]

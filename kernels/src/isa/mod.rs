@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+pub(crate) mod peak;
 
 use crate::conv::vector::Kernels;
 use crate::error::{Error, Result};
