@@ -22,6 +22,13 @@ impl Lines {
         Lines(vec![Line([0; 64]); bytes.div_ceil(64)])
     }
 
+    /// A copy that is aligned.
+    pub(crate) fn of(bytes: &[u8]) -> Lines {
+        let mut lines = Lines::new(bytes.len());
+        lines.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+        lines
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: the vector holds so many lines of 64 plain, initialised bytes.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 64) }

@@ -35,7 +35,12 @@ impl Layer {
         let dims = Dims::new(1, size, size);
         let out = conv.out_dims(dims).unwrap();
         let macs = conv.macs(dims).unwrap();
-        let weights: Vec<i8> = bytes(cout * cin / groups * kernel * kernel).iter().map(|&w| w as i8).collect();
+        // Spread as in trained layers: the sum of four, deviation 37 of 127.
+        let count = cout * cin / groups * kernel * kernel;
+        let weights: Vec<i8> = bytes(count * 4)
+            .chunks_exact(4)
+            .map(|four| (four.iter().map(|&w| w as i8 as i32).sum::<i32>() / 4) as i8)
+            .collect();
         Layer {
             name: format!(
                 "{}{kernel}x{kernel}{} {cin}->{cout} {}x{}",

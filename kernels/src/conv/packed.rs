@@ -39,8 +39,8 @@ impl PackedConv {
     pub fn for_isa(isa: Isa, conv: Conv, weights: &[i8], bias: &[i32]) -> Result<PackedConv> {
         isa.require()?;
         let epilogue = conv.check(weights, bias)?;
-        let engine = match isa.kernels() {
-            Some(kernels) => Engine::Vector(Vector::new(isa, kernels, &conv, weights, &epilogue)?),
+        let engine = match Vector::new(isa, isa.kernels(), &conv, weights, &epilogue)? {
+            Some(vector) => Engine::Vector(vector),
             None => Engine::Portable(portable::pack(&conv, weights)),
         };
         Ok(PackedConv { conv, isa, epilogue, engine })

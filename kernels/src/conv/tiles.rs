@@ -1,8 +1,8 @@
 //! The loops that all vector kernels share: over blocks of 16 channels, tiles of pixels and the taps.
 //!
 //! A pixel's taps of one kernel row lie side by side in NHWC, so a convolution is, for each row of the kernel,
-//! one run of `kernel width * channels` elements. Weights lie in the order that the loop reads:
-//! `[blocks of a tile][ky][run / step][16 * blocks][step]`.
+//! one run of `kernel width * channels` elements, taken in steps of a few. Weights lie in the order that the
+//! loop reads: `[blocks of a tile][ky][step][16 * blocks][elements of a step]`.
 
 /// One band of one group: what a kernel needs, checked and laid out by [`super::band`].
 pub(crate) struct Job<'a> {
@@ -20,8 +20,10 @@ pub(crate) struct Job<'a> {
     pub pixels: usize,
     /// Kernel rows.
     pub rows: usize,
-    /// Steps in a kernel row.
-    pub steps: usize,
+    /// Where each step begins, in bytes from the row's first tap; for each part of the blocks, for each row.
+    pub steps: &'a [u32],
+    /// The number of `steps` for each part of the blocks, for each row.
+    pub counts: &'a [u32],
     /// For depthwise kernels: the offset of each tap in bytes, an even number of them.
     pub taps: &'a [usize],
     /// Packed weights of the group.
@@ -94,8 +96,6 @@ pub(crate) trait Dot: Lanes {
     type Weights: Copy;
     /// One step of one pixel's input.
     type Input: Copy;
-    /// Bytes of one step of a pixel's input.
-    const INPUT_BYTES: usize;
     /// Bytes of one step's weights for 16 output channels.
     const WEIGHT_BYTES: usize;
 
@@ -114,11 +114,8 @@ pub(crate) trait Dot: Lanes {
 /// # Safety
 /// As [`Lanes`].
 pub(crate) trait Taps: Lanes {
-    /// Weights of two taps for 16 channels: 64 bytes, in the order of [`Taps::interleaved`].
+    /// Weights of two taps for 16 channels: 64 bytes, in the layout's [`PairOrder`].
     type Pair: Copy;
-
-    /// Whether weights of two taps lie as unpacking instructions leave them (see [`super::pack`]).
-    const ORDER: PairOrder;
 
     /// Reads the weights of two taps.
     unsafe fn pair(at: *const u8) -> Self::Pair;
@@ -177,6 +174,8 @@ pub(crate) fn parts(total: usize, most: usize) -> impl Iterator<Item = std::ops:
 pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
     job: &Job<'_>,
     weights: *const u8,
+    steps: &[u32],
+    counts: &[u32],
     first: usize,
     channel: usize,
 ) {
@@ -185,20 +184,21 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
         let pixels: [*const u8; P] = std::array::from_fn(|p| job.pixel(first + p));
         let start: [K::Sums; B] = std::array::from_fn(|b| K::start(job.bias.add(channel + 16 * b)));
         let mut sums = [start; P];
-        let mut weights = weights;
-        for row in 0..job.rows {
-            let mut at = row * job.row_bytes;
-            for _ in 0..job.steps {
+        let (mut weights, mut steps) = (weights, steps);
+        for (row, &count) in counts.iter().enumerate() {
+            let pixels = pixels.map(|pixel| pixel.add(row * job.row_bytes));
+            let (now, later) = steps.split_at_unchecked(count as usize);
+            steps = later;
+            for &at in now {
                 let w: [K::Weights; B] =
                     std::array::from_fn(|b| K::weights(weights.add(b * K::WEIGHT_BYTES)));
                 for p in 0..P {
-                    let x = K::input(pixels[p].add(at));
+                    let x = K::input(pixels[p].add(at as usize));
                     for b in 0..B {
                         sums[p][b] = K::dot(sums[p][b], w[b], x);
                     }
                 }
                 weights = weights.add(B * K::WEIGHT_BYTES);
-                at += K::INPUT_BYTES;
             }
         }
         for p in 0..P {
@@ -233,10 +233,10 @@ pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, firs
     }
 }
 
-/// Defines `run` and `run_depthwise` of one instruction set: the loops over a band, compiled with its features.
+/// Defines `run` and `burn` of one instruction set: the loops over a band, compiled with its features.
 macro_rules! engine {
     ($kernel:ty, $features:literal, shape: $shape:expr,
-     tiles: { $($blocks:literal => [$($pixels:literal)+]),+ }, depthwise: [$($dw:literal)+], burn: $chains:literal x $step:literal) => {
+     tiles: { $($blocks:literal => [$($pixels:literal)+]),+ }, burn: $chains:literal x $step:literal) => {
         /// Products on registers alone.
         ///
         /// # Safety
@@ -254,24 +254,34 @@ macro_rules! engine {
         #[target_feature(enable = $features)]
         unsafe fn run(job: &$crate::conv::tiles::Job<'_>) {
             use $crate::conv::tiles::{Dot, parts, tile};
-            let mut weights = job.weights;
+            let (mut weights, mut steps, mut counts) = (job.weights, job.steps, job.counts);
             for blocks in parts(job.channels.div_ceil(16), $shape.most_blocks()) {
+                let (now, later) = counts.split_at(job.rows);
+                counts = later;
+                let count = now.iter().sum::<u32>() as usize;
+                let (here, rest) = steps.split_at(count);
+                steps = rest;
                 for pixels in parts(job.pixels, $shape.pixels[blocks.len() - 1]) {
                     // SAFETY: the parts cover the job's pixels and blocks; features as promised.
                     unsafe {
                         match (blocks.len(), pixels.len()) {
                             $($(($blocks, $pixels) => tile::<$kernel, $pixels, $blocks>(
-                                job, weights, pixels.start, blocks.start * 16),)+)+
+                                job, weights, here, now, pixels.start, blocks.start * 16),)+)+
                             _ => unreachable!("no tile of this shape"),
                         }
                     }
                 }
-                let bytes = job.rows * job.steps * blocks.len() * <$kernel>::WEIGHT_BYTES;
                 // SAFETY: the next part's weights follow.
-                weights = unsafe { weights.add(bytes) };
+                weights = unsafe { weights.add(count * blocks.len() * <$kernel>::WEIGHT_BYTES) };
             }
         }
+    };
+}
+pub(crate) use engine;
 
+/// Defines `run_depthwise` of one instruction set.
+macro_rules! depthwise_engine {
+    ($kernel:ty, $features:literal, tiles: [$($dw:literal)+]) => {
         /// Runs a band of a depthwise layer.
         ///
         /// # Safety
@@ -297,4 +307,4 @@ macro_rules! engine {
         }
     };
 }
-pub(crate) use engine;
+pub(crate) use depthwise_engine;

@@ -27,7 +27,6 @@ pub(super) struct Vector {
     depthwise: bool,
     direct: bool,
     element: Element,
-    steps: usize,
     packed: Packed,
 }
 
@@ -44,31 +43,27 @@ pub(super) struct Call<'a> {
 }
 
 impl Vector {
-    /// `isa` is available and `kernels` are its own.
+    /// `isa` is available and `kernels` are its own, the preferred first.
     pub(super) fn new(
         isa: Isa,
-        kernels: Kernels,
+        kernels: &[Kernels],
         conv: &Conv,
         weights: &[i8],
         epilogue: &Epilogue,
-    ) -> Result<Vector> {
-        let layout = kernels.layout;
-        let cin = conv.in_channels / conv.groups;
-        if conv.is_depthwise() {
-            let packed = Packed::depthwise(conv, weights, epilogue, &layout)?;
-            let element = Element::Word;
-            let run = kernels.run_depthwise;
-            return Ok(Vector { isa, run, depthwise: true, direct: false, element, steps: 0, packed });
+    ) -> Result<Option<Vector>> {
+        for Kernels { run, run_depthwise, layout, .. } in kernels {
+            if conv.is_depthwise() {
+                let packed = Packed::depthwise(conv, weights, epilogue, layout)?;
+                let (run, element) = (*run_depthwise, Element::Word);
+                return Ok(Some(Vector { isa, run, depthwise: true, direct: false, element, packed }));
+            }
+            if let Some(packed) = Packed::dot(conv, weights, epilogue, layout)? {
+                let (run, element) = (*run, layout.element);
+                let direct = band::is_direct(conv, element, layout.step);
+                return Ok(Some(Vector { isa, run, depthwise: false, direct, element, packed }));
+            }
         }
-        Ok(Vector {
-            isa,
-            run: kernels.run,
-            depthwise: false,
-            direct: band::is_direct(conv, layout.element, layout.step),
-            element: layout.element,
-            steps: (conv.kernel[1] * cin).div_ceil(layout.step),
-            packed: Packed::dot(conv, weights, epilogue, &layout)?,
-        })
+        Ok(None)
     }
 
     /// Runs the layer.
@@ -159,6 +154,7 @@ impl Vector {
         let at = if self.direct { at * conv.out_channels } else { at };
         let (quant, residual_scale) = epilogue.residual.unwrap_or((conv.input, 0.0));
         let residual_flip = if quant.ty == Byte::S8 { 0x80 } else { 0 };
+        let start = packed.groups[group];
         Job {
             source: std::ptr::null(),
             row_bytes: 0,
@@ -167,9 +163,10 @@ impl Vector {
             width: 1,
             pixels: 0,
             rows: conv.kernel[0],
-            steps: self.steps,
+            steps: &packed.steps[start.steps..],
+            counts: &packed.counts[start.counts..],
             taps: &[],
-            weights: packed.weights.bytes()[group * packed.group_bytes..].as_ptr(),
+            weights: packed.weights.bytes()[start.weights..].as_ptr(),
             channels: if self.depthwise { conv.out_channels } else { conv.out_channels / conv.groups },
             bias: packed.bias[group * packed.group_values..].as_ptr(),
             scales: packed.scales[group * packed.group_values..].as_ptr(),

@@ -100,12 +100,12 @@ impl Isa {
         }
     }
 
-    /// Its vector kernels; none for [`Isa::Portable`] and those of other architectures.
-    pub(crate) fn kernels(self) -> Option<Kernels> {
+    /// Its vector kernels, the preferred first; none for [`Isa::Portable`] and those of other architectures.
+    pub(crate) fn kernels(self) -> &'static [Kernels] {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Some(avx2::KERNELS),
-            _ => None,
+            Isa::Avx2 => &[avx2::bytes::KERNELS, avx2::words::KERNELS],
+            _ => &[],
         }
     }
 

@@ -49,6 +49,8 @@ pub enum Fill {
     Random(u64),
     All(u8),
     Ends(u64),
+    /// Around zero, as trained weights: the sum of four.
+    Bell(u64),
 }
 
 pub fn fill() -> impl Strategy<Value = Fill> {
@@ -56,13 +58,14 @@ pub fn fill() -> impl Strategy<Value = Fill> {
         4 => any::<u64>().prop_map(Fill::Random),
         1 => prop_oneof![Just(0), Just(127), Just(128), Just(255u8)].prop_map(Fill::All),
         1 => any::<u64>().prop_map(Fill::Ends),
+        2 => any::<u64>().prop_map(Fill::Bell),
     ]
 }
 
 impl Fill {
     pub fn bytes(self, count: usize) -> Vec<u8> {
         let mut state = match self {
-            Fill::Random(seed) | Fill::Ends(seed) => seed | 1,
+            Fill::Random(seed) | Fill::Ends(seed) | Fill::Bell(seed) => seed | 1,
             Fill::All(_) => 1,
         };
         let mut next = move || {
@@ -75,6 +78,7 @@ impl Fill {
         let byte = |_| match self {
             Fill::Random(_) => next(),
             Fill::All(byte) => byte,
+            Fill::Bell(_) => ((0..4).map(|_| next() as i8 as i32).sum::<i32>() / 6) as u8,
             Fill::Ends(_) => [0, 255, 128, 127][next() as usize & 3],
         };
         (0..count).map(byte).collect()
