@@ -58,7 +58,7 @@ macro_rules! register {
             fn hidden(mut self) -> Self {
                 // SAFETY: no instruction.
                 unsafe {
-                    std::arch::asm!("/* {0} */", inout(vreg) self, options(nomem, nostack, preserves_flags));
+                    std::arch::asm!("/* {0:v} */", inout(vreg) self, options(nomem, nostack, preserves_flags));
                 }
                 self
             }
