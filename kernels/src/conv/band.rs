@@ -74,7 +74,9 @@ impl Plan {
         let columns = (out.w - 1) * right + kw;
         let size = element.size();
         let row = columns.saturating_mul(channels).saturating_mul(size).max(1);
-        let rows = ((BAND / row).saturating_sub(kh) / down + 1).min(PIXELS / out.w).clamp(1, out.h);
+        let rows = (BAND / row).saturating_sub(kh) / down + 1;
+        // A depthwise kernel goes through all channels at once, and rows that two bands share cost it more.
+        let rows = if conv.is_depthwise() { rows } else { rows.min(PIXELS / out.w) }.clamp(1, out.h);
         Plan { rows, columns, channels, down, right, size, kernel: conv.kernel }
     }
 

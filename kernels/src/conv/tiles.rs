@@ -220,30 +220,33 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
     }
 }
 
-/// One tile of a depthwise kernel: `P` pixels, 16 channels.
+/// One tile of a depthwise kernel: `P` pixels, all channels.
 ///
 /// # Safety
-/// As [`Lanes`]; pixels and channels lie in the job.
+/// As [`Lanes`]; pixels lie in the job.
 #[inline(always)]
-pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, first: usize, channel: usize) {
+pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, first: usize) {
     // SAFETY: as in `tile`; loads of 16 channels may pass a pixel's end, the band has room behind it.
     unsafe {
-        let pixels = job.taps_of::<P>(first).map(|pixel| pixel.add(channel * 2));
-        let mut weights = job.weights.add(channel / 16 * job.taps.len() / 2 * 64);
-        let mut sums = [K::start_taps(job.bias.add(channel)); P];
-        for pair in job.taps.chunks_exact(2) {
-            let w = K::pair(weights);
-            for p in 0..P {
-                sums[p] = K::taps(sums[p], w, pixels[p].add(pair[0]), pixels[p].add(pair[1]));
+        let pixels = job.taps_of::<P>(first);
+        let mut weights = job.weights;
+        for channel in (0..job.channels).step_by(16) {
+            let pixels = pixels.map(|pixel| pixel.add(channel * 2));
+            let mut sums = [K::start_taps(job.bias.add(channel)); P];
+            for pair in job.taps.chunks_exact(2) {
+                let w = K::pair(weights);
+                for p in 0..P {
+                    sums[p] = K::taps(sums[p], w, pixels[p].add(pair[0]), pixels[p].add(pair[1]));
+                }
+                weights = weights.add(64);
             }
-            weights = weights.add(64);
+            let mut done = std::mem::MaybeUninit::<[K::Sums; P]>::uninit();
+            let to = done.as_mut_ptr().cast::<K::Sums>();
+            for p in 0..P {
+                to.add(p).write(K::end_taps(sums[p]));
+            }
+            K::finish(job, to, Tile { first, pixels: P, channel, blocks: 1 });
         }
-        let mut done = std::mem::MaybeUninit::<[K::Sums; P]>::uninit();
-        let to = done.as_mut_ptr().cast::<K::Sums>();
-        for p in 0..P {
-            to.add(p).write(K::end_taps(sums[p]));
-        }
-        K::finish(job, to, Tile { first, pixels: P, channel, blocks: 1 });
     }
 }
 
@@ -307,14 +310,12 @@ macro_rules! depthwise_engine {
                 let list = [$($dw),+];
                 list[list.len() - 1]
             };
-            for channel in (0..job.channels).step_by(16) {
-                for pixels in parts(job.pixels.len(), MOST) {
-                    // SAFETY: as in `run`.
-                    unsafe {
-                        match pixels.len() {
-                            $($dw => depthwise_tile::<$kernel, $dw>(job, pixels.start, channel),)+
-                            _ => unreachable!("no tile of this shape"),
-                        }
+            for pixels in parts(job.pixels.len(), MOST) {
+                // SAFETY: as in `run`.
+                unsafe {
+                    match pixels.len() {
+                        $($dw => depthwise_tile::<$kernel, $dw>(job, pixels.start),)+
+                        _ => unreachable!("no tile of this shape"),
                     }
                 }
             }

@@ -12,8 +12,9 @@ use crate::quant::Byte;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 
-/// 28 of 32 registers hold sums where there are channels for it. At least 8 chains keep two multipliers busy.
-const SHAPE: Shape = Shape { pixels: [12, 12, 8, 7] };
+/// 24 of 32 registers hold sums where there are channels for it; with 28 the compiler moves some to memory and
+/// back. At least 8 chains keep two multipliers busy.
+const SHAPE: Shape = Shape { pixels: [10, 10, 8, 6] };
 
 /// The functions and how they want their weights.
 pub(crate) const KERNELS: Kernels = Kernels {
@@ -31,10 +32,10 @@ pub(crate) const KERNELS: Kernels = Kernels {
 
 engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", shape: SHAPE,
     tiles: {
-        1 => [1 2 3 4 5 6 7 8 9 10 11 12],
-        2 => [1 2 3 4 5 6 7 8 9 10 11 12],
+        1 => [1 2 3 4 5 6 7 8 9 10],
+        2 => [1 2 3 4 5 6 7 8 9 10],
         3 => [1 2 3 4 5 6 7 8],
-        4 => [1 2 3 4 5 6 7]
+        4 => [1 2 3 4 5 6]
     }, burn: 12 x 4);
 depthwise_engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", tiles: [1 2 3 4 5 6 7 8]);
 

@@ -18,46 +18,44 @@ use crate::conv::tiles::{Job, Tile};
 #[inline(never)]
 #[target_feature(enable = "avx2")]
 pub(crate) unsafe fn finish(job: &Job<'_>, sums: *const [__m256i; 2], tile: Tile) {
-    for block in 0..tile.blocks {
-        let channel = tile.channel + 16 * block;
-        // SAFETY: one sum a pixel and block.
-        unsafe {
-            let sums = sums.add(block);
-            if job.real || job.channels - channel < 16 {
-                some(job, sums, tile, channel);
-            } else if job.residual.is_null() {
-                all::<false>(job, sums, tile, channel);
-            } else {
-                all::<true>(job, sums, tile, channel);
+    // SAFETY: passed on.
+    unsafe {
+        if job.real || job.channels - tile.channel < 16 * tile.blocks {
+            for block in 0..tile.blocks {
+                some(job, sums.add(block), tile, tile.channel + 16 * block);
             }
+        } else if job.residual.is_null() {
+            all::<false>(job, sums, tile);
+        } else {
+            all::<true>(job, sums, tile);
         }
     }
 }
 
-/// 16 channels of bytes.
+/// Bytes of whole blocks.
 ///
 /// # Safety
-/// As [`finish`]; all 16 channels exist.
+/// As [`finish`]; all channels exist.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn all<const RESIDUAL: bool>(
-    job: &Job<'_>,
-    mut sums: *const [__m256i; 2],
-    tile: Tile,
-    channel: usize,
-) {
-    // SAFETY: as said.
-    unsafe {
-        let mut at = tile.first * job.stride + channel;
-        let scales = [_mm256_loadu_ps(job.scales.add(channel)), _mm256_loadu_ps(job.scales.add(channel + 8))];
-        for _ in 0..tile.pixels {
-            let mut x = scaled(*sums, scales);
-            if RESIDUAL {
-                x = add_residual(job, x, _mm_loadu_si128(job.residual.add(at).cast()));
+unsafe fn all<const RESIDUAL: bool>(job: &Job<'_>, sums: *const [__m256i; 2], tile: Tile) {
+    for block in 0..tile.blocks {
+        let channel = tile.channel + 16 * block;
+        // SAFETY: one sum a pixel and block.
+        unsafe {
+            let mut sums = sums.add(block);
+            let mut at = tile.first * job.stride + channel;
+            let scales =
+                [_mm256_loadu_ps(job.scales.add(channel)), _mm256_loadu_ps(job.scales.add(channel + 8))];
+            for _ in 0..tile.pixels {
+                let mut x = scaled(*sums, scales);
+                if RESIDUAL {
+                    x = add_residual(job, x, _mm_loadu_si128(job.residual.add(at).cast()));
+                }
+                _mm_storeu_si128(job.output.add(at).cast(), bytes(job, clamped(job, x)));
+                at += job.stride;
+                sums = sums.add(tile.blocks);
             }
-            _mm_storeu_si128(job.output.add(at).cast(), bytes(job, clamped(job, x)));
-            at += job.stride;
-            sums = sums.add(tile.blocks);
         }
     }
 }
