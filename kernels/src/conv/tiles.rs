@@ -257,7 +257,7 @@ macro_rules! engine {
         /// # Safety
         /// The processor has the instruction set.
         #[target_feature(enable = $features)]
-        unsafe fn burn(steps: usize) -> u64 {
+        pub(super) unsafe fn burn(steps: usize) -> u64 {
             // SAFETY: features as promised.
             unsafe { $crate::isa::peak::burn::<$kernel, $chains>(steps, $step) }
         }
@@ -267,7 +267,7 @@ macro_rules! engine {
         /// # Safety
         /// The processor has the instruction set; the job's pointers hold what it describes.
         #[target_feature(enable = $features)]
-        unsafe fn run(job: &$crate::conv::tiles::Job<'_>) {
+        pub(super) unsafe fn run(job: &$crate::conv::tiles::Job<'_>) {
             use $crate::conv::tiles::{Dot, parts, tile};
             let (mut weights, mut steps, mut counts) = (job.weights, job.steps, job.counts);
             for blocks in parts(job.channels.div_ceil(16), $shape.most_blocks()) {
@@ -302,7 +302,7 @@ macro_rules! depthwise_engine {
         /// # Safety
         /// As [`run`].
         #[target_feature(enable = $features)]
-        unsafe fn run_depthwise(job: &$crate::conv::tiles::Job<'_>) {
+        pub(super) unsafe fn run_depthwise(job: &$crate::conv::tiles::Job<'_>) {
             use $crate::conv::tiles::{depthwise_tile, parts};
             const MOST: usize = {
                 let list = [$($dw),+];

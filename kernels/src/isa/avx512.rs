@@ -1,5 +1,11 @@
 //! AVX-512 with VNNI: `vpdpbusd` on 512 bits, `vpdpwssd` for depthwise kernels.
 
+// Emulated instructions are safe functions.
+#![cfg_attr(feature = "__emulate", allow(unused_unsafe))]
+
+#[cfg(feature = "__emulate")]
+use super::emulated::*;
+#[cfg(not(feature = "__emulate"))]
 use std::arch::x86_64::*;
 
 use crate::conv::band::Element;
@@ -30,14 +36,33 @@ pub(crate) const KERNELS: Kernels = Kernels {
     },
 };
 
-engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", shape: SHAPE,
+#[cfg(not(feature = "__emulate"))]
+mod engines {
+    use super::*;
+    engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", shape: SHAPE,
     tiles: {
         1 => [1 2 3 4 5 6 7 8 9 10],
         2 => [1 2 3 4 5 6 7 8 9 10],
         3 => [1 2 3 4 5 6 7 8],
         4 => [1 2 3 4 5 6]
     }, burn: 12 x 4);
-depthwise_engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", tiles: [1 2 3 4 5 6 7 8]);
+    depthwise_engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", tiles: [1 2 3 4 5 6 7 8]);
+}
+
+/// The same loops over emulated instructions.
+#[cfg(feature = "__emulate")]
+mod engines {
+    use super::*;
+    engine!(Avx512, "avx2", shape: SHAPE,
+    tiles: {
+        1 => [1 2 3 4 5 6 7 8 9 10],
+        2 => [1 2 3 4 5 6 7 8 9 10],
+        3 => [1 2 3 4 5 6 7 8],
+        4 => [1 2 3 4 5 6]
+    }, burn: 12 x 4);
+    depthwise_engine!(Avx512, "avx2", tiles: [1 2 3 4 5 6 7 8]);
+}
+use engines::{burn, run, run_depthwise};
 
 impl Lanes for Avx512 {
     type Sums = __m512i;
@@ -60,7 +85,8 @@ impl Lanes for Avx512 {
 /// # Safety
 /// As [`Lanes::finish`].
 #[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
+#[cfg_attr(not(feature = "__emulate"), target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2"))]
+#[cfg_attr(feature = "__emulate", target_feature(enable = "avx2"))]
 unsafe fn finish(job: &Job<'_>, sums: *const __m512i, tile: Tile) {
     for block in 0..tile.blocks {
         let channel = tile.channel + 16 * block;
@@ -119,11 +145,17 @@ impl Dot for Avx512 {
         unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
     }
 
+    #[cfg(not(feature = "__emulate"))]
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn opaque(mut x: __m512i) -> __m512i {
         // SAFETY: no instruction.
         unsafe { std::arch::asm!("/* {0} */", inout(zmm_reg) x, options(nomem, nostack, preserves_flags)) };
+        x
+    }
+
+    #[cfg(feature = "__emulate")]
+    unsafe fn opaque(x: __m512i) -> __m512i {
         x
     }
 

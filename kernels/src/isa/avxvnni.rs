@@ -1,5 +1,11 @@
 //! AVX2 with VNNI: `vpdpbusd` on 256 bits.
 
+// Emulated instructions are safe functions.
+#![cfg_attr(feature = "__emulate", allow(unused_unsafe))]
+
+#[cfg(feature = "__emulate")]
+use super::emulated::*;
+#[cfg(not(feature = "__emulate"))]
 use std::arch::x86_64::*;
 
 use super::avx2::{broadcast, finish, load, opaque, start, words};
@@ -30,7 +36,19 @@ pub(crate) const KERNELS: Kernels = Kernels {
     },
 };
 
-engine!(AvxVnni, "avx2,avxvnni", shape: SHAPE, tiles: { 1 => [1 2 3 4 5 6] }, burn: 6 x 4);
+#[cfg(not(feature = "__emulate"))]
+mod engines {
+    use super::*;
+    engine!(AvxVnni, "avx2,avxvnni", shape: SHAPE, tiles: { 1 => [1 2 3 4 5 6] }, burn: 6 x 4);
+}
+
+/// The same loops over an emulated instruction.
+#[cfg(feature = "__emulate")]
+mod engines {
+    use super::*;
+    engine!(AvxVnni, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4 5 6] }, burn: 6 x 4);
+}
+use engines::{burn, run};
 
 impl Lanes for AvxVnni {
     type Sums = [__m256i; 2];

@@ -6,6 +6,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
+#[cfg(all(target_arch = "x86_64", feature = "__emulate"))]
+mod emulated;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub(crate) mod peak;
@@ -57,6 +59,9 @@ impl Isa {
     pub fn is_available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         match self {
+            Isa::Avx512Vnni | Isa::AvxVnni if cfg!(feature = "__emulate") => {
+                return is_x86_feature_detected!("avx2");
+            }
             Isa::Avx512Vnni => {
                 return is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")

@@ -32,6 +32,10 @@ pub fn isas() -> Vec<Isa> {
     static SAID: std::sync::Once = std::sync::Once::new();
     let available = Isa::available();
     SAID.call_once(|| {
+        if cfg!(feature = "__emulate") {
+            let text = b"*** EMULATED, not run on hardware: avx512vnni, avxvnni ***\n";
+            std::io::stderr().write_all(text).unwrap();
+        }
         for isa in Isa::ALL.iter().filter(|isa| !available.contains(isa)) {
             // Not by a macro of std: the test harness would keep it to itself.
             let text = format!("*** NOT RUN: {isa}, this processor does not have it ***\n");
