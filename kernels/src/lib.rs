@@ -36,6 +36,18 @@
 //! 5. `byte = round(t) + zo`, ties to even.
 //!
 //! A layer with [`Output::F32`] stops after step 4, with `so = 1` and real bounds.
+//!
+//! # Choice of signed and unsigned
+//!
+//! Kernels read unsigned bytes, but `sdot` (NEON without i8mm) signed ones; the other kind costs a copy of the input
+//! with its top bits flipped. Only a 1x1 layer with stride 1, whose input is otherwise read where it lies, notices.
+//! [`Quant::flipped`] says what flipped bytes mean.
+
+// Other architectures have the portable path alone.
+#![cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, unused_macros, unused_imports)
+)]
 
 mod conv;
 mod elementwise;

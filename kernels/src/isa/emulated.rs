@@ -50,7 +50,7 @@ pub fn _mm512_cvtepi32_epi8(x: __m512i) -> __m128i {
 }
 pub fn _mm512_cvtps_epi32(x: __m512) -> __m512i {
     // What does not fit becomes the "integer indefinite".
-    x.map(|x| if x >= -2147483648.0 && x < 2147483648.0 { x.round_ties_even() as i32 } else { i32::MIN })
+    x.map(|x| if (-2147483648.0..2147483648.0).contains(&x) { x.round_ties_even() as i32 } else { i32::MIN })
 }
 pub fn _mm512_add_epi32(a: __m512i, b: __m512i) -> __m512i {
     std::array::from_fn(|i| a[i].wrapping_add(b[i]))
@@ -99,11 +99,12 @@ pub fn _mm512_inserti64x4<const AT: i32>(a: __m512i, x: __m256i) -> __m512i {
     std::array::from_fn(|i| if i / 8 * 8 == at { x[i % 8] } else { a[i] })
 }
 pub fn _mm512_permutexvar_epi16(order: __m512i, x: __m512i) -> __m512i {
-    // SAFETY: 64 bytes of integers each.
-    let (order, x): ([u16; 32], [u16; 32]) = unsafe { (std::mem::transmute(order), std::mem::transmute(x)) };
-    let words: [u16; 32] = std::array::from_fn(|i| x[order[i] as usize & 31]);
+    // SAFETY: 64 bytes of integers.
+    let words = |x: __m512i| unsafe { std::mem::transmute::<__m512i, [u16; 32]>(x) };
+    let (order, x) = (words(order), words(x));
+    let chosen: [u16; 32] = std::array::from_fn(|i| x[order[i] as usize & 31]);
     // SAFETY: as before.
-    unsafe { std::mem::transmute(words) }
+    unsafe { std::mem::transmute(chosen) }
 }
 
 fn bytes(x: __m128i) -> [u8; 16] {
