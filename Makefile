@@ -32,6 +32,12 @@ endif
 test-daemon: setup-test ## All tests of the daemon; needs no libtorch
 	cargo test --locked
 
+.PHONY: test-kernels
+test-kernels: setup-test ## The kernels on this processor, with AVX-512 emulated, and for aarch64 under QEMU
+	cargo test --locked -p spotd-kernels
+	cargo test --locked -p spotd-kernels --features __emulate --test conv --test allocation
+	tools/test-arm.sh
+
 .PHONY: soak
 soak: setup-test ## 2,000 failed connects, 500 reconnects, 16 streams at once; memory, threads and files bounded
 	SPOTD_SOAK=long cargo test --locked --test soak -- --nocapture
