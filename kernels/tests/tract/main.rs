@@ -1,0 +1,4 @@
+//! The pass over tract's models: what it fuses, what it answers, what it refuses.
+
+mod census;
+mod net;
