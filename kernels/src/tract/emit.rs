@@ -7,7 +7,7 @@ use tract_onnx::tract_core::ops::source::TypedSource;
 use tract_onnx::tract_hir::internal::*;
 
 use super::graph::Graph;
-use super::markers::DequantizeLinear;
+use super::markers::{DequantizeLinear, QuantizeLinear};
 use super::ops::*;
 use super::plan::{Form, Input, Plan};
 
@@ -154,7 +154,9 @@ impl<'p, 'a> Emitter<'p, 'a> {
         } else if !node.op_is::<TypedSource>() {
             let inputs: TVec<OutletId> = node.inputs.iter().map(|i| self.done[&Need::Graph(*i)]).collect();
             let made = self.target.wire_node(&node.name, node.op.clone(), &inputs)?;
-            if !node.op_is::<AxisOp>() && !node.op_is::<Const>() {
+            let changes_nothing = node.op_is::<AxisOp>() || node.op_is::<Const>();
+            let quantises = node.op_is::<QuantizeLinear>() || node.op_is::<DequantizeLinear>();
+            if !changes_nothing && !quantises {
                 self.left.push((node.op.name().into_owned(), node.name.clone()));
             }
             for (slot, made) in made.into_iter().enumerate() {

@@ -11,11 +11,10 @@ use crate::net::{Bytes, Net, Slide, pixels, reals, run, slide, typed};
 fn check(name: &str, file: &[u8], side: usize, tolerance: f32) -> Report {
     let shape = [2, 3, side, side];
     let (fused, report) = fuse(typed(file, shape).expect(name)).expect(name);
-    let fused = run(fused, pixels(shape)).expect(name);
+    let fused = run(fused, vec![pixels(shape)]).expect(name);
     let plain = unfused(typed(file, shape).expect(name)).expect(name);
-    let plain = run(plain, pixels(shape)).expect(name);
+    let plain = run(plain, vec![pixels(shape)]).expect(name);
     let (fused, plain) = (reals(&fused[0]), reals(&plain[0]));
-    eprintln!("{name}: {fused:?} {plain:?} {report}");
     assert_eq!(fused.len(), 2, "{name}");
     for (a, b) in fused.iter().zip(&plain) {
         assert!((a - b).abs() <= tolerance, "{name}: {fused:?} {plain:?}");

@@ -220,9 +220,10 @@ pub fn typed(bytes: &[u8], shape: [usize; 4]) -> TractResult<TypedModel> {
         .into_typed()
 }
 
-/// All outputs for one input.
-pub fn run(model: TypedModel, input: Tensor) -> TractResult<Vec<Tensor>> {
-    let outputs = model.into_optimized()?.into_runnable()?.run(tvec![input.into()])?;
+/// All outputs.
+pub fn run(model: TypedModel, inputs: Vec<Tensor>) -> TractResult<Vec<Tensor>> {
+    let outputs =
+        model.into_optimized()?.into_runnable()?.run(inputs.into_iter().map(|t| t.into()).collect())?;
     Ok(outputs.into_iter().map(|t| t.into_tensor()).collect())
 }
 
