@@ -50,6 +50,7 @@ pub mod tract;
 pub use conv::{Conv, Dims, Output, PackedConv, Padding};
 pub use elementwise::{ByteMap, PackedAdd, dequantize_nhwc, quantize_nchw};
 pub use error::{Error, Result};
+pub use isa::peak::peak_gmacs;
 pub use isa::{ISA_ENV, Isa};
 pub use pool::{PackedPool, Pool, PoolKind};
 pub use quant::{Activation, Byte, Quant};

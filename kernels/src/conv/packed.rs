@@ -1,5 +1,6 @@
 //! A layer that is ready to run: its weights in the order that the chosen kernel reads.
 
+use super::vector::{Call, Vector};
 use super::{Conv, Dims, Epilogue, Output, portable};
 use crate::error::{Error, Result, length};
 use crate::isa::Isa;
@@ -11,7 +12,14 @@ pub struct PackedConv {
     conv: Conv,
     isa: Isa,
     epilogue: Epilogue,
-    weights: Vec<i8>,
+    engine: Engine,
+}
+
+#[derive(Debug, Clone)]
+enum Engine {
+    /// Weights for the portable path.
+    Portable(Vec<i8>),
+    Vector(Vector),
 }
 
 impl PackedConv {
@@ -31,8 +39,11 @@ impl PackedConv {
     pub fn for_isa(isa: Isa, conv: Conv, weights: &[i8], bias: &[i32]) -> Result<PackedConv> {
         isa.require()?;
         let epilogue = conv.check(weights, bias)?;
-        let weights = portable::pack(&conv, weights);
-        Ok(PackedConv { conv, isa, epilogue, weights })
+        let engine = match Vector::new(isa, isa.kernels(), &conv, weights, &epilogue)? {
+            Some(vector) => Engine::Vector(vector),
+            None => Engine::Portable(portable::pack(&conv, weights)),
+        };
+        Ok(PackedConv { conv, isa, epilogue, engine })
     }
 
     /// What was packed.
@@ -70,10 +81,7 @@ impl PackedConv {
         if self.conv.output == Output::F32 {
             return Err(Error::OutputType { packed: "f32", called: "bytes" });
         }
-        let out = self.check(input, dims, output.len(), residual)?;
-        let sums = scratch.words(self.conv.out_channels);
-        portable::run(&self.conv, &self.weights, &self.epilogue, input, dims, out, output, residual, sums);
-        Ok(())
+        self.run_any(input, dims, output, residual, scratch)
     }
 
     /// Runs a layer that writes real numbers; else as [`PackedConv::run`].
@@ -91,10 +99,36 @@ impl PackedConv {
         if self.conv.output != Output::F32 {
             return Err(Error::OutputType { packed: "bytes", called: "f32" });
         }
+        self.run_any(input, dims, output, residual, scratch)
+    }
+
+    /// `T` is the layer's type of output: the callers have seen to it.
+    fn run_any<T>(
+        &self,
+        input: &[u8],
+        dims: Dims,
+        output: &mut [T],
+        residual: Option<&[u8]>,
+        scratch: &mut Scratch,
+    ) -> Result<()>
+    where
+        [T]: portable::Sink,
+    {
         let out = self.check(input, dims, output.len(), residual)?;
-        let sums = scratch.words(self.conv.out_channels);
-        portable::run(&self.conv, &self.weights, &self.epilogue, input, dims, out, output, residual, sums);
-        Ok(())
+        let (conv, epilogue) = (&self.conv, &self.epilogue);
+        match &self.engine {
+            Engine::Portable(weights) => {
+                let sums = scratch.words(conv.out_channels);
+                portable::run(conv, weights, epilogue, input, dims, out, output, residual, sums);
+                Ok(())
+            }
+            Engine::Vector(vector) => {
+                let output = output.as_mut_ptr().cast();
+                let call = Call { conv, epilogue, input, dims, out, output, residual };
+                // SAFETY: the output's length was checked, and its type is the layer's.
+                unsafe { vector.run(&call, scratch) }
+            }
+        }
     }
 
     fn check(&self, input: &[u8], dims: Dims, output: usize, residual: Option<&[u8]>) -> Result<Dims> {

@@ -1,5 +1,10 @@
 //! Instruction sets: which exist, which this processor has, which one is used.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+pub(crate) mod peak;
+
+use crate::conv::vector::Kernels;
 use crate::error::{Error, Result};
 
 /// The environment variable that overrides [`Isa::detect`].
@@ -95,6 +100,15 @@ impl Isa {
         }
     }
 
+    /// Its vector kernels, the preferred first; none for [`Isa::Portable`] and those of other architectures.
+    pub(crate) fn kernels(self) -> &'static [Kernels] {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &[avx2::bytes::KERNELS, avx2::words::KERNELS],
+            _ => &[],
+        }
+    }
+
     /// An error where this processor does not have it.
     pub(crate) fn require(self) -> Result<()> {
         if self.is_available() {
@@ -126,9 +140,9 @@ impl std::str::FromStr for Isa {
 /// Compiles one plain function for several instruction sets. The code is the same and floating point is
 /// never fused, so the answer is too; only the width of the vectors differs.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* fn $name:ident($arg:ident: $ty:ty) = $body:ident;) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($arg:ident: $ty:ty) = $body:ident;) => {
         $(#[$meta])*
-        fn $name(isa: $crate::isa::Isa, $arg: $ty) {
+        $vis fn $name(isa: $crate::isa::Isa, $arg: $ty) {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2")]
