@@ -16,7 +16,15 @@ pub struct Layer {
 }
 
 impl Layer {
-    fn new(isa: Isa, cin: usize, cout: usize, kernel: usize, stride: usize, groups: usize, size: usize) -> Layer {
+    fn new(
+        isa: Isa,
+        cin: usize,
+        cout: usize,
+        kernel: usize,
+        stride: usize,
+        groups: usize,
+        size: usize,
+    ) -> Layer {
         let conv = Conv {
             stride: [stride; 2],
             padding: Padding::same(kernel / 2),

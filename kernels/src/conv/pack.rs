@@ -176,7 +176,13 @@ fn split(block: &mut [i8], excess: &mut Vec<i8>) -> bool {
     let mut any = false;
     for (pair, rest) in block.chunks_exact_mut(2).zip(excess.chunks_exact_mut(2)) {
         let (a, b) = (pair[0] as i32, pair[1] as i32);
-        let more = if a > 0 && b > 0 { (a + b - 128).max(0) } else if a < 0 && b < 0 { (a + b + 128).min(0) } else { 0 };
+        let more = if a > 0 && b > 0 {
+            (a + b - 128).max(0)
+        } else if a < 0 && b < 0 {
+            (a + b + 128).min(0)
+        } else {
+            0
+        };
         if more != 0 {
             // |b| <= 128, so |more| <= |a|: both parts are bytes.
             pair[0] = (a - more) as i8;

@@ -5,6 +5,20 @@ use tract_onnx::tract_hir::internal::*;
 
 use crate::quant::{Byte, Quant};
 
+/// Why a file's quantisation is refused while it is read; names the tensor.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
+
+/// Fails with [`Refused`].
+macro_rules! refuse {
+    ($wrong:expr, $($text:tt)*) => {
+        if $wrong {
+            return Err(Refused(format!($($text)*)).into());
+        }
+    };
+}
+
 /// How integers stand for numbers: `(q - zero_point) * scale`, for the whole tensor or along one axis.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Affine {
@@ -32,52 +46,53 @@ impl Affine {
         (scale_name, scale): (&str, &Tensor),
         zero_point: Option<(&str, &Tensor)>,
     ) -> TractResult<Affine> {
-        ensure!(
-            [u8::datum_type(), i8::datum_type(), i32::datum_type()].contains(&integer),
+        refuse!(
+            ![u8::datum_type(), i8::datum_type(), i32::datum_type()].contains(&integer),
             "{scale_name} scales {integer:?}; only u8, i8 and (for biases) i32 are supported"
         );
-        ensure!(
-            scale.datum_type() == f32::datum_type(),
+        refuse!(
+            scale.datum_type() != f32::datum_type(),
             "scale {scale_name} is {:?}; only f32 is supported",
             scale.datum_type()
         );
         let scales: Vec<f32> = scale.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
-        ensure!(!scales.is_empty() && scale.rank() <= 1, "scale {scale_name} is {:?}", scale.shape());
+        refuse!(scales.is_empty() || scale.rank() > 1, "scale {scale_name} is of shape {:?}", scale.shape());
         for (channel, &s) in scales.iter().enumerate() {
-            ensure!(
-                s > 0.0 && s.is_finite() && s.recip().is_finite(),
+            refuse!(
+                !(s > 0.0 && s.is_finite() && s.recip().is_finite()),
                 "scale {scale_name}[{channel}] is {s}; a scale must be positive and finite"
             );
         }
         let zero_points: Vec<i32> = match zero_point {
             None => vec![0],
             Some((name, z)) => {
-                ensure!(
-                    z.datum_type() == integer,
+                refuse!(
+                    z.datum_type() != integer,
                     "zero point {name} is {:?}, the tensor is {integer:?}",
                     z.datum_type()
                 );
-                ensure!(z.rank() <= 1, "zero point {name} is {:?}", z.shape());
+                refuse!(z.rank() > 1, "zero point {name} is of shape {:?}", z.shape());
                 let z = z.cast_to::<i32>()?;
                 z.try_as_plain_ram()?.as_slice::<i32>()?.to_vec()
             }
         };
         let count = scales.len();
-        ensure!(
-            zero_points.len() == count || (zero_points.len() == 1 && zero_point.is_none()),
+        refuse!(
+            zero_points.len() != count && zero_point.is_some(),
             "{scale_name} has {count} scales, but there are {} zero points",
             zero_points.len()
         );
-        if integer == i32::datum_type() {
-            ensure!(zero_points.iter().all(|&z| z == 0), "{scale_name} scales i32 with a zero point");
-        }
+        refuse!(
+            integer == i32::datum_type() && zero_points.iter().any(|&z| z != 0),
+            "{scale_name} scales i32 with a zero point"
+        );
         let rank = shape.rank() as i64;
         let axis = if axis < 0 { axis + rank } else { axis };
         if count > 1 {
-            ensure!((0..rank).contains(&axis), "{scale_name}: axis {axis} of a tensor of rank {rank}");
+            refuse!(!(0..rank).contains(&axis), "{scale_name}: axis {axis} of a tensor of rank {rank}");
             let dim = &shape[axis as usize];
-            ensure!(
-                dim.to_usize().is_ok_and(|d| d == count),
+            refuse!(
+                dim.to_usize().is_ok_and(|d| d != count),
                 "{scale_name} has {count} scales for {dim} channels"
             );
         }

@@ -49,8 +49,9 @@ mod plan;
 mod reader;
 mod report;
 
+pub use markers::Refused;
 pub use reader::onnx;
-pub use report::{Left, Report};
+pub use report::{Left, Report, census};
 
 use tract_onnx::prelude::{TractResult, TypedModel};
 

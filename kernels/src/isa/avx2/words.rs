@@ -20,7 +20,13 @@ pub(crate) const KERNELS: Kernels = Kernels {
     run,
     run_depthwise,
     burn,
-    layout: Layout { element: Element::Word, step: 2, shape: &SHAPE, split: None, order: PairOrder::Unpacked },
+    layout: Layout {
+        element: Element::Word,
+        step: 2,
+        shape: &SHAPE,
+        split: None,
+        order: PairOrder::Unpacked,
+    },
 };
 
 engine!(Words, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4] }, burn: 6 x 2);
