@@ -154,11 +154,12 @@ impl Conv {
     /// # Errors
     /// The padded input is smaller than the kernel, or a size is zero or absurd.
     pub fn out_dims(&self, dims: Dims) -> Result<Dims> {
+        self.check_shape()?;
         dims.pixels()?;
         let p = &self.padding;
         let side = |what, size: usize, before: usize, after: usize, kernel: usize, stride: usize| {
             let padded = size + before + after;
-            if padded < kernel || stride == 0 {
+            if padded < kernel {
                 return Err(Error::Shape { what, value: padded, reason: "smaller than the kernel" });
             }
             Ok((padded - kernel) / stride + 1)
@@ -170,9 +171,9 @@ impl Conv {
 
     /// Multiplications of the layer for an input of `dims`, padding counted.
     pub fn macs(&self, dims: Dims) -> Result<u64> {
-        let out = self.out_dims(dims)?;
-        let per_output = (self.kernel[0] * self.kernel[1] * (self.in_channels / self.groups)) as u64;
-        Ok(out.len(self.out_channels)? as u64 * per_output)
+        let values = self.out_dims(dims)?.len(self.out_channels)? as u64;
+        let too_many = Error::Shape { what: "products", value: usize::MAX, reason: "must be below 2^64" };
+        values.checked_mul(self.check_shape()? as u64).ok_or(too_many)
     }
 
     /// A bias in real units as whole steps of the sum: `round(bias / (input.scale * weight_scale))`.
@@ -209,8 +210,8 @@ impl Conv {
         Ok(())
     }
 
-    /// Refuses what cannot be computed with, and computes what a pass over the output needs.
-    pub(crate) fn check(&self, weights: &[i8], bias: &[i32]) -> Result<Epilogue> {
+    /// Refuses sizes that cannot be computed with; the answer is the number of an output channel's weights.
+    fn check_shape(&self) -> Result<usize> {
         for (what, value) in [
             ("input channels", self.in_channels),
             ("output channels", self.out_channels),
@@ -241,7 +242,12 @@ impl Conv {
             }
         }
         let [kh, kw] = self.kernel;
-        let per_channel = product(&[self.in_channels / self.groups, kh, kw], "weights of a channel")?;
+        product(&[self.in_channels / self.groups, kh, kw], "weights of a channel")
+    }
+
+    /// Refuses what cannot be computed with, and computes what a pass over the output needs.
+    pub(crate) fn check(&self, weights: &[i8], bias: &[i32]) -> Result<Epilogue> {
+        let per_channel = self.check_shape()?;
         length("weights", weights.len(), product(&[self.out_channels, per_channel], "weights")?)?;
         length("bias", bias.len(), self.out_channels)?;
         self.check_scales()?;

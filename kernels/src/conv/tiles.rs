@@ -128,6 +128,8 @@ pub(crate) trait Taps: Lanes {
 }
 
 /// How the weights of two taps `a`, `b` of 16 channels lie.
+// Each architecture uses its own.
+#[allow(dead_code)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PairOrder {
     /// `a0..a15 b0..b15`

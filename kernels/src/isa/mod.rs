@@ -2,6 +2,12 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub(crate) mod peak;
 
 use crate::conv::vector::Kernels;
@@ -104,7 +110,17 @@ impl Isa {
     pub(crate) fn kernels(self) -> &'static [Kernels] {
         match self {
             #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => &[avx512::KERNELS],
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => &[avxvnni::KERNELS],
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => &[avx2::bytes::KERNELS, avx2::words::KERNELS],
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => &[neon::i8mm::KERNELS],
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => &[neon::dotprod::KERNELS],
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => &[neon::words::KERNELS],
             _ => &[],
         }
     }

@@ -37,7 +37,7 @@ pub fn peak_gmacs(isa: Isa) -> Result<Option<f64>> {
 /// As [`crate::conv::tiles::Lanes`].
 #[inline(always)]
 pub(crate) unsafe fn burn<K: Dot, const P: usize>(steps: usize, step: usize) -> u64 {
-    let (bias, bytes) = ([0i32; 16], [1u8; 64]);
+    let (bias, bytes) = std::hint::black_box(([0i32; 16], [1u8; 64]));
     // SAFETY: 16 sums and 64 bytes are what the kernel reads.
     unsafe {
         let (weights, mut input) = (K::weights(bytes.as_ptr()), K::input(bytes.as_ptr()));

@@ -33,7 +33,7 @@ pub(crate) const KERNELS: Kernels = Kernels {
     },
 };
 
-engine!(Bytes, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4 5 6] }, burn: 6 x 4);
+engine!(Bytes, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4 5 6] }, burn: 4 x 4);
 
 impl Lanes for Bytes {
     type Sums = [__m256i; 2];

@@ -29,7 +29,7 @@ pub(crate) const KERNELS: Kernels = Kernels {
     },
 };
 
-engine!(Words, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4] }, burn: 6 x 2);
+engine!(Words, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4] }, burn: 4 x 2);
 depthwise_engine!(Words, "avx2", tiles: [1 2 3 4]);
 
 impl Lanes for Words {

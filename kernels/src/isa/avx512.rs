@@ -1,0 +1,159 @@
+//! AVX-512 with VNNI: `vpdpbusd` on 512 bits, `vpdpwssd` for depthwise kernels.
+
+use std::arch::x86_64::*;
+
+use crate::conv::band::Element;
+use crate::conv::pack::Layout;
+use crate::conv::tiles::{Dot, Job, Lanes, PairOrder, Shape, Taps, depthwise_engine, engine};
+use crate::conv::vector::Kernels;
+use crate::quant::Byte;
+
+/// The kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512;
+
+/// 28 of 32 registers hold sums where there are channels for it. At least 8 chains keep two multipliers busy.
+const SHAPE: Shape = Shape { pixels: [12, 12, 8, 7] };
+
+/// The functions and how they want their weights.
+pub(crate) const KERNELS: Kernels = Kernels {
+    run,
+    run_depthwise,
+    burn,
+    layout: Layout {
+        element: Element::Byte(Byte::U8),
+        step: 4,
+        shape: &SHAPE,
+        split: None,
+        order: PairOrder::Interleaved,
+    },
+};
+
+engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", shape: SHAPE,
+    tiles: {
+        1 => [1 2 3 4 5 6 7 8 9 10 11 12],
+        2 => [1 2 3 4 5 6 7 8 9 10 11 12],
+        3 => [1 2 3 4 5 6 7 8],
+        4 => [1 2 3 4 5 6 7]
+    }, burn: 12 x 4);
+depthwise_engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", tiles: [1 2 3 4 5 6 7 8]);
+
+impl Lanes for Avx512 {
+    type Sums = __m512i;
+
+    #[inline(always)]
+    unsafe fn start(bias: *const i32) -> __m512i {
+        // SAFETY: the bias is filled up to 16.
+        unsafe { _mm512_loadu_si512(bias.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(job: &Job<'_>, sums: __m512i, pixel: usize, channel: usize) {
+        // SAFETY: the mask keeps loads and stores within the group's channels.
+        unsafe {
+            let at = pixel * job.stride + channel;
+            let count = (job.channels - channel).min(16);
+            let mask = (0xffffu32 >> (16 - count)) as __mmask16;
+            let scale = _mm512_loadu_ps(job.scales.add(channel));
+            let mut x = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale);
+            if !job.residual.is_null() {
+                let bytes = _mm_maskz_loadu_epi8(mask, job.residual.add(at).cast());
+                let bytes = _mm_xor_si128(bytes, _mm_set1_epi8(job.residual_flip as i8));
+                let r = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(job.residual_zero));
+                let r = _mm512_mul_ps(_mm512_cvtepi32_ps(r), _mm512_set1_ps(job.residual_scale));
+                x = _mm512_add_ps(x, r);
+            }
+            // The second operand is the answer where they are equal or unordered, as in `quant::clamp`.
+            let x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(job.low)), _mm512_set1_ps(job.high));
+            if job.real {
+                _mm512_mask_storeu_ps(job.output.cast::<f32>().add(at), mask, x);
+                return;
+            }
+            let q = _mm512_add_epi32(_mm512_cvtps_epi32(x), _mm512_set1_epi32(job.zero));
+            let bytes = _mm_xor_si128(_mm512_cvtepi32_epi8(q), _mm_set1_epi8(job.flip as i8));
+            let out = job.output.add(at);
+            if count == 16 {
+                _mm_storeu_si128(out.cast(), bytes);
+            } else {
+                _mm_mask_storeu_epi8(out.cast(), mask, bytes);
+            }
+        }
+    }
+}
+
+impl Dot for Avx512 {
+    type Weights = __m512i;
+    type Input = __m512i;
+    const WEIGHT_BYTES: usize = 64;
+
+    #[inline(always)]
+    unsafe fn weights(at: *const u8) -> __m512i {
+        // SAFETY: a step of weights is 64 bytes.
+        unsafe { _mm512_loadu_si512(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn input(at: *const u8) -> __m512i {
+        // SAFETY: the band has room for a whole step behind the last element.
+        unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn opaque(mut x: __m512i) -> __m512i {
+        // SAFETY: no instruction.
+        unsafe { std::arch::asm!("/* {0} */", inout(zmm_reg) x, options(nomem, nostack, preserves_flags)) };
+        x
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: registers only. The sum wraps, the products do not saturate.
+        unsafe { _mm512_dpbusd_epi32(sums, x, w) }
+    }
+}
+
+impl Taps for Avx512 {
+    type Pair = __m512i;
+
+    #[inline(always)]
+    unsafe fn pair(at: *const u8) -> __m512i {
+        // SAFETY: two taps of 16 channels are 64 bytes.
+        unsafe { _mm512_loadu_si512(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn taps(sums: __m512i, w: __m512i, a: *const u8, b: *const u8) -> __m512i {
+        // SAFETY: the band has room for 16 channels behind the last.
+        unsafe {
+            let both = _mm512_castsi256_si512(_mm256_loadu_si256(a.cast()));
+            let both = _mm512_inserti64x4::<1>(both, _mm256_loadu_si256(b.cast()));
+            let order = _mm512_loadu_si512(INTERLEAVE.as_ptr().cast());
+            // Two products of a byte and a weight cannot leave 32 bits; the sum wraps.
+            _mm512_dpwssd_epi32(sums, _mm512_permutexvar_epi16(order, both), w)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn start_taps(bias: *const i32) -> __m512i {
+        // SAFETY: passed on.
+        unsafe { Self::start(bias) }
+    }
+
+    #[inline(always)]
+    unsafe fn end_taps(sums: __m512i) -> __m512i {
+        sums
+    }
+}
+
+/// `a0 b0 a1 b1 ..` of `a0..a15 b0..b15`.
+static INTERLEAVE: [u16; 32] = {
+    let mut order = [0; 32];
+    let mut lane = 0;
+    while lane < 16 {
+        order[2 * lane] = lane as u16;
+        order[2 * lane + 1] = lane as u16 + 16;
+        lane += 1;
+    }
+    order
+};
