@@ -1,5 +1,6 @@
 //! From the bytes of an ONNX file to something that runs: the contract, the precision, tract's plan.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 

@@ -17,8 +17,11 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// tract's ONNX reader, except that quantisation survives it: what [`fuse`](super::fuse) and
 /// [`unfused`](super::unfused) take. A model read this way has to pass through one of the two.
+///
+/// Shapes that the file states for values in its middle are not read: quantisers write them with the batch as a
+/// symbol, which tract refuses to unify with a batch of one that was set for the input. It infers them itself.
 pub fn onnx() -> Onnx {
-    let mut onnx = tract_onnx::onnx();
+    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     onnx.op_register.insert("QuantizeLinear", |cx, node| build(cx, node, Direction::Quantize));
     onnx.op_register.insert("DequantizeLinear", |cx, node| build(cx, node, Direction::Dequantize));
     onnx

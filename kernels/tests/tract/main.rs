@@ -2,4 +2,5 @@
 
 mod census;
 mod golden;
+mod hostile;
 mod net;
