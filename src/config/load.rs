@@ -404,7 +404,7 @@ mod tests {
                 ["spotd.toml:8", "mqtt.url", "password_file"],
             ),
             ("[node]\nname = \"x\"\n".into(), ["spotd.toml", "nothing to watch", "[[source]]"]),
-            (format!("{GOOD}[model]\nprecision = \"f16\"\n"), ["spotd.toml:8", "model.precision", "int8"]),
+            (format!("{GOOD}[model]\nprecision = \"f16\"\n"), ["spotd.toml:8", "model.precision", "auto"]),
         ] {
             let error = refused(&text);
             for word in words {

@@ -11,6 +11,7 @@ use crate::{
 };
 
 use super::markers::byte;
+use crate::quant::clamp;
 
 thread_local! {
     // A layer's working memory, shared by all layers that run on the thread.
@@ -170,6 +171,34 @@ pub(super) struct ConvThenAdd {
     pub output: Quant,
 }
 
+struct AddJob<'a> {
+    it: &'a ConvThenAdd,
+    sum: &'a [f32],
+    residual: &'a [u8],
+    output: &'a mut [u8],
+}
+
+crate::isa::multiversion! {
+    fn add_any(job: &mut AddJob<'_>) = add_body;
+}
+
+#[inline(always)]
+fn add_body(job: &mut AddJob<'_>) {
+    match job.it.residual.ty {
+        crate::Byte::U8 => add_typed(job, |bits| i32::from(bits)),
+        crate::Byte::S8 => add_typed(job, |bits| i32::from(bits as i8)),
+    }
+}
+
+#[inline(always)]
+fn add_typed(job: &mut AddJob<'_>, value: impl Fn(u8) -> i32) {
+    let ConvThenAdd { residual, bounds: (low, high), output, .. } = *job.it;
+    for ((y, &sum), &r) in job.output.iter_mut().zip(job.sum).zip(job.residual) {
+        let r = (value(r) - residual.zero_point) as f32 * residual.scale;
+        *y = output.quantize(clamp(sum + r, low, high));
+    }
+}
+
 operator!(Int8ConvThenAdd, "Int8Conv", Rounding);
 
 impl EvalOp for Int8ConvThenAdd {
@@ -184,15 +213,10 @@ impl EvalOp for Int8ConvThenAdd {
         convolve(&it.conv, &inputs[..1], dims, &mut sum)?;
         let residual = bytes(&inputs[1])?;
         ensure!(residual.len() == sum.len(), "the residual is {:?}, not {shape:?}", inputs[1].shape());
-        let table: [f32; 256] = std::array::from_fn(|bits| it.residual.dequantize(bits as u8));
-        let (low, high) = it.bounds;
         let mut y = blank(datum(&it.output), &shape)?;
         let sum = sum.try_as_plain_ram()?.as_slice::<f32>()?;
-        fill_bytes(&mut y, |y| {
-            for ((y, &sum), &r) in y.iter_mut().zip(sum).zip(residual) {
-                *y = it.output.quantize((sum + table[r as usize]).clamp(low, high));
-            }
-        })?;
+        let isa = it.conv.isa();
+        fill_bytes(&mut y, |output| add_any(isa, &mut AddJob { it, sum, residual, output }))?;
         Ok(tvec!(y.into_tvalue()))
     }
 }
