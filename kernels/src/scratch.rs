@@ -4,6 +4,7 @@
 #[derive(Default)]
 pub struct Scratch {
     band: Lines,
+    pixels: Vec<usize>,
     taps: Vec<usize>,
     words: Vec<i32>,
 }
@@ -48,16 +49,18 @@ impl Scratch {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.band.0.capacity() * 64 + self.taps.capacity() * size_of::<usize>() + self.words.capacity() * 4
+        let offsets = self.pixels.capacity() + self.taps.capacity();
+        self.band.0.capacity() * 64 + offsets * size_of::<usize>() + self.words.capacity() * 4
     }
 
-    /// At least `bytes` bytes of arbitrary contents, aligned to 64, and a list for offsets of taps.
-    pub(crate) fn band(&mut self, bytes: usize) -> (&mut [u8], &mut Vec<usize>) {
+    /// At least `bytes` bytes of arbitrary contents, aligned to 64, and lists for the offsets of pixels
+    /// and taps.
+    pub(crate) fn band(&mut self, bytes: usize) -> (&mut [u8], &mut Vec<usize>, &mut Vec<usize>) {
         let lines = bytes.div_ceil(64);
         if self.band.0.len() < lines {
             self.band.0.resize(lines, Line([0; 64]));
         }
-        (self.band.bytes_mut(), &mut self.taps)
+        (self.band.bytes_mut(), &mut self.pixels, &mut self.taps)
     }
 
     /// `count` 32-bit words of arbitrary contents.

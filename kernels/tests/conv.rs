@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use spotd_kernels::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(common::cases(1500))]
 
     #[test]
     fn every_instruction_set_gives_the_same_bits(case in case()) {
@@ -20,7 +20,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(common::cases(300))]
 
     #[test]
     fn portable_is_right(case in case()) {

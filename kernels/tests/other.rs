@@ -38,7 +38,7 @@ fn pools() -> impl Strategy<Value = (Pool, Dims)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(common::cases(500))]
 
     #[test]
     fn pooling((pool, dims) in pools(), bytes in fill()) {

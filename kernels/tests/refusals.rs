@@ -1,5 +1,7 @@
 //! What cannot be computed is refused with an error that names the value; nothing panics.
 
+mod common;
+
 use proptest::prelude::*;
 use spotd_kernels::*;
 
@@ -142,7 +144,7 @@ fn absurd() -> impl Strategy<Value = usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(common::cases(20_000))]
 
     /// Any numbers at all give an error or a layer that runs; never a panic.
     #[test]

@@ -38,6 +38,11 @@ impl Element {
 /// A band is at most so many bytes, unless one output row needs more.
 const BAND: usize = 128 << 10;
 
+/// Nor is it more output pixels than this, unless one row is: each is a cache line that the stores of a block of
+/// channels touch, and the next block's stores should find it in the first level of cache. A multiple of the
+/// tiles' 6, 7 and 12 pixels.
+const PIXELS: usize = 252;
+
 /// Room behind a band: a step, or 16 channels of words, may be read past the last element.
 pub(super) const SLACK: usize = 64;
 
@@ -69,7 +74,9 @@ impl Plan {
         let columns = (out.w - 1) * right + kw;
         let size = element.size();
         let row = columns.saturating_mul(channels).saturating_mul(size).max(1);
-        let rows = ((BAND / row).saturating_sub(kh) / down + 1).clamp(1, out.h);
+        let rows = (BAND / row).saturating_sub(kh) / down + 1;
+        // A depthwise kernel goes through all channels at once, and rows that two bands share cost it more.
+        let rows = if conv.is_depthwise() { rows } else { rows.min(PIXELS / out.w) }.clamp(1, out.h);
         Plan { rows, columns, channels, down, right, size, kernel: conv.kernel }
     }
 
@@ -77,12 +84,9 @@ impl Plan {
         self.columns * self.channels * self.size
     }
 
-    pub(super) fn down_bytes(&self) -> usize {
-        self.down * self.row_bytes()
-    }
-
-    pub(super) fn right_bytes(&self) -> usize {
-        self.right * self.channels * self.size
+    /// Where the first tap of an output pixel of the band lies, in bytes.
+    pub(super) fn offset(&self, y: usize, x: usize) -> usize {
+        y * self.down * self.row_bytes() + x * self.right * self.channels * self.size
     }
 
     /// Bytes of a band; `None` where they do not fit in memory.
@@ -190,5 +194,5 @@ pub(super) fn is_direct(conv: &Conv, element: Element, step: usize) -> bool {
 
 /// Pixels that a direct kernel takes at once, so that they stay in cache while all weights pass.
 pub(super) fn direct_pixels(channels: usize) -> usize {
-    (BAND / 2 / channels).max(32)
+    (BAND / 2 / channels).clamp(32, PIXELS)
 }

@@ -10,14 +10,8 @@ pub(crate) struct Job<'a> {
     pub source: *const u8,
     /// Bytes between input rows.
     pub row_bytes: usize,
-    /// Bytes between the first taps of neighbouring output rows.
-    pub down_bytes: usize,
-    /// Bytes between the first taps of neighbouring output pixels.
-    pub right_bytes: usize,
-    /// Output pixels in a row.
-    pub width: usize,
-    /// Output pixels in the band.
-    pub pixels: usize,
+    /// Where each output pixel's first tap lies, in bytes from `source`.
+    pub pixels: &'a [usize],
     /// Kernel rows.
     pub rows: usize,
     /// Where each step begins, in bytes from the row's first tap; for each part of the blocks, for each row.
@@ -59,15 +53,14 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// The first tap of an output pixel of the band.
+    /// The first taps of `P` neighbouring output pixels.
     ///
     /// # Safety
-    /// `pixel` lies in the band.
+    /// They lie in the band.
     #[inline(always)]
-    unsafe fn pixel(&self, pixel: usize) -> *const u8 {
-        let (y, x) = (pixel / self.width, pixel % self.width);
+    unsafe fn taps_of<const P: usize>(&self, first: usize) -> [*const u8; P] {
         // SAFETY: the band holds all taps of all its pixels.
-        unsafe { self.source.add(y * self.down_bytes + x * self.right_bytes) }
+        std::array::from_fn(|p| unsafe { self.source.add(*self.pixels.get_unchecked(first + p)) })
     }
 }
 
@@ -82,9 +75,21 @@ pub(crate) trait Lanes: Copy {
     /// Reads 16 sums.
     unsafe fn start(bias: *const i32) -> Self::Sums;
 
-    /// Everything after the sum, for pixel `pixel` of the band and 16 channels from `channel`; those at and
-    /// past `job.channels` are not written.
-    unsafe fn finish(job: &Job<'_>, sums: Self::Sums, pixel: usize, channel: usize);
+    /// Everything after the sums, for a tile whose sums lie as `[pixel][block]`. Its own function, so that the
+    /// registers of the products' loop are the loop's alone.
+    unsafe fn finish(job: &Job<'_>, sums: *const Self::Sums, tile: Tile);
+}
+
+/// Where a tile lies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tile {
+    /// The first pixel of the band.
+    pub first: usize,
+    pub pixels: usize,
+    /// The first channel of the group; those at and past the group's end are not written.
+    pub channel: usize,
+    /// Blocks of 16 channels.
+    pub blocks: usize,
 }
 
 /// Products of 16 output channels with a few neighbouring input channels.
@@ -183,7 +188,7 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
 ) {
     // SAFETY: pointers stay within what the job describes: band, packed weights, filled-up bias.
     unsafe {
-        let pixels: [*const u8; P] = std::array::from_fn(|p| job.pixel(first + p));
+        let pixels: [*const u8; P] = job.taps_of(first);
         let start: [K::Sums; B] = std::array::from_fn(|b| K::start(job.bias.add(channel + 16 * b)));
         let mut sums = [start; P];
         let (mut weights, mut steps) = (weights, steps);
@@ -203,34 +208,44 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
                 weights = weights.add(B * K::WEIGHT_BYTES);
             }
         }
+        // A copy: an array whose address goes to a function is in memory all the time, not in registers.
+        let mut done = std::mem::MaybeUninit::<[[K::Sums; B]; P]>::uninit();
+        let to = done.as_mut_ptr().cast::<K::Sums>();
         for p in 0..P {
             for b in 0..B {
-                K::finish(job, sums[p][b], first + p, channel + 16 * b);
+                to.add(p * B + b).write(sums[p][b]);
             }
         }
+        K::finish(job, to, Tile { first, pixels: P, channel, blocks: B });
     }
 }
 
-/// One tile of a depthwise kernel: `P` pixels, 16 channels.
+/// One tile of a depthwise kernel: `P` pixels, all channels.
 ///
 /// # Safety
-/// As [`Lanes`]; pixels and channels lie in the job.
+/// As [`Lanes`]; pixels lie in the job.
 #[inline(always)]
-pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, first: usize, channel: usize) {
+pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, first: usize) {
     // SAFETY: as in `tile`; loads of 16 channels may pass a pixel's end, the band has room behind it.
     unsafe {
-        let pixels: [*const u8; P] = std::array::from_fn(|p| job.pixel(first + p).add(channel * 2));
-        let mut weights = job.weights.add(channel / 16 * job.taps.len() / 2 * 64);
-        let mut sums = [K::start_taps(job.bias.add(channel)); P];
-        for pair in job.taps.chunks_exact(2) {
-            let w = K::pair(weights);
-            for p in 0..P {
-                sums[p] = K::taps(sums[p], w, pixels[p].add(pair[0]), pixels[p].add(pair[1]));
+        let pixels = job.taps_of::<P>(first);
+        let mut weights = job.weights;
+        for channel in (0..job.channels).step_by(16) {
+            let pixels = pixels.map(|pixel| pixel.add(channel * 2));
+            let mut sums = [K::start_taps(job.bias.add(channel)); P];
+            for pair in job.taps.chunks_exact(2) {
+                let w = K::pair(weights);
+                for p in 0..P {
+                    sums[p] = K::taps(sums[p], w, pixels[p].add(pair[0]), pixels[p].add(pair[1]));
+                }
+                weights = weights.add(64);
             }
-            weights = weights.add(64);
-        }
-        for p in 0..P {
-            K::finish(job, K::end_taps(sums[p]), first + p, channel);
+            let mut done = std::mem::MaybeUninit::<[K::Sums; P]>::uninit();
+            let to = done.as_mut_ptr().cast::<K::Sums>();
+            for p in 0..P {
+                to.add(p).write(K::end_taps(sums[p]));
+            }
+            K::finish(job, to, Tile { first, pixels: P, channel, blocks: 1 });
         }
     }
 }
@@ -263,7 +278,7 @@ macro_rules! engine {
                 let count = now.iter().sum::<u32>() as usize;
                 let (here, rest) = steps.split_at(count);
                 steps = rest;
-                for pixels in parts(job.pixels, $shape.pixels[blocks.len() - 1]) {
+                for pixels in parts(job.pixels.len(), $shape.pixels[blocks.len() - 1]) {
                     // SAFETY: the parts cover the job's pixels and blocks; features as promised.
                     unsafe {
                         match (blocks.len(), pixels.len()) {
@@ -295,14 +310,12 @@ macro_rules! depthwise_engine {
                 let list = [$($dw),+];
                 list[list.len() - 1]
             };
-            for channel in (0..job.channels).step_by(16) {
-                for pixels in parts(job.pixels, MOST) {
-                    // SAFETY: as in `run`.
-                    unsafe {
-                        match pixels.len() {
-                            $($dw => depthwise_tile::<$kernel, $dw>(job, pixels.start, channel),)+
-                            _ => unreachable!("no tile of this shape"),
-                        }
+            for pixels in parts(job.pixels.len(), MOST) {
+                // SAFETY: as in `run`.
+                unsafe {
+                    match pixels.len() {
+                        $($dw => depthwise_tile::<$kernel, $dw>(job, pixels.start),)+
+                        _ => unreachable!("no tile of this shape"),
                     }
                 }
             }

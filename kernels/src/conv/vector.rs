@@ -74,14 +74,15 @@ impl Vector {
         let conv = call.conv;
         if self.direct {
             let pixels = call.dims.pixels()?;
-            let most = band::direct_pixels(conv.in_channels);
+            let most = band::direct_pixels(conv.in_channels).min(pixels);
+            let (_, offsets, _) = scratch.band(0);
+            offsets.clear();
+            offsets.extend((0..most).map(|pixel| pixel * conv.in_channels));
             for first in (0..pixels).step_by(most) {
                 let source = call.input[first * conv.in_channels..].as_ptr();
                 let mut job = self.job(call, 0, first);
                 job.source = source;
-                job.right_bytes = conv.in_channels;
-                job.width = pixels;
-                job.pixels = most.min(pixels - first);
+                job.pixels = &offsets[..most.min(pixels - first)];
                 // SAFETY: the processor has the instruction set. Pixels lie side by side and are whole steps, so
                 // that nothing past the input is read.
                 unsafe { (self.run)(&job) };
@@ -97,7 +98,11 @@ impl Vector {
             value: call.dims.w,
             reason: "a band of rows does not fit in memory",
         })?;
-        let (band, taps) = scratch.band(bytes);
+        let (band, offsets, taps) = scratch.band(bytes);
+        offsets.clear();
+        offsets.extend(
+            (0..plan.rows * call.out.w).map(|pixel| plan.offset(pixel / call.out.w, pixel % call.out.w)),
+        );
         if self.depthwise {
             let [kh, kw] = conv.kernel;
             let tap = |i: usize| i / kw * plan.row_bytes() + i % kw * cin * self.element.size();
@@ -129,10 +134,7 @@ impl Vector {
                     let mut job = self.job(call, group, pixel * conv.out_channels + group * cout);
                     job.source = band.as_ptr();
                     job.row_bytes = plan.row_bytes();
-                    job.down_bytes = plan.down_bytes();
-                    job.right_bytes = plan.right_bytes();
-                    job.width = call.out.w;
-                    job.pixels = rows * call.out.w;
+                    job.pixels = &offsets[..rows * call.out.w];
                     job.taps = taps;
                     // SAFETY: the processor has the instruction set; the plan gave the band room for all taps of
                     // all pixels, and slack behind.
@@ -158,10 +160,7 @@ impl Vector {
         Job {
             source: std::ptr::null(),
             row_bytes: 0,
-            down_bytes: 0,
-            right_bytes: 0,
-            width: 1,
-            pixels: 0,
+            pixels: &[],
             rows: conv.kernel[0],
             steps: &packed.steps[start.steps..],
             counts: &packed.counts[start.counts..],

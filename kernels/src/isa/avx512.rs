@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{Dot, Job, Lanes, PairOrder, Shape, Taps, depthwise_engine, engine};
+use crate::conv::tiles::{Dot, Job, Lanes, PairOrder, Shape, Taps, Tile, depthwise_engine, engine};
 use crate::conv::vector::Kernels;
 use crate::quant::Byte;
 
@@ -12,8 +12,9 @@ use crate::quant::Byte;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 
-/// 28 of 32 registers hold sums where there are channels for it. At least 8 chains keep two multipliers busy.
-const SHAPE: Shape = Shape { pixels: [12, 12, 8, 7] };
+/// 24 of 32 registers hold sums where there are channels for it; with 28 the compiler moves some to memory and
+/// back. At least 8 chains keep two multipliers busy.
+const SHAPE: Shape = Shape { pixels: [10, 10, 8, 6] };
 
 /// The functions and how they want their weights.
 pub(crate) const KERNELS: Kernels = Kernels {
@@ -31,10 +32,10 @@ pub(crate) const KERNELS: Kernels = Kernels {
 
 engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", shape: SHAPE,
     tiles: {
-        1 => [1 2 3 4 5 6 7 8 9 10 11 12],
-        2 => [1 2 3 4 5 6 7 8 9 10 11 12],
+        1 => [1 2 3 4 5 6 7 8 9 10],
+        2 => [1 2 3 4 5 6 7 8 9 10],
         3 => [1 2 3 4 5 6 7 8],
-        4 => [1 2 3 4 5 6 7]
+        4 => [1 2 3 4 5 6]
     }, burn: 12 x 4);
 depthwise_engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", tiles: [1 2 3 4 5 6 7 8]);
 
@@ -48,34 +49,54 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn finish(job: &Job<'_>, sums: __m512i, pixel: usize, channel: usize) {
-        // SAFETY: the mask keeps loads and stores within the group's channels.
+    unsafe fn finish(job: &Job<'_>, sums: *const __m512i, tile: Tile) {
+        // SAFETY: passed on.
+        unsafe { finish(job, sums, tile) }
+    }
+}
+
+/// Everything after the sums.
+///
+/// # Safety
+/// As [`Lanes::finish`].
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
+unsafe fn finish(job: &Job<'_>, sums: *const __m512i, tile: Tile) {
+    for block in 0..tile.blocks {
+        let channel = tile.channel + 16 * block;
+        let count = (job.channels - channel).min(16);
+        let mask = (0xffffu32 >> (16 - count)) as __mmask16;
+        let (low, high) = (_mm512_set1_ps(job.low), _mm512_set1_ps(job.high));
+        let (zero, flip) = (_mm512_set1_epi32(job.zero), _mm_set1_epi8(job.flip as i8));
+        // SAFETY: one sum a pixel and block; the mask keeps loads and stores within the group's channels.
         unsafe {
-            let at = pixel * job.stride + channel;
-            let count = (job.channels - channel).min(16);
-            let mask = (0xffffu32 >> (16 - count)) as __mmask16;
             let scale = _mm512_loadu_ps(job.scales.add(channel));
-            let mut x = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale);
-            if !job.residual.is_null() {
-                let bytes = _mm_maskz_loadu_epi8(mask, job.residual.add(at).cast());
-                let bytes = _mm_xor_si128(bytes, _mm_set1_epi8(job.residual_flip as i8));
-                let r = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(job.residual_zero));
-                let r = _mm512_mul_ps(_mm512_cvtepi32_ps(r), _mm512_set1_ps(job.residual_scale));
-                x = _mm512_add_ps(x, r);
-            }
-            // The second operand is the answer where they are equal or unordered, as in `quant::clamp`.
-            let x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(job.low)), _mm512_set1_ps(job.high));
-            if job.real {
-                _mm512_mask_storeu_ps(job.output.cast::<f32>().add(at), mask, x);
-                return;
-            }
-            let q = _mm512_add_epi32(_mm512_cvtps_epi32(x), _mm512_set1_epi32(job.zero));
-            let bytes = _mm_xor_si128(_mm512_cvtepi32_epi8(q), _mm_set1_epi8(job.flip as i8));
-            let out = job.output.add(at);
-            if count == 16 {
-                _mm_storeu_si128(out.cast(), bytes);
-            } else {
-                _mm_mask_storeu_epi8(out.cast(), mask, bytes);
+            for pixel in 0..tile.pixels {
+                let sums = *sums.add(pixel * tile.blocks + block);
+                let at = (tile.first + pixel) * job.stride + channel;
+                let mut x = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale);
+                if !job.residual.is_null() {
+                    let bytes = _mm_maskz_loadu_epi8(mask, job.residual.add(at).cast());
+                    let bytes = _mm_xor_si128(bytes, _mm_set1_epi8(job.residual_flip as i8));
+                    let r =
+                        _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(job.residual_zero));
+                    let r = _mm512_mul_ps(_mm512_cvtepi32_ps(r), _mm512_set1_ps(job.residual_scale));
+                    x = _mm512_add_ps(x, r);
+                }
+                // The second operand is the answer where they are equal or unordered, as in `quant::clamp`.
+                let x = _mm512_min_ps(_mm512_max_ps(x, low), high);
+                if job.real {
+                    _mm512_mask_storeu_ps(job.output.cast::<f32>().add(at), mask, x);
+                    continue;
+                }
+                let q = _mm512_add_epi32(_mm512_cvtps_epi32(x), zero);
+                let bytes = _mm_xor_si128(_mm512_cvtepi32_epi8(q), flip);
+                let out = job.output.add(at);
+                if count == 16 {
+                    _mm_storeu_si128(out.cast(), bytes);
+                } else {
+                    _mm_mask_storeu_epi8(out.cast(), mask, bytes);
+                }
             }
         }
     }

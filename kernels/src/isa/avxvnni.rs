@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::avx2::{broadcast, finish, load, opaque, start, words};
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{Dot, Job, Lanes, Shape, engine};
+use crate::conv::tiles::{Dot, Job, Lanes, Shape, Tile, engine};
 use crate::conv::vector::Kernels;
 use crate::quant::Byte;
 
@@ -42,9 +42,9 @@ impl Lanes for AvxVnni {
     }
 
     #[inline(always)]
-    unsafe fn finish(job: &Job<'_>, sums: [__m256i; 2], pixel: usize, channel: usize) {
+    unsafe fn finish(job: &Job<'_>, sums: *const [__m256i; 2], tile: Tile) {
         // SAFETY: passed on.
-        unsafe { finish(job, sums, pixel, channel) }
+        unsafe { finish(job, sums, tile) }
     }
 }
 

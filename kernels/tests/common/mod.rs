@@ -6,6 +6,16 @@ use std::io::Write;
 use proptest::prelude::*;
 use spotd_kernels::*;
 
+/// So many cases, unless `PROPTEST_CASES` says less: an emulator is slow.
+pub fn cases(cases: u32) -> ProptestConfig {
+    let most = std::env::var("PROPTEST_CASES").ok().and_then(|most| most.parse().ok());
+    ProptestConfig {
+        cases: cases.min(most.unwrap_or(cases)),
+        failure_persistence: None,
+        ..Default::default()
+    }
+}
+
 /// A layer with its data.
 #[derive(Debug, Clone)]
 pub struct Case {

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{broadcast, finish, load, opaque, start, words};
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{Dot, Job, Lanes, Shape, engine};
+use crate::conv::tiles::{Dot, Job, Lanes, Shape, Tile, engine};
 use crate::conv::vector::Kernels;
 use crate::quant::Byte;
 
@@ -13,8 +13,8 @@ use crate::quant::Byte;
 #[derive(Clone, Copy)]
 pub(crate) struct Bytes;
 
-/// 6 pixels x 16 channels fill 12 of 16 registers; two hold weights, one the input, one ones.
-const SHAPE: Shape = Shape { pixels: [6, 0, 0, 0] };
+/// 5 pixels x 16 channels fill 10 of 16 registers; two hold weights, and input, ones and products one each.
+const SHAPE: Shape = Shape { pixels: [5, 0, 0, 0] };
 
 /// Words run at about three quarters of this kernel's speed.
 const SPLIT: usize = 25;
@@ -33,7 +33,7 @@ pub(crate) const KERNELS: Kernels = Kernels {
     },
 };
 
-engine!(Bytes, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4 5 6] }, burn: 4 x 4);
+engine!(Bytes, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4 5] }, burn: 4 x 4);
 
 impl Lanes for Bytes {
     type Sums = [__m256i; 2];
@@ -45,9 +45,9 @@ impl Lanes for Bytes {
     }
 
     #[inline(always)]
-    unsafe fn finish(job: &Job<'_>, sums: [__m256i; 2], pixel: usize, channel: usize) {
+    unsafe fn finish(job: &Job<'_>, sums: *const [__m256i; 2], tile: Tile) {
         // SAFETY: passed on.
-        unsafe { finish(job, sums, pixel, channel) }
+        unsafe { finish(job, sums, tile) }
     }
 }
 

@@ -9,61 +9,133 @@ pub(crate) mod words;
 
 use std::arch::x86_64::*;
 
-use crate::conv::tiles::Job;
+use crate::conv::tiles::{Job, Tile};
 
-/// Everything after the sum for 16 channels in two registers of 8; shared with AVX-VNNI.
+/// Everything after the sums; shared with AVX-VNNI.
 ///
 /// # Safety
-/// As [`Lanes::finish`].
-#[inline(always)]
-pub(crate) unsafe fn finish(job: &Job<'_>, sums: [__m256i; 2], pixel: usize, channel: usize) {
-    // SAFETY: channels past the group's end are neither read from the residual nor written.
+/// As [`crate::conv::tiles::Lanes::finish`].
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+pub(crate) unsafe fn finish(job: &Job<'_>, sums: *const [__m256i; 2], tile: Tile) {
+    // SAFETY: passed on.
     unsafe {
-        let at = pixel * job.stride + channel;
-        let count = (job.channels - channel).min(16);
-        let mut x = [_mm256_setzero_ps(); 2];
-        for (half, x) in x.iter_mut().enumerate() {
-            let scale = _mm256_loadu_ps(job.scales.add(channel + 8 * half));
-            *x = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[half]), scale);
-        }
-        if !job.residual.is_null() {
-            let r = job.residual.add(at);
-            let bytes = if count == 16 { _mm_loadu_si128(r.cast()) } else { load_part(r, count) };
-            let bytes = _mm_xor_si128(bytes, _mm_set1_epi8(job.residual_flip as i8));
-            let halves = [bytes, _mm_srli_si128::<8>(bytes)];
-            for (half, x) in x.iter_mut().enumerate() {
-                let r = _mm256_cvtepu8_epi32(halves[half]);
-                let r = _mm256_cvtepi32_ps(_mm256_sub_epi32(r, _mm256_set1_epi32(job.residual_zero)));
-                *x = _mm256_add_ps(*x, _mm256_mul_ps(r, _mm256_set1_ps(job.residual_scale)));
+        if job.real || job.channels - tile.channel < 16 * tile.blocks {
+            for block in 0..tile.blocks {
+                some(job, sums.add(block), tile, tile.channel + 16 * block);
             }
-        }
-        let (low, high) = (_mm256_set1_ps(job.low), _mm256_set1_ps(job.high));
-        // The second operand is the answer where they are equal or unordered, as in `quant::clamp`.
-        let x = x.map(|x| _mm256_min_ps(_mm256_max_ps(x, low), high));
-        if job.real {
-            let out = job.output.cast::<f32>().add(at);
-            if count == 16 {
-                _mm256_storeu_ps(out, x[0]);
-                _mm256_storeu_ps(out.add(8), x[1]);
-            } else {
-                let all: [f32; 16] = std::mem::transmute(x);
-                std::ptr::copy_nonoverlapping(all.as_ptr(), out, count);
-            }
-            return;
-        }
-        let zero = _mm256_set1_epi32(job.zero);
-        let q = x.map(|x| _mm256_add_epi32(_mm256_cvtps_epi32(x), zero));
-        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(q[0], q[1]));
-        let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-        let bytes = _mm_xor_si128(bytes, _mm_set1_epi8(job.flip as i8));
-        let out = job.output.add(at);
-        if count == 16 {
-            _mm_storeu_si128(out.cast(), bytes);
+        } else if job.residual.is_null() {
+            all::<false>(job, sums, tile);
         } else {
-            let all: [u8; 16] = std::mem::transmute(bytes);
-            std::ptr::copy_nonoverlapping(all.as_ptr(), out, count);
+            all::<true>(job, sums, tile);
         }
     }
+}
+
+/// Bytes of whole blocks.
+///
+/// # Safety
+/// As [`finish`]; all channels exist.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn all<const RESIDUAL: bool>(job: &Job<'_>, sums: *const [__m256i; 2], tile: Tile) {
+    for block in 0..tile.blocks {
+        let channel = tile.channel + 16 * block;
+        // SAFETY: one sum a pixel and block.
+        unsafe {
+            let mut sums = sums.add(block);
+            let mut at = tile.first * job.stride + channel;
+            let scales =
+                [_mm256_loadu_ps(job.scales.add(channel)), _mm256_loadu_ps(job.scales.add(channel + 8))];
+            for _ in 0..tile.pixels {
+                let mut x = scaled(*sums, scales);
+                if RESIDUAL {
+                    x = add_residual(job, x, _mm_loadu_si128(job.residual.add(at).cast()));
+                }
+                _mm_storeu_si128(job.output.add(at).cast(), bytes(job, clamped(job, x)));
+                at += job.stride;
+                sums = sums.add(tile.blocks);
+            }
+        }
+    }
+}
+
+/// Real numbers, or the last channels.
+///
+/// # Safety
+/// As [`finish`].
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+unsafe fn some(job: &Job<'_>, sums: *const [__m256i; 2], tile: Tile, channel: usize) {
+    let count = (job.channels - channel).min(16);
+    // SAFETY: channels past the group's end are neither read from the residual nor written.
+    unsafe {
+        let scales = [_mm256_loadu_ps(job.scales.add(channel)), _mm256_loadu_ps(job.scales.add(channel + 8))];
+        for pixel in 0..tile.pixels {
+            let at = (tile.first + pixel) * job.stride + channel;
+            let mut x = scaled(*sums.add(pixel * tile.blocks), scales);
+            if !job.residual.is_null() {
+                x = add_residual(job, x, load_part(job.residual.add(at), count));
+            }
+            let x = clamped(job, x);
+            if job.real {
+                store_part(job.output.cast::<f32>().add(at), x, count);
+            } else {
+                store_part(job.output.add(at), bytes(job, x), count);
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn scaled(sums: [__m256i; 2], scales: [__m256; 2]) -> [__m256; 2] {
+    [
+        _mm256_mul_ps(_mm256_cvtepi32_ps(sums[0]), scales[0]),
+        _mm256_mul_ps(_mm256_cvtepi32_ps(sums[1]), scales[1]),
+    ]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn clamped(job: &Job<'_>, x: [__m256; 2]) -> [__m256; 2] {
+    let (low, high) = (_mm256_set1_ps(job.low), _mm256_set1_ps(job.high));
+    // The second operand is the answer where they are equal or unordered, as in `quant::clamp`.
+    x.map(|x| _mm256_min_ps(_mm256_max_ps(x, low), high))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_residual(job: &Job<'_>, x: [__m256; 2], bytes: __m128i) -> [__m256; 2] {
+    let bytes = _mm_xor_si128(bytes, _mm_set1_epi8(job.residual_flip as i8));
+    let (zero, scale) = (_mm256_set1_epi32(job.residual_zero), _mm256_set1_ps(job.residual_scale));
+    let term = |eight| {
+        let r = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_cvtepu8_epi32(eight), zero));
+        _mm256_mul_ps(r, scale)
+    };
+    [_mm256_add_ps(x[0], term(bytes)), _mm256_add_ps(x[1], term(_mm_srli_si128::<8>(bytes)))]
+}
+
+/// Clamped values rounded to bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn bytes(job: &Job<'_>, x: [__m256; 2]) -> __m128i {
+    let zero = _mm256_set1_epi32(job.zero);
+    let q = x.map(|x| _mm256_add_epi32(_mm256_cvtps_epi32(x), zero));
+    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(q[0], q[1]));
+    let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+    _mm_xor_si128(bytes, _mm_set1_epi8(job.flip as i8))
+}
+
+/// Writes the first `count` of 16 values, which lie in `all` one after the other.
+///
+/// # Safety
+/// So many can be written, and `all` is 16 of them.
+#[inline(always)]
+unsafe fn store_part<T: Copy, A>(at: *mut T, all: A, count: usize) {
+    const { assert!(size_of::<A>() == 16 * size_of::<T>()) };
+    // SAFETY: `count` is at most 16.
+    unsafe { std::ptr::copy_nonoverlapping((&raw const all).cast(), at, count) }
 }
 
 /// The first `count` of 16 bytes.

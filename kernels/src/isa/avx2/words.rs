@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{broadcast, exchange, finish, load, opaque, start};
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{Dot, Job, Lanes, PairOrder, Shape, Taps, depthwise_engine, engine};
+use crate::conv::tiles::{Dot, Job, Lanes, PairOrder, Shape, Taps, Tile, depthwise_engine, engine};
 use crate::conv::vector::Kernels;
 
 /// The kernel.
@@ -42,9 +42,9 @@ impl Lanes for Words {
     }
 
     #[inline(always)]
-    unsafe fn finish(job: &Job<'_>, sums: [__m256i; 2], pixel: usize, channel: usize) {
+    unsafe fn finish(job: &Job<'_>, sums: *const [__m256i; 2], tile: Tile) {
         // SAFETY: passed on.
-        unsafe { finish(job, sums, pixel, channel) }
+        unsafe { finish(job, sums, tile) }
     }
 }
 

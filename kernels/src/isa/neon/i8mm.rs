@@ -6,7 +6,7 @@ use std::arch::aarch64::*;
 use super::{finish, first_lane, hidden, load, start, words};
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{Dot, Job, Lanes, Shape, engine};
+use crate::conv::tiles::{Dot, Job, Lanes, Shape, Tile, engine};
 use crate::conv::vector::Kernels;
 use crate::quant::Byte;
 
@@ -58,9 +58,9 @@ impl Lanes for I8mm {
     }
 
     #[inline(always)]
-    unsafe fn finish(job: &Job<'_>, sums: [int32x4_t; 4], pixel: usize, channel: usize) {
+    unsafe fn finish(job: &Job<'_>, sums: *const [int32x4_t; 4], tile: Tile) {
         // SAFETY: passed on.
-        unsafe { finish(job, sums, pixel, channel) }
+        unsafe { finish(job, sums, tile) }
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod words;
 
 use std::arch::aarch64::*;
 
-use crate::conv::tiles::Job;
+use crate::conv::tiles::{Job, Tile};
 
 /// 16 sums from memory.
 ///
@@ -67,12 +67,29 @@ macro_rules! register {
 }
 register!(f32 int16x4_t);
 
-/// Everything after the sum for 16 channels.
+/// Everything after the sums.
 ///
 /// # Safety
 /// As [`crate::conv::tiles::Lanes::finish`].
+#[inline(never)]
+pub(crate) unsafe fn finish(job: &Job<'_>, sums: *const [int32x4_t; 4], tile: Tile) {
+    for block in 0..tile.blocks {
+        for pixel in 0..tile.pixels {
+            // SAFETY: one sum a pixel and block.
+            unsafe {
+                let sums = *sums.add(pixel * tile.blocks + block);
+                finish_pixel(job, sums, tile.first + pixel, tile.channel + 16 * block);
+            }
+        }
+    }
+}
+
+/// Everything after the sums of one pixel and block.
+///
+/// # Safety
+/// As [`finish`].
 #[inline(always)]
-pub(crate) unsafe fn finish(job: &Job<'_>, sums: [int32x4_t; 4], pixel: usize, channel: usize) {
+unsafe fn finish_pixel(job: &Job<'_>, sums: [int32x4_t; 4], pixel: usize, channel: usize) {
     // SAFETY: channels past the group's end are neither read from the residual nor written.
     unsafe {
         let at = pixel * job.stride + channel;

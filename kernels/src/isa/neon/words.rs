@@ -5,7 +5,7 @@ use std::arch::aarch64::*;
 use super::{finish, hidden, start};
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{Dot, Job, Lanes, PairOrder, Shape, Taps, depthwise_engine, engine};
+use crate::conv::tiles::{Dot, Job, Lanes, PairOrder, Shape, Taps, Tile, depthwise_engine, engine};
 use crate::conv::vector::Kernels;
 
 /// The kernel.
@@ -36,9 +36,9 @@ impl Lanes for Words {
     }
 
     #[inline(always)]
-    unsafe fn finish(job: &Job<'_>, sums: [int32x4_t; 4], pixel: usize, channel: usize) {
+    unsafe fn finish(job: &Job<'_>, sums: *const [int32x4_t; 4], tile: Tile) {
         // SAFETY: passed on.
-        unsafe { finish(job, sums, pixel, channel) }
+        unsafe { finish(job, sums, tile) }
     }
 }
 
