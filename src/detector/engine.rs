@@ -55,6 +55,22 @@ impl Engine {
         wanted: Wanted,
         path: &Path,
     ) -> Result<Self, ModelError> {
+        // tract panics over some damaged files.
+        catch_unwind(AssertUnwindSafe(|| Self::prepare(bytes, side, size, wanted, path))).unwrap_or_else(
+            |_| {
+                let reason = "tract panicked over it (see above); the file is damaged".into();
+                Err(ModelError::NotOnnx { path: path.to_owned(), reason })
+            },
+        )
+    }
+
+    fn prepare(
+        bytes: &[u8],
+        side: Option<usize>,
+        size: (usize, usize),
+        wanted: Wanted,
+        path: &Path,
+    ) -> Result<Self, ModelError> {
         let not_onnx =
             |e: TractError| ModelError::NotOnnx { path: path.to_owned(), reason: format!("{e:#}") };
         let typed = typed(bytes, side, size, path)?;

@@ -196,7 +196,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    fn bounded<T: BinMiniOp>(&self, outlet: OutletId) -> TractResult<Option<(OutletId, f32)>> {
+    /// A bound of another value that nothing else reads, as half of `Clip`.
+    pub fn bounded<T: BinMiniOp>(&self, outlet: OutletId) -> TractResult<Option<(OutletId, f32)>> {
         let Some((value, bound)) = self.with_constant::<T>(outlet) else { return Ok(None) };
         let bound = self.scalar(bound)?.filter(|bound| !bound.is_nan());
         Ok(bound.filter(|_| self.used_once(value)).map(|bound| (value, bound)))

@@ -434,13 +434,15 @@ impl TypedOp for Int8Map {
     as_op!();
 }
 
-/// A step of a normalisation, for all channels or for each.
+/// A step before quantisation: of a normalisation, for all channels or for each, or a bound.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Step {
     Add(Vec<f32>),
     Subtract(Vec<f32>),
     Multiply(Vec<f32>),
     Divide(Vec<f32>),
+    AtLeast(f32),
+    AtMost(f32),
 }
 
 impl Step {
@@ -452,6 +454,8 @@ impl Step {
             Step::Subtract(v) => plane.iter_mut().for_each(|x| *x -= pick(v)),
             Step::Multiply(v) => plane.iter_mut().for_each(|x| *x *= pick(v)),
             Step::Divide(v) => plane.iter_mut().for_each(|x| *x /= pick(v)),
+            Step::AtLeast(bound) => plane.iter_mut().for_each(|x| *x = x.max(*bound)),
+            Step::AtMost(bound) => plane.iter_mut().for_each(|x| *x = x.min(*bound)),
         }
     }
 }

@@ -4,7 +4,7 @@ use tract_onnx::tract_core::ops::array::TypedConcat;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cnn::{MaxPool, PoolSpec, SumPool};
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
-use tract_onnx::tract_core::ops::math::{Add, Div, Mul, Sub};
+use tract_onnx::tract_core::ops::math::{Add, Div, Max, Min, Mul, Sub};
 use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce, Reducer};
 use tract_onnx::tract_hir::internal::*;
 
@@ -109,7 +109,16 @@ impl<'a> Plan<'a> {
         let form = self.form(bytes)?;
         let (mut x, mut steps) = (self.graph.producer(bytes).inputs[0], vec![]);
         while let Some((before, step)) = self.step(x)? {
-            steps.insert(0, step);
+            // Right before it, a bound that the bytes have anyway, as ReLU before bytes without a sign.
+            let (least, most) = real_range(&quant);
+            let idle = match step {
+                Step::AtLeast(bound) => bound <= least,
+                Step::AtMost(bound) => bound >= most,
+                _ => false,
+            };
+            if !(idle && steps.is_empty()) {
+                steps.insert(0, step);
+            }
             x = before;
         }
         let op = Int8Quantise(Arc::new(Quantise { isa: self.isa, steps, quant }));
@@ -124,6 +133,12 @@ impl<'a> Plan<'a> {
         let shape = g.shape(outlet)?;
         if shape.rank() != 4 || !g.used_once(outlet) {
             return Ok(None);
+        }
+        if let Some((x, bound)) = g.bounded::<Max>(outlet)? {
+            return Ok(Some((x, Step::AtLeast(bound))));
+        }
+        if let Some((x, bound)) = g.bounded::<Min>(outlet)? {
+            return Ok(Some((x, Step::AtMost(bound))));
         }
         let first = |x: Option<(OutletId, OutletId)>| x.filter(|(x, _)| g.producer(outlet).inputs[0] == *x);
         type Make = fn(Vec<f32>) -> Step;
@@ -452,6 +467,12 @@ impl<'a> Plan<'a> {
             at = next;
         }
     }
+}
+
+/// The least and the greatest number that bytes stand for.
+fn real_range(quant: &Quant) -> (f32, f32) {
+    let real = |value: i32| (value - quant.zero_point) as f32 * quant.scale;
+    (real(quant.ty.low()), real(quant.ty.high()))
 }
 
 /// A sliding window over a picture, with its padding as numbers.

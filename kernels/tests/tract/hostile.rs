@@ -110,6 +110,36 @@ fn an_unknown_operator_runs_in_tract_between_fused_parts() {
     a[0].close_enough(&b[0], Approximation::SuperApproximate).expect("the same logit");
 }
 
+/// First layers are often kept in float: what lies between the layer and its bytes belongs to the quantisation.
+#[test]
+fn a_first_layer_in_float_stays_and_its_activation_is_fused() {
+    for high in [None, Some(2.0)] {
+        let mut net = Net::new(8);
+        let w: Vec<f32> = (0..4 * 27).map(|i| ((i * 7) % 11) as f32 * 0.05 - 0.2).collect();
+        let w = net.floats("w", &[4, 3, 3, 3], &w);
+        let y = net.node("Conv", "c1", &["x", &w], vec![("pads", Attribute::Ints(vec![1; 4]))]);
+        let y = match high {
+            None => net.node("Relu", "act", &[&y], vec![]),
+            Some(high) => {
+                let (low, high) = (net.floats("low", &[], &[0.0]), net.floats("high", &[], &[high]));
+                net.node("Clip", "act", &[&y, &low, &high], vec![])
+            }
+        };
+        let x = net.quantised(&y, 4, 0.02, 0);
+        let x = net.conv_relu("c2", &x, 4, slide(3, 1));
+        let x = net.mean("mean", &x);
+        let logit = net.dense("logit", &x, 1);
+        let file = net.finish(&logit);
+        let (fused, report) = fuse(typed(&file, SHAPE).expect("types")).expect("fuses");
+        let left: Vec<&str> = report.left.iter().map(|l| l.operator.as_str()).collect();
+        assert_eq!((left, report.census["Int8Quantise"]), (vec!["Conv"], 1), "{report}");
+        let plain = unfused(typed(&file, SHAPE).expect("types")).expect("lowers");
+        let (a, b) = (run(fused, vec![pixels(SHAPE)]), run(plain, vec![pixels(SHAPE)]));
+        let (a, b) = (a.expect("runs"), b.expect("runs"));
+        a[0].close_enough(&b[0], Approximation::SuperApproximate).expect("the same logit");
+    }
+}
+
 #[test]
 fn a_float_model_stays_as_it_is() {
     let mut net = Net::new(8);
