@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::model;
+use common::{model, quantised};
 use image::{Rgb, RgbImage};
 use spotd::detector::card::{Card, Precision};
 use spotd::detector::{Model, Wanted, WholePicture};
@@ -96,7 +96,7 @@ fn int8_of_a_float_model_is_refused_with_the_way_to_it() {
 #[test]
 fn a_quantised_model_runs_in_int8_or_on_request_in_float() {
     let dir = tempfile::tempdir().expect("a folder");
-    let path = write(dir.path(), &model::quantised_onnx(), |card| card.precision = Precision::Int8);
+    let path = write(dir.path(), &quantised::onnx(), |card| card.precision = Precision::Int8);
     let tile = |v: u8| RgbImage::from_pixel(model::TILE, model::TILE, Rgb([v; 3]));
     for (wanted, precision, words) in [
         (Wanted::Auto, Precision::Int8, "int8 on "),
@@ -122,7 +122,7 @@ fn a_quantised_model_runs_in_int8_or_on_request_in_float() {
 #[test]
 fn a_card_of_another_precision_than_its_file_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
-    let error = refused(&write(dir.path(), &model::quantised_onnx(), |_| {}));
+    let error = refused(&write(dir.path(), &quantised::onnx(), |_| {}));
     assert!(error.contains("precision = \"f32\"") && error.contains("is quantised"), "{error}");
     let error = refused(&write(dir.path(), &model::brightness_onnx(), |c| c.precision = Precision::Int8));
     assert!(error.contains("precision = \"int8\"") && error.contains("is not quantised"), "{error}");
@@ -138,7 +138,7 @@ fn quantisation_that_cannot_be_computed_with_is_refused_by_the_tensor_s_name() {
         ([1.0 / 255.0, -0.08], "scale weight_scale[0] is -0.08"),
         ([1.0 / 255.0, 1e-30], "bias of output channel 0"),
     ] {
-        let error = refused(&write(dir.path(), &model::quantised_onnx_with(scales, 0), int8));
+        let error = refused(&write(dir.path(), &quantised::onnx_with(scales, 0), int8));
         assert!(error.contains(words), "{error}");
     }
 }
@@ -148,10 +148,10 @@ fn a_quantised_model_without_a_layer_for_int8_runs_in_float_and_says_so() {
     let dir = tempfile::tempdir().expect("a folder");
     // The value 100 lies at byte 130, so that zero would be at 30; and byte 0, which no weight has, is -30: fits.
     let int8 = |card: &mut Card| card.precision = Precision::Int8;
-    let fits = write(dir.path(), &model::quantised_onnx_with([1.0 / 255.0, 0.08], 30), int8);
+    let fits = write(dir.path(), &quantised::onnx_with([1.0 / 255.0, 0.08], 30), int8);
     assert_eq!(Model::load(&fits).expect("loads").identity().precision, Precision::Int8);
     // -200 is no signed byte.
-    let mut asymmetric = model::quantised_onnx_with([1.0 / 255.0, 0.08], 200 - 100);
+    let mut asymmetric = quantised::onnx_with([1.0 / 255.0, 0.08], 200 - 100);
     let at = asymmetric.windows(3).position(|w| w == [200; 3]).expect("the weights");
     asymmetric[at..at + 3].copy_from_slice(&[255, 255, 255]);
     let path = write(dir.path(), &asymmetric, int8);

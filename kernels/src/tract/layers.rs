@@ -37,6 +37,9 @@ impl Tail {
     }
 }
 
+/// A dense layer and the bytes that it reads.
+type FoundDense = Fusable<(Box<dyn TypedOp>, Source)>;
+
 /// Looks for layers.
 pub(super) struct Layer;
 
@@ -63,11 +66,7 @@ impl Layer {
     }
 
     /// The dense layer whose product is `outlet`, where it writes floats, with the value that it makes.
-    #[allow(clippy::type_complexity)]
-    pub fn find_last(
-        plan: &Plan,
-        outlet: OutletId,
-    ) -> TractResult<Option<(OutletId, Fusable<(Box<dyn TypedOp>, Source)>)>> {
+    pub fn find_last(plan: &Plan, outlet: OutletId) -> TractResult<Option<(OutletId, FoundDense)>> {
         let graph = &plan.graph;
         if graph.op::<EinSum>(outlet).is_none() {
             return Ok(None);
@@ -213,11 +212,7 @@ fn matrix(graph: &Graph, outlet: OutletId) -> TractResult<Option<(Integers, bool
     Ok(integers.map(|integers| (integers, swapped)))
 }
 
-fn dense(
-    plan: &Plan,
-    core: OutletId,
-    tail: &Tail,
-) -> TractResult<Option<Fusable<(Box<dyn TypedOp>, Source)>>> {
+fn dense(plan: &Plan, core: OutletId, tail: &Tail) -> TractResult<Option<FoundDense>> {
     let graph = &plan.graph;
     let (mut at, mut added, mut alpha) = (core, None, 1.0);
     if let Some((value, constant)) = graph.with_constant::<Add>(at)

@@ -185,7 +185,7 @@ crate::isa::multiversion! {
 #[inline(always)]
 fn add_body(job: &mut AddJob<'_>) {
     match job.it.residual.ty {
-        crate::Byte::U8 => add_typed(job, |bits| i32::from(bits)),
+        crate::Byte::U8 => add_typed(job, i32::from),
         crate::Byte::S8 => add_typed(job, |bits| i32::from(bits as i8)),
     }
 }

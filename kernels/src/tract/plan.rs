@@ -159,7 +159,7 @@ impl<'a> Plan<'a> {
         let x = self.graph.producer(outlet).inputs[0];
         let shape = self.graph.shape(outlet)?.clone();
         if let Some(source) = self.graph.source(x)? {
-            return self.map(outlet, source, output, |x| Ok(x));
+            return self.map(outlet, source, output, Ok);
         }
         if !self.graph.used_once(x) {
             return Ok(());

@@ -36,7 +36,6 @@ pub fn slide(kernel: usize, stride: usize) -> Slide {
 pub enum Attribute {
     Int(i64),
     Ints(Vec<i64>),
-    Text(&'static str),
 }
 use Attribute::{Int, Ints};
 
@@ -205,10 +204,6 @@ fn attribute(name: &str, value: Attribute) -> AttributeProto {
     match value {
         Int(i) => AttributeProto { name, r#type: AttributeType::Int as i32, i, ..Default::default() },
         Ints(ints) => AttributeProto { name, r#type: AttributeType::Ints as i32, ints, ..Default::default() },
-        Attribute::Text(text) => {
-            let s = text.as_bytes().to_vec();
-            AttributeProto { name, r#type: AttributeType::String as i32, s, ..Default::default() }
-        }
     }
 }
 
