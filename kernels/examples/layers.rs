@@ -1,19 +1,24 @@
 //! Minimum time, GMAC/s and share of the core's peak for layers of real networks, on each instruction set of this
-//! processor or on those named; `only=3x3` takes the layers whose name contains it:
-//! `cargo run --release -p spotd-kernels --example layers [isa]... [runs=N] [only=TEXT]`
+//! processor or on those named; `only=3x3` takes the layers whose name contains it, `half` layers
+//! with weights of half the range, for which AVX2 has a faster way:
+//! `cargo run --release -p spotd-kernels --example layers [isa]... [half] [runs=N] [only=TEXT]`
 
 #[path = "../benches/layers/list.rs"]
 mod list;
 
 use std::time::Instant;
 
+use list::Weights;
 use spotd_kernels::{Isa, Scratch, peak_gmacs};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (options, names): (Vec<String>, _) = std::env::args().skip(1).partition(|a| a.contains('='));
+    let (options, names): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|a| a.contains('='));
     let option = |name: &str| options.iter().find_map(|o| o.strip_prefix(name));
     let runs = option("runs=").map_or(Ok(200), str::parse)?;
     let only = option("only=").unwrap_or("");
+    let (half, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name == "half");
+    let weights = if half.is_empty() { Weights::Any } else { Weights::Half };
     let mut isas = names.iter().map(|name| name.parse()).collect::<Result<Vec<Isa>, _>>()?;
     if isas.is_empty() {
         isas = Isa::available();
@@ -22,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for isa in isas {
         let mut peak = peak_gmacs(isa)?;
         println!("{isa}: peak {} GMAC/s", peak.map_or("unknown".into(), |p| format!("{p:.1}")));
-        for mut layer in list::layers(isa).filter(|layer| layer.name.contains(only)) {
+        for mut layer in list::layers(isa, weights).filter(|layer| layer.name.contains(only)) {
             let mut best = f64::INFINITY;
             for _ in 0..runs {
                 let begin = Instant::now();

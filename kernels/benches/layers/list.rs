@@ -16,8 +16,10 @@ pub struct Layer {
 }
 
 impl Layer {
+    #[allow(clippy::too_many_arguments)]
     fn new(
         isa: Isa,
+        weights: Weights,
         cin: usize,
         cout: usize,
         kernel: usize,
@@ -39,16 +41,17 @@ impl Layer {
                 Output::Bytes(Quant::u8(0.05, 0)),
             )
         };
-        let bytes = |count: usize| (0..count).map(|i| (i * 2654435761 >> 8) as u8).collect::<Vec<u8>>();
+        let bytes =
+            |count: usize| (0..count).map(|i| ((i as u64 * 2654435761) >> 8) as u8).collect::<Vec<u8>>();
         let dims = Dims::new(1, size, size);
         let out = conv.out_dims(dims).unwrap();
         let macs = conv.macs(dims).unwrap();
-        // Spread as in trained layers: the sum of four, deviation 37 of 127.
         let count = cout * cin / groups * kernel * kernel;
-        let weights: Vec<i8> = bytes(count * 4)
-            .chunks_exact(4)
-            .map(|four| (four.iter().map(|&w| w as i8 as i32).sum::<i32>() / 4) as i8)
-            .collect();
+        let most = match weights {
+            Weights::Any => 127,
+            Weights::Half => 63,
+        };
+        let weights: Vec<i8> = bytes(count).iter().map(|&w| (w as i8 as i32 * most / 128) as i8).collect();
         Layer {
             name: format!(
                 "{}{kernel}x{kernel}{} {cin}->{cout} {}x{}",
@@ -96,9 +99,18 @@ const LAYERS: &[(usize, usize, usize, usize, usize, usize)] = &[
     (576, 576, 5, 1, 576, 14),
 ];
 
+/// How far weights reach; AVX2 has one way for each.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Weights {
+    /// -127..=127: pairs add up to more than 128 everywhere.
+    Any,
+    /// -63..=63: no pair does.
+    Half,
+}
+
 /// All layers for one instruction set.
-pub fn layers(isa: Isa) -> impl Iterator<Item = Layer> {
+pub fn layers(isa: Isa, weights: Weights) -> impl Iterator<Item = Layer> {
     LAYERS.iter().map(move |&(cin, cout, kernel, stride, groups, size)| {
-        Layer::new(isa, cin, cout, kernel, stride, groups, size)
+        Layer::new(isa, weights, cin, cout, kernel, stride, groups, size)
     })
 }

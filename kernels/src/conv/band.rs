@@ -189,7 +189,7 @@ pub(super) fn is_direct(conv: &Conv, element: Element, step: usize) -> bool {
         && conv.padding == super::Padding::default()
         && conv.groups == 1
         && element == Element::Byte(conv.input.ty)
-        && conv.in_channels % step == 0
+        && conv.in_channels.is_multiple_of(step)
 }
 
 /// Pixels that a direct kernel takes at once, so that they stay in cache while all weights pass.

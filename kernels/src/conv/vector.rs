@@ -100,9 +100,9 @@ impl Vector {
         })?;
         let (band, offsets, taps) = scratch.band(bytes);
         offsets.clear();
-        offsets.extend(
-            (0..plan.rows * call.out.w).map(|pixel| plan.offset(pixel / call.out.w, pixel % call.out.w)),
-        );
+        for y in 0..plan.rows {
+            offsets.extend((0..call.out.w).map(|x| plan.offset(y, x)));
+        }
         if self.depthwise {
             let [kh, kw] = conv.kernel;
             let tap = |i: usize| i / kw * plan.row_bytes() + i % kw * cin * self.element.size();

@@ -12,8 +12,8 @@ use crate::conv::vector::Kernels;
 #[derive(Clone, Copy)]
 pub(crate) struct Words;
 
-/// 4 pixels x 16 channels; more leave the ports that multiply too few chances.
-const SHAPE: Shape = Shape { pixels: [4, 0, 0, 0] };
+/// 6 pixels x 16 channels fill 12 of 16 registers; two hold weights, one the input, one a product.
+const SHAPE: Shape = Shape { pixels: [6, 0, 0, 0] };
 
 /// The functions and how they want their weights.
 pub(crate) const KERNELS: Kernels = Kernels {
@@ -29,7 +29,7 @@ pub(crate) const KERNELS: Kernels = Kernels {
     },
 };
 
-engine!(Words, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4] }, burn: 4 x 2);
+engine!(Words, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4 5 6] }, burn: 4 x 2);
 depthwise_engine!(Words, "avx2", tiles: [1 2 3 4]);
 
 impl Lanes for Words {
