@@ -74,8 +74,8 @@ pub enum ModelError {
     },
     /// int8 is asked for, and the file is not quantised.
     #[error(
-        "model {path} is f32, but int8 is asked for; quantise it (spotd quantize --model {path} --calibrate DIR \
-         --out int8.onnx) and use the result, or ask for \"auto\""
+        "model {path} is f32, but int8 is asked for; quantise it (spotd quantize --model FILE --calibrate DIR \
+         --out int8.onnx; without --model the built-in one) and use the result, or ask for \"auto\""
     )]
     NotQuantised {
         /// The ONNX file.
