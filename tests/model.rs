@@ -4,10 +4,10 @@ mod common;
 
 use std::path::Path;
 
-use common::model;
+use common::{model, quantised};
 use image::{Rgb, RgbImage};
-use spotd::detector::Model;
 use spotd::detector::card::{Card, Precision};
+use spotd::detector::{Model, Wanted, WholePicture};
 
 fn refused(path: &Path) -> String {
     match Model::load(path) {
@@ -80,9 +80,84 @@ fn another_shape_than_the_contract_is_refused() {
 }
 
 #[test]
-fn another_precision_than_wanted_is_refused() {
+fn int8_of_a_float_model_is_refused_with_the_way_to_it() {
     let dir = tempfile::tempdir().expect("a folder");
-    let model = Model::load(&model::write_brightness(dir.path())).expect("loads");
-    let Err(error) = model.require(Some(Precision::Int8)) else { panic!("accepted") };
-    assert!(error.to_string().contains("f32") && error.to_string().contains("int8"), "{error}");
+    let path = model::write_brightness(dir.path());
+    let int8 = Wanted::Only(Precision::Int8);
+    let Err(error) = Model::open_as(Some(&path), int8) else { panic!("accepted") };
+    let error = error.to_string();
+    assert!(error.contains("is f32") && error.contains("spotd quantize --model"), "{error}");
+    for wanted in [Wanted::Auto, Wanted::Only(Precision::F32)] {
+        let model = Model::open_as(Some(&path), wanted).expect("loads");
+        assert_eq!((model.identity().precision, &*model.engine().describe()), (Precision::F32, "f32"));
+    }
+}
+
+#[test]
+fn a_quantised_model_runs_in_int8_or_on_request_in_float() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = write(dir.path(), &quantised::onnx(), |card| card.precision = Precision::Int8);
+    let tile = |v: u8| RgbImage::from_pixel(model::TILE, model::TILE, Rgb([v; 3]));
+    for (wanted, precision, words) in [
+        (Wanted::Auto, Precision::Int8, "int8 on "),
+        (Wanted::Only(Precision::Int8), Precision::Int8, "int8 on "),
+        (Wanted::Only(Precision::F32), Precision::F32, "f32, from a quantised file"),
+    ] {
+        let model = Model::open_as(Some(&path), wanted).expect("loads");
+        assert_eq!(model.identity().precision, precision, "{wanted:?}");
+        assert!(model.engine().describe().starts_with(words), "{}", model.engine().describe());
+        let whole = WholePicture::open_as(Some(&path), wanted).expect("loads");
+        for v in [0, 77, 128, 255] {
+            let expected = 24.0 * f32::from(v) / 255.0 - 12.0;
+            let logit = model.logit(&tile(v)).expect("runs");
+            assert!((logit - expected).abs() < 1e-4, "{wanted:?}: {logit} {expected}");
+            let logit = whole.logit(&RgbImage::from_pixel(90, 51, Rgb([v; 3]))).expect("runs");
+            assert!((logit - expected).abs() < 1e-4, "{wanted:?}, whole: {logit} {expected}");
+        }
+    }
+    let report = Model::load(&path).expect("loads").engine().report().expect("a report").clone();
+    assert_eq!((report.layers(), report.left.len()), (1, 0), "{report}");
+}
+
+#[test]
+fn a_card_of_another_precision_than_its_file_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let error = refused(&write(dir.path(), &quantised::onnx(), |_| {}));
+    assert!(error.contains("precision = \"f32\"") && error.contains("is quantised"), "{error}");
+    let error = refused(&write(dir.path(), &model::brightness_onnx(), |c| c.precision = Precision::Int8));
+    assert!(error.contains("precision = \"int8\"") && error.contains("is not quantised"), "{error}");
+}
+
+#[test]
+fn quantisation_that_cannot_be_computed_with_is_refused_by_the_tensor_s_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let int8 = |card: &mut Card| card.precision = Precision::Int8;
+    for (scales, words) in [
+        ([0.0, 0.08], "scale pixel_scale[0] is 0"),
+        ([f32::NAN, 0.08], "scale pixel_scale[0] is NaN"),
+        ([1.0 / 255.0, -0.08], "scale weight_scale[0] is -0.08"),
+        ([1.0 / 255.0, 1e-30], "bias of output channel 0"),
+    ] {
+        let error = refused(&write(dir.path(), &quantised::onnx_with(scales, 0), int8));
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_quantised_model_without_a_layer_for_int8_runs_in_float_and_says_so() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // The value 100 lies at byte 130, so that zero would be at 30; and byte 0, which no weight has, is -30: fits.
+    let int8 = |card: &mut Card| card.precision = Precision::Int8;
+    let fits = write(dir.path(), &quantised::onnx_with([1.0 / 255.0, 0.08], 30), int8);
+    assert_eq!(Model::load(&fits).expect("loads").identity().precision, Precision::Int8);
+    // -200 is no signed byte.
+    let mut asymmetric = quantised::onnx_with([1.0 / 255.0, 0.08], 200 - 100);
+    let at = asymmetric.windows(3).position(|w| w == [200; 3]).expect("the weights");
+    asymmetric[at..at + 3].copy_from_slice(&[255, 255, 255]);
+    let path = write(dir.path(), &asymmetric, int8);
+    let model = Model::load(&path).expect("loads");
+    assert_eq!(model.identity().precision, Precision::F32);
+    assert!(model.engine().report().expect("a report").to_string().contains("asymmetric"));
+    let Err(error) = Model::open_as(Some(&path), Wanted::Only(Precision::Int8)) else { panic!("accepted") };
+    assert!(error.to_string().contains("no layer of it can run in int8"), "{error}");
 }

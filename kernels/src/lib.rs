@@ -56,6 +56,8 @@ mod isa;
 mod pool;
 mod quant;
 mod scratch;
+#[cfg(feature = "tract")]
+pub mod tract;
 
 pub use conv::{Conv, Dims, Output, PackedConv, Padding};
 pub use elementwise::{ByteMap, PackedAdd, dequantize_nhwc, quantize_nchw};

@@ -2,6 +2,7 @@
 
 pub mod calibration;
 pub mod card;
+pub mod engine;
 mod identity;
 pub mod judge;
 pub mod model;
@@ -9,5 +10,5 @@ pub mod pool;
 pub mod tiles;
 pub mod whole;
 
-pub use model::{Model, ModelError};
+pub use model::{Model, ModelError, Wanted};
 pub use whole::WholePicture;

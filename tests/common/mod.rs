@@ -7,5 +7,6 @@ pub mod model;
 #[cfg(feature = "mqtt")]
 pub mod mosquitto;
 pub mod pictures;
+pub mod quantised;
 pub mod records;
 pub mod tmpfs;

@@ -61,13 +61,15 @@ pub fn onnx(channels: i64, side: i64) -> Vec<u8> {
     .encode_to_vec()
 }
 
-fn value(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
+/// Input or output of a graph; `None` is any size.
+pub fn value(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
     let dim = dims
         .iter()
-        .map(|d| Dimension {
+        .enumerate()
+        .map(|(axis, d)| Dimension {
             value: Some(match d {
                 Some(d) => dimension::Value::DimValue(*d),
-                None => dimension::Value::DimParam("N".into()),
+                None => dimension::Value::DimParam(["N", "C", "H", "W"][axis].into()),
             }),
             ..Dimension::default()
         })

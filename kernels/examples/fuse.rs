@@ -1,0 +1,52 @@
+//! What the pass makes of an ONNX file, and how long it runs: `fuse FILE SIDE [RUNS]`
+//!
+//! The file takes float32 `[1, 3, SIDE, SIDE]`. With RUNS it is run that often, and the least time is printed; a
+//! quantised file is timed fused, and not fused beside it, turn by turn.
+
+use std::time::{Duration, Instant};
+
+use spotd_kernels::tract::{fuse, is_quantised, onnx, unfused};
+use tract_onnx::prelude::*;
+
+fn main() -> TractResult<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [file, side, runs @ ..] = &arguments[..] else {
+        eprintln!("fuse FILE SIDE [RUNS]");
+        std::process::exit(2);
+    };
+    let side: usize = side.parse()?;
+    let read = || {
+        onnx().model_for_path(file)?.with_input_fact(0, f32::fact([1, 3, side, side]).into())?.into_typed()
+    };
+    let typed = read()?;
+    let mut plans = vec![];
+    if is_quantised(&typed) {
+        let (model, report) = fuse(typed)?;
+        println!("{report}");
+        for (name, count) in &report.census {
+            println!("{count:5} {name}");
+        }
+        plans.push(("fused", model.into_optimized()?.into_runnable()?));
+    } else {
+        println!("not quantised");
+    }
+    plans.push(("tract", unfused(read()?)?.into_optimized()?.into_runnable()?));
+    let wave = |i: usize| ((i % side) as f32 * 0.3).sin() * ((i / side) as f32 * 0.2).cos() * 0.5 + 0.5;
+    let pixels: Vec<f32> = (0..3 * side * side).map(wave).collect();
+    let input = Tensor::from_shape(&[1, 3, side, side], &pixels)?.into_tvalue();
+    let runs: usize = runs.first().map_or(Ok(1), |n| n.parse())?;
+    let mut least = vec![Duration::MAX; plans.len()];
+    let mut answers = vec![String::new(); plans.len()];
+    for _ in 0..runs {
+        for (i, (_, plan)) in plans.iter().enumerate() {
+            let start = Instant::now();
+            let answer = plan.run(tvec![input.clone()])?;
+            least[i] = least[i].min(start.elapsed());
+            answers[i] = answer[0].dump(false)?;
+        }
+    }
+    for (i, (name, _)) in plans.iter().enumerate() {
+        println!("{name}: {:.3} ms, {}", least[i].as_secs_f64() * 1e3, answers[i]);
+    }
+    Ok(())
+}
