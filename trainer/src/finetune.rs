@@ -172,8 +172,8 @@ pub fn finetune(options: &Options) -> Result<Outcome> {
     let (kept, all, after) = tuning.train(options, &new, &known, before)?;
     if kept == 0 {
         bail!(
-            "no step was better than the model as it was (AP {:.4} on new, {:.4} on known pictures): nothing \
-             was written; give more pictures, more --minutes or another --rate",
+            "no step was better than the model as it was (AP {:.4} on new, {:.4} on known pictures), without being \
+             worse on the new ones: nothing was written; give more pictures, more --minutes or another --rate",
             before.new,
             before.known
         );
@@ -353,7 +353,8 @@ impl Tuning {
                     aps.new,
                     aps.known
                 );
-                if worth(&aps) > worth(&best) {
+                // Nor may what was gained on known pictures pay for a loss on the new ones.
+                if aps.new >= before.new && worth(&aps) > worth(&best) {
                     (best, kept, best_weights) = (aps, step, copy());
                 }
             }

@@ -219,7 +219,8 @@ impl Trainer {
                     time: options.minutes.map(|_| budget.saturating_sub(start.elapsed())),
                     schedule: eta::steps_of_validations(self.state.plateau.least_validations(), step, every),
                 };
-                if epoch_ends && !self.state.finished {
+                let over = self.state.finished || step >= most || start.elapsed() >= budget;
+                if epoch_ends && !over {
                     log::info!("{eta}");
                 }
                 progress.set_message(format!(
