@@ -7,7 +7,7 @@ mod console;
 pub mod eval;
 pub mod log;
 mod output;
-mod pool;
+pub mod quantize;
 pub mod run;
 pub mod scan;
 pub mod sources;
@@ -19,6 +19,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::threads as pool;
 
 /// Exit code when all is well.
 pub const EXIT_FINE: u8 = 0;
@@ -57,6 +59,8 @@ enum Command {
     Spectrum(spectrum::SpectrumArgs),
     /// Find threshold and temperature for one site from its own footage, for a stated rate of false alarms.
     Calibrate(calibrate::CalibrateArgs),
+    /// Make an int8 model of a float32 one, calibrated on pictures, a video or a camera, and say what that costs.
+    Quantize(quantize::QuantizeArgs),
     /// List the cameras of this machine: lasting names, formats, sizes, rates.
     Sources(sources::SourcesArgs),
 }
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::eval(args),
         Command::Spectrum(args) => spectrum::spectrum(args),
         Command::Calibrate(args) => calibrate::calibrate(args),
+        Command::Quantize(args) => quantize::quantize(args),
         Command::Sources(args) => sources::sources(args),
     };
     match result {

@@ -9,5 +9,6 @@ pub mod pool;
 pub mod tiles;
 pub mod whole;
 
+pub(crate) use model::{check_hash, read};
 pub use model::{Model, ModelError};
 pub use whole::WholePicture;
