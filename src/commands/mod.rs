@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+pub mod bench;
 pub mod calibrate;
 mod chart;
 pub mod check;
@@ -61,6 +62,8 @@ enum Command {
     Calibrate(calibrate::CalibrateArgs),
     /// Make an int8 model of a float32 one, calibrated on pictures, a video or a camera, and say what that costs.
     Quantize(quantize::QuantizeArgs),
+    /// Measure what this machine can do with a detector: ms a tile, each operator, how many cameras that makes.
+    Bench(bench::BenchArgs),
     /// List the cameras of this machine: lasting names, formats, sizes, rates.
     Sources(sources::SourcesArgs),
 }
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Spectrum(args) => spectrum::spectrum(args),
         Command::Calibrate(args) => calibrate::calibrate(args),
         Command::Quantize(args) => quantize::quantize(args),
+        Command::Bench(args) => bench::bench(args),
         Command::Sources(args) => sources::sources(args),
     };
     match result {

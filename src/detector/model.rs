@@ -92,7 +92,7 @@ pub enum ModelError {
     Inference(String),
 }
 
-pub(super) type Plan = Arc<TypedSimplePlan>;
+pub(crate) type Plan = Arc<TypedSimplePlan>;
 
 /// A loaded detector. Clones share the optimised plan; each thread runs its own state of it.
 #[derive(Clone)]
@@ -173,6 +173,11 @@ impl Model {
     /// The model's card.
     pub fn card(&self) -> &Card {
         &self.card
+    }
+
+    /// What runs: for those who time its operators one by one.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Name, version, hash and precision for records.

@@ -4,7 +4,6 @@
 
 pub mod daemon;
 pub mod model;
-pub mod networks;
 #[cfg(feature = "mqtt")]
 pub mod mosquitto;
 pub mod pictures;
