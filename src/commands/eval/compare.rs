@@ -9,6 +9,19 @@ use super::{conditions, sets, tell_failures};
 use crate::commands::progress_bar;
 use crate::detector::Model;
 
+/// Refuses sets and conditions that [`compare`] would refuse, before any work.
+///
+/// # Errors
+/// As [`compare`].
+pub(in crate::commands) fn comparable(
+    inputs: &[PathBuf],
+    perturb: &[Perturbations],
+    jobs: usize,
+) -> anyhow::Result<()> {
+    conditions(perturb)?;
+    sets::collect(inputs, jobs)?.require_sets()
+}
+
 /// The rows of each model over the same sets, conditions and tiles, without intervals.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ use clap::Args;
 
 use super::{EXIT_FINE, EXIT_FLAGGED, console, output, pool, progress_bar};
 use crate::forensics::published::{is_forensynths, published};
-pub(super) use compare::compare;
+pub(super) use compare::{comparable, compare};
 pub(super) use figures::Row;
 pub(super) use perturb::Perturbations;
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
-use super::eval::{Perturbations, Row, compare};
+use super::eval::{Perturbations, Row, comparable, compare};
 use super::{EXIT_FINE, console, output, pool, progress_bar};
 use crate::detector::card::{Card, Precision, sha256_hex};
 use crate::detector::{Model, check_hash, read};
@@ -140,6 +140,9 @@ pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
     // Whoever breaks the contract hears of it before any work.
     let float = Model::from_bytes(&bytes, card.clone(), &path)?;
     let jobs = pool::jobs(args.jobs);
+    if !args.eval.is_empty() {
+        comparable(&args.eval, &args.perturb, jobs)?;
+    }
 
     let look = Look {
         side: card.tile,
