@@ -70,6 +70,11 @@ golden: ## Write what scikit-learn says of random rankings anew (tests/metrics/g
 	tools/peers.sh "$(CACHE)/sklearn" tests/metrics/requirements.txt
 	"$(CACHE)/sklearn/bin/python3" tests/metrics/golden.py >tests/metrics/golden.jsonl
 
+.PHONY: golden-int8
+golden-int8: ## Write quantised graphs and onnxruntime's answers anew (kernels/tests/golden)
+	tools/peers.sh "$(CACHE)/golden-int8" kernels/tests/golden/requirements.txt
+	"$(CACHE)/golden-int8/bin/python3" kernels/tests/golden/golden.py kernels/tests/golden
+
 .PHONY: bench
 bench: setup-test ## Measure: from raw frame to score, frames a second a core, peak memory
 	cargo bench --locked

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{EXIT_FINE, EXIT_FLAGGED, calibrate, console};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config, SourceConfig};
-use crate::detector::Model;
+use crate::detector::{Model, Wanted};
 use crate::source;
 
 /// Arguments of `spotd check`.
@@ -18,6 +18,11 @@ pub struct CheckArgs {
     /// Configuration file (TOML) to check; see docs/CONFIG.md.
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
+
+    /// Precision to try the model in, instead of the configuration's: auto (int8 where the model is quantised),
+    /// f32 or int8.
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Wanted>,
 
     /// Seconds to wait for a source's first frame and for the broker.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -65,7 +70,7 @@ pub fn check(args: CheckArgs) -> anyhow::Result<u8> {
                 "config",
                 Ok(format!("{}: {sources} source(s), node {}", args.config.display(), config.node)),
             );
-            tell("model", model(&config));
+            tell("model", model(&config, args.precision.unwrap_or(config.model.precision)));
             for source in &config.sources {
                 tell(&format!("source {}", source.id), probe(source, &clock, timeout));
             }
@@ -82,9 +87,8 @@ pub fn check(args: CheckArgs) -> anyhow::Result<u8> {
     Ok(if all_well { EXIT_FINE } else { EXIT_FLAGGED })
 }
 
-fn model(config: &Config) -> Result<String, String> {
-    let model = Model::open(config.model.path.as_deref())
-        .and_then(|m| m.require(config.model.precision))
+fn model(config: &Config, wanted: Wanted) -> Result<String, String> {
+    let model = Model::open_as(config.model.path.as_deref(), wanted)
         .and_then(|m| m.calibrated(config.model.calibration.as_deref()))
         .map_err(|e| e.to_string())?;
     let card = model.card();
@@ -101,7 +105,12 @@ fn model(config: &Config) -> Result<String, String> {
     });
     Ok(format!(
         "{} {} ({}, {:.0} MMAC a tile of {}x{}{ap}{site})",
-        card.name, card.version, card.precision, card.mmac, card.tile, card.tile
+        card.name,
+        card.version,
+        model.engine().describe(),
+        card.mmac,
+        card.tile,
+        card.tile
     ))
 }
 

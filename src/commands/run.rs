@@ -11,8 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{EXIT_FINE, calibrate, console};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
-use crate::detector::Model;
 use crate::detector::judge;
+use crate::detector::{Model, Wanted};
 use crate::health::{Board, SourceState, SourceStatus};
 use crate::pipeline::Daemon;
 use crate::source::demo;
@@ -41,6 +41,11 @@ pub struct RunArgs {
     /// Frames a second to judge, with --source and --demo.
     #[arg(long, value_name = "N", conflicts_with = "config")]
     fps: Option<f64>,
+
+    /// Precision to run the model in, instead of the configuration's: auto (int8 where the model is quantised),
+    /// f32 or int8.
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Wanted>,
 
     /// End after this many seconds instead of running until stopped.
     #[arg(long, value_name = "SECONDS", value_parser = positive_seconds)]
@@ -81,8 +86,8 @@ fn toml_string(text: &str) -> String {
 /// Configuration, model or log folder are unusable.
 pub fn run(args: RunArgs) -> anyhow::Result<u8> {
     let config = args.config()?;
-    let model = Model::open(config.model.path.as_deref())?
-        .require(config.model.precision)?
+    let wanted = args.precision.unwrap_or(config.model.precision);
+    let model = Model::open_as(config.model.path.as_deref(), wanted)?
         .calibrated(config.model.calibration.as_deref())?;
     for warning in calibrate::mismatches(&config)? {
         log::warn!("{warning}");
@@ -123,7 +128,7 @@ fn introduce(config: &Config, model: &Model) {
         config.node,
         card.name,
         card.version,
-        card.precision,
+        model.engine().describe(),
         limits.threshold,
         limits.unsure_from
     );

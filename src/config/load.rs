@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::locate;
 use super::raw::{RawConfig, RawMetrics, RawSource};
 use super::{Config, LogConfig, MetricsConfig, ModelConfig, RetentionConfig, SourceConfig, SourceUri, mqtt};
-use crate::detector::card::Precision;
+use crate::detector::Wanted;
 use crate::verdict::VerdictConfig;
 
 /// Why a configuration is refused; the text names file, line and key, and the way out.
@@ -205,14 +205,9 @@ fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
     };
     let model = ModelConfig {
         path: raw.model.path.as_deref().map(|p| cx.path(p)),
-        precision: match raw.model.precision.as_deref() {
-            None => None,
-            Some("f32") => Some(Precision::F32),
-            Some("int8") => Some(Precision::Int8),
-            Some(other) => {
-                return Err(cx.key("model.precision", format!("= \"{other}\" must be \"f32\" or \"int8\"")));
-            }
-        },
+        precision: raw.model.precision.as_deref().map_or(Ok(Wanted::Auto), |text| {
+            text.parse().map_err(|e: String| cx.key("model.precision", format!("= \"{text}\" {e}")))
+        })?,
         calibration: raw.model.calibration.as_deref().map(|p| cx.path(p)),
         workers: cx.count("model.workers", raw.model.workers, cores(), 1, 256)?,
         max_tiles: cx.count("model.max_tiles", raw.model.max_tiles, 9, 1, 1000)?,

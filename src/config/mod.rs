@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::detector::card::Precision;
+use crate::detector::Wanted;
 use crate::verdict::VerdictConfig;
 
 /// Everything that the daemon is told, validated.
@@ -53,8 +53,8 @@ pub struct MetricsConfig {
 pub struct ModelConfig {
     /// The ONNX file; its card lies beside it. `None`: the model that is built in.
     pub path: Option<PathBuf>,
-    /// The precision that the model must have, if the user insists on one.
-    pub precision: Option<Precision>,
+    /// The precision in which it is to run.
+    pub precision: Wanted,
     /// A site's threshold and temperature, written by `spotd calibrate`.
     pub calibration: Option<PathBuf>,
     /// Inference threads; one a core unless told otherwise.

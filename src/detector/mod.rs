@@ -2,6 +2,7 @@
 
 pub mod calibration;
 pub mod card;
+pub mod engine;
 mod identity;
 pub mod judge;
 pub mod model;
@@ -10,5 +11,5 @@ pub mod tiles;
 pub mod whole;
 
 pub(crate) use model::{check_hash, read};
-pub use model::{Model, ModelError};
+pub use model::{Model, ModelError, Wanted};
 pub use whole::WholePicture;

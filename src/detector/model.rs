@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use image::RgbImage;
 use thiserror::Error;
-use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::infer::Factoid as _;
 
 use super::calibration::{Calibration, CalibrationError};
 use super::card::{Card, Precision, sha256_hex};
+use super::engine::Engine;
+pub use super::engine::{Wanted, planar};
 pub use super::identity::ModelIdentity;
 
 /// Why a model is refused.
@@ -72,17 +72,37 @@ pub enum ModelError {
         /// What differs.
         reason: String,
     },
-    /// The user insists on another precision than the card's.
+    /// int8 is asked for, and the file is not quantised.
     #[error(
-        "model {path} is {has}, but [model] precision = \"{wanted}\" asks for another; change one of them"
+        "model {path} is f32, but int8 is asked for; quantise it (spotd quantize --model {path} --calibrate DIR \
+         --out int8.onnx) and use the result, or ask for \"auto\""
     )]
-    WrongPrecision {
+    NotQuantised {
+        /// The ONNX file.
+        path: PathBuf,
+    },
+    /// Its quantisation cannot be computed with.
+    #[error(
+        "model {path}: {reason}; precision \"f32\" runs a quantised model without int8 layers, where its scales allow"
+    )]
+    Quantisation {
+        /// The ONNX file.
+        path: PathBuf,
+        /// The tensor, and what is wrong with it.
+        reason: String,
+    },
+    /// The card states another precision than the file has.
+    #[error(
+        "model {path}: its card says precision = \"{card}\", but the file {file}; change the card, or take the file \
+         that belongs to it"
+    )]
+    CardPrecision {
         /// The ONNX file.
         path: PathBuf,
         /// What the card says.
-        has: Precision,
-        /// What the configuration says.
-        wanted: Precision,
+        card: Precision,
+        /// What the file is.
+        file: &'static str,
     },
     /// The site's calibration cannot be used.
     #[error(transparent)]
@@ -92,12 +112,10 @@ pub enum ModelError {
     Inference(String),
 }
 
-pub(crate) type Plan = Arc<TypedSimplePlan>;
-
 /// A loaded detector. Clones share the optimised plan; each thread runs its own state of it.
 #[derive(Clone)]
 pub struct Model {
-    plan: Plan,
+    engine: Engine,
     card: Arc<Card>,
     path: PathBuf,
 }
@@ -107,13 +125,22 @@ const BUILT_IN: (&[u8], &str) =
     (include_bytes!("../../models/spotd-edge.onnx"), include_str!("../../models/spotd-edge.toml"));
 
 impl Model {
-    /// Loads the model at `path`, or the built-in one, and holds it against its card.
+    /// Loads the model at `path`, or the built-in one, and holds it against its card; in int8 where it is
+    /// quantised.
     ///
     /// # Errors
     /// [`ModelError`] names the file and what is wrong with it.
     pub fn open(path: Option<&Path>) -> Result<Self, ModelError> {
+        Self::open_as(path, Wanted::Auto)
+    }
+
+    /// [`Model::open`] in the precision that is asked for.
+    ///
+    /// # Errors
+    /// As [`Model::open`]; [`ModelError::NotQuantised`] where int8 cannot be had.
+    pub fn open_as(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
         let (bytes, card, path) = read(path)?;
-        Self::from_bytes(&bytes, card, &path)
+        Self::prepare(&bytes, card, &path, wanted)
     }
 
     /// The built-in detector.
@@ -137,23 +164,18 @@ impl Model {
     /// # Errors
     /// [`ModelError`] names the file and what is wrong with it.
     pub fn from_bytes(bytes: &[u8], card: Card, path: &Path) -> Result<Self, ModelError> {
-        check_hash(bytes, &card, path)?;
-        let side = card.tile as usize;
-        let plan = plan(bytes, Some(side), (side, side), path)?;
-        Ok(Self { plan, card: Arc::new(card), path: path.to_owned() })
+        Self::prepare(bytes, card, path, Wanted::Auto)
     }
 
-    /// Refuses a model that is not of the wanted precision.
-    ///
-    /// # Errors
-    /// [`ModelError::WrongPrecision`].
-    pub fn require(self, wanted: Option<Precision>) -> Result<Self, ModelError> {
-        match wanted {
-            Some(wanted) if wanted != self.card.precision => {
-                Err(ModelError::WrongPrecision { path: self.path, has: self.card.precision, wanted })
-            }
-            _ => Ok(self),
+    fn prepare(bytes: &[u8], card: Card, path: &Path, wanted: Wanted) -> Result<Self, ModelError> {
+        check_hash(bytes, &card, path)?;
+        let side = card.tile as usize;
+        let engine = Engine::new(bytes, Some(side), (side, side), wanted, path)?;
+        check_precision(&engine, &card, path)?;
+        if let Some(report) = engine.report() {
+            log::info!("model {}: {report}", path.display());
         }
+        Ok(Self { engine, card: Arc::new(card), path: path.to_owned() })
     }
 
     /// The same model with the temperature and the limits of one site in place of the card's; without a path
@@ -175,19 +197,24 @@ impl Model {
         &self.card
     }
 
-    /// What runs: for those who time its operators one by one.
-    pub(crate) fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
     /// Name, version, hash and precision for records.
     pub fn identity(&self) -> ModelIdentity {
         ModelIdentity {
             name: self.card.name.clone(),
             version: self.card.version.clone(),
             sha256: self.card.sha256.clone(),
-            precision: self.card.precision,
+            precision: self.engine.precision(),
         }
+    }
+
+    /// How it runs: precision, instruction set, what was fused.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The file it was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Logit of one tile of the card's size: positive speaks for synthetic.
@@ -202,7 +229,7 @@ impl Model {
                 "a tile of {w}x{h} was given to a model of {side}x{side}"
             )));
         }
-        infer(&self.plan, tile)
+        self.engine.logit(tile)
     }
 }
 
@@ -226,87 +253,12 @@ pub(crate) fn check_hash(bytes: &[u8], card: &Card, path: &Path) -> Result<(), M
     Err(ModelError::WrongHash { path: path.to_owned(), expected: card.sha256.clone(), found })
 }
 
-/// Runs a plan on a picture of its size.
-pub(super) fn infer(plan: &Plan, picture: &RgbImage) -> Result<f32, ModelError> {
-    let inference = |e: TractError| ModelError::Inference(format!("{e:#}"));
-    let output = plan.run(tvec!(planar(picture).into())).map_err(inference)?;
-    let logit = output[0].to_plain_array_view::<f32>().map_err(inference)?.iter().next().copied();
-    logit
-        .filter(|l| l.is_finite())
-        .ok_or_else(|| ModelError::Inference("the network's answer is not a finite number".into()))
-}
-
-/// Interleaved bytes to planar floats in 0..1, shape `[1, 3, height, width]`.
-pub fn planar(image: &RgbImage) -> Tensor {
-    let (w, h) = (image.width() as usize, image.height() as usize);
-    let mut data = vec![0f32; 3 * w * h];
-    let (r, gb) = data.split_at_mut(w * h);
-    let (g, b) = gb.split_at_mut(w * h);
-    for (i, px) in image.as_raw().chunks_exact(3).enumerate() {
-        r[i] = f32::from(px[0]) / 255.0;
-        g[i] = f32::from(px[1]) / 255.0;
-        b[i] = f32::from(px[2]) / 255.0;
-    }
-    Tensor::from_shape(&[1, 3, h, w], &data).expect("length fits the shape")
-}
-
-/// Parses, checks against the contract and optimises for one picture of `size` (width, height). `side` is
-/// what the file may state as the size of its input; `None` lets it state any.
-pub(super) fn plan(
-    bytes: &[u8],
-    side: Option<usize>,
-    size: (usize, usize),
-    path: &Path,
-) -> Result<Plan, ModelError> {
-    let (width, height) = size;
-    let not_onnx = |e: TractError| ModelError::NotOnnx { path: path.to_owned(), reason: format!("{e:#}") };
-    let contract = |reason: String| ModelError::Contract { path: path.to_owned(), reason };
-    let mut graph = tract_onnx::onnx().model_for_read(&mut &*bytes).map_err(not_onnx)?;
-    if graph.inputs.len() != 1 || graph.outputs.len() != 1 {
-        return Err(contract(format!(
-            "it has {} inputs and {} outputs",
-            graph.inputs.len(),
-            graph.outputs.len()
-        )));
-    }
-    check_input(&graph, side).map_err(contract)?;
-    graph.set_input_fact(0, f32::fact([1, 3, height, width]).into()).map_err(not_onnx)?;
-    let typed = graph
-        .into_typed()
-        .map_err(|e| contract(format!("it does not accept {width}x{height} RGB pixels: {e:#}")))?;
-    let output = typed.output_fact(0).map_err(not_onnx)?;
-    let shape = output.shape.as_concrete().map(<[usize]>::to_vec);
-    if output.datum_type != f32::datum_type() || shape.as_deref() != Some(&[1, 1]) {
-        return Err(contract(format!(
-            "its output for one picture is {:?} {:?}",
-            output.datum_type,
-            shape.unwrap_or_default()
-        )));
-    }
-    typed.into_optimized().and_then(|m| m.into_runnable()).map_err(not_onnx)
-}
-
-/// What the file itself states of its input must not contradict the contract.
-fn check_input(graph: &InferenceModel, side: Option<usize>) -> Result<(), String> {
-    let fact = graph.input_fact(0).map_err(|e| e.to_string())?;
-    if let Some(dt) = fact.datum_type.concretize()
-        && dt != f32::datum_type()
-    {
-        return Err(format!("its input is {dt:?}"));
-    }
-    let dims: Vec<Option<i64>> =
-        fact.shape.dims().map(|d| d.concretize().and_then(|d| d.to_i64().ok())).collect();
-    if !fact.shape.is_open() && dims.len() != 4 {
-        return Err(format!("its input has {} dimensions", dims.len()));
-    }
-    let side = side.map(|side| side as i64);
-    let want = [None, Some(3), side, side];
-    for (axis, (have, want)) in dims.iter().zip(want).enumerate() {
-        if let (Some(have), Some(want)) = (have, want)
-            && *have != want
-        {
-            return Err(format!("its input is {have} on axis {axis}, where the card's tile asks for {want}"));
-        }
-    }
-    Ok(())
+/// Refuses a file of another precision than its card's.
+pub(super) fn check_precision(engine: &Engine, card: &Card, path: &Path) -> Result<(), ModelError> {
+    let file = match (card.precision, engine.is_quantised()) {
+        (Precision::F32, true) => "is quantised",
+        (Precision::Int8, false) => "is not quantised",
+        _ => return Ok(()),
+    };
+    Err(ModelError::CardPrecision { path: path.to_owned(), card: card.precision, file })
 }

@@ -9,7 +9,8 @@ use std::sync::Mutex;
 use image::RgbImage;
 
 use super::card::Card;
-use super::model::{ModelError, Plan, check_hash, infer, plan, read};
+use super::engine::{Engine, Wanted};
+use super::model::{ModelError, check_hash, check_precision, read};
 
 /// Plans kept at most; one more makes all others go, which costs time and not correctness.
 const MOST_PLANS: usize = 32;
@@ -19,7 +20,8 @@ pub struct WholePicture {
     bytes: Cow<'static, [u8]>,
     card: Card,
     path: PathBuf,
-    plans: Mutex<HashMap<(u32, u32), Plan>>,
+    wanted: Wanted,
+    plans: Mutex<HashMap<(u32, u32), Engine>>,
 }
 
 impl WholePicture {
@@ -28,9 +30,17 @@ impl WholePicture {
     /// # Errors
     /// As [`super::Model::open`]. Whether it takes other sizes than its tile shows with the first picture.
     pub fn open(path: Option<&Path>) -> Result<Self, ModelError> {
+        Self::open_as(path, Wanted::Auto)
+    }
+
+    /// [`WholePicture::open`] in the precision that is asked for, which shows with the first picture too.
+    ///
+    /// # Errors
+    /// As [`super::Model::open_as`].
+    pub fn open_as(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
         let (bytes, card, path) = read(path)?;
         check_hash(&bytes, &card, &path)?;
-        Ok(Self { bytes, card, path, plans: Mutex::default() })
+        Ok(Self { bytes, card, path, wanted, plans: Mutex::default() })
     }
 
     /// Logit of a whole picture: positive speaks for synthetic.
@@ -42,10 +52,12 @@ impl WholePicture {
         let size = picture.dimensions();
         // Two threads may make the same plan; none waits for another's.
         let known = self.plans.lock().expect("plans").get(&size).cloned();
-        let plan = match known {
-            Some(plan) => plan,
+        let engine = match known {
+            Some(engine) => engine,
             None => {
-                let made = plan(&self.bytes, None, (size.0 as usize, size.1 as usize), &self.path)?;
+                let pixels = (size.0 as usize, size.1 as usize);
+                let made = Engine::new(&self.bytes, None, pixels, self.wanted, &self.path)?;
+                check_precision(&made, &self.card, &self.path)?;
                 let mut plans = self.plans.lock().expect("plans");
                 if plans.len() >= MOST_PLANS {
                     plans.clear();
@@ -54,7 +66,7 @@ impl WholePicture {
                 made
             }
         };
-        infer(&plan, picture)
+        engine.logit(picture)
     }
 
     /// The model's card.

@@ -21,6 +21,11 @@ pub(super) struct Layer {
 }
 
 impl Layer {
+    /// Whether it is one of ours, on bytes.
+    pub fn is_int8(&self) -> bool {
+        self.operator.starts_with("Int8")
+    }
+
     /// Billions of multiply-accumulates a second.
     pub fn gmacs(&self) -> f64 {
         self.mmac / self.ms.max(1e-9)

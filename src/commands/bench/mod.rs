@@ -10,15 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use image::RgbImage;
 use serde_json::json;
 
 use super::{EXIT_FINE, console, pool};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
-use crate::detector::Model;
-use crate::detector::card::Precision;
+use crate::detector::{Model, Wanted};
 use crate::detector::model::planar;
 use crate::forensics::scenes::SceneRenderer;
 use board::State;
@@ -31,9 +30,9 @@ pub struct BenchArgs {
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 
-    /// Refuse a model of another precision.
-    #[arg(long, value_enum)]
-    precision: Option<Wanted>,
+    /// Run it in this precision: auto (int8 where the file is quantised), f32 or int8.
+    #[arg(long, value_name = "PRECISION", default_value = "auto")]
+    precision: Wanted,
 
     /// Workers of the run on all cores; one a core unless told otherwise.
     #[arg(short, long, value_name = "N")]
@@ -51,12 +50,6 @@ pub struct BenchArgs {
     /// Print one JSON object instead of text: model, precision, threads, min_ms, median_ms, and more.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Wanted {
-    F32,
-    Int8,
 }
 
 /// Tiles that the daemon judges in a frame unless told otherwise.
@@ -84,11 +77,7 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
             (config.model.path.clone(), config.model.max_tiles, (rate > 0.0).then_some(rate))
         }
     };
-    let wanted = args.precision.map(|p| match p {
-        Wanted::F32 => Precision::F32,
-        Wanted::Int8 => Precision::Int8,
-    });
-    let model = Model::open(args.model.as_deref().or(configured.as_deref()))?.require(wanted)?;
+    let model = Model::open_as(args.model.as_deref().or(configured.as_deref()), args.precision)?;
     let clock = SystemClock::new();
     let side = model.card().tile;
     // Pixels of a scene: a network of integers does not mind, but a real picture is what it will see.
@@ -101,10 +90,10 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
     spinner.set_message("one core");
     let one = one_core(&model, &tile, lasts, &clock)?;
     spinner.set_message("each operator");
-    let layers = layers::layers(model.plan(), &planar(&tile), LAYER_RUNS, &clock)
+    let layers = layers::layers(model.engine().plan(), &planar(&tile), LAYER_RUNS, &clock)
         .map_err(|e| anyhow::anyhow!("{e:#}"))
         .context("timing of each operator")?;
-    let peak = peak::f32_gmacs(&clock)?;
+    let peak = Peak { f32: peak::f32_gmacs(&clock)?, int8: int8_peak(&model)? };
     spinner.set_message("all cores");
     let all = all_cores(&model, &tile, threads, lasts, &clock)?;
     let after = State::read();
@@ -117,6 +106,29 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
         found.lines().iter().for_each(|line| console::print_line(line));
     }
     Ok(EXIT_FINE)
+}
+
+/// What one core can do at most, in billions of multiply-accumulates a second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Peak {
+    /// Products of matrices in f32.
+    f32: f64,
+    /// The int8 kernels' own instructions on registers; none where the model runs in f32.
+    int8: Option<f64>,
+}
+
+impl Peak {
+    /// The one that an operator is to be held against.
+    fn of(&self, layer: &Layer) -> f64 {
+        self.int8.filter(|_| layer.is_int8()).unwrap_or(self.f32)
+    }
+}
+
+fn int8_peak(model: &Model) -> anyhow::Result<Option<f64>> {
+    match model.engine().report() {
+        Some(report) if report.layers() > 0 => Ok(spotd_kernels::peak_gmacs(report.isa)?),
+        _ => Ok(None),
+    }
 }
 
 /// One worker alone.
@@ -192,8 +204,7 @@ struct Found<'a> {
     rate: Option<f64>,
     one: OneCore,
     layers: Vec<Layer>,
-    /// Of one core in f32.
-    peak: f64,
+    peak: Peak,
     all: AllCores,
     before: State,
     after: State,
@@ -227,7 +238,7 @@ impl Found<'_> {
             "{} {} ({}, {:.0} MMAC a tile of {}x{}) on {}",
             card.name,
             card.version,
-            card.precision,
+            self.model.engine().describe(),
             card.mmac,
             card.tile,
             card.tile,
@@ -256,11 +267,14 @@ impl Found<'_> {
                 100.0 * self.all.lasting
             ));
         }
+        let (whole, what) = match self.peak.int8 {
+            Some(int8) => (int8, "int8 instructions reach on registers"),
+            None => (self.peak.f32, "f32 products of matrices reach"),
+        };
         lines.push(format!(
-            "{:.1} GMAC/s on one core, {:.0} % of the {:.1} that f32 products of matrices reach here",
+            "{:.1} GMAC/s on one core, {:.0} % of the {whole:.1} that {what} here",
             self.gmacs(),
-            100.0 * self.gmacs() / self.peak,
-            self.peak
+            100.0 * self.gmacs() / whole
         ));
         lines.push(format!("{:40} {:>18} {:>9} {:>8} {:>8} {:>6}", "operator", "", "ms", "MMAC", "GMAC/s", "peak"));
         let total: f64 = self.layers.iter().map(|l| l.ms).sum();
@@ -272,7 +286,7 @@ impl Found<'_> {
                     "{:8.1} {:8.1} {:4.0} %",
                     layer.mmac,
                     layer.gmacs(),
-                    100.0 * layer.gmacs() / self.peak
+                    100.0 * layer.gmacs() / self.peak.of(layer)
                 )
             } else {
                 String::new()
@@ -314,7 +328,7 @@ impl Found<'_> {
             .map(|l| {
                 json!({
                     "name": l.name, "operator": l.operator, "ms": l.ms, "mmac": l.mmac, "gmacs": l.gmacs(),
-                    "share_of_peak": l.gmacs() / self.peak,
+                    "share_of_peak": l.gmacs() / self.peak.of(l),
                 })
             })
             .collect();
@@ -324,20 +338,22 @@ impl Found<'_> {
             "model": card.name,
             "version": card.version,
             "sha256": card.sha256,
-            "precision": card.precision,
+            "precision": self.model.identity().precision,
+            "runs": self.model.engine().describe(),
             "tile": card.tile,
             "processor": board::processor(),
             "debug_build": cfg!(debug_assertions),
             "threads": self.threads,
             "min_ms": self.one.min_ms,
             "median_ms": self.one.median_ms,
-            "runs": self.one.runs,
+            "times": self.one.runs,
             "tiles_per_second_core": self.one_rate(),
             "tiles_per_second": self.all.rate,
             "lasting": self.all.lasting,
             "mmac": card.mmac,
             "gmacs": self.gmacs(),
-            "peak_gmacs_f32": self.peak,
+            "peak_gmacs_f32": self.peak.f32,
+            "peak_gmacs_int8": self.peak.int8,
             "layers": layers,
             "memory_mib": memory.map(|m| m.0),
             "memory_peak_mib": memory.map(|m| m.1),

@@ -13,7 +13,7 @@ use super::super::pool::side_by_side;
 use super::perturb::Perturbation;
 use crate::detector::card::Card;
 use crate::detector::judge::judge;
-use crate::detector::{Model, WholePicture};
+use crate::detector::{Model, Wanted, WholePicture};
 use crate::forensics::{baseline, dataset};
 use crate::frame::Frame;
 
@@ -65,11 +65,11 @@ pub(crate) struct Scored {
 pub(crate) type Answers = Vec<Result<Scored, String>>;
 
 impl Eye {
-    pub fn open(view: View, model: Option<&Path>, max_tiles: usize) -> anyhow::Result<Self> {
+    pub fn open(view: View, model: Option<&Path>, wanted: Wanted, max_tiles: usize) -> anyhow::Result<Self> {
         Ok(match view {
-            View::Tiles => Eye::Tiles(Model::open(model)?, max_tiles),
-            View::Crop => Eye::Crop(Model::open(model)?),
-            View::Whole => Eye::Whole(Box::new(WholePicture::open(model)?)),
+            View::Tiles => Eye::Tiles(Model::open_as(model, wanted)?, max_tiles),
+            View::Crop => Eye::Crop(Model::open_as(model, wanted)?),
+            View::Whole => Eye::Whole(Box::new(WholePicture::open_as(model, wanted)?)),
         })
     }
 

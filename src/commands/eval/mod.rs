@@ -15,6 +15,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::{EXIT_FINE, EXIT_FLAGGED, console, output, pool, progress_bar};
+use crate::detector::Wanted;
 use crate::forensics::published::{is_forensynths, published};
 pub(super) use compare::{comparable, compare};
 pub(super) use figures::Row;
@@ -36,6 +37,10 @@ pub struct EvalArgs {
     /// Model (ONNX, its card beside it) instead of the built-in one.
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
+
+    /// Precision to run the model in: auto (int8 where the model is quantised), f32 or int8.
+    #[arg(long, value_name = "PRECISION", default_value = "auto")]
+    precision: Wanted,
 
     /// Which part of a picture is judged.
     #[arg(long, value_enum, default_value_t = View::Tiles)]
@@ -100,7 +105,7 @@ fn recall(text: &str) -> Result<f64, String> {
 /// Nothing can be evaluated, the model is unusable, or a file cannot be written.
 pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
     let conditions = conditions(&args.perturb)?;
-    let eye = Eye::open(args.view, args.model.as_deref(), args.max_tiles.get())?;
+    let eye = Eye::open(args.view, args.model.as_deref(), args.precision, args.max_tiles.get())?;
     let jobs = pool::jobs(args.jobs);
     let mut collection = sets::collect(&args.inputs, jobs)?;
     if !args.json {

@@ -13,7 +13,7 @@ use clap::Args;
 use crossbeam_channel::bounded;
 
 use super::{EXIT_ERROR, EXIT_FINE, EXIT_FLAGGED, pool, progress_bar};
-use crate::detector::Model;
+use crate::detector::{Model, Wanted};
 use crate::verdict::{Verdict, VerdictConfig};
 use inputs::Input;
 use judge::Scanner;
@@ -29,6 +29,10 @@ pub struct ScanArgs {
     /// Model (ONNX, its card beside it) instead of the built-in one.
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
+
+    /// Precision to run the model in: auto (int8 where the model is quantised), f32 or int8.
+    #[arg(long, value_name = "PRECISION", default_value = "auto")]
+    precision: Wanted,
 
     /// Score (0..1) from which an input is synthetic, instead of the card's.
     #[arg(long, value_name = "SCORE", value_parser = super::unit_interval)]
@@ -60,7 +64,7 @@ pub struct ScanArgs {
 /// # Errors
 /// The model is unusable.
 pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
-    let model = Model::open(args.model.as_deref())?;
+    let model = Model::open_as(args.model.as_deref(), args.precision)?;
     let verdict = VerdictConfig { threshold: args.threshold, ..VerdictConfig::default() };
     let scanner =
         Scanner::new(model, verdict, args.max_tiles.get(), args.fps, Duration::from_secs(args.seconds));

@@ -1,0 +1,104 @@
+//! Layers of real networks, with data.
+
+use spotd_kernels::*;
+
+/// A layer that is packed, with an input.
+pub struct Layer {
+    /// Kernel, stride, channels and size.
+    pub name: String,
+    /// Products of one run.
+    pub macs: u64,
+    packed: PackedConv,
+    dims: Dims,
+    input: Vec<u8>,
+    residual: Option<Vec<u8>>,
+    output: Vec<u8>,
+}
+
+impl Layer {
+    fn new(
+        isa: Isa,
+        cin: usize,
+        cout: usize,
+        kernel: usize,
+        stride: usize,
+        groups: usize,
+        size: usize,
+    ) -> Layer {
+        let conv = Conv {
+            stride: [stride; 2],
+            padding: Padding::same(kernel / 2),
+            groups,
+            activation: Activation::Relu,
+            ..Conv::new(
+                cin,
+                cout,
+                [kernel; 2],
+                Quant::u8(0.02, 117),
+                vec![0.001; cout],
+                Output::Bytes(Quant::u8(0.05, 0)),
+            )
+        };
+        let bytes = |count: usize| (0..count).map(|i| (i * 2654435761 >> 8) as u8).collect::<Vec<u8>>();
+        let dims = Dims::new(1, size, size);
+        let out = conv.out_dims(dims).unwrap();
+        let macs = conv.macs(dims).unwrap();
+        // Spread as in trained layers: the sum of four, deviation 37 of 127.
+        let count = cout * cin / groups * kernel * kernel;
+        let weights: Vec<i8> = bytes(count * 4)
+            .chunks_exact(4)
+            .map(|four| (four.iter().map(|&w| w as i8 as i32).sum::<i32>() / 4) as i8)
+            .collect();
+        Layer {
+            name: format!(
+                "{}{kernel}x{kernel}{} {cin}->{cout} {}x{}",
+                if groups > 1 { "dw" } else { "" },
+                if stride > 1 { format!("s{stride}") } else { String::new() },
+                out.h,
+                out.w,
+            ),
+            macs,
+            input: bytes(dims.len(cin).unwrap()),
+            residual: None,
+            output: vec![0; out.len(cout).unwrap()],
+            packed: PackedConv::for_isa(isa, conv, &weights, &vec![100; cout]).unwrap(),
+            dims,
+        }
+    }
+
+    /// One inference.
+    pub fn run(&mut self, scratch: &mut Scratch) {
+        let residual = self.residual.as_deref();
+        self.packed.run(&self.input, self.dims, &mut self.output, residual, scratch).unwrap();
+    }
+}
+
+/// Input channels, output channels, kernel, stride, groups, size of the input.
+const LAYERS: &[(usize, usize, usize, usize, usize, usize)] = &[
+    (3, 64, 7, 2, 1, 224),
+    (3, 32, 3, 2, 1, 224),
+    (3, 32, 3, 1, 1, 224),
+    (32, 32, 3, 1, 1, 112),
+    (64, 64, 3, 1, 1, 56),
+    (96, 96, 3, 1, 1, 28),
+    (128, 128, 3, 1, 1, 28),
+    (256, 256, 3, 1, 1, 14),
+    (512, 512, 3, 1, 1, 7),
+    (64, 128, 3, 2, 1, 56),
+    (64, 256, 1, 1, 1, 56),
+    (256, 64, 1, 1, 1, 56),
+    (1024, 256, 1, 1, 1, 14),
+    (512, 2048, 1, 1, 1, 7),
+    (2048, 1000, 1, 1, 1, 1),
+    (32, 32, 3, 1, 32, 112),
+    (96, 96, 3, 2, 96, 112),
+    (384, 384, 3, 1, 384, 14),
+    (576, 576, 5, 1, 576, 14),
+];
+
+/// All layers for one instruction set.
+pub fn layers(isa: Isa) -> impl Iterator<Item = Layer> {
+    LAYERS.iter().map(move |&(cin, cout, kernel, stride, groups, size)| {
+        Layer::new(isa, cin, cout, kernel, stride, groups, size)
+    })
+}

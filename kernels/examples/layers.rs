@@ -1,0 +1,37 @@
+//! Minimum time, GMAC/s and share of the core's peak for layers of real networks, on each instruction set of this
+//! processor or on those named: `cargo run --release -p spotd-kernels --example layers [isa]... [runs=N]`
+
+#[path = "../benches/layers/list.rs"]
+mod list;
+
+use std::time::Instant;
+
+use spotd_kernels::{Isa, Scratch, peak_gmacs};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (options, names): (Vec<String>, _) = std::env::args().skip(1).partition(|a| a.starts_with("runs="));
+    let runs = options.last().map_or(Ok(200), |o| o["runs=".len()..].parse())?;
+    let mut isas = names.iter().map(|name| name.parse()).collect::<Result<Vec<Isa>, _>>()?;
+    if isas.is_empty() {
+        isas = Isa::available();
+    }
+    let scratch = &mut Scratch::new();
+    for isa in isas {
+        let mut peak = peak_gmacs(isa)?;
+        println!("{isa}: peak {} GMAC/s", peak.map_or("unknown".into(), |p| format!("{p:.1}")));
+        for mut layer in list::layers(isa) {
+            let mut best = f64::INFINITY;
+            for _ in 0..runs {
+                let begin = Instant::now();
+                layer.run(scratch);
+                best = best.min(begin.elapsed().as_secs_f64());
+            }
+            // The clock of a core changes: compare with the best seen so far.
+            peak = peak.zip(peak_gmacs(isa)?).map(|(a, b)| a.max(b));
+            let gmacs = layer.macs as f64 / best / 1e9;
+            let share = peak.map_or(String::new(), |p| format!("{:5.1} %", 100.0 * gmacs / p));
+            println!("  {:28} {:9.3} ms {gmacs:7.1} GMAC/s {share}", layer.name, best * 1e3);
+        }
+    }
+    Ok(())
+}

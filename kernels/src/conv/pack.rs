@@ -1,0 +1,194 @@
+//! Weights in the order that a vector kernel reads, and the bias with the input's zero point folded in.
+
+use super::band::Element;
+use super::tiles::{PairOrder, Shape, parts};
+use super::{Conv, Epilogue};
+use crate::error::{Error, Result};
+use crate::scratch::Lines;
+
+/// What distinguishes the vector kernels' memory layouts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    /// What the dot kernel multiplies; weights are as wide.
+    pub element: Element,
+    /// Neighbouring elements of a step.
+    pub step: usize,
+    /// The most pixels and blocks of a tile.
+    pub shape: &'static Shape,
+    /// Pairs of weights are split so that `vpmaddubsw` cannot saturate; the most percent of steps that this may
+    /// add.
+    pub split: Option<usize>,
+    /// How a depthwise kernel wants two taps.
+    pub order: PairOrder,
+}
+
+/// Packed constants of a layer.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Packed {
+    pub weights: Lines,
+    /// Where each step of a kernel row begins, in bytes; for each part of the blocks, for each row.
+    pub steps: Vec<u32>,
+    /// How many steps that is, for each part of the blocks, for each row.
+    pub counts: Vec<u32>,
+    /// Where each group begins in the three above.
+    pub groups: Vec<Start>,
+    /// Filled up to whole blocks, group by group.
+    pub bias: Vec<i32>,
+    /// As `bias`.
+    pub scales: Vec<f32>,
+    /// Values of `bias` for a group.
+    pub group_values: usize,
+}
+
+/// The beginning of a group.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Start {
+    pub weights: usize,
+    pub steps: usize,
+    pub counts: usize,
+}
+
+impl Packed {
+    /// Packs for the dot kernels; `None` where splitting would cost more than the layout says it may.
+    pub(super) fn dot(
+        conv: &Conv,
+        weights: &[i8],
+        epilogue: &Epilogue,
+        layout: &Layout,
+    ) -> Result<Option<Packed>> {
+        let (cin, cout) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
+        let [kh, kw] = conv.kernel;
+        let (blocks, plain) = (cout.div_ceil(16), (kw * cin).div_ceil(layout.step));
+        let size = layout.element.size();
+        // Splitting at most doubles; offsets of steps are 32 bits.
+        let factors = [blocks, 16, kh, plain, layout.step, size, conv.groups, 2];
+        super::product(&factors, "packed weights")?;
+        if plain * layout.step * size > u32::MAX as usize {
+            let reason = "a row of the kernel must be below 2^32 bytes";
+            return Err(Error::Shape { what: "kernel width * channels", value: kw * cin, reason });
+        }
+        let (mut bytes, mut steps, mut counts, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut block, mut excess) = (Vec::new(), Vec::new());
+        for group in 0..conv.groups {
+            groups.push(Start { weights: bytes.len(), steps: steps.len(), counts: counts.len() });
+            for part in parts(blocks, layout.shape.most_blocks()) {
+                for ky in 0..kh {
+                    let before = steps.len();
+                    for step in 0..plain {
+                        block.clear();
+                        for co in part.start * 16..part.end * 16 {
+                            for k in step * layout.step..(step + 1) * layout.step {
+                                let (kx, ci) = (k / cin, k % cin);
+                                let inside = co < cout && kx < kw;
+                                let at = || (((group * cout + co) * cin + ci) * kh + ky) * kw + kx;
+                                block.push(if inside { weights[at()] } else { 0 });
+                            }
+                        }
+                        steps.push((step * layout.step * size) as u32);
+                        if layout.split.is_some() && split(&mut block, &mut excess) {
+                            put(&mut bytes, &block, layout.element);
+                            steps.push((step * layout.step * size) as u32);
+                            put(&mut bytes, &excess, layout.element);
+                        } else {
+                            put(&mut bytes, &block, layout.element);
+                        }
+                    }
+                    counts.push((steps.len() - before) as u32);
+                }
+            }
+        }
+        let parts = counts.len() / kh;
+        if layout.split.is_some_and(|percent| steps.len() * 100 > plain * kh * parts * (100 + percent)) {
+            return Ok(None);
+        }
+        let mut packed = Packed::with(conv, weights, epilogue, conv.groups, layout.element);
+        packed.weights = Lines::of(&bytes);
+        (packed.steps, packed.counts, packed.groups) = (steps, counts, groups);
+        Ok(Some(packed))
+    }
+
+    /// Packs for the depthwise kernels: `[16 channels][two taps]`, words.
+    pub(super) fn depthwise(
+        conv: &Conv,
+        weights: &[i8],
+        epilogue: &Epilogue,
+        layout: &Layout,
+    ) -> Result<Packed> {
+        let taps = conv.kernel[0] * conv.kernel[1];
+        let blocks = conv.out_channels.div_ceil(16);
+        let bytes = super::product(&[blocks, taps.div_ceil(2), 64], "packed weights")?;
+        let mut lines = Lines::new(bytes);
+        for channel in 0..conv.out_channels {
+            for tap in 0..taps {
+                let (lane, second) = (channel % 16, tap % 2);
+                let word = match layout.order {
+                    PairOrder::Apart => second * 16 + lane,
+                    PairOrder::Interleaved => lane * 2 + second,
+                    PairOrder::Unpacked => {
+                        // Quarters 0, 1, 2, 3 lie as 0, 2, 1, 3.
+                        let quarter = [0, 2, 1, 3][lane / 4];
+                        (quarter * 4 + lane % 4) * 2 + second
+                    }
+                };
+                let at = (channel / 16 * taps.div_ceil(2) + tap / 2) * 64 + word * 2;
+                let weight = weights[channel * taps + tap] as i16;
+                lines.bytes_mut()[at..at + 2].copy_from_slice(&weight.to_ne_bytes());
+            }
+        }
+        let mut packed = Packed::with(conv, weights, epilogue, 1, Element::Word);
+        packed.weights = lines;
+        packed.groups = vec![Start::default()];
+        Ok(packed)
+    }
+
+    fn with(conv: &Conv, weights: &[i8], epilogue: &Epilogue, groups: usize, element: Element) -> Packed {
+        let per_group = conv.out_channels / groups;
+        let group_values = per_group.next_multiple_of(16);
+        let per_channel = weights.len() / conv.out_channels;
+        let zero = conv.input.zero_point + element.offset(conv.input.ty);
+        let (mut bias, mut scales) = (vec![0; group_values * groups], vec![0.0; group_values * groups]);
+        for (channel, w) in weights.chunks_exact(per_channel).enumerate() {
+            let at = channel / per_group * group_values + channel % per_group;
+            // Sums are exact modulo 2^32 on the way, and the last one fits: that was checked.
+            let sum = w.iter().fold(0i32, |sum, &w| sum.wrapping_add(w as i32));
+            bias[at] = epilogue.bias[channel].wrapping_sub(sum.wrapping_mul(zero));
+            scales[at] = epilogue.scales[channel];
+        }
+        Packed { bias, scales, group_values, ..Packed::default() }
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, weights: &[i8], element: Element) {
+    for &w in weights {
+        match element {
+            Element::Byte(_) => bytes.push(w as u8),
+            Element::Word => bytes.extend((w as i16).to_ne_bytes()),
+        }
+    }
+}
+
+/// `vpmaddubsw` adds two products of an unsigned byte and a weight in 16 bits and saturates. It cannot where the
+/// weights of a pair add up to at most 128 either way, since 255 * 128 < 2^15. Takes the rest of larger pairs
+/// into `excess`, for a step of its own; says whether there is any.
+fn split(block: &mut [i8], excess: &mut Vec<i8>) -> bool {
+    excess.clear();
+    excess.resize(block.len(), 0);
+    let mut any = false;
+    for (pair, rest) in block.chunks_exact_mut(2).zip(excess.chunks_exact_mut(2)) {
+        let (a, b) = (pair[0] as i32, pair[1] as i32);
+        let more = if a > 0 && b > 0 {
+            (a + b - 128).max(0)
+        } else if a < 0 && b < 0 {
+            (a + b + 128).min(0)
+        } else {
+            0
+        };
+        if more != 0 {
+            // |b| <= 128, so |more| <= |a|: both parts are bytes.
+            pair[0] = (a - more) as i8;
+            rest[0] = more as i8;
+            any = true;
+        }
+    }
+    any
+}

@@ -1,0 +1,187 @@
+//! A layer on a vector kernel: bands are filled and handed to the kernel, group by group.
+
+use super::band::{self, Element, Fill, Plan};
+use super::pack::{Layout, Packed};
+use super::tiles::Job;
+use super::{Conv, Dims, Epilogue};
+use crate::error::{Error, Result};
+use crate::isa::Isa;
+use crate::quant::Byte;
+use crate::scratch::Scratch;
+
+/// The functions of one instruction set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kernels {
+    pub run: unsafe fn(&Job<'_>),
+    pub run_depthwise: unsafe fn(&Job<'_>),
+    /// Products on registers alone; the argument is the number of steps, the answer that of products.
+    pub burn: unsafe fn(usize) -> u64,
+    pub layout: Layout,
+}
+
+/// A layer that is packed for one instruction set, which the processor has.
+#[derive(Debug, Clone)]
+pub(super) struct Vector {
+    isa: Isa,
+    run: unsafe fn(&Job<'_>),
+    depthwise: bool,
+    direct: bool,
+    element: Element,
+    packed: Packed,
+}
+
+/// What a call works on. Lengths have been checked.
+pub(super) struct Call<'a> {
+    pub conv: &'a Conv,
+    pub epilogue: &'a Epilogue,
+    pub input: &'a [u8],
+    pub dims: Dims,
+    pub out: Dims,
+    /// Bytes or f32.
+    pub output: *mut u8,
+    pub residual: Option<&'a [u8]>,
+}
+
+impl Vector {
+    /// `isa` is available and `kernels` are its own, the preferred first.
+    pub(super) fn new(
+        isa: Isa,
+        kernels: &[Kernels],
+        conv: &Conv,
+        weights: &[i8],
+        epilogue: &Epilogue,
+    ) -> Result<Option<Vector>> {
+        for Kernels { run, run_depthwise, layout, .. } in kernels {
+            if conv.is_depthwise() {
+                let packed = Packed::depthwise(conv, weights, epilogue, layout)?;
+                let (run, element) = (*run_depthwise, Element::Word);
+                return Ok(Some(Vector { isa, run, depthwise: true, direct: false, element, packed }));
+            }
+            if let Some(packed) = Packed::dot(conv, weights, epilogue, layout)? {
+                let (run, element) = (*run, layout.element);
+                let direct = band::is_direct(conv, element, layout.step);
+                return Ok(Some(Vector { isa, run, depthwise: false, direct, element, packed }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Runs the layer.
+    ///
+    /// # Safety
+    /// `output` holds `out` pixels of the layer's channels, of the layer's type of value.
+    pub(super) unsafe fn run(&self, call: &Call<'_>, scratch: &mut Scratch) -> Result<()> {
+        let conv = call.conv;
+        if self.direct {
+            let pixels = call.dims.pixels()?;
+            let most = band::direct_pixels(conv.in_channels);
+            for first in (0..pixels).step_by(most) {
+                let source = call.input[first * conv.in_channels..].as_ptr();
+                let mut job = self.job(call, 0, first);
+                job.source = source;
+                job.right_bytes = conv.in_channels;
+                job.width = pixels;
+                job.pixels = most.min(pixels - first);
+                // SAFETY: the processor has the instruction set. Pixels lie side by side and are whole steps, so
+                // that nothing past the input is read.
+                unsafe { (self.run)(&job) };
+            }
+            return Ok(());
+        }
+
+        let groups = if self.depthwise { 1 } else { conv.groups };
+        let (cin, cout) = (conv.in_channels / groups, conv.out_channels / groups);
+        let plan = Plan::new(conv, call.out, cin, self.element);
+        let bytes = plan.bytes().ok_or(Error::Shape {
+            what: "width of the input",
+            value: call.dims.w,
+            reason: "a band of rows does not fit in memory",
+        })?;
+        let (band, taps) = scratch.band(bytes);
+        if self.depthwise {
+            let [kh, kw] = conv.kernel;
+            let tap = |i: usize| i / kw * plan.row_bytes() + i % kw * cin * self.element.size();
+            taps.clear();
+            taps.extend((0..kh * kw).map(tap));
+            if kh * kw % 2 == 1 {
+                // The weight of this one is zero.
+                taps.push(tap(kh * kw - 1));
+            }
+        }
+        let picture = call.dims.h * call.dims.w * conv.in_channels;
+        for (n, input) in call.input.chunks_exact(picture).enumerate() {
+            for group in 0..groups {
+                for first in (0..call.out.h).step_by(plan.rows) {
+                    let rows = plan.rows.min(call.out.h - first);
+                    let fill = &mut Fill {
+                        conv,
+                        plan,
+                        element: self.element,
+                        input,
+                        dims: call.dims,
+                        first,
+                        rows,
+                        channel: group * cin,
+                        band,
+                    };
+                    band::fill(self.isa, fill);
+                    let pixel = (n * call.out.h + first) * call.out.w;
+                    let mut job = self.job(call, group, pixel * conv.out_channels + group * cout);
+                    job.source = band.as_ptr();
+                    job.row_bytes = plan.row_bytes();
+                    job.down_bytes = plan.down_bytes();
+                    job.right_bytes = plan.right_bytes();
+                    job.width = call.out.w;
+                    job.pixels = rows * call.out.w;
+                    job.taps = taps;
+                    // SAFETY: the processor has the instruction set; the plan gave the band room for all taps of
+                    // all pixels, and slack behind.
+                    unsafe { (self.run)(&job) };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A job without its source, for a group and the output value `at`.
+    fn job<'a>(&'a self, call: &Call<'a>, group: usize, at: usize) -> Job<'a> {
+        let (conv, epilogue, packed) = (call.conv, call.epilogue, &self.packed);
+        let real = conv.output == super::Output::F32;
+        let flip = match conv.output {
+            super::Output::Bytes(q) if q.ty == Byte::S8 => 0x80,
+            _ => 0,
+        };
+        let at = if self.direct { at * conv.out_channels } else { at };
+        let (quant, residual_scale) = epilogue.residual.unwrap_or((conv.input, 0.0));
+        let residual_flip = if quant.ty == Byte::S8 { 0x80 } else { 0 };
+        let start = packed.groups[group];
+        Job {
+            source: std::ptr::null(),
+            row_bytes: 0,
+            down_bytes: 0,
+            right_bytes: 0,
+            width: 1,
+            pixels: 0,
+            rows: conv.kernel[0],
+            steps: &packed.steps[start.steps..],
+            counts: &packed.counts[start.counts..],
+            taps: &[],
+            weights: packed.weights.bytes()[start.weights..].as_ptr(),
+            channels: if self.depthwise { conv.out_channels } else { conv.out_channels / conv.groups },
+            bias: packed.bias[group * packed.group_values..].as_ptr(),
+            scales: packed.scales[group * packed.group_values..].as_ptr(),
+            // The offset lies in the output, whose length was checked.
+            output: call.output.wrapping_add(at * if real { 4 } else { 1 }),
+            stride: conv.out_channels,
+            real,
+            residual: call.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr()),
+            residual_scale,
+            residual_flip,
+            residual_zero: quant.zero_point + residual_flip as i32,
+            low: epilogue.low,
+            high: epilogue.high,
+            zero: epilogue.zero + flip as i32,
+            flip,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! 16-bit inputs and weights, `vpmaddwd`: exact for any weights. Depthwise kernels too.
+
+use std::arch::x86_64::*;
+
+use super::{broadcast, exchange, finish, load, opaque, start};
+use crate::conv::band::Element;
+use crate::conv::pack::Layout;
+use crate::conv::tiles::{Dot, Job, Lanes, PairOrder, Shape, Taps, depthwise_engine, engine};
+use crate::conv::vector::Kernels;
+
+/// The kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct Words;
+
+/// 4 pixels x 16 channels; more leave the ports that multiply too few chances.
+const SHAPE: Shape = Shape { pixels: [4, 0, 0, 0] };
+
+/// The functions and how they want their weights.
+pub(crate) const KERNELS: Kernels = Kernels {
+    run,
+    run_depthwise,
+    burn,
+    layout: Layout {
+        element: Element::Word,
+        step: 2,
+        shape: &SHAPE,
+        split: None,
+        order: PairOrder::Unpacked,
+    },
+};
+
+engine!(Words, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4] }, burn: 6 x 2);
+depthwise_engine!(Words, "avx2", tiles: [1 2 3 4]);
+
+impl Lanes for Words {
+    type Sums = [__m256i; 2];
+
+    #[inline(always)]
+    unsafe fn start(bias: *const i32) -> [__m256i; 2] {
+        // SAFETY: the bias is filled up to 16.
+        unsafe { start(bias) }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(job: &Job<'_>, sums: [__m256i; 2], pixel: usize, channel: usize) {
+        // SAFETY: passed on.
+        unsafe { finish(job, sums, pixel, channel) }
+    }
+}
+
+impl Dot for Words {
+    type Weights = [__m256i; 2];
+    type Input = __m256i;
+    const WEIGHT_BYTES: usize = 64;
+
+    #[inline(always)]
+    unsafe fn weights(at: *const u8) -> [__m256i; 2] {
+        // SAFETY: a step of weights is 64 bytes.
+        unsafe { load(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn input(at: *const u8) -> __m256i {
+        // SAFETY: the band has room for a whole step behind the last element.
+        unsafe { broadcast(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn opaque(x: __m256i) -> __m256i {
+        // SAFETY: the caller has AVX2.
+        unsafe { opaque(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: [__m256i; 2], w: [__m256i; 2], x: __m256i) -> [__m256i; 2] {
+        // SAFETY: registers only.
+        unsafe {
+            [
+                _mm256_add_epi32(sums[0], _mm256_madd_epi16(x, w[0])),
+                _mm256_add_epi32(sums[1], _mm256_madd_epi16(x, w[1])),
+            ]
+        }
+    }
+}
+
+impl Taps for Words {
+    type Pair = [__m256i; 2];
+
+    #[inline(always)]
+    unsafe fn pair(at: *const u8) -> [__m256i; 2] {
+        // SAFETY: two taps of 16 channels are 64 bytes.
+        unsafe { load(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn taps(sums: [__m256i; 2], w: [__m256i; 2], a: *const u8, b: *const u8) -> [__m256i; 2] {
+        // SAFETY: the band has room for 16 channels behind the last.
+        unsafe {
+            let (a, b) = (_mm256_loadu_si256(a.cast()), _mm256_loadu_si256(b.cast()));
+            let (low, high) = (_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b));
+            [
+                _mm256_add_epi32(sums[0], _mm256_madd_epi16(low, w[0])),
+                _mm256_add_epi32(sums[1], _mm256_madd_epi16(high, w[1])),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn start_taps(bias: *const i32) -> [__m256i; 2] {
+        // SAFETY: as in `start`; the exchange is its own inverse.
+        unsafe { exchange(start(bias)) }
+    }
+
+    #[inline(always)]
+    unsafe fn end_taps(sums: [__m256i; 2]) -> [__m256i; 2] {
+        // SAFETY: registers only.
+        unsafe { exchange(sums) }
+    }
+}

@@ -1,0 +1,199 @@
+//! From the bytes of an ONNX file to something that runs: the contract, the precision, tract's plan.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use image::RgbImage;
+use spotd_kernels::tract::{Refused, Report, fuse, is_quantised, onnx, unfused};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid as _;
+
+use super::identity::Precision;
+use super::model::ModelError;
+
+/// Which precision is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted {
+    /// int8 where the file is quantised, else f32.
+    #[default]
+    Auto,
+    /// This one. A quantised file can be run in f32 too, for comparison: bytes stand between its layers, but each
+    /// layer is computed in floating point.
+    Only(Precision),
+}
+
+impl std::str::FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Wanted::Auto),
+            "f32" => Ok(Wanted::Only(Precision::F32)),
+            "int8" => Ok(Wanted::Only(Precision::Int8)),
+            _ => Err("must be \"auto\", \"f32\" or \"int8\"".into()),
+        }
+    }
+}
+
+/// A network that is ready to run on pictures of one size. Clones share it; each thread runs its own state.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    plan: Arc<TypedSimplePlan>,
+    /// What became of the layers, where the file is quantised and not run in f32 on purpose.
+    report: Option<Arc<Report>>,
+    quantised: bool,
+}
+
+impl Engine {
+    /// Parses, checks against the contract and optimises for one picture of `size` (width, height). `side` is
+    /// what the file may state as the size of its input; `None` lets it state any.
+    pub(super) fn new(
+        bytes: &[u8],
+        side: Option<usize>,
+        size: (usize, usize),
+        wanted: Wanted,
+        path: &Path,
+    ) -> Result<Self, ModelError> {
+        let not_onnx =
+            |e: TractError| ModelError::NotOnnx { path: path.to_owned(), reason: format!("{e:#}") };
+        let typed = typed(bytes, side, size, path)?;
+        let quantised = is_quantised(&typed);
+        let (model, report) = match wanted {
+            Wanted::Only(Precision::Int8) if !quantised => {
+                return Err(ModelError::NotQuantised { path: path.to_owned() });
+            }
+            Wanted::Only(Precision::F32) if quantised => (unfused(typed).map_err(not_onnx)?, None),
+            _ if !quantised => (typed, None),
+            _ => {
+                let (model, report) = fuse(typed).map_err(|e| ModelError::Quantisation {
+                    path: path.to_owned(),
+                    reason: format!("{e:#}"),
+                })?;
+                if report.layers() == 0 && wanted != Wanted::Auto {
+                    let reason = format!("no layer of it can run in int8: {report}");
+                    return Err(ModelError::Quantisation { path: path.to_owned(), reason });
+                }
+                (model, Some(Arc::new(report)))
+            }
+        };
+        let plan = model.into_optimized().and_then(|m| m.into_runnable()).map_err(not_onnx)?;
+        Ok(Self { plan, report, quantised })
+    }
+
+    /// Whether the file is quantised, however it runs.
+    pub fn is_quantised(&self) -> bool {
+        self.quantised
+    }
+
+    /// What runs: for those who time its operators one by one.
+    pub(crate) fn plan(&self) -> &Arc<TypedSimplePlan> {
+        &self.plan
+    }
+
+    /// The precision in which layers run.
+    pub fn precision(&self) -> Precision {
+        match &self.report {
+            Some(report) if report.layers() > 0 => Precision::Int8,
+            _ => Precision::F32,
+        }
+    }
+
+    /// What runs in int8, and what does not; `None` where nothing was to.
+    pub fn report(&self) -> Option<&Report> {
+        self.report.as_deref()
+    }
+
+    /// Precision and, for int8, the instruction set, as `int8 on avx2`.
+    pub fn describe(&self) -> String {
+        match &self.report {
+            Some(report) if report.layers() > 0 => format!("{} on {}", Precision::Int8, report.isa),
+            _ if self.quantised => format!("{}, from a quantised file", Precision::F32),
+            _ => Precision::F32.to_string(),
+        }
+    }
+
+    /// The logit of a picture of the engine's size.
+    pub(super) fn logit(&self, picture: &RgbImage) -> Result<f32, ModelError> {
+        let inference = |e: TractError| ModelError::Inference(format!("{e:#}"));
+        let output = self.plan.run(tvec!(planar(picture).into())).map_err(inference)?;
+        let logit = output[0].to_plain_array_view::<f32>().map_err(inference)?.iter().next().copied();
+        logit
+            .filter(|l| l.is_finite())
+            .ok_or_else(|| ModelError::Inference("the network's answer is not a finite number".into()))
+    }
+}
+
+/// Interleaved bytes to planar floats in 0..1, shape `[1, 3, height, width]`.
+pub fn planar(image: &RgbImage) -> Tensor {
+    let (w, h) = (image.width() as usize, image.height() as usize);
+    let mut data = vec![0f32; 3 * w * h];
+    let (r, gb) = data.split_at_mut(w * h);
+    let (g, b) = gb.split_at_mut(w * h);
+    for (i, px) in image.as_raw().chunks_exact(3).enumerate() {
+        r[i] = f32::from(px[0]) / 255.0;
+        g[i] = f32::from(px[1]) / 255.0;
+        b[i] = f32::from(px[2]) / 255.0;
+    }
+    Tensor::from_shape(&[1, 3, h, w], &data).expect("length fits the shape")
+}
+
+/// The file as tract types it for one picture, checked against the contract.
+fn typed(
+    bytes: &[u8],
+    side: Option<usize>,
+    size: (usize, usize),
+    path: &Path,
+) -> Result<TypedModel, ModelError> {
+    let (width, height) = size;
+    let not_onnx = |e: TractError| ModelError::NotOnnx { path: path.to_owned(), reason: format!("{e:#}") };
+    let contract = |reason: String| ModelError::Contract { path: path.to_owned(), reason };
+    let mut graph = onnx().model_for_read(&mut &*bytes).map_err(not_onnx)?;
+    if graph.inputs.len() != 1 || graph.outputs.len() != 1 {
+        return Err(contract(format!(
+            "it has {} inputs and {} outputs",
+            graph.inputs.len(),
+            graph.outputs.len()
+        )));
+    }
+    check_input(&graph, side).map_err(contract)?;
+    graph.set_input_fact(0, f32::fact([1, 3, height, width]).into()).map_err(not_onnx)?;
+    let typed = graph.into_typed().map_err(|e| match e.root_cause().downcast_ref::<Refused>() {
+        Some(refused) => ModelError::Quantisation { path: path.to_owned(), reason: refused.to_string() },
+        None => contract(format!("it does not accept {width}x{height} RGB pixels: {e:#}")),
+    })?;
+    let output = typed.output_fact(0).map_err(not_onnx)?;
+    let shape = output.shape.as_concrete().map(<[usize]>::to_vec);
+    if output.datum_type != f32::datum_type() || shape.as_deref() != Some(&[1, 1]) {
+        return Err(contract(format!(
+            "its output for one picture is {:?} {:?}",
+            output.datum_type,
+            shape.unwrap_or_default()
+        )));
+    }
+    Ok(typed)
+}
+
+/// What the file itself states of its input must not contradict the contract.
+fn check_input(graph: &InferenceModel, side: Option<usize>) -> Result<(), String> {
+    let fact = graph.input_fact(0).map_err(|e| e.to_string())?;
+    if let Some(dt) = fact.datum_type.concretize()
+        && dt != f32::datum_type()
+    {
+        return Err(format!("its input is {dt:?}"));
+    }
+    let dims: Vec<Option<i64>> =
+        fact.shape.dims().map(|d| d.concretize().and_then(|d| d.to_i64().ok())).collect();
+    if !fact.shape.is_open() && dims.len() != 4 {
+        return Err(format!("its input has {} dimensions", dims.len()));
+    }
+    let side = side.map(|side| side as i64);
+    let want = [None, Some(3), side, side];
+    for (axis, (have, want)) in dims.iter().zip(want).enumerate() {
+        if let (Some(have), Some(want)) = (have, want)
+            && *have != want
+        {
+            return Err(format!("its input is {have} on axis {axis}, where the card's tile asks for {want}"));
+        }
+    }
+    Ok(())
+}
