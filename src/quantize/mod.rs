@@ -13,6 +13,7 @@ mod pixels;
 mod proto;
 mod ranges;
 mod report;
+mod rounding;
 mod run;
 mod scheme;
 mod search;

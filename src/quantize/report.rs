@@ -65,6 +65,8 @@ pub struct Trial {
 pub struct Report {
     /// How ranges were clipped.
     pub clipping: Clipping,
+    /// Whether weights were rounded for the least error of their layer's sums, not to the nearest.
+    pub rounding_fitted: bool,
     /// Whether biases were corrected.
     pub bias_corrected: bool,
     /// Whether channels were equalised across layers.

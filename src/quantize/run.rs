@@ -35,6 +35,16 @@ impl Runner {
             .map_err(Into::into)
     }
 
+    /// The same with their shapes.
+    pub fn run_with_shapes(&self, tile: &Tensor) -> Result<Vec<(Vec<usize>, Vec<f32>)>, QuantizeError> {
+        let outputs = self.plan.run(tvec!(tile.clone().into()))?;
+        outputs
+            .iter()
+            .map(|o| Ok((o.shape().to_vec(), o.to_plain_array_view::<f32>()?.iter().copied().collect())))
+            .collect::<TractResult<Vec<_>>>()
+            .map_err(Into::into)
+    }
+
     /// The first number of the first output for each tile, in order: a detector's logit.
     pub fn logits(
         &self,

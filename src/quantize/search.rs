@@ -9,10 +9,12 @@ use super::graph::Graph;
 use super::pixels::{self, Normalisation, OFFSET, Pixels};
 use super::ranges::{Clipping, Step, step};
 use super::report::{Difference, Noise, Report, Trial};
+use super::rounding::rounded_weights;
 use super::run::Runner;
 use super::scheme::{Scheme, scheme};
 use super::simplify::simplify;
 use super::statistics::Histogram;
+use super::weights::Bytes;
 use super::write::{Recipe, dequantised};
 use super::{Options, Progress, Quantized, Tiles};
 
@@ -44,6 +46,23 @@ enum Variant {
     Unfolded,
 }
 
+/// How weights are rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rounding {
+    Nearest,
+    /// For the least error of each layer's sums.
+    Fitted,
+}
+
+/// One way to quantise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Way {
+    clipping: Clipping,
+    rounding: Rounding,
+    /// Whether biases are corrected.
+    corrected: bool,
+}
+
 /// A float graph made ready, with what the calibration tiles say of it.
 struct Prepared {
     variant: Variant,
@@ -52,12 +71,14 @@ struct Prepared {
     normalisation: Normalisation,
     scheme: Scheme,
     histograms: HashMap<String, Histogram>,
+    /// Weights rounded for what the layers see.
+    weights: HashMap<String, Bytes>,
 }
 
 /// The best so far.
 struct Best {
     prepared: usize,
-    clipping: Clipping,
+    way: Way,
     biases: HashMap<String, Vec<f32>>,
     rms: f64,
 }
@@ -112,7 +133,7 @@ pub fn quantize(
         }
     }
     let chosen = &prepared[best.prepared];
-    let recipe = search.recipe(chosen, best.clipping, best.biases.clone());
+    let recipe = search.recipe(chosen, best.way, best.biases.clone());
     let graph = recipe.write()?;
     let onnx = graph.encode();
     progress.begin("check", tiles.held_out.len());
@@ -122,8 +143,9 @@ pub fn quantize(
     progress.begin("folding", tiles.held_out.len());
     let folded = folded.logits(&tiles.held_out, options.jobs, progress)?;
     let report = Report {
-        clipping: best.clipping,
-        bias_corrected: !best.biases.is_empty(),
+        clipping: best.way.clipping,
+        rounding_fitted: best.way.rounding == Rounding::Fitted,
+        bias_corrected: best.way.corrected,
         equalised: chosen.variant == Variant::Equalised,
         normalisation: chosen.normalisation.clone(),
         folding: Difference::between(&search.reference, &folded).max,
@@ -176,7 +198,15 @@ impl Search<'_> {
             self.options.jobs,
             self.progress,
         )?;
-        Ok(Some(Prepared { variant, graph, pixels, normalisation, scheme, histograms }))
+        let weights = rounded_weights(
+            &graph,
+            &scheme,
+            &self.tiles.calibrate,
+            &self.shape,
+            self.options.jobs,
+            self.progress,
+        )?;
+        Ok(Some(Prepared { variant, graph, pixels, normalisation, scheme, histograms, weights }))
     }
 
     /// Tries every way on a graph; layers in `keep` stay in float. The graphs are the plain and the equalised one.
@@ -186,10 +216,15 @@ impl Search<'_> {
             .ok_or_else(|| QuantizeError::Form("it cannot be made ready".into()))?;
         let asked = self.options.clipping.map_or_else(|| Clipping::ALL.to_vec(), |c| vec![c]);
         let mut best: Option<Best> = None;
-        for clipping in &asked {
+        for clipping in asked.iter().copied() {
             for corrected in [true, false] {
-                self.try_one(&mut best, 0, &plain, *clipping, corrected, 1.0)?;
+                let way = Way { clipping, rounding: Rounding::Fitted, corrected };
+                self.try_one(&mut best, 0, &plain, way, 1.0)?;
             }
+        }
+        if let Some(so_far) = best.as_ref().map(|b| b.way) {
+            let way = Way { rounding: Rounding::Nearest, ..so_far };
+            self.try_one(&mut best, 0, &plain, way, 1.0)?;
         }
         let mut others = vec![(Variant::Equalised, WORTH_EQUALISING)];
         if plain.normalisation.padding_error > EXACT_ENOUGH {
@@ -198,10 +233,11 @@ impl Search<'_> {
         let mut prepared = vec![plain];
         for (variant, share) in others {
             let Some(other) = self.prepare(original, keep, variant)? else { continue };
-            let so_far = best.as_ref().map(|b| b.clipping);
-            let clippings = asked.iter().filter(|c| so_far == Some(**c) || **c == Clipping::Mse);
+            let Some(so_far) = best.as_ref().map(|b| b.way) else { continue };
+            let clippings = asked.iter().filter(|c| so_far.clipping == **c || **c == Clipping::Mse);
             for clipping in clippings.copied().collect::<Vec<_>>() {
-                self.try_one(&mut best, prepared.len(), &other, clipping, true, share)?;
+                let way = Way { clipping, corrected: true, ..so_far };
+                self.try_one(&mut best, prepared.len(), &other, way, share)?;
             }
             prepared.push(other);
         }
@@ -220,9 +256,9 @@ impl Search<'_> {
         let variant = before[best.prepared].variant;
         let prepared = self.prepare(original, keep, variant)?.ok_or(QuantizeError::Nothing)?;
         let biases =
-            if best.biases.is_empty() { HashMap::new() } else { self.correct(&prepared, best.clipping)? };
-        let rms = self.measure(&self.recipe(&prepared, best.clipping, biases.clone()))?.rms;
-        Ok((vec![prepared], Best { prepared: 0, clipping: best.clipping, biases, rms }))
+            if best.way.corrected { self.correct(&prepared, best.way)? } else { HashMap::new() };
+        let rms = self.measure(&self.recipe(&prepared, best.way, biases.clone()))?.rms;
+        Ok((vec![prepared], Best { prepared: 0, way: best.way, biases, rms }))
     }
 
     /// Measures one way and takes it when its error is less than `share` of the best so far.
@@ -231,16 +267,17 @@ impl Search<'_> {
         best: &mut Option<Best>,
         at: usize,
         prepared: &Prepared,
-        clipping: Clipping,
-        corrected: bool,
+        way: Way,
         share: f64,
     ) -> Result<(), QuantizeError> {
-        let biases = if corrected { self.correct(prepared, clipping)? } else { HashMap::new() };
-        let rms = self.measure(&self.recipe(prepared, clipping, biases.clone()))?.rms;
+        let biases = if way.corrected { self.correct(prepared, way)? } else { HashMap::new() };
+        let rms = self.measure(&self.recipe(prepared, way, biases.clone()))?.rms;
         let taken = best.as_ref().is_none_or(|b| rms < share * b.rms);
         let what = format!(
-            "{clipping}{}{}",
-            if corrected { ", biases corrected" } else { "" },
+            "{}{}{}{}",
+            way.clipping,
+            if way.rounding == Rounding::Nearest { ", weights rounded to the nearest" } else { "" },
+            if way.corrected { ", biases corrected" } else { "" },
             match prepared.variant {
                 Variant::Plain => "",
                 Variant::Equalised => ", equalised",
@@ -249,7 +286,7 @@ impl Search<'_> {
         );
         self.tried(what, rms, taken);
         if taken {
-            *best = Some(Best { prepared: at, clipping, biases, rms });
+            *best = Some(Best { prepared: at, way, biases, rms });
         }
         Ok(())
     }
@@ -259,10 +296,10 @@ impl Search<'_> {
         self.trials.push(Trial { what, rms, taken });
     }
 
-    fn correct(&self, prepared: &Prepared, clipping: Clipping) -> Result<HashMap<String, Vec<f32>>, QuantizeError> {
+    fn correct(&self, prepared: &Prepared, way: Way) -> Result<HashMap<String, Vec<f32>>, QuantizeError> {
         let tiles = &self.tiles.calibrate;
-        self.progress.begin(&format!("{clipping}: biases"), bias_tiles(tiles.len()));
-        let recipe = self.recipe(prepared, clipping, HashMap::new());
+        self.progress.begin(&format!("{}: biases", way.clipping), bias_tiles(tiles.len()));
+        let recipe = self.recipe(prepared, way, HashMap::new());
         corrected_biases(&recipe, tiles, &self.shape, self.options.jobs, self.progress)
     }
 
@@ -276,13 +313,13 @@ impl Search<'_> {
     fn recipe<'p>(
         &self,
         prepared: &'p Prepared,
-        clipping: Clipping,
+        way: Way,
         biases: HashMap<String, Vec<f32>>,
     ) -> Recipe<'p> {
-        let symmetric = self.options.symmetric;
+        let (symmetric, rounding) = (self.options.symmetric, way.rounding);
         let of = |root: &String| {
             fixed(&prepared.graph, prepared.pixels, root, symmetric)
-                .unwrap_or_else(|| step(&prepared.histograms[root], clipping, symmetric))
+                .unwrap_or_else(|| step(&prepared.histograms[root], way.clipping, symmetric))
         };
         Recipe {
             graph: &prepared.graph,
@@ -290,6 +327,7 @@ impl Search<'_> {
             pixels: prepared.pixels,
             steps: prepared.scheme.values.values().map(|root| (root.clone(), of(root))).collect(),
             biases,
+            weights: (rounding == Rounding::Fitted).then_some(&prepared.weights),
             signed: symmetric,
         }
     }

@@ -29,6 +29,11 @@ pub(super) fn quantise(weights: &[f32], outputs: usize, bias: &[f32], input_scal
     bytes
 }
 
+/// Whether biases fit in steps of `input_scale * scale`.
+pub(super) fn bias_fits(bias: &[f32], scales: &[f32], input_scale: f32) -> bool {
+    bias.iter().zip(scales).all(|(b, s)| b.abs() <= s * input_scale * MOST_BIAS)
+}
+
 /// The bias in steps of `input_scale * scale`, rounded.
 pub(super) fn quantise_bias(bias: &[f32], scales: &[f32], input_scale: f32) -> Vec<i32> {
     bias.iter()

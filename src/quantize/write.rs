@@ -12,7 +12,7 @@ use super::proto;
 use super::ranges::Step;
 use super::scheme::Scheme;
 use super::simplify::Layer;
-use super::weights::{quantise, quantise_bias};
+use super::weights::{Bytes, bias_fits, quantise, quantise_bias};
 
 /// Everything that the bytes of a graph depend on.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub(super) struct Recipe<'a> {
     pub steps: HashMap<String, Step>,
     /// Biases that replace those of the graph, by layer.
     pub biases: HashMap<String, Vec<f32>>,
+    /// Weights that are rounded already, by layer; the others are rounded to the nearest.
+    pub weights: Option<&'a HashMap<String, Bytes>>,
     /// Only signed bytes with zero point 0, and float biases: TensorRT takes nothing else.
     pub signed: bool,
 }
@@ -158,7 +160,11 @@ impl Writer<'_> {
         }
         let outputs = layer.weights.dims[0];
         let input_scale = recipe.step(&original.input[0]).scale;
-        let bytes = quantise(&layer.weights.data, outputs, bias, input_scale);
+        let ready = self.recipe.weights.and_then(|w| w.get(name));
+        let bytes = match ready.filter(|b| bias_fits(bias, &b.scales, input_scale)) {
+            Some(ready) => ready.clone(),
+            None => quantise(&layer.weights.data, outputs, bias, input_scale),
+        };
         let whole = quantise_bias(bias, &bytes.scales, input_scale);
         let bias_scales: Vec<f32> = bytes.scales.iter().map(|s| s * input_scale).collect();
 

@@ -130,6 +130,7 @@ impl Found<'_> {
             "tiles": gathered.tiles.calibrate.len(),
             "tiles_held_out": gathered.tiles.held_out.len(),
             "clipping": report.clipping.to_string(),
+            "rounding_fitted": report.rounding_fitted,
             "bias_corrected": report.bias_corrected,
             "equalised": report.equalised,
             "normalisation_folded": report.normalisation.folded,
