@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
-use spotd::quantize::{Options, Residual};
+use spotd::quantize::{Clipping, Options, Residual, Tiles};
 
 use crate::networks;
 use crate::setup::{checked, logits, tiles};
@@ -17,9 +17,10 @@ fn other_runtimes_give_the_same_answers() {
         return;
     };
     let dir = tempfile::tempdir().expect("a folder");
-    let edge = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spotd-edge.onnx");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spotd-edge-int8.onnx");
+    let shipped = std::fs::read(shipped).expect("the shipped model");
+    put(dir.path(), "shipped", &shipped, &tiles(224, 4, 4), None);
     for (name, onnx, side) in [
-        ("edge", std::fs::read(edge).expect("the shipped model"), 224),
         ("plain", networks::plain(64, 8, 1), 64),
         ("vgg", networks::vgg(32, 8, 2), 32),
         ("resnet-18", networks::resnet_basic(64, 8, &[2, 2, 2, 2], 3), 64),
@@ -32,28 +33,12 @@ fn other_runtimes_give_the_same_answers() {
             ("-symmetric", true, Residual::Fused),
             ("-apart", false, Residual::Apart),
         ] {
-            let options = Options { symmetric, residual, may_keep_ends: false, jobs: 2, ..Options::default() };
+            // One way to clip: the form is what is held here.
+            let clipping = Some(Clipping::Percentile(0.9999));
+            let options =
+                Options { symmetric, residual, clipping, may_keep_ends: false, jobs: 2, ..Options::default() };
             let made = checked(&onnx, &tiles, &options);
-            let path = dir.path().join(format!("{name}{form}.onnx"));
-            std::fs::write(&path, &made.onnx).expect("written");
-            let bytes: Vec<u8> = tiles
-                .held_out
-                .iter()
-                .flat_map(|t| t.to_plain_array_view::<f32>().expect("floats").iter().copied().collect::<Vec<f32>>())
-                .flat_map(f32::to_le_bytes)
-                .collect();
-            std::fs::write(path.with_extension("tiles"), bytes).expect("written");
-            let spread = made.report.difference.spread;
-            let about = json!({
-                "shape": [3, side, side],
-                "logits": logits(&made.onnx, &tiles.held_out),
-                "spread": spread,
-                // Float sums in another order move a byte here and there.
-                "close": 0.02 * spread,
-                // Integer sums are rounded once more.
-                "near": 0.05 * spread,
-            });
-            std::fs::write(path.with_extension("json"), about.to_string()).expect("written");
+            put(dir.path(), &format!("{name}{form}"), &made.onnx, &tiles, Some(made.report.difference.spread));
         }
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/quantize/check.py");
@@ -61,4 +46,28 @@ fn other_runtimes_give_the_same_answers() {
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     println!("{told}");
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Writes a model, its tiles and what tract says of them.
+fn put(folder: &Path, name: &str, onnx: &[u8], tiles: &Tiles, spread: Option<f64>) {
+    let path = folder.join(format!("{name}.onnx"));
+    std::fs::write(&path, onnx).expect("written");
+    let bytes: Vec<u8> = tiles
+        .held_out
+        .iter()
+        .flat_map(|t| t.to_plain_array_view::<f32>().expect("floats").iter().copied().collect::<Vec<f32>>())
+        .flat_map(f32::to_le_bytes)
+        .collect();
+    std::fs::write(path.with_extension("tiles"), bytes).expect("written");
+    let spread = spread.unwrap_or(1.0);
+    let about = json!({
+        "shape": &tiles.held_out[0].shape()[1..],
+        "logits": logits(onnx, &tiles.held_out),
+        "spread": spread,
+        // Float sums in another order move a byte here and there.
+        "close": 0.02 * spread,
+        // Integer sums are rounded once more.
+        "near": 0.05 * spread,
+    });
+    std::fs::write(path.with_extension("json"), about.to_string()).expect("written");
 }
