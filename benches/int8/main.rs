@@ -144,13 +144,16 @@ fn network(
         let off = logits.iter().zip(&plain[file]).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
         let allowed = if file == "f32" { 1e-3 * (1.0 + spread) } else { 0.1 * spread.max(0.05) };
         if off > allowed {
-            println!("  {engine} {file}: its logits are off by {off:.4}, allowed {allowed:.4} (spread {spread:.3})");
+            println!(
+                "  {engine} {file}: its logits are off by {off:.4}, allowed {allowed:.4} (spread {spread:.3})"
+            );
         }
         // What others do to their sums is not ours to fail on; it is said above.
         agree &= off <= allowed || engine != "spotd" && file != "f32";
     };
     for (file, model) in &ours {
-        let logits: Vec<f32> = pictures[..COMPARED as usize].iter().map(|p| model.logit(p).expect("runs")).collect();
+        let logits: Vec<f32> =
+            pictures[..COMPARED as usize].iter().map(|p| model.logit(p).expect("runs")).collect();
         judge("spotd", file, &logits);
     }
     let mut peers = Peers::start(python, folder, &files);
@@ -181,10 +184,14 @@ fn network(
 }
 
 fn table(rows: &[Row], mmac: f64) {
-    let best = |is: &dyn Fn(&Row) -> bool| rows.iter().filter(|r| is(r)).map(Row::min).fold(f64::INFINITY, f64::min);
+    let best =
+        |is: &dyn Fn(&Row) -> bool| rows.iter().filter(|r| is(r)).map(Row::min).fold(f64::INFINITY, f64::min);
     let peers = best(&|r| r.engine != "spotd" && r.file != "f32");
     let own = best(&|r| r.engine == "spotd" && r.file == "int8");
-    println!("  {:12} {:11} {:>9} {:>9} {:>8} {:>14}", "engine", "file", "min ms", "median", "GMAC/s", "times spotd int8");
+    println!(
+        "  {:12} {:11} {:>9} {:>9} {:>8} {:>14}",
+        "engine", "file", "min ms", "median", "GMAC/s", "times spotd int8"
+    );
     for row in rows {
         let rate = if mmac > 0.0 { format!("{:.1}", mmac / row.min()) } else { "-".into() };
         println!(
@@ -314,8 +321,13 @@ impl Drop for Peers {
 
 fn processor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let named = |key: &str| info.lines().find_map(|l| l.strip_prefix(key)?.split_once(':').map(|p| p.1.trim().to_owned()));
+    let named = |key: &str| {
+        info.lines().find_map(|l| l.strip_prefix(key)?.split_once(':').map(|p| p.1.trim().to_owned()))
+    };
     let flags = named("flags").unwrap_or_default();
-    let has: Vec<&str> = ["avx2", "avx512_vnni", "avx_vnni"].into_iter().filter(|f| flags.split(' ').any(|g| g == *f)).collect();
+    let has: Vec<&str> = ["avx2", "avx512_vnni", "avx_vnni"]
+        .into_iter()
+        .filter(|f| flags.split(' ').any(|g| g == *f))
+        .collect();
     format!("{} ({})", named("model name").unwrap_or_else(|| "unknown processor".into()), has.join(", "))
 }

@@ -10,6 +10,6 @@ pub mod pool;
 pub mod tiles;
 pub mod whole;
 
-pub(crate) use model::{check_hash, read};
 pub use model::{Model, ModelError, Wanted};
+pub(crate) use model::{check_hash, read};
 pub use whole::WholePicture;

@@ -111,5 +111,9 @@ pub(super) fn signal_to_noise(
 
 /// Without noise the ratio has no end: 200 dB stands for it.
 fn decibels(signal: f64, noise: f64) -> f64 {
-    if signal == 0.0 && noise == 0.0 { 200.0 } else { (10.0 * (signal / noise.max(1e-300)).log10()).clamp(-200.0, 200.0) }
+    if signal == 0.0 && noise == 0.0 {
+        200.0
+    } else {
+        (10.0 * (signal / noise.max(1e-300)).log10()).clamp(-200.0, 200.0)
+    }
 }

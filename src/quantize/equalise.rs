@@ -30,7 +30,8 @@ fn follower(graph: &Graph, at: usize) -> Option<usize> {
     if graph.nodes[next].op_type == "Relu" {
         next = graph.only_consumer(&graph.nodes[next].output[0])?;
     }
-    (conv(next) && graph.nodes[next].input[1..].iter().all(|i| graph.constants.contains_key(i))).then_some(next)
+    (conv(next) && graph.nodes[next].input[1..].iter().all(|i| graph.constants.contains_key(i)))
+        .then_some(next)
 }
 
 fn equalise_pair(graph: &mut Graph, first: usize, second: usize) {

@@ -9,9 +9,7 @@ pub enum QuantizeError {
     #[error("not an ONNX model that can be read: {0}")]
     NotOnnx(String),
     /// It has quantised operators already.
-    #[error(
-        "it is quantised already (operator {0}); give the float32 model that it was made from"
-    )]
+    #[error("it is quantised already (operator {0}); give the float32 model that it was made from")]
     Quantized(String),
     /// Its form is not understood.
     #[error("its graph cannot be quantised: {0}")]

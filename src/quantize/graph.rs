@@ -29,18 +29,8 @@ const QUANTIZED: [&str; 12] = [
 
 /// Operators whose form differs between operator sets 11 and 13; a graph of such a set with one of them
 /// cannot simply be called one of set 13.
-const CHANGED_IN_13: [&str; 10] = [
-    "Squeeze",
-    "Unsqueeze",
-    "ReduceSum",
-    "Softmax",
-    "LogSoftmax",
-    "Hardmax",
-    "Split",
-    "Cast",
-    "If",
-    "Loop",
-];
+const CHANGED_IN_13: [&str; 10] =
+    ["Squeeze", "Unsqueeze", "ReduceSum", "Softmax", "LogSoftmax", "Hardmax", "Split", "Cast", "If", "Loop"];
 
 /// Constant float32 numbers with their shape.
 #[derive(Debug, Clone, PartialEq)]
@@ -250,7 +240,10 @@ fn lift_operator_set(model: &mut ModelProto, nodes: &[NodeProto]) -> Result<(), 
             "it is of operator set {}{}; per-channel quantisation needs 13: export it as 13 or later, or convert it \
              with onnx.version_converter",
             set.version,
-            changed.map_or_else(String::new, |n| format!(" and has {}, whose form has changed since", n.op_type))
+            changed.map_or_else(String::new, |n| format!(
+                " and has {}, whose form has changed since",
+                n.op_type
+            ))
         )));
     }
     set.version = 13;

@@ -50,8 +50,7 @@ pub(super) fn fold(
     let (outputs, depth) = (layer.weights.dims[0], layer.weights.dims[1]);
     let channels = groups * depth;
     // The pixel that gives 0 behind the normalisation, which is what padding is.
-    let black: Vec<f32> =
-        (0..channels).map(|c| -255.0 * affine.shift(c) / affine.scale(c)).collect();
+    let black: Vec<f32> = (0..channels).map(|c| -255.0 * affine.shift(c) / affine.scale(c)).collect();
     let zero = if !is_padded(graph, conv)? {
         if signed { 128 } else { 0 }
     } else {

@@ -67,7 +67,8 @@ impl Step {
     /// The value after rounding to a byte, by the rule of ONNX: nearest, ties to even, saturated.
     pub fn rounded(&self, value: f32) -> f32 {
         let (least, most) = if self.signed { (-128, 127) } else { (0, 255) };
-        let byte = ((value / self.scale).round_ties_even() as i32).saturating_add(self.zero).clamp(least, most);
+        let byte =
+            ((value / self.scale).round_ties_even() as i32).saturating_add(self.zero).clamp(least, most);
         (byte - self.zero) as f32 * self.scale
     }
 }

@@ -161,7 +161,14 @@ fn window(graph: &Graph, at: usize, layer: &Layer) -> Option<Window> {
     }
     let groups = node.get_attr_opt::<i64>("group").ok()?.unwrap_or(1).max(1) as usize;
     let before = list("pads", vec![0; 4])?.get(..2)?.to_vec();
-    Some(Window { kernel: vec![rows, columns], strides: list("strides", vec![1, 1])?, before, groups, depth, outputs })
+    Some(Window {
+        kernel: vec![rows, columns],
+        strides: list("strides", vec![1, 1])?,
+        before,
+        groups,
+        depth,
+        outputs,
+    })
 }
 
 fn round_layer<'a>(
@@ -226,7 +233,8 @@ fn round_layer<'a>(
 fn descend(second: &Second, weights: &[f32], scale: f32, bytes: &mut [i8]) {
     let n = weights.len();
     // In steps of the scale: the change of each weight, and H times it.
-    let mut change: Vec<f32> = weights.iter().zip(bytes.iter()).map(|(w, b)| f32::from(*b) - w / scale).collect();
+    let mut change: Vec<f32> =
+        weights.iter().zip(bytes.iter()).map(|(w, b)| f32::from(*b) - w / scale).collect();
     let mut slope = vec![0f32; n];
     for (at, c) in change.iter().enumerate() {
         for (s, h) in slope.iter_mut().zip(second.row(at)) {
@@ -234,7 +242,9 @@ fn descend(second: &Second, weights: &[f32], scale: f32, bytes: &mut [i8]) {
         }
     }
     // A weight stays within one step of where it was.
-    let may = |change: f32, byte: i8, by: f32| (change + by).abs() < 1.0 && (-127.0..=127.0).contains(&(f32::from(byte) + by));
+    let may = |change: f32, byte: i8, by: f32| {
+        (change + by).abs() < 1.0 && (-127.0..=127.0).contains(&(f32::from(byte) + by))
+    };
     let apply = |at: usize, by: f32, change: &mut [f32], slope: &mut [f32], bytes: &mut [i8]| {
         change[at] += by;
         bytes[at] += by as i8;

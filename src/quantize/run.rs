@@ -2,9 +2,9 @@
 
 use tract_onnx::prelude::*;
 
+use super::Progress;
 use super::error::QuantizeError;
 use super::graph::Graph;
-use super::Progress;
 use crate::threads::side_by_side;
 
 /// A graph that runs.

@@ -53,7 +53,9 @@ enum Kind {
 fn kind(graph: &Graph, at: usize) -> Kind {
     let node = &graph.nodes[at];
     match node.op_type.as_str() {
-        "Conv" | "Gemm" if Layer::of(graph, at).is_some() && graph.activations(node).count() == 1 => Kind::Layer,
+        "Conv" | "Gemm" if Layer::of(graph, at).is_some() && graph.activations(node).count() == 1 => {
+            Kind::Layer
+        }
         "Add" if graph.activations(node).count() == 2 => Kind::Add,
         "GlobalAveragePool" | "AveragePool" | "Concat" => Kind::Computes,
         "MaxPool" | "Flatten" | "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" => Kind::Moves,
@@ -121,11 +123,7 @@ impl Walk<'_> {
 /// # Errors
 /// [`QuantizeError::NoLayer`] for a name that is not there, [`QuantizeError::Nothing`] where nothing can run
 /// in int8.
-pub(super) fn scheme(
-    graph: &Graph,
-    residual: Residual,
-    keep: &[String],
-) -> Result<Scheme, QuantizeError> {
+pub(super) fn scheme(graph: &Graph, residual: Residual, keep: &[String]) -> Result<Scheme, QuantizeError> {
     let mut kinds: Vec<Kind> = (0..graph.nodes.len()).map(|at| kind(graph, at)).collect();
     for name in keep {
         let found = graph.nodes.iter().position(|n| n.name == *name || n.output.contains(name));
@@ -194,7 +192,9 @@ pub(super) fn scheme(
                 }
             }
             Kind::Layer => scheme.layers.push(node.name.clone()),
-            Kind::Float if node.name != OFFSET => scheme.float.push(format!("{} ({})", node.op_type, node.name)),
+            Kind::Float if node.name != OFFSET => {
+                scheme.float.push(format!("{} ({})", node.op_type, node.name))
+            }
             _ => {}
         }
         if bytes.contains(output) {

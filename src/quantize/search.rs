@@ -161,7 +161,8 @@ pub fn quantize(
 
 /// The last and the first layer.
 fn ends(scheme: &Scheme) -> Vec<String> {
-    let mut ends: Vec<String> = scheme.layers.last().into_iter().chain(scheme.layers.first()).cloned().collect();
+    let mut ends: Vec<String> =
+        scheme.layers.last().into_iter().chain(scheme.layers.first()).cloned().collect();
     ends.dedup();
     ends
 }
@@ -190,14 +191,8 @@ impl Search<'_> {
         names.dedup();
         names.retain(|name| fixed(&graph, pixels, name, self.options.symmetric).is_none());
         self.progress.begin("ranges", self.tiles.calibrate.len());
-        let histograms = histograms(
-            &graph,
-            &names,
-            &self.tiles.calibrate,
-            &self.shape,
-            self.options.jobs,
-            self.progress,
-        )?;
+        let histograms =
+            histograms(&graph, &names, &self.tiles.calibrate, &self.shape, self.options.jobs, self.progress)?;
         let weights = rounded_weights(
             &graph,
             &scheme,
@@ -255,8 +250,7 @@ impl Search<'_> {
     ) -> Result<(Vec<Prepared>, Best), QuantizeError> {
         let variant = before[best.prepared].variant;
         let prepared = self.prepare(original, keep, variant)?.ok_or(QuantizeError::Nothing)?;
-        let biases =
-            if best.way.corrected { self.correct(&prepared, best.way)? } else { HashMap::new() };
+        let biases = if best.way.corrected { self.correct(&prepared, best.way)? } else { HashMap::new() };
         let rms = self.measure(&self.recipe(&prepared, best.way, biases.clone()))?.rms;
         Ok((vec![prepared], Best { prepared: 0, way: best.way, biases, rms }))
     }
@@ -310,12 +304,7 @@ impl Search<'_> {
         Ok(Difference::between(&self.reference, &logits))
     }
 
-    fn recipe<'p>(
-        &self,
-        prepared: &'p Prepared,
-        way: Way,
-        biases: HashMap<String, Vec<f32>>,
-    ) -> Recipe<'p> {
+    fn recipe<'p>(&self, prepared: &'p Prepared, way: Way, biases: HashMap<String, Vec<f32>>) -> Recipe<'p> {
         let (symmetric, rounding) = (self.options.symmetric, way.rounding);
         let of = |root: &String| {
             fixed(&prepared.graph, prepared.pixels, root, symmetric)
@@ -337,10 +326,8 @@ impl Search<'_> {
         let graph = &prepared.graph;
         let values: Vec<&String> = prepared.scheme.order.iter().chain([&graph.output]).collect();
         let float: Vec<String> = values.iter().map(|v| (*v).clone()).collect();
-        let bytes: Vec<String> = values
-            .iter()
-            .map(|v| if **v == graph.output { (*v).clone() } else { dequantised(v) })
-            .collect();
+        let bytes: Vec<String> =
+            values.iter().map(|v| if **v == graph.output { (*v).clone() } else { dequantised(v) }).collect();
         let float = Runner::new(graph, &self.shape, &float)?;
         let bytes = Runner::new(quantised, &self.shape, &bytes)?;
         let tiles = &self.tiles.held_out[..self.tiles.held_out.len().min(NOISE_TILES)];

@@ -94,7 +94,8 @@ fn dense(graph: &mut Graph) -> Result<(), QuantizeError> {
     for at in 0..graph.nodes.len() {
         let node = &graph.nodes[at];
         // Behind `Flatten` a product of matrices is a dense layer.
-        let flat = |n: &NodeProto| graph.producer(&n.input[0]).is_some_and(|p| graph.nodes[p].op_type == "Flatten");
+        let flat =
+            |n: &NodeProto| graph.producer(&n.input[0]).is_some_and(|p| graph.nodes[p].op_type == "Flatten");
         if node.op_type == "MatMul" && flat(node) && graph.floats(&node.input[1]).is_some() {
             graph.nodes[at].op_type = "Gemm".into();
         }
@@ -104,9 +105,7 @@ fn dense(graph: &mut Graph) -> Result<(), QuantizeError> {
         }
         let Some(weights) = graph.floats(&node.input[1]) else { continue };
         let [rows, columns] = weights.dims[..] else { continue };
-        let data = (0..columns * rows)
-            .map(|at| weights.data[(at % rows) * columns + at / rows])
-            .collect();
+        let data = (0..columns * rows).map(|at| weights.data[(at % rows) * columns + at / rows]).collect();
         let name = graph.fresh(&format!("{}.transposed", node.input[1]));
         graph.put(&name, &Floats { dims: vec![columns, rows], data });
         let node = &mut graph.nodes[at];
@@ -169,8 +168,7 @@ pub(super) fn affine(graph: &Graph, node: &NodeProto, maps: bool) -> Option<Affi
         let part = |at: usize| graph.floats(node.input.get(at)?).map(|f| f.data);
         let (gamma, beta, mean, variance) = (part(1)?, part(2)?, part(3)?, part(4)?);
         let epsilon = node.get_attr_opt::<f32>("epsilon").ok()?.unwrap_or(1e-5);
-        let scale: Vec<f32> =
-            gamma.iter().zip(&variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
+        let scale: Vec<f32> = gamma.iter().zip(&variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
         let shift = beta.iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
         return Some(Affine { scale, shift });
     }

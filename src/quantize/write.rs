@@ -132,7 +132,8 @@ impl Writer<'_> {
         self.out.put_tensor(proto::floats(&scale, &[], &[step.scale]));
         self.out.put_tensor(zero_point(&zero, step.zero, step.signed));
         let bytes = format!("{value}.quantized");
-        let offset = recipe.pixels.filter(|p| p.zero != 0 && !recipe.signed && is_offset(recipe.graph, value));
+        let offset =
+            recipe.pixels.filter(|p| p.zero != 0 && !recipe.signed && is_offset(recipe.graph, value));
         let quantize = match offset {
             // Pixels as they are; only their zero is another.
             Some(_) => {

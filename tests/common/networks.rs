@@ -68,7 +68,8 @@ impl Net {
     /// Any node on the current value.
     pub fn node(&mut self, op: &str, more: &[&str], attributes: Vec<AttributeProto>) -> String {
         let output = format!("v{}", self.graph.node.len());
-        let input = [self.value.as_str()].into_iter().chain(more.iter().copied()).map(str::to_owned).collect();
+        let input =
+            [self.value.as_str()].into_iter().chain(more.iter().copied()).map(str::to_owned).collect();
         self.graph.node.push(NodeProto {
             op_type: op.into(),
             name: format!("{}_{}", op.to_lowercase(), self.graph.node.len()),

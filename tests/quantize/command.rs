@@ -69,20 +69,32 @@ fn a_model_is_quantised_measured_and_runs() {
     assert!(logit["rms"].as_f64() < logit["spread"].as_f64(), "{logit}");
 
     let card = Card::load(&site.path("int8.toml")).expect("its card");
-    assert_eq!((card.precision, card.sha256.as_str()), (Precision::Int8, told["sha256"].as_str().expect("text")));
+    assert_eq!(
+        (card.precision, card.sha256.as_str()),
+        (Precision::Int8, told["sha256"].as_str().expect("text"))
+    );
     let float = Card::load(&site.path("f32.toml")).expect("the float one's");
-    assert_eq!((card.threshold, card.temperature, card.tile), (float.threshold, float.temperature, float.tile));
-    assert!(card.training.recipe.contains("the logit differs from the float model's"), "{}", card.training.recipe);
+    assert_eq!(
+        (card.threshold, card.temperature, card.tile),
+        (float.threshold, float.temperature, float.tile)
+    );
+    assert!(
+        card.training.recipe.contains("the logit differs from the float model's"),
+        "{}",
+        card.training.recipe
+    );
     assert_eq!(card.measured.len(), 1);
     let tile = networks::tile(model::TILE, 77);
     let of = |name: &str| Model::load(&site.path(name)).expect("loads").logit(&tile).expect("runs");
     assert!((of("int8.onnx") - of("f32.onnx")).abs() < 0.2, "{} {}", of("int8.onnx"), of("f32.onnx"));
-    let left: Vec<_> = std::fs::read_dir(site.dir.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(site.dir.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
     assert_eq!(left.len(), 6, "two models, two cards, two folders: {left:?}");
 
     // Not from an int8 model, and not over the float one.
     let out = site.text("again.onnx");
-    let again = spotd(&["quantize", "--model", &site.text("int8.onnx"), "--out", &out, "--calibrate", &pictures]);
+    let again =
+        spotd(&["quantize", "--model", &site.text("int8.onnx"), "--out", &out, "--calibrate", &pictures]);
     assert_eq!(again.status.code(), Some(2));
     assert!(said(&again).contains("its card says int8"), "{}", said(&again));
     let over = site.text("f32.onnx");
@@ -132,7 +144,8 @@ fn bad_input_is_said_and_nothing_is_written() {
         assert!(said(&output).contains(words), "{more:?}: {}", said(&output));
     }
     let bare = site.text("int8");
-    let output = spotd(&["quantize", "--model", &site.text("f32.onnx"), "--out", &bare, "--calibrate", &pictures]);
+    let output =
+        spotd(&["quantize", "--model", &site.text("f32.onnx"), "--out", &bare, "--calibrate", &pictures]);
     assert!(said(&output).contains("must end in .onnx"), "{}", said(&output));
     assert!(!site.path("int8.onnx").exists() && !site.path("int8.toml").exists());
 }
@@ -176,7 +189,9 @@ fn bench_measures_the_model_and_counts_cameras() {
     let own = mmac_of_plain(model::TILE as usize, 4);
     assert!((mmac / own - 1.0).abs() < 0.1, "{mmac} {own}");
     let cameras = told["cameras"].as_array().expect("a list");
-    let at = |n: usize| (cameras[n]["fps"].as_f64().expect("a number"), cameras[n]["cameras"].as_f64().expect("a number"));
+    let at = |n: usize| {
+        (cameras[n]["fps"].as_f64().expect("a number"), cameras[n]["cameras"].as_f64().expect("a number"))
+    };
     // 9 tiles a frame.
     assert!((at(0).1 * 9.0 * at(0).0 - number("tiles_per_second")).abs() < 1e-6);
     assert!((at(1).1 * 9.0 * at(1).0 - number("tiles_per_second")).abs() < 1e-6);
@@ -205,7 +220,8 @@ fn mmac_of_plain(side: usize, width: usize) -> f64 {
 fn the_shipped_int8_model_belongs_to_the_float_one() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let (float, int8) = ("spotd-edge.onnx", "spotd-edge-int8.onnx");
-    let (float, int8) = (Model::load(&folder.join(float)).expect("loads"), Model::load(&folder.join(int8)).expect("loads"));
+    let (float, int8) =
+        (Model::load(&folder.join(float)).expect("loads"), Model::load(&folder.join(int8)).expect("loads"));
     assert_eq!(int8.card().precision, Precision::Int8);
     assert_eq!(float.card().threshold, int8.card().threshold);
     for perturbation in ["as stored", "jpeg 75"] {

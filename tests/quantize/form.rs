@@ -26,7 +26,11 @@ fn int32s(tensor: &TensorProto) -> Vec<i32> {
 /// int8 (3) or uint8 (2).
 fn bytes(tensor: &TensorProto, data_type: i32) -> Vec<i32> {
     assert_eq!(tensor.data_type, data_type, "{}", tensor.name);
-    tensor.raw_data.iter().map(|b| if data_type == 3 { i32::from(b.cast_signed()) } else { i32::from(*b) }).collect()
+    tensor
+        .raw_data
+        .iter()
+        .map(|b| if data_type == 3 { i32::from(b.cast_signed()) } else { i32::from(*b) })
+        .collect()
 }
 
 /// What stands behind the inputs of a layer: the constants of its `DequantizeLinear`s, in order data, weights, bias.
@@ -41,7 +45,11 @@ fn dequantised<'a>(graph: &'a GraphProto, layer: &str, at: usize) -> [&'a Tensor
 fn each_layer_has_the_scales_that_belong_together() {
     let onnx = networks::mobilenet(32, 4, 5);
     for symmetric in [false, true] {
-        let made = checked(&onnx, &tiles(32, 4, 4), &Options { symmetric, may_keep_ends: false, ..Options::default() });
+        let made = checked(
+            &onnx,
+            &tiles(32, 4, 4),
+            &Options { symmetric, may_keep_ends: false, ..Options::default() },
+        );
         let graph = decode(&made.onnx);
         for layer in &made.report.layers {
             let [data, zero] = dequantised(&graph, layer, 0);
@@ -118,8 +126,12 @@ fn by_hand(
         .iter()
         .map(|v| (v * 255.0).round_ties_even() as i32)
         .collect();
-    let layers: Vec<String> =
-        graph.node.iter().filter(|n| matches!(n.op_type.as_str(), "Conv" | "Gemm")).map(|n| n.name.clone()).collect();
+    let layers: Vec<String> = graph
+        .node
+        .iter()
+        .filter(|n| matches!(n.op_type.as_str(), "Conv" | "Gemm"))
+        .map(|n| n.name.clone())
+        .collect();
     let zero = bytes(dequantised(graph, &layers[0], 0)[1], 2)[0];
     let weights = bytes(constant(graph, &format!("{}.weight.quantized", layers[0])), 3);
     let scales = floats(dequantised(graph, &layers[0], 2)[0]);
@@ -135,10 +147,7 @@ fn by_hand(
                 for channel in 0..3 {
                     for ky in 0..kernel {
                         for kx in 0..kernel {
-                            let (v, u) = (
-                                (y * stride + ky) as isize - pad,
-                                (x * stride + kx) as isize - pad,
-                            );
+                            let (v, u) = ((y * stride + ky) as isize - pad, (x * stride + kx) as isize - pad);
                             let inside = (0..side as isize).contains(&v) && (0..side as isize).contains(&u);
                             if inside {
                                 let pixel = pixels[(channel * side + v as usize) * side + u as usize] - zero;

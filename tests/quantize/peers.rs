@@ -35,10 +35,22 @@ fn other_runtimes_give_the_same_answers() {
         ] {
             // One way to clip: the form is what is held here.
             let clipping = Some(Clipping::Percentile(0.9999));
-            let options =
-                Options { symmetric, residual, clipping, may_keep_ends: false, jobs: 2, ..Options::default() };
+            let options = Options {
+                symmetric,
+                residual,
+                clipping,
+                may_keep_ends: false,
+                jobs: 2,
+                ..Options::default()
+            };
             let made = checked(&onnx, &tiles, &options);
-            put(dir.path(), &format!("{name}{form}"), &made.onnx, &tiles, Some(made.report.difference.spread));
+            put(
+                dir.path(),
+                &format!("{name}{form}"),
+                &made.onnx,
+                &tiles,
+                Some(made.report.difference.spread),
+            );
         }
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/quantize/check.py");

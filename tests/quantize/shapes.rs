@@ -22,7 +22,11 @@ fn networks_of_every_shape_keep_their_logits() {
             let d = report.difference;
             assert!(d.rms < share * d.spread, "{name}, symmetric {symmetric}: {d:?}");
             // Nothing is left in float but what belongs to a layer, or the normalisation where it cannot be folded.
-            assert!(report.float.iter().all(|f| f.starts_with("Sub") || f.starts_with("Div")), "{:?}", report.float);
+            assert!(
+                report.float.iter().all(|f| f.starts_with("Sub") || f.starts_with("Div")),
+                "{:?}",
+                report.float
+            );
             assert_eq!(count(&graph, "BatchNormalization"), 0, "{name}");
             let layers = count(&graph, "Conv") + count(&graph, "Gemm");
             assert_eq!(report.layers.len(), layers, "{name}");
@@ -58,7 +62,8 @@ fn an_operator_without_an_int8_form_stays_in_float_and_is_named() {
     net.conv(8, 3, 2, 1, Act::Relu);
     net.mean();
     net.dense(1, Act::None);
-    let made = checked(&net.onnx(), &tiles(32, 4, 4), &Options { may_keep_ends: false, ..Options::default() });
+    let made =
+        checked(&net.onnx(), &tiles(32, 4, 4), &Options { may_keep_ends: false, ..Options::default() });
     assert_eq!(made.report.float, ["Softplus (softplus_2)"]);
     assert_eq!(made.report.layers.len(), 3);
 }
@@ -81,7 +86,11 @@ fn pooling_and_flattening_share_the_steps_of_what_they_read() {
     net.conv(8, 3, 1, 1, Act::Relu);
     net.max_pool(2, 2);
     net.conv(8, 3, 2, 1, Act::Relu);
-    net.node("AveragePool", &[], vec![networks::ints("kernel_shape", &[2, 2]), networks::ints("strides", &[2, 2])]);
+    net.node(
+        "AveragePool",
+        &[],
+        vec![networks::ints("kernel_shape", &[2, 2]), networks::ints("strides", &[2, 2])],
+    );
     net.node("Flatten", &[], vec![int("axis", 1)]);
     let mut graph = net;
     graph.go_to(("v5".into(), 8 * 16, 1));
@@ -101,7 +110,9 @@ fn pooling_and_flattening_share_the_steps_of_what_they_read() {
 #[test]
 fn what_cannot_be_quantised_is_said() {
     let tiles = tiles(32, 4, 4);
-    let refused = |onnx: &[u8], options: &Options| quantize(onnx, &tiles, options, &()).expect_err("refused").to_string();
+    let refused = |onnx: &[u8], options: &Options| {
+        quantize(onnx, &tiles, options, &()).expect_err("refused").to_string()
+    };
     let plain = networks::plain(32, 4, 1);
     let default = Options::default();
     let made = quantize(&plain, &tiles, &default, &()).expect("quantises").onnx;
@@ -110,7 +121,8 @@ fn what_cannot_be_quantised_is_said() {
     let mut broken = decode_model(&plain);
     broken.opset_import[0].version = 9;
     let mut infinite = decode_model(&plain);
-    let weights = infinite.graph.as_mut().expect("a graph").initializer.iter_mut().find(|t| t.dims.len() == 4);
+    let weights =
+        infinite.graph.as_mut().expect("a graph").initializer.iter_mut().find(|t| t.dims.len() == 4);
     weights.expect("weights").raw_data[..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
     for (onnx, options, words) in [
         (&b"no ONNX at all"[..], &default, "not an ONNX"),

@@ -63,8 +63,10 @@ impl State {
             return Some(format!("cores were slowed down for heat {} times", now - then));
         }
         let bits = u32::from_str_radix(self.raspberry.as_ref()?.trim_start_matches("0x"), 16).ok()?;
-        let said = [(0, "under-voltage"), (1, "frequency capped"), (2, "throttled"), (3, "soft temperature limit")];
-        let now: Vec<&str> = said.iter().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, what)| *what).collect();
+        let said =
+            [(0, "under-voltage"), (1, "frequency capped"), (2, "throttled"), (3, "soft temperature limit")];
+        let now: Vec<&str> =
+            said.iter().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, what)| *what).collect();
         (!now.is_empty()).then(|| format!("the board says: {}", now.join(", ")))
     }
 }

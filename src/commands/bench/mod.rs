@@ -17,8 +17,8 @@ use serde_json::json;
 use super::{EXIT_FINE, console, pool};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
-use crate::detector::{Model, Wanted};
 use crate::detector::model::planar;
+use crate::detector::{Model, Wanted};
 use crate::forensics::scenes::SceneRenderer;
 use board::State;
 use layers::Layer;
@@ -171,18 +171,19 @@ fn all_cores(
 ) -> anyhow::Result<AllCores> {
     let stop = AtomicBool::new(false);
     let from = clock.now();
-    let times = pool::side_by_side(threads, threads, |_| -> Result<Vec<Duration>, crate::detector::ModelError> {
-        let mut times = Vec::new();
-        while times.is_empty() || !stop.load(Ordering::Relaxed) {
-            std::hint::black_box(model.logit(tile)?);
-            let now = clock.now();
-            times.push(now);
-            if now >= from + lasts {
-                stop.store(true, Ordering::Relaxed);
+    let times =
+        pool::side_by_side(threads, threads, |_| -> Result<Vec<Duration>, crate::detector::ModelError> {
+            let mut times = Vec::new();
+            while times.is_empty() || !stop.load(Ordering::Relaxed) {
+                std::hint::black_box(model.logit(tile)?);
+                let now = clock.now();
+                times.push(now);
+                if now >= from + lasts {
+                    stop.store(true, Ordering::Relaxed);
+                }
             }
-        }
-        Ok(times)
-    })?;
+            Ok(times)
+        })?;
     let mut done = times.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
     done.sort();
     let took = done.last().map_or(lasts, |last| *last - from);
@@ -276,7 +277,10 @@ impl Found<'_> {
             self.gmacs(),
             100.0 * self.gmacs() / whole
         ));
-        lines.push(format!("{:40} {:>18} {:>9} {:>8} {:>8} {:>6}", "operator", "", "ms", "MMAC", "GMAC/s", "peak"));
+        lines.push(format!(
+            "{:40} {:>18} {:>9} {:>8} {:>8} {:>6}",
+            "operator", "", "ms", "MMAC", "GMAC/s", "peak"
+        ));
         let total: f64 = self.layers.iter().map(|l| l.ms).sum();
         let (listed, little): (Vec<&Layer>, Vec<&Layer>) =
             self.layers.iter().partition(|l| l.ms >= LITTLE * total || l.mmac >= 1.0);
@@ -291,7 +295,12 @@ impl Found<'_> {
             } else {
                 String::new()
             };
-            let row = format!("{:40} {:>18} {:9.3} {work}", shortened(&layer.name, 40), shortened(&layer.operator, 18), layer.ms);
+            let row = format!(
+                "{:40} {:>18} {:9.3} {work}",
+                shortened(&layer.name, 40),
+                shortened(&layer.operator, 18),
+                layer.ms
+            );
             lines.push(row.trim_end().to_owned());
         }
         lines.push(format!(
@@ -313,7 +322,11 @@ impl Found<'_> {
             lines.push(format!(
                 "{fps} frames a second, {} tiles a frame: {} cameras (decoding not counted)",
                 self.tiles,
-                if cameras >= 1.0 { format!("{:.0}", cameras.floor()) } else { format!("less than one ({cameras:.2})") }
+                if cameras >= 1.0 {
+                    format!("{:.0}", cameras.floor())
+                } else {
+                    format!("less than one ({cameras:.2})")
+                }
             ));
         }
         lines

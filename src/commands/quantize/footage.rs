@@ -86,7 +86,13 @@ impl Look {
         Ok(gathered)
     }
 
-    fn watch(&self, input: &str, most: usize, gathered: &mut Gathered, bar: &ProgressBar) -> anyhow::Result<()> {
+    fn watch(
+        &self,
+        input: &str,
+        most: usize,
+        gathered: &mut Gathered,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<()> {
         let path = input.strip_prefix("file://").unwrap_or(input);
         if Path::new(path).is_dir() {
             return self.folder(Path::new(path), most, gathered, bar);
@@ -132,11 +138,7 @@ impl Look {
     }
 
     /// A camera of this machine, as the daemon opens it, for as long as frames are wanted.
-    fn camera(
-        &self,
-        uri: SourceUri,
-        each: &mut dyn FnMut(Frame) -> ControlFlow<()>,
-    ) -> anyhow::Result<()> {
+    fn camera(&self, uri: SourceUri, each: &mut dyn FnMut(Frame) -> ControlFlow<()>) -> anyhow::Result<()> {
         let clock = SystemClock::shared();
         let config =
             SourceConfig { id: "calibrate".into(), uri, fps: self.fps, stall_timeout: None, repeat: false };

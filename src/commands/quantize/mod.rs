@@ -129,7 +129,10 @@ pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
     check_hash(&bytes, &card, &path)?;
     let shown = path.display().to_string();
     if card.precision != Precision::F32 {
-        bail!("model {shown}: its card says {}; give the float32 model that it was made from", card.precision);
+        bail!(
+            "model {shown}: its card says {}; give the float32 model that it was made from",
+            card.precision
+        );
     }
     if args.out.extension().is_none_or(|e| e != "onnx") {
         bail!("--out {}: must end in .onnx; its card will end in .toml", args.out.display());
@@ -185,7 +188,8 @@ pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
     output::write(&Card::path_for(&args.out), int8.to_toml().as_bytes())?;
 
     let sizes = (bytes.len(), made.onnx.len());
-    let found = report::Found { gathered: &gathered, made: &made, card: &int8, measured: measured.as_ref(), sizes };
+    let found =
+        report::Found { gathered: &gathered, made: &made, card: &int8, measured: measured.as_ref(), sizes };
     if args.json {
         console::print_line(&found.json(&args.out));
     } else {
