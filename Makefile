@@ -94,6 +94,21 @@ bench-peers: setup-test ## Measure: CPU and memory beside Python with OpenCV and
 	tools/peers.sh "$(CACHE)/peers"
 	SPOTD_PEERS_PYTHON="$(CACHE)/peers/bin/python3" cargo bench --locked --bench peers
 
+# pnnx asks for PyTorch, which its converter does not need.
+INT8_PYTHON := $(CACHE)/int8/bin/python3
+.PHONY: setup-int8
+setup-int8: setup-test
+	tools/peers.sh "$(CACHE)/int8" benches/int8/requirements.txt
+	"$(INT8_PYTHON)" -m pip install --quiet --disable-pip-version-check --no-deps pnnx==20261020
+
+.PHONY: bench-int8
+bench-int8: setup-int8 ## Measure: int8 and f32 inference beside onnxruntime, OpenVINO and ncnn, one pinned thread
+	SPOTD_INT8_PYTHON="$(INT8_PYTHON)" cargo bench --locked --bench int8
+
+.PHONY: test-peers
+test-peers: setup-int8 ## Hold what `spotd quantize` writes against onnxruntime and OpenVINO
+	SPOTD_INT8_PYTHON="$(INT8_PYTHON)" cargo test --locked --test quantize peers -- --nocapture
+
 .PHONY: train
 train: setup-train ## Make the shipped detector anew from the photographs in DATA=folder
 	@test -n "$(DATA)" || { echo "make train DATA=FOLDER: a folder of photographs (train) is needed"; exit 2; }

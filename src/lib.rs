@@ -14,7 +14,9 @@ pub mod health;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
 pub mod pipeline;
+pub mod quantize;
 pub mod recorder;
 pub mod schedule;
 pub mod source;
+mod threads;
 pub mod verdict;

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+pub mod bench;
 pub mod calibrate;
 mod chart;
 pub mod check;
@@ -7,7 +8,7 @@ mod console;
 pub mod eval;
 pub mod log;
 mod output;
-mod pool;
+pub mod quantize;
 pub mod run;
 pub mod scan;
 pub mod sources;
@@ -19,6 +20,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::threads as pool;
 
 /// Exit code when all is well.
 pub const EXIT_FINE: u8 = 0;
@@ -57,6 +60,10 @@ enum Command {
     Spectrum(spectrum::SpectrumArgs),
     /// Find threshold and temperature for one site from its own footage, for a stated rate of false alarms.
     Calibrate(calibrate::CalibrateArgs),
+    /// Make an int8 model of a float32 one, calibrated on pictures, a video or a camera, and say what that costs.
+    Quantize(quantize::QuantizeArgs),
+    /// Measure what this machine can do with a detector: ms a tile, each operator, how many cameras that makes.
+    Bench(bench::BenchArgs),
     /// List the cameras of this machine: lasting names, formats, sizes, rates.
     Sources(sources::SourcesArgs),
 }
@@ -99,6 +106,8 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::eval(args),
         Command::Spectrum(args) => spectrum::spectrum(args),
         Command::Calibrate(args) => calibrate::calibrate(args),
+        Command::Quantize(args) => quantize::quantize(args),
+        Command::Bench(args) => bench::bench(args),
         Command::Sources(args) => sources::sources(args),
     };
     match result {

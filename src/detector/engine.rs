@@ -102,6 +102,11 @@ impl Engine {
         self.quantised
     }
 
+    /// What runs: for those who time its operators one by one.
+    pub(crate) fn plan(&self) -> &Arc<TypedSimplePlan> {
+        &self.plan
+    }
+
     /// The precision in which layers run.
     pub fn precision(&self) -> Precision {
         match &self.report {

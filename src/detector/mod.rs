@@ -11,4 +11,5 @@ pub mod tiles;
 pub mod whole;
 
 pub use model::{Model, ModelError, Wanted};
+pub(crate) use model::{check_hash, read};
 pub use whole::WholePicture;

@@ -234,7 +234,7 @@ impl Model {
 }
 
 /// The bytes of a model, its card, and the path for messages; the built-in one without a path.
-pub(super) fn read(path: Option<&Path>) -> Result<(Cow<'static, [u8]>, Card, PathBuf), ModelError> {
+pub(crate) fn read(path: Option<&Path>) -> Result<(Cow<'static, [u8]>, Card, PathBuf), ModelError> {
     let Some(path) = path else {
         let path = PathBuf::from("(built in) spotd-edge.onnx");
         return Ok((Cow::Borrowed(BUILT_IN.0), Card::parse(BUILT_IN.1, &Card::path_for(&path))?, path));
@@ -245,7 +245,7 @@ pub(super) fn read(path: Option<&Path>) -> Result<(Cow<'static, [u8]>, Card, Pat
 }
 
 /// Refuses bytes that are not the card's.
-pub(super) fn check_hash(bytes: &[u8], card: &Card, path: &Path) -> Result<(), ModelError> {
+pub(crate) fn check_hash(bytes: &[u8], card: &Card, path: &Path) -> Result<(), ModelError> {
     let found = sha256_hex(bytes);
     if found.eq_ignore_ascii_case(&card.sha256) {
         return Ok(());

@@ -1,5 +1,6 @@
 //! `spotd eval`: how well a detector ranks labelled pictures, and how sure that is.
 
+mod compare;
 mod figures;
 pub(super) mod judge;
 mod perturb;
@@ -16,9 +17,13 @@ use clap::Args;
 use super::{EXIT_FINE, EXIT_FLAGGED, console, output, pool, progress_bar};
 use crate::detector::Wanted;
 use crate::forensics::published::{is_forensynths, published};
-use figures::{Measure, Row};
+pub(super) use compare::{comparable, compare};
+pub(super) use figures::Row;
+pub(super) use perturb::Perturbations;
+
+use figures::Measure;
 use judge::{Answers, Eye, View};
-use perturb::{Perturbation, Perturbations};
+use perturb::Perturbation;
 use sets::Collection;
 
 /// Arguments of `spotd eval`.

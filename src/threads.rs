@@ -1,4 +1,4 @@
-//! The same work over many items, on several threads, for commands.
+//! The same work over many items, on several threads, for commands and what they stand on.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 ///
 /// # Panics
 /// When `work` panics.
-pub(super) fn side_by_side<T: Send>(
+pub(crate) fn side_by_side<T: Send>(
     jobs: usize,
     n: usize,
     work: impl Fn(usize) -> T + Sync,
@@ -39,7 +39,7 @@ pub(super) fn side_by_side<T: Send>(
 }
 
 /// As many as the machine has cores, unless told otherwise.
-pub(super) fn jobs(asked: Option<std::num::NonZeroUsize>) -> usize {
+pub(crate) fn jobs(asked: Option<std::num::NonZeroUsize>) -> usize {
     asked.or_else(|| std::thread::available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get)
 }
 

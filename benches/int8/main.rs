@@ -1,0 +1,333 @@
+//! int8 inference beside Python's onnxruntime, OpenVINO and ncnn: the same ONNX files, one pinned thread, turn by turn
+//! in one run, so that whatever else the machine does hits all alike.
+//!
+//! `make bench-int8` installs what it needs; `BENCH_INT8_ROUNDS` and `BENCH_INT8_SECONDS` (a turn) make it longer.
+
+#[path = "../../tests/common/networks.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod networks;
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use image::RgbImage;
+use serde_json::Value;
+use spotd::detector::Model;
+use spotd::detector::card::{Card, Precision, Training, sha256_hex};
+use spotd::detector::model::planar;
+use spotd::quantize::{Clipping, Options, Residual, Tiles, quantize};
+use tract_onnx::prelude::*;
+
+/// Side of the tiles.
+const SIDE: u32 = 224;
+/// Set in the process that is pinned.
+const PINNED: &str = "BENCH_INT8_PINNED";
+/// Tiles on which outputs are compared.
+const COMPARED: u64 = 4;
+
+fn main() {
+    let Some(python) = std::env::var_os("SPOTD_INT8_PYTHON").map(PathBuf::from) else {
+        println!("skipped: SPOTD_INT8_PYTHON names no interpreter; `make bench-int8` installs one");
+        return;
+    };
+    let core = std::env::var("BENCH_INT8_CORE").unwrap_or_else(|_| "0".into());
+    if std::env::var_os(PINNED).is_none() {
+        let status = Command::new("taskset")
+            .args(["-c", &core])
+            .arg(std::env::current_exe().expect("this program"))
+            .env(PINNED, "1")
+            .status()
+            .expect("taskset (util-linux) pins the run to one core");
+        std::process::exit(status.code().unwrap_or(2));
+    }
+    let number = |name: &str, or: f64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(or);
+    let (rounds, seconds) = (number("BENCH_INT8_ROUNDS", 5.0) as usize, number("BENCH_INT8_SECONDS", 0.7));
+    println!("{}; core {core}; {rounds} rounds of {seconds} s an engine", processor());
+    if cfg!(debug_assertions) {
+        println!("THIS IS A DEBUG BUILD: our figures say nothing");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let only = std::env::var("BENCH_INT8_ONLY").ok();
+    let edge = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spotd-edge.onnx");
+    let nets: [(&str, f64, Vec<u8>); 4] = [
+        ("edge", 285.4, std::fs::read(edge).expect("the shipped model")),
+        ("plain, 8 convolutions", 581.0, networks::plain(SIDE as usize, 32, 1)),
+        ("ResNet-50", 4089.0, networks::resnet_bottleneck(SIDE as usize, 64, &[3, 4, 6, 3], 2)),
+        ("depthwise", 0.0, networks::mobilenet(SIDE as usize, 16, 3)),
+    ];
+    let mut agree = true;
+    for (name, mmac, onnx) in nets {
+        if only.as_ref().is_none_or(|o| name.contains(o.as_str())) {
+            let own = folder.path().join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+            std::fs::create_dir_all(&own).expect("a folder");
+            agree &= network(&own, &python, name, mmac, &onnx, rounds, Duration::from_secs_f64(seconds));
+        }
+    }
+    assert!(agree, "some outputs differ; see above");
+}
+
+/// One engine on one file.
+struct Row {
+    engine: String,
+    file: String,
+    times: Vec<f64>,
+}
+
+impl Row {
+    fn min(&self) -> f64 {
+        self.times.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    fn median(&self) -> f64 {
+        let mut sorted = self.times.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    }
+}
+
+/// Measures one network; whether all outputs agree.
+fn network(
+    folder: &Path,
+    python: &Path,
+    name: &str,
+    mmac: f64,
+    onnx: &[u8],
+    rounds: usize,
+    turn: Duration,
+) -> bool {
+    println!("\n{name}");
+    let pictures: Vec<RgbImage> = (0..12).map(|s| networks::tile(SIDE, s)).collect();
+    let tensors: Vec<Tensor> = pictures.iter().map(planar).collect();
+    let tiles = Tiles { calibrate: tensors[4..].to_vec(), held_out: tensors[..COMPARED as usize].to_vec() };
+    let with = |residual: Residual| {
+        // One way is enough: speed does not depend on ranges.
+        let options = Options {
+            residual,
+            clipping: Some(Clipping::Percentile(0.9999)),
+            may_keep_ends: false,
+            ..Options::default()
+        };
+        quantize(onnx, &tiles, &options, &()).expect("quantises").onnx
+    };
+    let files = BTreeMap::from([
+        ("f32", onnx.to_vec()),
+        ("int8", with(Residual::Fused)),
+        ("int8-apart", with(Residual::Apart)),
+    ]);
+    for (file, bytes) in &files {
+        std::fs::write(folder.join(format!("{file}.onnx")), bytes).expect("written");
+    }
+    let compared: Vec<f32> = tensors[..COMPARED as usize]
+        .iter()
+        .flat_map(|t| t.to_plain_array_view::<f32>().expect("floats").iter().copied().collect::<Vec<f32>>())
+        .collect();
+    let bytes: Vec<u8> = compared.iter().flat_map(|v| v.to_le_bytes()).collect();
+    std::fs::write(folder.join("tiles"), bytes).expect("written");
+
+    let ours: Vec<(&str, Model)> =
+        ["f32", "int8"].into_iter().map(|file| (file, model(&files[file], file))).collect();
+    let plain: BTreeMap<&str, Vec<f32>> =
+        files.iter().map(|(file, bytes)| (*file, unfused(bytes, &tiles.held_out))).collect();
+    let spread = {
+        let logits = &plain["f32"];
+        let mean = logits.iter().sum::<f32>() / logits.len() as f32;
+        (logits.iter().map(|l| (l - mean).powi(2)).sum::<f32>() / logits.len() as f32).sqrt()
+    };
+
+    let mut agree = true;
+    // Int8 sums may round to the other side once in a while, and saturate where a CPU lacks VNNI.
+    let mut judge = |engine: &str, file: &str, logits: &[f32]| {
+        let off = logits.iter().zip(&plain[file]).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        let allowed = if file == "f32" { 1e-3 * (1.0 + spread) } else { 0.1 * spread.max(0.05) };
+        if off > allowed {
+            println!(
+                "  {engine} {file}: its logits are off by {off:.4}, allowed {allowed:.4} (spread {spread:.3})"
+            );
+        }
+        // What others do to their sums is not ours to fail on; it is said above.
+        agree &= off <= allowed || engine != "spotd" && file != "f32";
+    };
+    for (file, model) in &ours {
+        let logits: Vec<f32> =
+            pictures[..COMPARED as usize].iter().map(|p| model.logit(p).expect("runs")).collect();
+        judge("spotd", file, &logits);
+    }
+    let mut peers = Peers::start(python, folder, &files);
+    for (engine, file, logits) in &peers.logits {
+        judge(engine, file, logits);
+    }
+
+    let mut rows: Vec<Row> = Vec::new();
+    let engines: Vec<(String, String)> = ours
+        .iter()
+        .map(|(file, _)| ("spotd".to_owned(), (*file).to_owned()))
+        .chain(peers.logits.iter().map(|(e, f, _)| (e.clone(), f.clone())))
+        .collect();
+    for (engine, file) in &engines {
+        rows.push(Row { engine: engine.clone(), file: file.clone(), times: vec![] });
+    }
+    for _ in 0..rounds {
+        for row in &mut rows {
+            let times = match ours.iter().find(|(file, _)| row.engine == "spotd" && *file == row.file) {
+                Some((_, model)) => time(turn, || model.logit(&pictures[0]).expect("runs")),
+                None => peers.time(&row.engine, &row.file, turn),
+            };
+            row.times.extend(times);
+        }
+    }
+    table(&rows, mmac);
+    agree
+}
+
+fn table(rows: &[Row], mmac: f64) {
+    let best =
+        |is: &dyn Fn(&Row) -> bool| rows.iter().filter(|r| is(r)).map(Row::min).fold(f64::INFINITY, f64::min);
+    let peers = best(&|r| r.engine != "spotd" && r.file != "f32");
+    let own = best(&|r| r.engine == "spotd" && r.file == "int8");
+    println!(
+        "  {:12} {:11} {:>9} {:>9} {:>8} {:>14}",
+        "engine", "file", "min ms", "median", "GMAC/s", "times spotd int8"
+    );
+    for row in rows {
+        let rate = if mmac > 0.0 { format!("{:.1}", mmac / row.min()) } else { "-".into() };
+        println!(
+            "  {:12} {:11} {:9.3} {:9.3} {rate:>8} {:14.2}",
+            row.engine,
+            row.file,
+            row.min(),
+            row.median(),
+            row.min() / own
+        );
+    }
+    println!("  fastest int8 of the others / spotd int8: {:.2}", peers / own);
+}
+
+fn time(turn: Duration, mut run: impl FnMut() -> f32) -> Vec<f64> {
+    black_box(run());
+    let (mut times, end) = (Vec::new(), Instant::now() + turn);
+    while times.len() < 5 || Instant::now() < end {
+        let begun = Instant::now();
+        black_box(run());
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    times
+}
+
+/// As the daemon would load it.
+fn model(onnx: &[u8], file: &str) -> Model {
+    let card = Card {
+        name: file.into(),
+        version: "bench".into(),
+        sha256: sha256_hex(onnx),
+        precision: if file == "f32" { Precision::F32 } else { Precision::Int8 },
+        tile: SIDE,
+        temperature: 1.0,
+        threshold: 0.8,
+        unsure_from: 0.6,
+        mmac: 0.0,
+        parameters: 0,
+        licence: "none".into(),
+        known_failures: vec![],
+        training: Training { data: "none".into(), recipe: "random".into(), minutes: 0.0, seed: 0 },
+        measured: vec![],
+    };
+    Model::from_bytes(onnx, card, Path::new(file)).expect("keeps the contract")
+}
+
+/// By tract as it is: what the file means.
+fn unfused(onnx: &[u8], tiles: &[Tensor]) -> Vec<f32> {
+    let mut model = tract_onnx::onnx().model_for_read(&mut &*onnx).expect("ONNX");
+    model.set_input_fact(0, f32::fact(tiles[0].shape()).into()).expect("input");
+    let plan = model.into_optimized().expect("optimises").into_runnable().expect("runs");
+    tiles
+        .iter()
+        .map(|t| {
+            let out = plan.run(tvec!(t.clone().into())).expect("runs");
+            out[0].to_plain_array_view::<f32>().expect("floats").iter().copied().next().expect("a logit")
+        })
+        .collect()
+}
+
+/// The script with the other runtimes; ends when it is dropped.
+struct Peers {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    /// Engine, file, logits.
+    logits: Vec<(String, String, Vec<f32>)>,
+}
+
+impl Peers {
+    fn start(python: &Path, folder: &Path, files: &BTreeMap<&str, Vec<u8>>) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/int8/peers.py");
+        let mut child = Command::new(python)
+            .arg(script)
+            .arg(SIDE.to_string())
+            .arg(folder.join("tiles"))
+            .args(files.keys().map(|f| format!("{f}={}", folder.join(format!("{f}.onnx")).display())))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut peers = Self { child, input, output, logits: vec![] };
+        loop {
+            let line = peers.line();
+            if line["ready"] == true {
+                return peers;
+            }
+            let text = |key: &str| line[key].as_str().expect("a text").to_owned();
+            match line["error"].as_str() {
+                Some(error) => println!("  {} {}: {error}", text("engine"), text("file")),
+                None => {
+                    let logits = line["logits"].as_array().expect("a list").iter();
+                    let logits = logits.map(|l| l.as_f64().expect("a number") as f32).collect();
+                    peers.logits.push((text("engine"), text("file"), logits));
+                }
+            }
+        }
+    }
+
+    /// The next JSON line; others, such as a runtime's own notices, are passed over.
+    fn line(&mut self) -> Value {
+        loop {
+            let mut line = String::new();
+            assert!(self.output.read_line(&mut line).expect("output") > 0, "the script ended");
+            if let Ok(value) = serde_json::from_str(&line) {
+                return value;
+            }
+        }
+    }
+
+    fn time(&mut self, engine: &str, file: &str, turn: Duration) -> Vec<f64> {
+        let input = self.input.as_mut().expect("open");
+        writeln!(input, "{engine} {file} {}", turn.as_secs_f64()).expect("asks");
+        let line = self.line();
+        line["times"].as_array().expect("a list").iter().map(|t| t.as_f64().expect("a number")).collect()
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.wait();
+    }
+}
+
+fn processor() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let named = |key: &str| {
+        info.lines().find_map(|l| l.strip_prefix(key)?.split_once(':').map(|p| p.1.trim().to_owned()))
+    };
+    let flags = named("flags").unwrap_or_default();
+    let has: Vec<&str> = ["avx2", "avx512_vnni", "avx_vnni"]
+        .into_iter()
+        .filter(|f| flags.split(' ').any(|g| g == *f))
+        .collect();
+    format!("{} ({})", named("model name").unwrap_or_else(|| "unknown processor".into()), has.join(", "))
+}

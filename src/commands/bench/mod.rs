@@ -1,0 +1,393 @@
+//! `spotd bench`: what this board can do with a detector, for whoever has to choose one.
+
+mod board;
+mod layers;
+mod peak;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use image::RgbImage;
+use serde_json::json;
+
+use super::{EXIT_FINE, console, pool};
+use crate::clock::{Clock, SystemClock};
+use crate::config;
+use crate::detector::model::planar;
+use crate::detector::{Model, Wanted};
+use crate::forensics::scenes::SceneRenderer;
+use board::State;
+use layers::Layer;
+
+/// Arguments of `spotd bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Model (ONNX, its card beside it) instead of the built-in one.
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// Run it in this precision: auto (int8 where the file is quantised), f32 or int8.
+    #[arg(long, value_name = "PRECISION", default_value = "auto")]
+    precision: Wanted,
+
+    /// Workers of the run on all cores; one a core unless told otherwise.
+    #[arg(short, long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+
+    /// Seconds that each of the two runs, on one core and on all, lasts. A board without a fan takes minutes to
+    /// grow hot.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+
+    /// Take tiles and frames a second from this configuration for the number of cameras.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print one JSON object instead of text: model, precision, threads, min_ms, median_ms, and more.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Tiles that the daemon judges in a frame unless told otherwise.
+const DEFAULT_TILES: usize = 9;
+
+/// Rates for which the number of cameras is told.
+const RATES: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
+
+/// Runs behind the table of operators.
+const LAYER_RUNS: usize = 20;
+
+/// Operators that take less than this share of the time are told together.
+const LITTLE: f64 = 0.005;
+
+/// Measures.
+///
+/// # Errors
+/// The model or the configuration is unusable.
+pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
+    let (configured, tiles, rate) = match &args.config {
+        None => (None, DEFAULT_TILES, None),
+        Some(path) => {
+            let config = config::load(path)?;
+            let rate = config.sources.iter().map(|s| s.fps).fold(0.0, f64::max);
+            (config.model.path.clone(), config.model.max_tiles, (rate > 0.0).then_some(rate))
+        }
+    };
+    let model = Model::open_as(args.model.as_deref().or(configured.as_deref()), args.precision)?;
+    let clock = SystemClock::new();
+    let side = model.card().tile;
+    // Pixels of a scene: a network of integers does not mind, but a real picture is what it will see.
+    let tile = SceneRenderer::new(1, side, side).frame(0);
+    let threads = pool::jobs(args.threads);
+    let lasts = Duration::from_secs(args.seconds);
+
+    let before = State::read();
+    let spinner = console::progress().add(indicatif::ProgressBar::new_spinner());
+    spinner.set_message("one core");
+    let one = one_core(&model, &tile, lasts, &clock)?;
+    spinner.set_message("each operator");
+    let layers = layers::layers(model.engine().plan(), &planar(&tile), LAYER_RUNS, &clock)
+        .map_err(|e| anyhow::anyhow!("{e:#}"))
+        .context("timing of each operator")?;
+    let peak = Peak { f32: peak::f32_gmacs(&clock)?, int8: int8_peak(&model)? };
+    spinner.set_message("all cores");
+    let all = all_cores(&model, &tile, threads, lasts, &clock)?;
+    let after = State::read();
+    spinner.finish_and_clear();
+
+    let found = Found { model: &model, threads, tiles, rate, one, layers, peak, all, before, after };
+    if args.json {
+        console::print_line(&found.json());
+    } else {
+        found.lines().iter().for_each(|line| console::print_line(line));
+    }
+    Ok(EXIT_FINE)
+}
+
+/// What one core can do at most, in billions of multiply-accumulates a second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Peak {
+    /// Products of matrices in f32.
+    f32: f64,
+    /// The int8 kernels' own instructions on registers; none where the model runs in f32.
+    int8: Option<f64>,
+}
+
+impl Peak {
+    /// The one that an operator is to be held against.
+    fn of(&self, layer: &Layer) -> f64 {
+        self.int8.filter(|_| layer.is_int8()).unwrap_or(self.f32)
+    }
+}
+
+fn int8_peak(model: &Model) -> anyhow::Result<Option<f64>> {
+    match model.engine().report() {
+        Some(report) if report.layers() > 0 => Ok(spotd_kernels::peak_gmacs(report.isa)?),
+        _ => Ok(None),
+    }
+}
+
+/// One worker alone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct OneCore {
+    min_ms: f64,
+    median_ms: f64,
+    runs: usize,
+}
+
+fn one_core(model: &Model, tile: &RgbImage, lasts: Duration, clock: &dyn Clock) -> anyhow::Result<OneCore> {
+    // The first run touches memory for the first time.
+    model.logit(tile)?;
+    let end = clock.now() + lasts;
+    let mut times = Vec::new();
+    while times.is_empty() || clock.now() < end {
+        let from = clock.now();
+        std::hint::black_box(model.logit(tile)?);
+        times.push((clock.now() - from).as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(OneCore { min_ms: times[0], median_ms: times[times.len() / 2], runs: times.len() })
+}
+
+/// All workers together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct AllCores {
+    /// Tiles a second.
+    rate: f64,
+    /// The same over the last quarter against the first: below 1 the board slows down.
+    lasting: f64,
+}
+
+fn all_cores(
+    model: &Model,
+    tile: &RgbImage,
+    threads: usize,
+    lasts: Duration,
+    clock: &dyn Clock,
+) -> anyhow::Result<AllCores> {
+    let stop = AtomicBool::new(false);
+    let from = clock.now();
+    let times =
+        pool::side_by_side(threads, threads, |_| -> Result<Vec<Duration>, crate::detector::ModelError> {
+            let mut times = Vec::new();
+            while times.is_empty() || !stop.load(Ordering::Relaxed) {
+                std::hint::black_box(model.logit(tile)?);
+                let now = clock.now();
+                times.push(now);
+                if now >= from + lasts {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            Ok(times)
+        })?;
+    let mut done = times.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
+    done.sort();
+    let took = done.last().map_or(lasts, |last| *last - from);
+    let within = |low: f64, high: f64| {
+        let (low, high) = (from + took.mul_f64(low), from + took.mul_f64(high));
+        done.iter().filter(|t| **t > low && **t <= high).count() as f64
+    };
+    Ok(AllCores {
+        rate: done.len() as f64 / took.as_secs_f64(),
+        lasting: within(0.75, 1.0) / within(0.0, 0.25).max(1.0),
+    })
+}
+
+/// Everything that was measured.
+struct Found<'a> {
+    model: &'a Model,
+    threads: usize,
+    tiles: usize,
+    rate: Option<f64>,
+    one: OneCore,
+    layers: Vec<Layer>,
+    peak: Peak,
+    all: AllCores,
+    before: State,
+    after: State,
+}
+
+impl Found<'_> {
+    fn one_rate(&self) -> f64 {
+        1e3 / self.one.median_ms
+    }
+
+    /// Of the whole network on one core, by the card's count.
+    fn gmacs(&self) -> f64 {
+        self.model.card().mmac / self.one.min_ms
+    }
+
+    /// Rates and how many cameras can be judged at them.
+    fn cameras(&self) -> Vec<(f64, f64)> {
+        let mut rates = RATES.to_vec();
+        rates.extend(self.rate.filter(|r| !RATES.contains(r)));
+        rates.sort_by(f64::total_cmp);
+        rates.into_iter().map(|fps| (fps, self.all.rate / (self.tiles as f64 * fps))).collect()
+    }
+
+    fn slowed(&self) -> Option<String> {
+        self.after.slowed_since(&self.before)
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let card = self.model.card();
+        let mut lines = vec![format!(
+            "{} {} ({}, {:.0} MMAC a tile of {}x{}) on {}",
+            card.name,
+            card.version,
+            self.model.engine().describe(),
+            card.mmac,
+            card.tile,
+            card.tile,
+            board::processor().unwrap_or_else(|| "this processor".into())
+        )];
+        if cfg!(debug_assertions) {
+            lines.push("THIS IS A DEBUG BUILD: the figures say nothing; build with --release".into());
+        }
+        lines.push(format!(
+            "one core: {:.2} ms a tile at least, {:.2} ms in the median of {} runs; {:.1} tiles a second",
+            self.one.min_ms,
+            self.one.median_ms,
+            self.one.runs,
+            self.one_rate()
+        ));
+        lines.push(format!(
+            "{} workers: {:.1} tiles a second, {:.2} times one core",
+            self.threads,
+            self.all.rate,
+            self.all.rate / self.one_rate()
+        ));
+        if self.all.lasting < 0.95 {
+            lines.push(format!(
+                "the last quarter of that run had {:.0} % of the first's tiles: the board slows down, or others use it; \
+                 see --seconds",
+                100.0 * self.all.lasting
+            ));
+        }
+        let (whole, what) = match self.peak.int8 {
+            Some(int8) => (int8, "int8 instructions reach on registers"),
+            None => (self.peak.f32, "f32 products of matrices reach"),
+        };
+        lines.push(format!(
+            "{:.1} GMAC/s on one core, {:.0} % of the {whole:.1} that {what} here",
+            self.gmacs(),
+            100.0 * self.gmacs() / whole
+        ));
+        lines.push(format!(
+            "{:40} {:>18} {:>9} {:>8} {:>8} {:>6}",
+            "operator", "", "ms", "MMAC", "GMAC/s", "peak"
+        ));
+        let total: f64 = self.layers.iter().map(|l| l.ms).sum();
+        let (listed, little): (Vec<&Layer>, Vec<&Layer>) =
+            self.layers.iter().partition(|l| l.ms >= LITTLE * total || l.mmac >= 1.0);
+        for layer in listed {
+            let work = if layer.mmac > 0.0 {
+                format!(
+                    "{:8.1} {:8.1} {:4.0} %",
+                    layer.mmac,
+                    layer.gmacs(),
+                    100.0 * layer.gmacs() / self.peak.of(layer)
+                )
+            } else {
+                String::new()
+            };
+            let row = format!(
+                "{:40} {:>18} {:9.3} {work}",
+                shortened(&layer.name, 40),
+                shortened(&layer.operator, 18),
+                layer.ms
+            );
+            lines.push(row.trim_end().to_owned());
+        }
+        lines.push(format!(
+            "{:40} {:>18} {:9.3}",
+            format!("{} others", little.len()),
+            "",
+            little.iter().map(|l| l.ms).sum::<f64>()
+        ));
+        lines.push(format!("{:40} {:>18} {total:9.3}", "all", ""));
+        if let Some((now, most)) = board::memory() {
+            lines.push(format!("memory of this process: {now:.0} MiB, {most:.0} MiB at most"));
+        }
+        let degrees = |s: &State| s.celsius.map_or_else(|| "not shown".into(), |c| format!("{c:.0} °C"));
+        lines.push(format!("temperature: {} before, {} after", degrees(&self.before), degrees(&self.after)));
+        if let Some(why) = self.slowed() {
+            lines.push(format!("SLOWED DOWN: {why}"));
+        }
+        for (fps, cameras) in self.cameras() {
+            lines.push(format!(
+                "{fps} frames a second, {} tiles a frame: {} cameras (decoding not counted)",
+                self.tiles,
+                if cameras >= 1.0 {
+                    format!("{:.0}", cameras.floor())
+                } else {
+                    format!("less than one ({cameras:.2})")
+                }
+            ));
+        }
+        lines
+    }
+
+    fn json(&self) -> String {
+        let card = self.model.card();
+        let memory = board::memory();
+        let layers: Vec<serde_json::Value> = self
+            .layers
+            .iter()
+            .map(|l| {
+                json!({
+                    "name": l.name, "operator": l.operator, "ms": l.ms, "mmac": l.mmac, "gmacs": l.gmacs(),
+                    "share_of_peak": l.gmacs() / self.peak.of(l),
+                })
+            })
+            .collect();
+        let cameras: Vec<serde_json::Value> =
+            self.cameras().into_iter().map(|(fps, n)| json!({ "fps": fps, "cameras": n })).collect();
+        json!({
+            "model": card.name,
+            "version": card.version,
+            "sha256": card.sha256,
+            "precision": self.model.identity().precision,
+            "runs": self.model.engine().describe(),
+            "tile": card.tile,
+            "processor": board::processor(),
+            "debug_build": cfg!(debug_assertions),
+            "threads": self.threads,
+            "min_ms": self.one.min_ms,
+            "median_ms": self.one.median_ms,
+            "times": self.one.runs,
+            "tiles_per_second_core": self.one_rate(),
+            "tiles_per_second": self.all.rate,
+            "lasting": self.all.lasting,
+            "mmac": card.mmac,
+            "gmacs": self.gmacs(),
+            "peak_gmacs_f32": self.peak.f32,
+            "peak_gmacs_int8": self.peak.int8,
+            "layers": layers,
+            "memory_mib": memory.map(|m| m.0),
+            "memory_peak_mib": memory.map(|m| m.1),
+            "before": self.before,
+            "after": self.after,
+            "slowed": self.slowed(),
+            "tiles_per_frame": self.tiles,
+            "cameras": cameras,
+        })
+        .to_string()
+    }
+}
+
+/// At most `most` characters, the middle left out.
+fn shortened(text: &str, most: usize) -> String {
+    let length = text.chars().count();
+    if length <= most {
+        return text.to_owned();
+    }
+    let half = (most - 1) / 2;
+    let (head, tail): (String, String) =
+        (text.chars().take(half).collect(), text.chars().skip(length - (most - 1 - half)).collect());
+    format!("{head}…{tail}")
+}

@@ -1,0 +1,174 @@
+//! Pictures to calibrate with: folders, videos, streams and cameras, cut into tiles as the daemon would.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
+
+use super::super::video::read_video;
+use crate::clock::{SystemClock, stop_signal};
+use crate::config::{self, SourceConfig, SourceUri};
+use crate::detector::model::planar;
+use crate::detector::tiles::select;
+use crate::forensics::dataset::{list_pictures, load};
+use crate::frame::Frame;
+use crate::health::Board;
+use crate::quantize::Tiles;
+use crate::source;
+use crate::source::latest::LatestSink;
+
+/// Tiles taken of one picture: more would say much the same.
+const TILES: usize = 2;
+
+/// Every so many pictures one is held out.
+const HELD_OUT: usize = 3;
+
+/// How footage is looked at.
+pub(super) struct Look {
+    /// Side of a tile in pixels.
+    pub side: u32,
+    /// Pictures or frames at most.
+    pub images: usize,
+    /// Frames a second of a video or stream.
+    pub fps: f64,
+    /// How long a live stream is watched.
+    pub live: Duration,
+}
+
+/// What was gathered so far.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub tiles: Tiles,
+    /// Pictures with tiles.
+    pub pictures: usize,
+    /// Pictures without: too small or flat.
+    pub without: usize,
+    /// Files and frames that could not be read, and the first one's reason.
+    pub unreadable: usize,
+    pub reason: Option<String>,
+}
+
+impl Gathered {
+    fn add(&mut self, frame: Frame, side: u32) {
+        let selection = frame.decoded().and_then(|f| select(&f, side, TILES));
+        match selection {
+            Ok(selection) if selection.limited.is_none() => {
+                // Tiles of one picture are alike: they stay on one side.
+                let into = if self.pictures % HELD_OUT == HELD_OUT - 1 {
+                    &mut self.tiles.held_out
+                } else {
+                    &mut self.tiles.calibrate
+                };
+                into.extend(selection.tiles.iter().map(|t| planar(&t.pixels)));
+                self.pictures += 1;
+            }
+            Ok(_) => self.without += 1,
+            Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        self.unreadable += 1;
+        self.reason.get_or_insert(why);
+    }
+}
+
+impl Look {
+    /// Gathers tiles from all inputs, equally many pictures from each.
+    pub fn gather(&self, inputs: &[String], bar: &ProgressBar) -> anyhow::Result<Gathered> {
+        let mut gathered = Gathered::default();
+        for (at, input) in inputs.iter().enumerate() {
+            let most = (self.images * (at + 1)).div_ceil(inputs.len());
+            self.watch(input, most, &mut gathered, bar).with_context(|| config::redact(input))?;
+        }
+        Ok(gathered)
+    }
+
+    fn watch(
+        &self,
+        input: &str,
+        most: usize,
+        gathered: &mut Gathered,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<()> {
+        let path = input.strip_prefix("file://").unwrap_or(input);
+        if Path::new(path).is_dir() {
+            return self.folder(Path::new(path), most, gathered, bar);
+        }
+        let mut each = |frame: Frame| {
+            gathered.add(frame, self.side);
+            bar.set_position(gathered.pictures as u64);
+            if gathered.pictures >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let parsed = SourceUri::parse(input).map_err(|e| anyhow::anyhow!("{e}"))?;
+        match parsed {
+            SourceUri::File(path) if !path.exists() => bail!("there is no such file or folder"),
+            SourceUri::V4l(_) | SourceUri::Demo { .. } => self.camera(parsed, &mut each),
+            _ => read_video(input, self.fps, self.live, each).map_err(anyhow::Error::msg),
+        }
+    }
+
+    /// Pictures spread evenly over a folder's, which may be sorted by kind.
+    fn folder(
+        &self,
+        folder: &Path,
+        most: usize,
+        gathered: &mut Gathered,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<()> {
+        let files = list_pictures(folder)?;
+        if files.is_empty() {
+            bail!("holds no picture");
+        }
+        let wanted = most.saturating_sub(gathered.pictures).min(files.len());
+        for at in 0..wanted {
+            let path = &files[at * files.len() / wanted];
+            match load(path) {
+                Ok(picture) => gathered.add(
+                    Frame::from_rgb("file".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture),
+                    self.side,
+                ),
+                Err(bad) => gathered.fail(format!("{}: {}", bad.path.display(), bad.reason)),
+            }
+            bar.set_position(gathered.pictures as u64);
+        }
+        Ok(())
+    }
+
+    /// A camera of this machine, as the daemon opens it, for as long as frames are wanted.
+    fn camera(&self, uri: SourceUri, each: &mut dyn FnMut(Frame) -> ControlFlow<()>) -> anyhow::Result<()> {
+        let clock = SystemClock::shared();
+        let config =
+            SourceConfig { id: "calibrate".into(), uri, fps: self.fps, stall_timeout: None, repeat: false };
+        let mut source = source::open(&config, &clock)?;
+        let board = Board::new([config.id.clone()]);
+        let (sink, frames) = LatestSink::new(config.id, self.fps, board, clock.clone(), || {});
+        let (handle, stop) = stop_signal();
+        let (done_tx, done) = crossbeam_channel::bounded(1);
+        let run = std::thread::Builder::new()
+            .name("camera".into())
+            .spawn(move || {
+                let _ = done_tx.send(source.run_once(&sink, &stop));
+            })
+            .context("a thread")?;
+        let timer = clock.after(self.live);
+        let ended = loop {
+            crossbeam_channel::select! {
+                recv(frames) -> frame => if let Ok(frame) = frame && each(frame).is_break() {
+                    break Ok(());
+                },
+                recv(done) -> end => break match end {
+                    Ok(Err(error)) => Err(error.into()),
+                    _ => Ok(()),
+                },
+                recv(timer) -> _ => break Ok(()),
+            }
+        };
+        handle.stop();
+        // A source answers to the stop signal within a bounded time.
+        let _ = run.join();
+        ended
+    }
+}

@@ -1,0 +1,94 @@
+//! Static quantisation to int8: a float32 ONNX model and pictures in, a standard QDQ ONNX model out.
+//!
+//! Weights are signed bytes with a scale an output channel; values between layers are bytes with one scale and zero
+//! point a tensor, found on calibration tiles; biases are 32-bit. Pixels are exact: steps of 1/255. How ranges
+//! are clipped, and whether biases are corrected and channels equalised, is chosen by the error of the logit on tiles
+//! that were held out.
+
+mod calibrate;
+mod equalise;
+mod error;
+mod graph;
+mod pixels;
+mod proto;
+mod ranges;
+mod report;
+mod rounding;
+mod run;
+mod scheme;
+mod search;
+mod simplify;
+mod statistics;
+mod weights;
+mod write;
+
+pub use error::QuantizeError;
+pub use pixels::Normalisation;
+pub use ranges::{Clipping, Step};
+pub use report::{Difference, Noise, Report, Trial};
+pub use scheme::Residual;
+pub use search::quantize;
+pub use statistics::Histogram;
+
+/// How a model is quantised.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Signed bytes with zero point 0 between layers, and float biases: what TensorRT takes. Costs a bit of
+    /// precision behind ReLU.
+    pub symmetric: bool,
+    /// Where bytes stand around residual additions.
+    pub residual: Residual,
+    /// Layers, by the name of their node or output, that stay in float.
+    pub keep_float: Vec<String>,
+    /// Clips so instead of trying all.
+    pub clipping: Option<Clipping>,
+    /// Whether the first and last layers may be kept in float where that makes the logit much better.
+    pub may_keep_ends: bool,
+    /// Threads.
+    pub jobs: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            symmetric: false,
+            residual: Residual::Fused,
+            keep_float: vec![],
+            clipping: None,
+            may_keep_ends: true,
+            jobs: 1,
+        }
+    }
+}
+
+/// Tiles as the model takes them, each `[1, 3, height, width]`, RGB in 0..1.
+#[derive(Debug, Clone, Default)]
+pub struct Tiles {
+    /// Those that ranges and biases are found on.
+    pub calibrate: Vec<tract_onnx::prelude::Tensor>,
+    /// Those that the logit's error is measured on; of other pictures.
+    pub held_out: Vec<tract_onnx::prelude::Tensor>,
+}
+
+/// A quantised model.
+#[derive(Debug, Clone)]
+pub struct Quantized {
+    /// The ONNX file.
+    pub onnx: Vec<u8>,
+    /// What was done and what it cost.
+    pub report: Report,
+}
+
+/// Who is told how far the work is.
+pub trait Progress: Sync {
+    /// A part begins that takes so many steps.
+    fn begin(&self, what: &str, steps: usize);
+    /// One of them is done.
+    fn step(&self);
+}
+
+/// Nobody is told.
+impl Progress for () {
+    fn begin(&self, _: &str, _: usize) {}
+    fn step(&self) {}
+}
