@@ -15,6 +15,8 @@ use spotd::detector::judge::{judge, limits};
 use spotd::forensics::augment::{JpegCodec, gaussian_blur, jpeg, jpeg_bytes, resize};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::{Colour, Frame, PixelFormat, Plane};
+#[cfg(feature = "gstreamer")]
+use spotd::source::VideoCodec;
 use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
 use spotd::verdict::{Verdict, VerdictConfig};
 
@@ -164,9 +166,11 @@ fn ways(real: &RgbImage) -> Vec<(String, bool, RgbImage)> {
         all.push((format!("blurred by {sigma} pixels"), false, gaussian_blur(real, sigma)));
     }
     #[cfg(feature = "gstreamer")]
-    for crf in [23, 28, 35] {
-        let coded = spotd::source::gstreamer::h264(real, crf).expect("x264enc and avdec_h264 are there");
-        all.push((format!("H.264 CRF {crf}"), true, coded));
+    for (name, codec) in [("H.264", VideoCodec::H264), ("H.265", VideoCodec::H265)] {
+        for crf in [23, 28, 35] {
+            let coded = codec.recode(real, crf).expect("encoder and decoder are there");
+            all.push((format!("{name} CRF {crf}"), true, coded));
+        }
     }
     all
 }

@@ -77,7 +77,7 @@ impl Second {
     }
 }
 
-/// The weights of every layer that has room for it, rounded so.
+/// The weights of every layer that has room for it, rounded so; none is larger than `most` steps.
 ///
 /// # Errors
 /// tract cannot run the graph.
@@ -86,6 +86,7 @@ pub(super) fn rounded_weights(
     scheme: &Scheme,
     tiles: &[Tensor],
     shape: &[usize; 4],
+    most: f32,
     jobs: usize,
     progress: &dyn Progress,
 ) -> Result<HashMap<String, Bytes>, QuantizeError> {
@@ -124,7 +125,8 @@ pub(super) fn rounded_weights(
     let rounded = side_by_side(jobs, layers.len(), |at| {
         let (node, window, layer) = &layers[at];
         let node = &graph.nodes[*node];
-        let bytes = round_layer(window, layer, values.iter().map(|v| &v[node.input[0].as_str()]), at as u64);
+        let seen = values.iter().map(|v| &v[node.input[0].as_str()]);
+        let bytes = round_layer(window, layer, seen, most, at as u64);
         progress.step();
         (node.name.clone(), bytes)
     })?;
@@ -175,6 +177,7 @@ fn round_layer<'a>(
     window: &Window,
     layer: &Layer,
     values: impl Iterator<Item = &'a (Vec<usize>, Vec<f32>)>,
+    limit: f32,
     seed: u64,
 ) -> Bytes {
     let volume = window.depth * window.kernel[0] * window.kernel[1];
@@ -215,7 +218,7 @@ fn round_layer<'a>(
     }
     seconds.iter_mut().for_each(|s| s.finish(positions));
     let outputs = window.outputs;
-    let mut bytes = quantise(&layer.weights.data, outputs, &vec![0.0; outputs], 1.0);
+    let mut bytes = quantise(&layer.weights.data, outputs, &vec![0.0; outputs], 1.0, limit);
     let of_group = outputs / window.groups;
     for output in 0..outputs {
         let range = output * volume..(output + 1) * volume;
@@ -223,6 +226,7 @@ fn round_layer<'a>(
             &seconds[output / of_group],
             &layer.weights.data[range.clone()],
             bytes.scales[output],
+            limit,
             &mut bytes.weights[range],
         );
     }
@@ -230,7 +234,7 @@ fn round_layer<'a>(
 }
 
 /// Changes bytes by steps as long as the error falls: one at a time, and, when that is done, two at once.
-fn descend(second: &Second, weights: &[f32], scale: f32, bytes: &mut [i8]) {
+fn descend(second: &Second, weights: &[f32], scale: f32, limit: f32, bytes: &mut [i8]) {
     let n = weights.len();
     // In steps of the scale: the change of each weight, and H times it.
     let mut change: Vec<f32> =
@@ -243,7 +247,7 @@ fn descend(second: &Second, weights: &[f32], scale: f32, bytes: &mut [i8]) {
     }
     // A weight stays within one step of where it was.
     let may = |change: f32, byte: i8, by: f32| {
-        (change + by).abs() < 1.0 && (-127.0..=127.0).contains(&(f32::from(byte) + by))
+        (change + by).abs() < 1.0 && (-limit..=limit).contains(&(f32::from(byte) + by))
     };
     let apply = |at: usize, by: f32, change: &mut [f32], slope: &mut [f32], bytes: &mut [i8]| {
         change[at] += by;
@@ -294,7 +298,9 @@ fn descend(second: &Second, weights: &[f32], scale: f32, bytes: &mut [i8]) {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::weights::MOST;
     use super::*;
+    use crate::forensics::rng::Rng;
 
     fn error(second: &Second, weights: &[f32], scale: f32, bytes: &[i8]) -> f32 {
         let d: Vec<f32> = weights.iter().zip(bytes).map(|(w, b)| f32::from(*b) * scale - w).collect();
@@ -317,9 +323,9 @@ mod tests {
             let mut weights: Vec<f32> = (0..n).map(|_| rng.normal()).collect();
             let mean = weights.iter().sum::<f32>() / n as f32;
             weights.iter_mut().for_each(|w| *w -= mean);
-            let plain = quantise(&weights, 1, &[0.0], 1.0);
+            let plain = quantise(&weights, 1, &[0.0], 1.0, MOST);
             let mut bytes = plain.weights.clone();
-            descend(&second, &weights, plain.scales[0], &mut bytes);
+            descend(&second, &weights, plain.scales[0], MOST, &mut bytes);
             let (before, after) =
                 (error(&second, &weights, plain.scales[0], &plain.weights), error(&second, &weights, plain.scales[0], &bytes));
             prop_assert!(after <= before * 1.001 + 1e-9, "{before} {after}");

@@ -198,6 +198,7 @@ impl Search<'_> {
             &scheme,
             &self.tiles.calibrate,
             &self.shape,
+            self.options.most(),
             self.options.jobs,
             self.progress,
         )?;
@@ -317,6 +318,7 @@ impl Search<'_> {
             steps: prepared.scheme.values.values().map(|root| (root.clone(), of(root))).collect(),
             biases,
             weights: (rounding == Rounding::Fitted).then_some(&prepared.weights),
+            most: self.options.most(),
             signed: symmetric,
         }
     }

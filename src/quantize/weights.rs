@@ -1,7 +1,10 @@
 //! Weights as signed bytes, one scale an output channel, and biases as 32-bit sums.
 
 /// Largest size of a weight. -128 stays unused.
-const MOST: f32 = 127.0;
+pub(super) const MOST: f32 = 127.0;
+
+/// The same where two products with bytes have to fit into 16 bits: `2 * 64 * 255 < 2^15`.
+pub(super) const REDUCED: f32 = 64.0;
 
 /// Largest size of a bias, in steps of `scale of input * scale of weight`, so that a sum of products still fits
 /// beside it in 32 bits.
@@ -16,14 +19,14 @@ pub(super) struct Bytes {
 }
 
 /// Rounds weights `[outputs, ...]`. Each channel's scale is the one with the least squared error; it is made larger
-/// where a bias would not fit (`input_scale` is that of the layer's input).
-pub(super) fn quantise(weights: &[f32], outputs: usize, bias: &[f32], input_scale: f32) -> Bytes {
+/// where a bias would not fit (`input_scale` is that of the layer's input). No weight is larger than `most` steps.
+pub(super) fn quantise(weights: &[f32], outputs: usize, bias: &[f32], input_scale: f32, most: f32) -> Bytes {
     let volume = weights.len() / outputs;
     let mut bytes = Bytes { weights: Vec::with_capacity(weights.len()), scales: Vec::with_capacity(outputs) };
     for (channel, bias) in weights.chunks_exact(volume).zip(bias) {
         let fits = bias.abs() / (input_scale * MOST_BIAS);
-        let scale = best_scale(channel).max(fits).max(f32::MIN_POSITIVE);
-        bytes.weights.extend(channel.iter().map(|w| round(*w, scale)));
+        let scale = best_scale(channel, most).max(fits).max(f32::MIN_POSITIVE);
+        bytes.weights.extend(channel.iter().map(|w| round(*w, scale, most)));
         bytes.scales.push(scale);
     }
     bytes
@@ -42,22 +45,22 @@ pub(super) fn quantise_bias(bias: &[f32], scales: &[f32], input_scale: f32) -> V
         .collect()
 }
 
-fn round(weight: f32, scale: f32) -> i8 {
-    (weight / scale).round_ties_even().clamp(-MOST, MOST) as i8
+fn round(weight: f32, scale: f32, most: f32) -> i8 {
+    (weight / scale).round_ties_even().clamp(-most, most) as i8
 }
 
 /// Few very large weights are clipped where that makes all others finer.
-fn best_scale(channel: &[f32]) -> f32 {
-    let most = channel.iter().fold(0f32, |m, w| m.max(w.abs()));
-    if most == 0.0 {
+fn best_scale(channel: &[f32], most: f32) -> f32 {
+    let largest = channel.iter().fold(0f32, |m, w| m.max(w.abs()));
+    if largest == 0.0 {
         // All zero: any scale will do; this one leaves a bias its precision.
-        return 1.0 / MOST;
+        return 1.0 / most;
     }
     let error = |scale: f32| {
-        channel.iter().map(|w| f64::from(w - f32::from(round(*w, scale)) * scale).powi(2)).sum::<f64>()
+        channel.iter().map(|w| f64::from(w - f32::from(round(*w, scale, most)) * scale).powi(2)).sum::<f64>()
     };
     (0..=20u8)
-        .map(|cut| most / MOST * (1.0 - 0.02 * f32::from(cut)))
+        .map(|cut| largest / most * (1.0 - 0.02 * f32::from(cut)))
         .min_by(|a, b| error(*a).total_cmp(&error(*b)))
         .expect("not empty")
 }
@@ -71,28 +74,29 @@ mod tests {
     proptest! {
         #[test]
         fn weights_come_back_within_what_clipping_allows(
-            weights in prop::collection::vec(-2f32..2.0, 1..60), outputs in 1usize..4,
+            weights in prop::collection::vec(-2f32..2.0, 1..60), outputs in 1usize..4, reduced in any::<bool>(),
         ) {
+            let limit = if reduced { REDUCED } else { MOST };
             let weights = weights.repeat(outputs);
-            let bytes = quantise(&weights, outputs, &vec![0.0; outputs], 0.01);
+            let bytes = quantise(&weights, outputs, &vec![0.0; outputs], 0.01, limit);
             prop_assert_eq!(bytes.weights.len(), weights.len());
             let volume = weights.len() / outputs;
             let squared = |scale: &dyn Fn(usize) -> f32| -> f64 {
                 weights.iter().enumerate().map(|(at, w)| {
                     let s = scale(at / volume);
-                    f64::from(w - f32::from(round(*w, s)) * s).powi(2)
+                    f64::from(w - f32::from(round(*w, s, limit)) * s).powi(2)
                 }).sum()
             };
             let most = weights.iter().fold(0f32, |m, w| m.max(w.abs()));
-            prop_assert!(squared(&|c| bytes.scales[c]) <= squared(&|_| most.max(1e-9) / MOST) * 1.000_001 + 1e-12);
-            prop_assert!(bytes.weights.iter().all(|w| *w != i8::MIN));
+            prop_assert!(squared(&|c| bytes.scales[c]) <= squared(&|_| most.max(1e-9) / limit) * 1.000_001 + 1e-12);
+            prop_assert!(bytes.weights.iter().all(|w| f32::from(*w).abs() <= limit));
         }
 
         #[test]
         fn a_bias_always_fits_and_keeps_its_precision(
             bias in -1e6f32..1e6, weight in -1f32..1.0, input in 1e-6f32..1.0,
         ) {
-            let bytes = quantise(&[weight], 1, &[bias], input);
+            let bytes = quantise(&[weight], 1, &[bias], input, MOST);
             let whole = quantise_bias(&[bias], &bytes.scales, input)[0];
             prop_assert!(f64::from(whole).abs() <= f64::from(MOST_BIAS) * 1.000_001);
             let back = f64::from(whole) * f64::from(bytes.scales[0]) * f64::from(input);
@@ -103,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_channel_of_zeros_keeps_its_bias() {
-        let bytes = quantise(&[0.0; 9], 1, &[3.25], 0.02);
+        let bytes = quantise(&[0.0; 9], 1, &[3.25], 0.02, MOST);
         let whole = quantise_bias(&[3.25], &bytes.scales, 0.02)[0];
         assert!((f64::from(whole) * f64::from(bytes.scales[0]) * 0.02 - 3.25).abs() < 1e-3);
     }

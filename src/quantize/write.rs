@@ -26,6 +26,8 @@ pub(super) struct Recipe<'a> {
     pub biases: HashMap<String, Vec<f32>>,
     /// Weights that are rounded already, by layer; the others are rounded to the nearest.
     pub weights: Option<&'a HashMap<String, Bytes>>,
+    /// Largest size of a weight in steps.
+    pub most: f32,
     /// Only signed bytes with zero point 0, and float biases: TensorRT takes nothing else.
     pub signed: bool,
 }
@@ -164,7 +166,7 @@ impl Writer<'_> {
         let ready = self.recipe.weights.and_then(|w| w.get(name));
         let bytes = match ready.filter(|b| bias_fits(bias, &b.scales, input_scale)) {
             Some(ready) => ready.clone(),
-            None => quantise(&layer.weights.data, outputs, bias, input_scale),
+            None => quantise(&layer.weights.data, outputs, bias, input_scale, recipe.most),
         };
         let whole = quantise_bias(bias, &bytes.scales, input_scale);
         let bias_scales: Vec<f32> = bytes.scales.iter().map(|s| s * input_scale).collect();

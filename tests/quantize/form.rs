@@ -84,6 +84,30 @@ fn each_layer_has_the_scales_that_belong_together() {
     }
 }
 
+#[test]
+fn weights_of_a_reduced_range_fit_in_pairs_and_cost_little() {
+    let onnx = networks::mobilenet(32, 4, 5);
+    let tiles = tiles(32, 8, 8);
+    let of = |reduce_range| {
+        checked(&onnx, &tiles, &Options { reduce_range, may_keep_ends: false, ..Options::default() })
+    };
+    let (full, reduced) = (of(false), of(true));
+    let largest = |made: &spotd::quantize::Quantized| {
+        let graph = decode(&made.onnx);
+        let weights = |layer: &String| {
+            let node = graph.node.iter().find(|n| n.name == *layer).expect("the layer");
+            let of = graph.node.iter().find(|n| n.output[0] == node.input[1]).expect("computed");
+            bytes(constant(&graph, &of.input[0]), 3).into_iter().map(i32::abs).max().expect("not empty")
+        };
+        made.report.layers.iter().map(weights).max().expect("layers")
+    };
+    assert!(largest(&full) > 100);
+    // Two products with bytes of at most 255: 2 * 64 * 255 < 2^15.
+    assert_eq!(largest(&reduced), 64);
+    let (full, reduced) = (full.report.difference, reduced.report.difference);
+    assert!(reduced.mean < 3.0 * full.mean.max(0.02 * full.spread), "{full:?} {reduced:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 

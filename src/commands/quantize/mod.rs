@@ -51,6 +51,11 @@ pub struct QuantizeArgs {
     #[arg(long)]
     all_int8: bool,
 
+    /// Weights of at most 64 steps instead of 127: exact and faster on x86 processors without VNNI, also in other
+    /// runtimes, for a bit of precision.
+    #[arg(long)]
+    reduce_range: bool,
+
     /// How ranges are clipped; auto tries all and takes the one with the least error of the logit.
     #[arg(long, value_enum, default_value_t = Clip::Auto)]
     clip: Clip,
@@ -167,6 +172,7 @@ pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
         keep_float: args.keep_float.clone(),
         clipping: args.clip.asked(),
         may_keep_ends: !args.all_int8,
+        reduce_range: args.reduce_range,
         jobs,
     };
     let made = quantize_model(&bytes, &gathered.tiles, &options, &Bars::default())
