@@ -16,7 +16,7 @@ use spotd::forensics::augment::{JpegCodec, gaussian_blur, jpeg, jpeg_bytes, resi
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::{Colour, Frame, PixelFormat, Plane};
 #[cfg(feature = "gstreamer")]
-use spotd::source::VideoCodec;
+use spotd::source::recode::VideoCodec;
 use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
 use spotd::verdict::{Verdict, VerdictConfig};
 

@@ -14,7 +14,9 @@ fn a_topic_that_the_broker_refuses_is_given_up_and_the_others_arrive() {
     let files = tempfile::tempdir().expect("tempdir");
     let acl = files.path().join("acl");
     std::fs::write(&acl, format!("topic readwrite spotd/#\ntopic deny {DENIED}\n")).expect("written");
-    let settings = format!("allow_anonymous true\nacl_file {}\n", acl.display());
+    // With a queue without bound mosquitto 2.0 takes each refusal for an overflow and closes the connection, and what
+    // it had answered is lost when the next message is written before that is read.
+    let settings = format!("allow_anonymous true\nmax_queued_messages 1000\nacl_file {}\n", acl.display());
     let broker = Broker::with_files(files, &settings);
     let dir = tempfile::tempdir().expect("tempdir");
     let mut log = open(dir.path());

@@ -94,7 +94,7 @@ fn pooling_and_flattening_share_the_steps_of_what_they_read() {
     );
     net.node("Flatten", &[], vec![int("axis", 1)]);
     let mut graph = net;
-    graph.go_to(("v6".into(), 8 * 64, 1));
+    graph.go_to(("v6".into(), 8 * 16, 1));
     graph.dense(1, Act::None);
     let onnx = graph.onnx();
     let made = checked(&onnx, &tiles(32, 4, 4), &Options { may_keep_ends: false, ..Options::default() });
