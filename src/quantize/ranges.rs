@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn least_squares_gives_up_a_lone_outlier() {
         // The range h of least error is where 2 (4 - h) / n = 2 h / (12 * 255^2): 2.6 for this many.
-        let mut values: Vec<f32> = (0..400_000).map(|v| (v as f32 * 0.618).fract()).collect();
+        let mut values: Vec<f32> = (0..400_000).map(|v| (f64::from(v) * 0.618).fract() as f32).collect();
         values.push(4.0);
         let of = |clipping| step(&histogram(&values), clipping, false);
         let (all, clipped) = (of(Clipping::MinMax), of(Clipping::Mse));

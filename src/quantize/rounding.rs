@@ -11,7 +11,7 @@ use tract_onnx::prelude::Tensor;
 use super::Progress;
 use super::error::QuantizeError;
 use super::graph::Graph;
-use super::run::Runner;
+use super::run::{Runner, Value};
 use super::scheme::Scheme;
 use super::simplify::Layer;
 use super::weights::{Bytes, quantise};
@@ -109,7 +109,7 @@ pub(super) fn rounded_weights(
     let step = tiles.len().div_ceil(TILES).max(1);
     let tiles: Vec<&Tensor> = tiles.iter().step_by(step).collect();
     let runner = if inputs.is_empty() { None } else { Some(Runner::new(graph, shape, &inputs)?) };
-    let values: Vec<HashMap<&str, (Vec<usize>, Vec<f32>)>> = side_by_side(jobs, tiles.len(), |at| {
+    let values: Vec<HashMap<&str, Value>> = side_by_side(jobs, tiles.len(), |at| {
         let mut values = HashMap::new();
         if let Some(runner) = &runner {
             for (name, value) in inputs.iter().zip(runner.run_with_shapes(tiles[at])?) {
@@ -176,12 +176,12 @@ fn window(graph: &Graph, at: usize, layer: &Layer) -> Option<Window> {
 fn round_layer<'a>(
     window: &Window,
     layer: &Layer,
-    values: impl Iterator<Item = &'a (Vec<usize>, Vec<f32>)>,
+    values: impl Iterator<Item = &'a Value>,
     limit: f32,
     seed: u64,
 ) -> Bytes {
     let volume = window.depth * window.kernel[0] * window.kernel[1];
-    let values: Vec<&(Vec<usize>, Vec<f32>)> = values.collect();
+    let values: Vec<&Value> = values.collect();
     let most = (BUDGET / (volume * volume * window.groups)).clamp(64, POSITIONS);
     let each = most.div_ceil(values.len().max(1));
     let mut seconds: Vec<Second> =

@@ -7,6 +7,9 @@ use super::error::QuantizeError;
 use super::graph::Graph;
 use crate::threads::side_by_side;
 
+/// A tensor: its shape and its values, row by row.
+pub(super) type Value = (Vec<usize>, Vec<f32>);
+
 /// A graph that runs.
 pub(super) struct Runner {
     plan: Arc<TypedSimplePlan>,
@@ -36,7 +39,7 @@ impl Runner {
     }
 
     /// The same with their shapes.
-    pub fn run_with_shapes(&self, tile: &Tensor) -> Result<Vec<(Vec<usize>, Vec<f32>)>, QuantizeError> {
+    pub fn run_with_shapes(&self, tile: &Tensor) -> Result<Vec<Value>, QuantizeError> {
         let outputs = self.plan.run(tvec!(tile.clone().into()))?;
         outputs
             .iter()

@@ -38,11 +38,10 @@ pub(in crate::source) fn recode(
             ),
             "gstreamer1.0-plugins-ugly (x264enc)",
         ),
-        // Options of x265 itself, which win over the element's bitrate. Without info=0 its note about itself holds
-        // bytes of stale memory, which at times look like the start of a unit and spoil the picture (x265 3.5).
+        // Options of x265 itself, which win over the element's bitrate.
         VideoCodec::H265 => (
             format!(
-                "x265enc key-int-max=1 option-string=\"crf={crf}:info=0:bframes=0:pools=none:frame-threads=1:wpp=0\" \
+                "x265enc name=x265 key-int-max=1 option-string=\"crf={crf}:info=0:bframes=0:pools=none:frame-threads=1:wpp=0\" \
                  ! h265parse ! avdec_h265 max-threads=1"
             ),
             "gstreamer1.0-plugins-bad (x265enc)",
@@ -62,6 +61,15 @@ pub(in crate::source) fn recode(
     let element = |name: &str| pipeline.by_name(name).expect("named in the text above");
     let input = element("in").downcast::<gst_app::AppSrc>().expect("an appsrc");
     let output = element("out").downcast::<gst_app::AppSink>().expect("an appsink");
+
+    if let Some(pad) = pipeline.by_name("x265").and_then(|coder| coder.static_pad("src")) {
+        let _ = pad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+            if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
+                without_stale_headers(buffer);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
 
     let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height)
         .fps(gst::Fraction::new(25, 1))
@@ -89,6 +97,21 @@ pub(in crate::source) fn recode(
     })();
     let _ = pipeline.set_state(gst::State::Null);
     result
+}
+
+/// GStreamer's x265enc (1.22) puts parameter sets in front of the first picture, and behind them bytes of stale memory,
+/// which at times look like the start of a unit and spoil the picture. x265 itself repeats the sets in front of each key
+/// frame, so all before the last of these goes.
+fn without_stale_headers(buffer: &mut gst::Buffer) {
+    const VIDEO_PARAMETER_SET: [u8; 6] = [0, 0, 0, 1, 0x40, 1];
+    let first = buffer.map_readable().ok().and_then(|bytes| {
+        bytes.windows(VIDEO_PARAMETER_SET.len()).rposition(|window| window == VIDEO_PARAMETER_SET)
+    });
+    if let Some(first) = first.filter(|first| *first > 0)
+        && let Ok(rest) = buffer.copy_region(gst::BufferCopyFlags::all(), first..)
+    {
+        *buffer = rest;
+    }
 }
 
 /// The picture's pixels with the padding that GStreamer gives each row.
