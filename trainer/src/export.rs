@@ -166,7 +166,7 @@ fn training(state: &State, options: &Options) -> Training {
         ),
         recipe: format!(
             "pairs of a photograph and its resynthesis by {} small networks of our own ({:.0} min) and by random upsamplers, raw and spectrum-equalised; \
-             light blur, resize, 4:2:0 and JPEG by two encoders; cross-entropy and a pair loss; AdamW, cosine, moving average; \
+             resize, blur, sharpening, noise, 4:2:0 and JPEG by two encoders, once or twice; cross-entropy and a pair loss; AdamW, cosine, moving average; \
              {} steps of the detector",
             crate::bank::members().len(),
             state.bank_seconds / 60.0,
