@@ -88,12 +88,12 @@ impl Policy {
         earlier_jpeg: 0.15,
         resize: (0.2, 0.5),
         enlarge: (0.2, 2.0),
-        blur: 0.2,
+        blur: 0.15,
         sharpen: 0.1,
         noise: 0.1,
         chroma_420: 0.25,
-        jpeg_good: 0.4,
-        jpeg_poor: 0.15,
+        jpeg_good: 0.45,
+        jpeg_poor: 0.2,
     };
 
     /// Nothing but the flip.

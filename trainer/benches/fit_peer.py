@@ -6,6 +6,7 @@ Prints images a second over all steps. DATA is in the paper's layout. Blur and J
 faster than the scipy and OpenCV ones of the paper.
 """
 
+import glob
 import io
 import random
 import sys
@@ -37,8 +38,10 @@ resize = transforms.Resize(256)
 class Pictures(Dataset):
     def __init__(self, root):
         endings = {".jpg", ".jpeg", ".png"}
-        files = sorted(p for p in Path(root).rglob("*") if p.suffix.lower() in endings)
-        self.items = [(p, float("1_fake" in p.parts)) for p in files if {"0_real", "1_fake"} & set(p.parts)]
+        # glob follows links to folders, as the other side does.
+        files = sorted(Path(p) for p in glob.glob(f"{root}/**/*", recursive=True))
+        files = [p for p in files if p.suffix.lower() in endings and {"0_real", "1_fake"} & set(p.parts)]
+        self.items = [(p, float("1_fake" in p.parts)) for p in files]
 
     def __len__(self):
         return len(self.items)

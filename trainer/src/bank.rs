@@ -124,6 +124,34 @@ fn super_resolution(name: &str, up: Up) -> Net {
     Net { name: name.into(), layers }
 }
 
+/// Twice the size of its input, deeper, trained without a critic: what published super-resolution of the plain kind does.
+fn deep_super_resolution(name: &str, up: Up) -> Net {
+    let mut layers = vec![Layer::Normalise { mean: 0.5, deviation: 0.25 }, conv(3, 32, 3, 1)];
+    for _ in 0..4 {
+        let leaky = Layer::LeakyRelu { slope: 0.1 };
+        layers.push(Layer::Residual { layers: vec![conv(32, 32, 3, 1), leaky.clone(), conv(32, 32, 3, 1)] });
+        layers.push(leaky);
+    }
+    // A transposed convolution as the very last step, or colours after the doubling.
+    match up {
+        Up::Transposed(kernel) => layers.push(Layer::ConvTranspose { channels: (32, 3), kernel }),
+        Up::Shuffle => layers.extend([conv(32, 12, 3, 1), Layer::PixelShuffle { factor: 2 }]),
+        _ => layers.extend([double(up, 32, 16), vec![Layer::Relu, conv(16, 3, 3, 1)]].concat()),
+    }
+    layers.push(Layer::Sigmoid);
+    Net { name: name.into(), layers }
+}
+
+/// An [`autoencoder`] whose narrow latent is quantised before it is decoded, as those of latent diffusion are.
+fn quantised(name: &str, widths: &[i64], latent: i64, up: Up, norm: Norm) -> Net {
+    let mut net = autoencoder(name, widths, up, norm);
+    let deepest = *widths.last().expect("an autoencoder halves at least once");
+    // Behind normalisation, convolutions and activations of the encoder.
+    let latent = [conv(deepest, latent, 1, 1), Layer::Quantise { levels: 7 }, conv(latent, deepest, 1, 1)];
+    net.layers.splice(1 + 2 * widths.len()..1 + 2 * widths.len(), latent);
+    net
+}
+
 /// An hourglass beside a path that keeps the full size, as image-to-image networks have.
 fn skip_connected(name: &str, up: Up) -> Net {
     let inner =
@@ -189,20 +217,39 @@ pub fn members() -> Vec<Member> {
         },
         plain(skip_connected("hourglass-nearest", Up::Resize(Nearest)), 0.03, 0.03),
         plain(autoencoder("transposed4-x8", &[24, 48, 64], Up::Transposed(4), Norm::None), 0.05, 0.05),
+        plain(autoencoder("critic-style-x4", &[32, 64], Up::Style, Norm::Instance), 0.3, 0.05),
+        plain(autoencoder("critic-transposed4-x4", &[32, 64], Up::Transposed(4), Norm::Batch), 0.3, 0.05),
+        plain(quantised("quantised-nearest-x4", &[32, 64], 8, Up::Resize(Nearest), Norm::Group), 0.2, 0.05),
+        Member {
+            net: deep_super_resolution("sr-deep-shuffle", Up::Shuffle),
+            halve: true,
+            adversarial: 0.0,
+            spectral: 0.0,
+            seconds: 0.0,
+        },
+        Member {
+            net: deep_super_resolution("sr-deep-transposed", Up::Transposed(4)),
+            halve: true,
+            adversarial: 0.0,
+            spectral: 0.0,
+            seconds: 0.0,
+        },
     ]
 }
 
+/// From this weight on the critic's word shapes what a member draws, and the critic is a larger one.
+const STRONG: f64 = 0.1;
+
 /// Judges patches: real or redrawn.
-fn critic() -> Net {
-    let leaky = Layer::LeakyRelu { slope: 0.2 };
-    let layers = vec![
-        Layer::Normalise { mean: 0.5, deviation: 0.25 },
-        conv(3, 16, 3, 2),
-        leaky.clone(),
-        conv(16, 32, 3, 2),
-        leaky,
-        conv(32, 1, 3, 1),
-    ];
+fn critic(weight: f64) -> Net {
+    let widths: &[i64] = if weight < STRONG { &[16, 32] } else { &[32, 64, 96] };
+    let mut layers = vec![Layer::Normalise { mean: 0.5, deviation: 0.25 }];
+    let mut from = 3;
+    for width in widths {
+        layers.extend([conv(from, *width, 3, 2), Layer::LeakyRelu { slope: 0.2 }]);
+        from = *width;
+    }
+    layers.push(conv(from, 1, 3, 1));
     Net { name: "critic".into(), layers }
 }
 
@@ -265,7 +312,7 @@ pub fn train(
     let mut trained = Trained::untrained(member, device);
     let mut optimiser = nn::adam(0.9, 0.99, 0.0).build(&trained.store, 2e-3)?;
     let critic_store = nn::VarStore::new(device);
-    let judge = Module::new(&critic_store.root(), &critic());
+    let judge = Module::new(&critic_store.root(), &critic(member.adversarial));
     let mut critic_optimiser = nn::adam(0.5, 0.99, 0.0).build(&critic_store, 1e-3)?;
     let rings = Rings::new(CROP.into(), device);
     let progress = bar(budget.as_secs(), &format!("bank: {}", member.net.name));

@@ -24,3 +24,4 @@ pub mod score;
 pub mod spectrum;
 pub mod torchfile;
 pub mod traces;
+pub mod windows;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use spotd::detector::Model;
-use spotd_train::{ablate, checkpoint::Run, export, finetune, fit, import, net, resynth, score};
+use spotd_train::{ablate, checkpoint::Run, export, finetune, fit, import, net, resynth, score, windows};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Trains the detector that spotd runs, and exports it.
@@ -33,6 +33,8 @@ enum Command {
     Export(ExportArguments),
     /// Average precision of an exported model over sets in the paper's layout.
     Score(ScoreArguments),
+    /// How many frames and tiles a verdict needs: error rates of tiles, their correlation, thresholds.
+    Windows(windows::Options),
     /// How far an exported model tells rendered scenes from the same scenes redrawn.
     Scenes(ScenesArguments),
 }
@@ -58,6 +60,9 @@ struct ResynthArguments {
     /// Seconds for each network of the bank.
     #[arg(long, default_value_t = 75.0)]
     bank_seconds: f64,
+    /// Sends this share of the pairs through H.264 or H.265 too, at constant rate factors drawn from this range.
+    #[arg(long, value_name = "P[,CRF..CRF]")]
+    video_codec: Option<fit::recipe::Video>,
     /// Rendered scenes among the photographs.
     #[arg(long, default_value_t = 200)]
     scenes: u64,
@@ -170,6 +175,7 @@ fn run(command: Command) -> Result<()> {
                 scenes: a.scenes,
                 budget: Duration::from_secs_f64(a.minutes * 60.0),
                 bank_budget: Duration::from_secs_f64(a.bank_seconds),
+                video: a.video_codec,
                 seed: a.seed,
                 resume: a.resume,
                 bf16: a.bf16,
@@ -204,6 +210,7 @@ fn run(command: Command) -> Result<()> {
                 if a.quick { &[score::Perturbation::AsStored] } else { &score::Perturbation::ALL };
             print!("{}", score::table(&score::measure(&model, &a.layout, perturbations)?));
         }
+        Command::Windows(options) => print!("{}", windows::windows(&options)?),
         Command::Scenes(a) => {
             let model = Model::open(a.model.as_deref()).context("a model to tell scenes apart with")?;
             let rows = export::tell_scenes_apart(&model, &Run::new(&a.run)?, 0..a.scenes, a.frames)?;

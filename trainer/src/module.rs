@@ -29,6 +29,7 @@ enum Built {
     PixelShuffle(i64),
     Binomial { kernel: Tensor, channels: i64 },
     Noise { strength: Tensor },
+    Quantise { half: f64 },
     Residual(Vec<Built>),
     Lattice { channels: i64, side: i64, period: i64, basis: Tensor },
     Sum(Vec<Built>, Vec<Built>),
@@ -101,6 +102,7 @@ fn build_one(path: &nn::Path, layer: &Layer) -> Built {
             Built::Binomial { kernel, channels: *channels }
         }
         Layer::Noise { channels } => Built::Noise { strength: path.zeros("strength", &[1, *channels, 1, 1]) },
+        Layer::Quantise { levels } => Built::Quantise { half: (levels / 2) as f64 },
         Layer::Residual { layers } => Built::Residual(build(path, layers)),
         Layer::Lattice { channels, side, period } => Built::Lattice {
             channels: *channels,
@@ -224,6 +226,10 @@ fn run_one(layer: &Built, x: &Tensor, train: bool) -> Tensor {
             let size = x.size();
             let noise = Tensor::randn([size[0], 1, size[2], size[3]], (Kind::Float, x.device()));
             x + noise * strength
+        }
+        Built::Quantise { half } => {
+            let bounded = x.tanh() * *half;
+            (&bounded + (bounded.round() - &bounded).detach()) / *half
         }
         Built::Residual(layers) => x + run(layers, x, train),
         Built::Lattice { channels, side, period, basis } => {

@@ -107,6 +107,13 @@ pub enum Layer {
         /// Channels.
         channels: i64,
     },
+    /// Each value to one of `levels` between -1 and 1 after a tanh: finite scalar quantisation (Mentzer et al.,
+    /// 2023), the plainest form of a latent with a code book; gradients pass straight through. For networks that
+    /// are not exported.
+    Quantise {
+        /// Odd, at least 3.
+        levels: i64,
+    },
     /// `x + layers(x)`.
     Residual {
         /// What is added.

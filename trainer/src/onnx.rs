@@ -184,7 +184,10 @@ impl Writer {
             Layer::BatchNorm { .. } => {
                 bail!("batch normalisation ({path}) has no convolution before it to be folded into")
             }
-            Layer::GroupNorm { .. } | Layer::Binomial { .. } | Layer::Noise { .. } => {
+            Layer::GroupNorm { .. }
+            | Layer::Binomial { .. }
+            | Layer::Noise { .. }
+            | Layer::Quantise { .. } => {
                 bail!("{layer:?} ({path}) is for networks that only make training pictures")
             }
             Layer::Relu => self.node("Relu", path, &[x], vec![]),

@@ -1,9 +1,12 @@
 //! Pairs of a photograph and its resynthesis, made while training runs, and the batches cut from them.
 
-use crate::{bank::Trained, photos, photos::Photos, spectrum::Rings, traces};
+use crate::{bank::Trained, fit::recipe::Video, photos, photos::Photos, spectrum::Rings, traces};
 use anyhow::Result;
 use image::{RgbImage, imageops};
-use spotd::forensics::{augment::Policy, rng::Rng};
+use spotd::{
+    forensics::{augment::Policy, rng::Rng},
+    source::recode::VideoCodec,
+};
 use tch::{Device, Tensor};
 
 /// Side that is redrawn, and what is cut off all around, where padding shows.
@@ -47,6 +50,7 @@ pub struct Pairs<'a> {
     bank: Vec<Trained>,
     strangers: &'a [Strangers],
     policy: Policy,
+    video: Option<Video>,
     rings: Rings,
     device: Device,
     rng: Rng,
@@ -65,7 +69,24 @@ impl<'a> Pairs<'a> {
         rng: Rng,
     ) -> Self {
         let rings = Rings::new(DRAWN.into(), device);
-        Pairs { photos, bank, strangers, policy, rings, device, rng, pool: Vec::new(), batches: 0 }
+        Pairs {
+            photos,
+            bank,
+            strangers,
+            policy,
+            video: None,
+            rings,
+            device,
+            rng,
+            pool: Vec::new(),
+            batches: 0,
+        }
+    }
+
+    /// Sends pairs through a video codec too, last of all.
+    pub fn through(mut self, video: Option<Video>) -> Self {
+        self.video = video;
+        self
     }
 
     /// Gives the bank back.
@@ -139,7 +160,14 @@ impl<'a> Pairs<'a> {
                 let shortest = a.width().min(a.height()).min(b.width()).min(b.height());
                 *factor = factor.max(side as f32 / shortest as f32);
             }
-            let (a, b) = (plan.apply(&a), plan.apply(&b));
+            let (mut a, mut b) = (plan.apply(&a), plan.apply(&b));
+            // A codec cuts an odd last row off; the crop must still fit.
+            let whole = a.width().min(a.height()).min(b.width()).min(b.height()) > side;
+            if let Some((codec, crf)) =
+                self.video.and_then(|video| video.draw(&mut self.rng)).filter(|_| whole)
+            {
+                (a, b) = (recode(&a, codec, crf)?, recode(&b, codec, crf)?);
+            }
             let room = a.width().min(a.height()).min(b.width().min(b.height())).saturating_sub(side) as usize;
             let (x, y) = (self.rng.below(room + 1) as u32, self.rng.below(room + 1) as u32);
             real.push(imageops::crop_imm(&a, x, y, side, side).to_image());
@@ -157,4 +185,8 @@ impl<'a> Pairs<'a> {
         let y = self.rng.below((picture.height() - h + 1) as usize) as u32;
         imageops::crop_imm(picture, x, y, w, h).to_image()
     }
+}
+
+fn recode(picture: &RgbImage, codec: VideoCodec, crf: u8) -> Result<RgbImage> {
+    codec.recode(picture, crf).map_err(anyhow::Error::msg)
 }

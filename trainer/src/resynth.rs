@@ -4,6 +4,7 @@ use crate::{
     bank,
     checkpoint::{self, Calibration, Run, State},
     device::{self, Autocast},
+    fit::recipe::Video,
     module::Module,
     net::Net,
     pairs::{Batch, Pairs, Strangers},
@@ -57,6 +58,8 @@ pub struct Options {
     pub pair_weight: f64,
     /// First learning rate.
     pub rate: f64,
+    /// Video codecs that pairs meet, none by default.
+    pub video: Option<Video>,
     /// Held-out real tiles that set the thresholds.
     pub calibration_tiles: usize,
 }
@@ -79,6 +82,7 @@ impl Default for Options {
             most_steps: u64::MAX,
             pair_weight: 0.5,
             rate: 2e-3,
+            video: None,
             calibration_tiles: 1200,
         }
     }
@@ -101,6 +105,9 @@ pub struct Outcome {
 pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     for folder in options.photos.iter().chain(&options.fakes).chain(&options.sets) {
         dataset::refuse_validation(folder)?;
+    }
+    if options.video.is_some() {
+        Video::available()?;
     }
     let device = device::choose();
     let bf16 = options.bf16.unwrap_or_else(|| device::bf16_pays(device));
@@ -135,7 +142,8 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     state.budget_seconds = state.seconds + options.budget.as_secs_f64();
     // Another stream after a resumption, or it would see the same pairs again.
     let rng = Rng::new(options.seed).fork(state.steps);
-    let mut pairs = Pairs::new(&split.train, bank, &strangers, Policy::FIELD, device, rng.fork(1));
+    let mut pairs =
+        Pairs::new(&split.train, bank, &strangers, Policy::FIELD, device, rng.fork(1)).through(options.video);
 
     let (sender, receiver) = mpsc::sync_channel::<Result<Batch>>(4);
     let (outcome, bank) = std::thread::scope(|scope| {

@@ -2,12 +2,21 @@
 //! loads again.
 
 use image::{Rgb, RgbImage};
+#[cfg(feature = "gstreamer")]
+use spotd::forensics::augment::Policy;
 use spotd::forensics::rng::Rng;
 use spotd_train::{
+    bank,
     checkpoint::Run,
+    module::Module,
     net::{self, Layer, Net},
     photos,
     resynth::{self, Options},
+};
+#[cfg(feature = "gstreamer")]
+use spotd_train::{
+    fit::recipe::Video,
+    pairs::{Pairs, Strangers},
 };
 use std::{path::Path, time::Duration};
 
@@ -116,4 +125,85 @@ fn unreadable_and_missing_photographs_are_named() {
     let missing = dir.path().join("nowhere");
     let error = format!("{:#}", photos::load(&[missing], 0, 1).err().unwrap());
     assert!(error.contains("nowhere"), "{error}");
+}
+
+#[test]
+fn every_member_of_the_bank_redraws_in_size_and_range_and_loads_again() {
+    tch::set_num_threads(1);
+    let dir = tempfile::tempdir().unwrap();
+    put_pictures(dir.path(), 4);
+    let pictures = photos::load(&[dir.path().to_path_buf()], 0, 1).unwrap().train;
+    let build = || {
+        let device = tch::Device::Cpu;
+        bank::build(&dir.path().join("bank"), &pictures, Duration::ZERO, 1, device, false).unwrap()
+    };
+    let x = pictures.batch(2, 64, &mut Rng::new(1));
+    let redraw = |bank: &[bank::Trained]| bank.iter().map(|b| b.redraw(&x)).collect::<Vec<_>>();
+    let (first, again) = (redraw(&build()), redraw(&build()));
+    assert_eq!(first.len(), bank::members().len());
+    for (member, (a, b)) in bank::members().iter().zip(first.iter().zip(&again)) {
+        assert_eq!(a.size(), x.size(), "{}", member.net.name);
+        let (low, high) = (a.min().double_value(&[]), a.max().double_value(&[]));
+        assert!(low >= 0.0 && high <= 1.0, "{}: {low} to {high}", member.net.name);
+        // Noise is drawn anew each time; its strength is small after one step.
+        assert!((a - b).abs().max().double_value(&[]) < 0.2, "{}", member.net.name);
+    }
+}
+
+#[test]
+fn a_quantised_latent_has_its_levels_and_lets_gradients_through() {
+    let net = Net { name: "latent".into(), layers: vec![Layer::Quantise { levels: 5 }] };
+    let store = tch::nn::VarStore::new(tch::Device::Cpu);
+    let module = Module::new(&store.root(), &net);
+    let x =
+        tch::Tensor::linspace(-3.0, 3.0, 61, (tch::Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+    let y = module.forward(&x, true);
+    let mut values = Vec::<f32>::try_from(&y).unwrap();
+    values.dedup();
+    assert_eq!(values, [-1.0, -0.5, 0.0, 0.5, 1.0]);
+    y.sum(tch::Kind::Float).backward();
+    let slope = x.grad();
+    // That of tanh, as if nothing were rounded.
+    assert!((slope.double_value(&[30]) - 1.0).abs() < 1e-6 && slope.double_value(&[0]) > 0.0);
+}
+
+#[cfg(feature = "gstreamer")]
+#[test]
+fn both_of_a_pair_go_through_the_video_codec() {
+    let pictures = |seed| {
+        let mut rng = Rng::new(seed);
+        (0..2)
+            .map(|_| {
+                RgbImage::from_fn(131, 131, |x, y| {
+                    let wave = 60.0 * ((x as f32 / 9.0).sin() + (y as f32 / 5.0).cos());
+                    Rgb([0, 1, 2].map(|_| (120.0 + wave + 9.0 * rng.normal()).clamp(0.0, 255.0) as u8))
+                })
+            })
+            .collect::<Vec<_>>()
+    };
+    // Two sets fill half of each side; no degradation but the codec.
+    let set = |seed| Strangers { real: pictures(seed), fake: pictures(seed + 1) };
+    let sets = [set(1), set(3)];
+    let dir = tempfile::tempdir().unwrap();
+    put_pictures(dir.path(), 4);
+    let photographs = photos::load(&[dir.path().to_path_buf()], 0, 1).unwrap().train;
+    let batch = |video| {
+        let device = tch::Device::Cpu;
+        let bank =
+            bank::build(&dir.path().join("bank"), &photographs, Duration::ZERO, 1, device, false).unwrap();
+        let mut pairs =
+            Pairs::new(&photographs, bank, &sets, Policy::NONE, device, Rng::new(3)).through(video);
+        pairs.batch(4, 96).unwrap().x
+    };
+    let (plain, coded) = (batch(None), batch(Some(Video { chance: 1.0, crf: (30, 30) })));
+    assert_eq!(plain.size(), coded.size());
+    // What lies in the sets is all equally noisy, whichever was drawn; the codec takes noise away.
+    let rough = |x: &tch::Tensor, from| {
+        let some = x.narrow(0, from, 2);
+        (some.narrow(3, 1, 95) - some.narrow(3, 0, 95)).abs().mean(tch::Kind::Float).double_value(&[])
+    };
+    for (class, from) in [("real", 2), ("generated", 6)] {
+        let (before, after) = (rough(&plain, from), rough(&coded, from));
+        assert!(after < 0.8 * before, "{class}: {before} to {after}");
+    }
 }

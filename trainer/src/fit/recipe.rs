@@ -75,6 +75,21 @@ pub struct Video {
 impl Video {
     /// From all but invisible to plainly coarse.
     const USUAL: (u8, u8) = (18, 40);
+
+    /// What one picture, or both of a pair, go through; the same number of draws whatever is decided.
+    pub fn draw(&self, rng: &mut Rng) -> Option<(VideoCodec, u8)> {
+        let (low, high) = self.crf;
+        let drawn = (*rng.pick(&VideoCodec::ALL), low + rng.below(usize::from(high - low) + 1) as u8);
+        rng.chance(self.chance).then_some(drawn)
+    }
+
+    /// Whether both codecs are here.
+    pub fn available() -> Result<()> {
+        for codec in VideoCodec::ALL {
+            codec.available().map_err(|why| anyhow!("--video-codec is not possible here: {why}"))?;
+        }
+        Ok(())
+    }
 }
 
 impl std::str::FromStr for Video {
@@ -136,11 +151,7 @@ impl Recipe {
         let jpeg = rng.chance(compress).then_some((encoder, quality));
         let (u, v, flip) = (rng.unit(), rng.unit(), rng.chance(0.5));
         // Last, so that everything else of a seed is the same with and without it.
-        let video = self.video.and_then(|video| {
-            let (low, high) = video.crf;
-            let drawn = (*rng.pick(&VideoCodec::ALL), low + rng.below(usize::from(high - low) + 1) as u8);
-            rng.chance(video.chance).then_some(drawn)
-        });
+        let video = self.video.and_then(|video| video.draw(rng));
         let picture = self.degraded(picture, Plan { sigma, jpeg, video })?;
         let at = |side: u32, part: f32| (((side - self.crop + 1) as f32 * part) as u32).min(side - self.crop);
         let (x, y) = (at(picture.width(), u), at(picture.height(), v));
@@ -175,9 +186,7 @@ impl Recipe {
                 "--crop {}: must be even with --video-codec, since a codec drops an odd last row",
                 self.crop
             );
-            for codec in VideoCodec::ALL {
-                codec.available().map_err(|why| anyhow!("--video-codec is not possible here: {why}"))?;
-            }
+            Video::available()?;
         }
         Ok(())
     }
