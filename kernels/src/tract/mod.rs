@@ -47,10 +47,12 @@
 mod emit;
 mod graph;
 mod layers;
+mod maps;
 mod markers;
 mod ops;
 mod pixels;
 mod plan;
+mod pools;
 mod reader;
 mod report;
 

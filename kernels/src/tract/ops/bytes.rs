@@ -163,7 +163,12 @@ impl EvalOp for Int8Pixels {
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let Pixels { tables, quant } = &*self.0;
         let (_, c) = nhwc(&inputs[0])?;
-        ensure!(c == tables.len(), "pixels of {} channels expected, found {:?}", tables.len(), inputs[0].shape());
+        ensure!(
+            c == tables.len(),
+            "pixels of {} channels expected, found {:?}",
+            tables.len(),
+            inputs[0].shape()
+        );
         let x = bytes(&inputs[0])?;
         let mut y = blank(datum(quant), inputs[0].shape())?;
         fill_bytes(&mut y, |y| match &tables[..] {
@@ -276,4 +281,3 @@ impl TypedOp for Relayout {
 
     as_op!();
 }
-

@@ -323,4 +323,3 @@ impl TypedOp for Int8Concat {
 
     as_op!();
 }
-
