@@ -104,6 +104,7 @@ fn a_model_is_quantised_measured_and_runs() {
     let text = site.quantize(&["--calibrate", &pictures, "--symmetric", "--keep-float", "conv_2"]);
     assert_eq!(text.status.code(), Some(0), "{}", said(&text));
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains(&format!("calibrated with 14 of {pictures}")), "{text}");
     for words in ["signal to noise", "logit against f32 over", "Conv (conv_2)", "[model] path"] {
         assert!(text.contains(words), "'{words}' is missing in: {text}");
     }
