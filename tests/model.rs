@@ -7,7 +7,11 @@ use std::path::Path;
 use common::{model, quantised};
 use image::{Rgb, RgbImage};
 use spotd::detector::card::{Card, Precision};
+use spotd::detector::model::planar;
 use spotd::detector::{Model, Wanted, WholePicture};
+use spotd::forensics::scenes::SceneRenderer;
+use spotd_kernels::tract::{fuse, onnx};
+use tract_onnx::prelude::*;
 
 fn refused(path: &Path) -> String {
     match Model::load(path) {
@@ -99,13 +103,14 @@ fn a_quantised_model_runs_in_int8_or_on_request_in_float() {
     let path = write(dir.path(), &quantised::onnx(), |card| card.precision = Precision::Int8);
     let tile = |v: u8| RgbImage::from_pixel(model::TILE, model::TILE, Rgb([v; 3]));
     for (wanted, precision, words) in [
-        (Wanted::Auto, Precision::Int8, "int8 on "),
-        (Wanted::Only(Precision::Int8), Precision::Int8, "int8 on "),
+        (Wanted::Auto, Precision::Int8, ", from pixels"),
+        (Wanted::Only(Precision::Int8), Precision::Int8, ", from pixels"),
         (Wanted::Only(Precision::F32), Precision::F32, "f32, from a quantised file"),
     ] {
         let model = Model::open_as(Some(&path), wanted).expect("loads");
         assert_eq!(model.identity().precision, precision, "{wanted:?}");
-        assert!(model.engine().describe().starts_with(words), "{}", model.engine().describe());
+        let described = model.engine().describe();
+        assert!(described.ends_with(words) && described.starts_with(&precision.to_string()), "{described}");
         let whole = WholePicture::open_as(Some(&path), wanted).expect("loads");
         for v in [0, 77, 128, 255] {
             let expected = 24.0 * f32::from(v) / 255.0 - 12.0;
@@ -117,6 +122,33 @@ fn a_quantised_model_runs_in_int8_or_on_request_in_float() {
     }
     let report = Model::load(&path).expect("loads").engine().report().expect("a report").clone();
     assert_eq!((report.layers(), report.left.len()), (1, 0), "{report}");
+    assert!(report.to_string().contains(" from pixels"), "{report}");
+}
+
+/// What the daemon judges, by the same file behind floats.
+#[test]
+fn a_shipped_detector_in_int8_gives_pixels_the_logit_of_their_floats() {
+    for name in ["spotd-edge-int8", "spotd-edge-generated-int8"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("models/{name}.onnx"));
+        let (model, whole) =
+            (Model::load(&path).expect("loads"), WholePicture::open(Some(&path)).expect("loads"));
+        assert!(model.engine().describe().ends_with(", from pixels"), "{}", model.engine().describe());
+        let side = model.card().tile;
+        for (width, height) in [(side, side), (side - 21, side + 40)] {
+            let picture = SceneRenderer::new(3, width, height).frame(2);
+            let shape = [1, 3, height as usize, width as usize];
+            let mut graph = onnx().model_for_path(&path).expect("ONNX");
+            graph.set_input_fact(0, f32::fact(shape).into()).expect("an input");
+            let (fused, _) = fuse(graph.into_typed().expect("types")).expect("fuses");
+            let plan = fused.into_optimized().expect("optimises").into_runnable().expect("runs");
+            let by_floats = plan.run(tvec!(planar(&picture).into())).expect("runs");
+            let by_floats = by_floats[0].to_plain_array_view::<f32>().expect("floats")[[0, 0]];
+            assert_eq!(whole.logit(&picture).expect("runs").to_bits(), by_floats.to_bits(), "{name}");
+            if width == height {
+                assert_eq!(model.logit(&picture).expect("runs").to_bits(), by_floats.to_bits(), "{name}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -18,9 +18,7 @@ use image::RgbImage;
 use serde_json::Value;
 use spotd::detector::Model;
 use spotd::detector::card::{Card, Precision, Training, sha256_hex};
-use spotd::detector::model::planar;
-use spotd::quantize::{Clipping, Options, Residual, Tiles, quantize};
-use tract_onnx::prelude::*;
+use spotd::quantize::{Clipping, Options, Residual, quantize};
 
 /// Side of the tiles.
 const SIDE: u32 = 224;
@@ -100,9 +98,9 @@ fn network(
     turn: Duration,
 ) -> bool {
     println!("\n{name}");
-    let pictures: Vec<RgbImage> = (0..12).map(|s| networks::tile(SIDE, s)).collect();
-    let tensors: Vec<Tensor> = pictures.iter().map(planar).collect();
-    let tiles = Tiles { calibrate: tensors[4..].to_vec(), held_out: tensors[..COMPARED as usize].to_vec() };
+    let held_out = networks::HELD_OUT..networks::HELD_OUT + COMPARED;
+    let pictures: Vec<RgbImage> = held_out.map(|s| networks::tile(SIDE, s)).collect();
+    let tiles = networks::tiles(SIDE, 8, COMPARED);
     let with = |residual: Residual| {
         // One way is enough: speed does not depend on ranges.
         let options = Options {
@@ -121,7 +119,8 @@ fn network(
     for (file, bytes) in &files {
         std::fs::write(folder.join(format!("{file}.onnx")), bytes).expect("written");
     }
-    let compared: Vec<f32> = tensors[..COMPARED as usize]
+    let compared: Vec<f32> = tiles
+        .held_out
         .iter()
         .flat_map(|t| t.to_plain_array_view::<f32>().expect("floats").iter().copied().collect::<Vec<f32>>())
         .collect();
@@ -131,7 +130,7 @@ fn network(
     let ours: Vec<(&str, Model)> =
         ["f32", "int8"].into_iter().map(|file| (file, model(&files[file], file))).collect();
     let plain: BTreeMap<&str, Vec<f32>> =
-        files.iter().map(|(file, bytes)| (*file, unfused(bytes, &tiles.held_out))).collect();
+        files.iter().map(|(file, bytes)| (*file, networks::logits(bytes, &tiles.held_out))).collect();
     let spread = {
         let logits = &plain["f32"];
         let mean = logits.iter().sum::<f32>() / logits.len() as f32;
@@ -152,8 +151,7 @@ fn network(
         agree &= off <= allowed || engine != "spotd" && file != "f32";
     };
     for (file, model) in &ours {
-        let logits: Vec<f32> =
-            pictures[..COMPARED as usize].iter().map(|p| model.logit(p).expect("runs")).collect();
+        let logits: Vec<f32> = pictures.iter().map(|p| model.logit(p).expect("runs")).collect();
         judge("spotd", file, &logits);
     }
     let mut peers = Peers::start(python, folder, &files);
@@ -236,20 +234,6 @@ fn model(onnx: &[u8], file: &str) -> Model {
         measured: vec![],
     };
     Model::from_bytes(onnx, card, Path::new(file)).expect("keeps the contract")
-}
-
-/// By tract as it is: what the file means.
-fn unfused(onnx: &[u8], tiles: &[Tensor]) -> Vec<f32> {
-    let mut model = tract_onnx::onnx().model_for_read(&mut &*onnx).expect("ONNX");
-    model.set_input_fact(0, f32::fact(tiles[0].shape()).into()).expect("input");
-    let plan = model.into_optimized().expect("optimises").into_runnable().expect("runs");
-    tiles
-        .iter()
-        .map(|t| {
-            let out = plan.run(tvec!(t.clone().into())).expect("runs");
-            out[0].to_plain_array_view::<f32>().expect("floats").iter().copied().next().expect("a logit")
-        })
-        .collect()
 }
 
 /// The script with the other runtimes; ends when it is dropped.

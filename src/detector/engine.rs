@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image::RgbImage;
-use spotd_kernels::tract::{Refused, Report, fuse, is_quantised, onnx, unfused};
+use spotd_kernels::tract::{Input, Refused, Report, fuse, is_quantised, onnx, take_pixels, unfused};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
 
@@ -82,7 +82,8 @@ impl Engine {
             Wanted::Only(Precision::F32) if quantised => (unfused(typed).map_err(not_onnx)?, None),
             _ if !quantised => (typed, None),
             _ => {
-                let (model, report) = fuse(typed).map_err(|e| ModelError::Quantisation {
+                let fused = fuse(typed).and_then(|(model, report)| take_pixels(model, report, real));
+                let (model, report) = fused.map_err(|e| ModelError::Quantisation {
                     path: path.to_owned(),
                     reason: format!("{e:#}"),
                 })?;
@@ -120,24 +121,47 @@ impl Engine {
         self.report.as_deref()
     }
 
-    /// Precision and, for int8, the instruction set, as `int8 on avx2`.
+    /// Precision and, for int8, the instruction set and what the first operator reads, as `int8 on avx2, from
+    /// pixels`.
     pub fn describe(&self) -> String {
         match &self.report {
-            Some(report) if report.layers() > 0 => format!("{} on {}", Precision::Int8, report.isa),
+            Some(report) if report.layers() > 0 => {
+                let from = if self.takes_pixels() { "pixels" } else { "floats" };
+                format!("{} on {}, from {from}", Precision::Int8, report.isa)
+            }
             _ if self.quantised => format!("{}, from a quantised file", Precision::F32),
             _ => Precision::F32.to_string(),
         }
     }
 
+    /// Whether the plan reads the camera's bytes, with nothing in float before the first layer.
+    fn takes_pixels(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.input == Input::Pixels)
+    }
+
+    /// A picture as the plan takes it: its bytes as they are, or floats made of them.
+    pub(crate) fn input(&self, picture: &RgbImage) -> Tensor {
+        if !self.takes_pixels() {
+            return planar(picture);
+        }
+        let (w, h) = (picture.width() as usize, picture.height() as usize);
+        Tensor::from_shape(&[1, h, w, 3], picture.as_raw()).expect("length fits the shape")
+    }
+
     /// The logit of a picture of the engine's size.
     pub(super) fn logit(&self, picture: &RgbImage) -> Result<f32, ModelError> {
         let inference = |e: TractError| ModelError::Inference(format!("{e:#}"));
-        let output = self.plan.run(tvec!(planar(picture).into())).map_err(inference)?;
+        let output = self.plan.run(tvec!(self.input(picture).into())).map_err(inference)?;
         let logit = output[0].to_plain_array_view::<f32>().map_err(inference)?.iter().next().copied();
         logit
             .filter(|l| l.is_finite())
             .ok_or_else(|| ModelError::Inference("the network's answer is not a finite number".into()))
     }
+}
+
+/// The number that a byte of a pixel stands for.
+fn real(byte: u8) -> f32 {
+    f32::from(byte) / 255.0
 }
 
 /// Interleaved bytes to planar floats in 0..1, shape `[1, 3, height, width]`.
@@ -147,9 +171,7 @@ pub fn planar(image: &RgbImage) -> Tensor {
     let (r, gb) = data.split_at_mut(w * h);
     let (g, b) = gb.split_at_mut(w * h);
     for (i, px) in image.as_raw().chunks_exact(3).enumerate() {
-        r[i] = f32::from(px[0]) / 255.0;
-        g[i] = f32::from(px[1]) / 255.0;
-        b[i] = f32::from(px[2]) / 255.0;
+        (r[i], g[i], b[i]) = (real(px[0]), real(px[1]), real(px[2]));
     }
     Tensor::from_shape(&[1, 3, h, w], &data).expect("length fits the shape")
 }

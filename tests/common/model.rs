@@ -22,40 +22,53 @@ pub fn brightness_onnx() -> Vec<u8> {
 
 /// The same form of graph with another input, for tests of what is refused.
 pub fn onnx(channels: i64, side: i64) -> Vec<u8> {
-    let node = |op: &str, inputs: &[&str], output: &str| NodeProto {
+    let weight = 24.0 / channels as f32;
+    file(GraphProto {
+        name: "brightness".into(),
+        node: vec![
+            node("GlobalAveragePool", &["x"], "mean"),
+            node("Conv", &["mean", "w", "b"], "sum"),
+            node("Flatten", &["sum"], "logit"),
+        ],
+        initializer: vec![
+            floats("w", &[1, channels, 1, 1], vec![weight; channels as usize]),
+            floats("b", &[1], vec![-12.0]),
+        ],
+        input: vec![value("x", &[None, Some(channels), Some(side), Some(side)])],
+        output: vec![value("logit", &[None, Some(1)])],
+        ..GraphProto::default()
+    })
+}
+
+/// A node that is named by what it makes.
+pub fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
         op_type: op.into(),
         name: output.into(),
         input: inputs.iter().map(|s| (*s).to_owned()).collect(),
         output: vec![output.into()],
         ..NodeProto::default()
-    };
-    let tensor = |name: &str, dims: &[i64], data: Vec<f32>| TensorProto {
+    }
+}
+
+/// A constant.
+pub fn floats(name: &str, dims: &[i64], data: Vec<f32>) -> TensorProto {
+    TensorProto {
         name: name.into(),
         dims: dims.to_vec(),
         data_type: 1, // FLOAT
         float_data: data,
         ..TensorProto::default()
-    };
-    let weight = 24.0 / channels as f32;
+    }
+}
+
+/// The file of a graph.
+pub fn file(graph: GraphProto) -> Vec<u8> {
     ModelProto {
         ir_version: 8,
         producer_name: "spotd tests".into(),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 13 }],
-        graph: Some(GraphProto {
-            name: "brightness".into(),
-            node: vec![
-                node("GlobalAveragePool", &["x"], "mean"),
-                node("Conv", &["mean", "w", "b"], "sum"),
-                node("Flatten", &["sum"], "logit"),
-            ],
-            initializer: vec![
-                tensor("w", &[1, channels, 1, 1], vec![weight; channels as usize]),
-                tensor("b", &[1], vec![-12.0]),
-            ],
-            input: vec![value("x", &[None, Some(channels), Some(side), Some(side)])],
-            output: vec![value("logit", &[None, Some(1)])],
-            ..GraphProto::default()
-        }),
+        graph: Some(graph),
         ..ModelProto::default()
     }
     .encode_to_vec()

@@ -2,13 +2,18 @@
 //! what quantisation and the benchmark of inference are tried on.
 
 use prost::Message;
+use spotd::detector::model::planar;
 use spotd::forensics::rng::Rng;
+use spotd::quantize::Tiles;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto::{Tensor, Value};
 use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
     TypeProto, ValueInfoProto,
+};
+use tract_onnx::prelude::{
+    self, DatumExt as _, Framework as _, InferenceModelExt as _, IntoRunnable as _, tvec,
 };
 
 /// What stands behind a convolution.
@@ -352,4 +357,27 @@ pub fn tile(side: u32, seed: u64) -> image::RgbImage {
             (a * wave + b * (1.0 - wave) + noise).clamp(0.0, 255.0) as u8
         }))
     })
+}
+
+/// Seed of the first tile that is held out.
+pub const HELD_OUT: u64 = 1000;
+
+/// So many tiles of either kind.
+pub fn tiles(side: u32, calibrate: u64, held_out: u64) -> Tiles {
+    let of = |first: u64, count: u64| (first..first + count).map(|s| planar(&tile(side, s))).collect();
+    Tiles { calibrate: of(0, calibrate), held_out: of(HELD_OUT, held_out) }
+}
+
+/// The logits of a model on tiles, by tract as it is, without the quantiser's own runner: what the file means.
+pub fn logits(onnx: &[u8], tiles: &[prelude::Tensor]) -> Vec<f32> {
+    let mut model = tract_onnx::onnx().model_for_read(&mut &*onnx).expect("ONNX");
+    model.set_input_fact(0, f32::fact(tiles[0].shape()).into()).expect("input");
+    let plan = model.into_optimized().expect("optimises").into_runnable().expect("runs");
+    tiles
+        .iter()
+        .map(|t| {
+            let out = plan.run(tvec!(t.clone().into())).expect("runs");
+            out[0].to_plain_array_view::<f32>().expect("floats").iter().copied().next().expect("a logit")
+        })
+        .collect()
 }

@@ -1,9 +1,8 @@
 //! The brightness detector as a quantised file.
 
-use prost::Message as _;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
+use tract_onnx::pb::{GraphProto, TensorProto};
 
-use super::model::value;
+use super::model::{file, floats, node, value};
 
 /// The brightness detector as a quantiser writes it: pixels, mean and weights are bytes.
 pub fn onnx() -> Vec<u8> {
@@ -12,19 +11,6 @@ pub fn onnx() -> Vec<u8> {
 
 /// [`onnx`] with other scales of pixels and weights, and a zero point of unsigned weights.
 pub fn onnx_with([pixel, weight]: [f32; 2], zero_point: u8) -> Vec<u8> {
-    let node = |op: &str, inputs: &[&str], output: &str| NodeProto {
-        op_type: op.into(),
-        name: output.into(),
-        input: inputs.iter().map(|s| (*s).to_owned()).collect(),
-        output: vec![output.into()],
-        ..NodeProto::default()
-    };
-    let floats = |name: &str, data: f32| TensorProto {
-        name: name.into(),
-        data_type: 1, // FLOAT
-        float_data: vec![data],
-        ..TensorProto::default()
-    };
     let bytes = |name: &str, dims: &[i64], data: Vec<u8>| TensorProto {
         name: name.into(),
         dims: dims.to_vec(),
@@ -32,7 +18,7 @@ pub fn onnx_with([pixel, weight]: [f32; 2], zero_point: u8) -> Vec<u8> {
         raw_data: data,
         ..TensorProto::default()
     };
-    let graph = GraphProto {
+    file(GraphProto {
         name: "brightness".into(),
         node: vec![
             node("QuantizeLinear", &["x", "pixel_scale", "zero"], "q"),
@@ -45,23 +31,15 @@ pub fn onnx_with([pixel, weight]: [f32; 2], zero_point: u8) -> Vec<u8> {
             node("Gemm", &["flat", "dw", "b"], "logit"),
         ],
         initializer: vec![
-            floats("pixel_scale", pixel),
-            floats("weight_scale", weight),
+            floats("pixel_scale", &[], vec![pixel]),
+            floats("weight_scale", &[], vec![weight]),
             bytes("zero", &[], vec![0]),
             bytes("weight_zero", &[], vec![zero_point]),
             bytes("w", &[3, 1], vec![100 + zero_point; 3]),
-            TensorProto { dims: vec![1], ..floats("b", -12.0) },
+            floats("b", &[1], vec![-12.0]),
         ],
         input: vec![value("x", &[None, Some(3), None, None])],
         output: vec![value("logit", &[None, Some(1)])],
         ..GraphProto::default()
-    };
-    ModelProto {
-        ir_version: 8,
-        producer_name: "spotd tests".into(),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 13 }],
-        graph: Some(graph),
-        ..ModelProto::default()
-    }
-    .encode_to_vec()
+    })
 }

@@ -104,6 +104,7 @@ fn a_model_is_quantised_measured_and_runs() {
     let text = site.quantize(&["--calibrate", &pictures, "--symmetric", "--keep-float", "conv_2"]);
     assert_eq!(text.status.code(), Some(0), "{}", said(&text));
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains(&format!("calibrated with 14 of {pictures}")), "{text}");
     for words in ["signal to noise", "logit against f32 over", "Conv (conv_2)", "[model] path"] {
         assert!(text.contains(words), "'{words}' is missing in: {text}");
     }
@@ -130,6 +131,12 @@ fn bad_input_is_said_and_nothing_is_written() {
         let output = site.quantize(&["--calibrate", &site.text(folder)]);
         assert_eq!(output.status.code(), Some(2), "{folder}");
         assert!(said(&output).contains(words), "{folder}: {}", said(&output));
+    }
+    #[cfg(feature = "v4l")]
+    for camera in ["v4l2:///dev/video63", "/dev/video63"] {
+        let output = site.quantize(&["--calibrate", camera]);
+        assert_eq!(output.status.code(), Some(2), "{camera}");
+        assert!(said(&output).contains("is the camera plugged in"), "{camera}: {}", said(&output));
     }
     let pictures = site.text("pictures");
     for (more, words) in [
@@ -158,6 +165,7 @@ fn the_boxs_own_source_will_do() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let told: Value = serde_json::from_slice(&output.stdout).expect("one object");
     assert_eq!(told["pictures"], 14);
+    assert_eq!(told["calibrated_with"], serde_json::json!([{ "input": "demo://3", "pictures": 14 }]));
 }
 
 #[cfg(feature = "gstreamer")]

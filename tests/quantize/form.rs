@@ -2,7 +2,7 @@
 //! bytes in the file equals tract's answer.
 
 use proptest::prelude::*;
-use spotd::quantize::{Clipping, Options};
+use spotd::quantize::{Clipping, Options, Residual};
 use tract_onnx::pb::{GraphProto, TensorProto};
 use tract_onnx::prelude::Tensor;
 
@@ -81,6 +81,74 @@ fn each_layer_has_the_scales_that_belong_together() {
             assert_eq!(pixels.input[0], "x");
             assert_eq!(bytes(constant(&graph, &pixels.input[2]), 2), [0]);
         }
+    }
+}
+
+/// What TensorRT asks of a file (its developer guide, "Working with Quantized Types"), as far as it can be seen without it.
+#[test]
+fn a_symmetric_file_keeps_the_rules_of_tensorrt() {
+    for (onnx, sums, residual) in [
+        (networks::resnet_basic(32, 4, &[1, 2], 3), 3, Residual::Fused),
+        (networks::resnet_basic(32, 4, &[1, 2], 3), 3, Residual::Apart),
+        (networks::mobilenet(32, 4, 5), 0, Residual::Fused),
+    ] {
+        let options = Options {
+            symmetric: true,
+            residual,
+            clipping: Some(Clipping::MinMax),
+            may_keep_ends: false,
+            ..Options::default()
+        };
+        let made = checked(&onnx, &tiles(32, 4, 4), &options);
+        let graph = decode(&made.onnx);
+        let of = |value: &str| graph.node.iter().find(|n| n.output[0] == value);
+        let is = |value: &str, operator: &str| of(value).is_some_and(|n| n.op_type == operator);
+        let readers = |value: &str| graph.node.iter().filter(|n| n.input.iter().any(|i| i == value)).count();
+        // Signed bytes and float32 are all that there is, so no bias is quantised.
+        assert!(graph.initializer.iter().all(|t| t.data_type == 1 || t.data_type == 3));
+        let mut weights = 0;
+        for node in graph.node.iter().filter(|n| n.op_type.to_lowercase().ends_with("quantizelinear")) {
+            let (scales, zeros) = (constant(&graph, &node.input[1]), constant(&graph, &node.input[2]));
+            assert!(bytes(zeros, 3).iter().all(|z| *z == 0), "{}", node.name);
+            assert!(floats(scales).iter().all(|s| s.is_normal() && *s > 0.0), "{}", node.name);
+            if let Some(stored) = graph.initializer.iter().find(|t| t.name == node.input[0]) {
+                // A scale an output channel, which is axis 0 of convolutions and of `Gemm` with transposed weights.
+                let axis = node.attribute.iter().find(|a| a.name == "axis").expect("an axis");
+                assert_eq!((axis.i, &scales.dims[..]), (0, &stored.dims[..1]), "{}", node.name);
+                weights += 1;
+            } else if node.op_type == "QuantizeLinear" {
+                assert!(scales.dims.is_empty(), "{}: one scale a tensor", node.name);
+                let next = graph.node.iter().find(|n| n.input[0] == node.output[0]).expect("it is read");
+                assert_eq!((&*next.op_type, &next.input[1..]), ("DequantizeLinear", &node.input[1..]));
+                assert_eq!(readers(&node.output[0]), 1, "{}", node.name);
+            }
+        }
+        assert_eq!(weights, made.report.layers.len());
+        for layer in &made.report.layers {
+            let node = graph.node.iter().find(|n| n.name == *layer).expect("the layer");
+            assert!(node.input[..2].iter().all(|i| is(i, "DequantizeLinear")), "{layer}");
+            if node.op_type == "Gemm" {
+                assert!(node.attribute.iter().any(|a| a.name == "transB" && a.i == 1), "{layer}");
+            }
+        }
+        let mut found = 0;
+        for sum in graph.node.iter().filter(|n| n.op_type == "Add") {
+            // What is added to a convolution's own sum must be bytes, or the two are not fused.
+            let rounded = sum.input.iter().filter(|i| is(i, "DequantizeLinear")).count();
+            assert_eq!(rounded, if residual == Residual::Apart { 2 } else { 1 }, "{}", sum.name);
+            if residual == Residual::Fused {
+                let own = sum.input.iter().find(|i| is(i, "Conv")).expect("a convolution's sum");
+                assert_eq!(readers(own), 1, "{}", sum.name);
+            }
+            let after = |value: &str| graph.node.iter().filter(|n| n.input[0] == *value).collect::<Vec<_>>();
+            let mut next = after(&sum.output[0]);
+            if next[0].op_type == "Relu" {
+                next = after(&next[0].output[0]);
+            }
+            assert!(next.iter().all(|n| n.op_type == "QuantizeLinear"), "{}", sum.name);
+            found += 1;
+        }
+        assert!(found >= sums, "{found}");
     }
 }
 

@@ -1,32 +1,10 @@
-//! Tiles, and models run by tract without the quantiser's own runner.
+//! What the tests of quantised files share.
 
 use prost::Message as _;
-use spotd::detector::model::planar;
 use spotd::quantize::{Options, Quantized, Tiles, quantize};
 use tract_onnx::pb::{GraphProto, ModelProto};
-use tract_onnx::prelude::*;
 
-use crate::networks;
-
-/// So many tiles of either kind.
-pub fn tiles(side: u32, calibrate: u64, held_out: u64) -> Tiles {
-    let of = |seeds: std::ops::Range<u64>| seeds.map(|s| planar(&networks::tile(side, s))).collect();
-    Tiles { calibrate: of(0..calibrate), held_out: of(1000..1000 + held_out) }
-}
-
-/// The logits of a model on tiles.
-pub fn logits(onnx: &[u8], tiles: &[Tensor]) -> Vec<f32> {
-    let mut model = tract_onnx::onnx().model_for_read(&mut &*onnx).expect("ONNX");
-    model.set_input_fact(0, f32::fact(tiles[0].shape()).into()).expect("input");
-    let plan = model.into_optimized().expect("optimises").into_runnable().expect("runs");
-    tiles
-        .iter()
-        .map(|t| {
-            let out = plan.run(tvec!(t.clone().into())).expect("runs");
-            out[0].to_plain_array_view::<f32>().expect("floats").iter().copied().next().expect("a logit")
-        })
-        .collect()
-}
+pub use crate::networks::{logits, tiles};
 
 /// Quantises, and checks what holds for any network: the file does what the report says.
 pub fn checked(onnx: &[u8], tiles: &Tiles, options: &Options) -> Quantized {

@@ -2,7 +2,14 @@
 //!
 //! Not for this machine but for the guest of `make test-vm`: the tests load and unload kernel modules.
 
+mod calibrate;
 mod loopback;
+#[path = "../common/model.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod model;
+#[path = "../common/networks.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod networks;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -29,6 +36,7 @@ const SMALL: &str = "size=640x360&fps=10";
 
 /// Controls of vivid, as its source numbers them.
 mod control {
+    pub const PATTERN: u32 = 0x00f0_f000;
     pub const TEXT: u32 = 0x00f0_f001;
     pub const COLORSPACE: u32 = 0x00f0_f019;
     pub const TRANSFER: u32 = 0x00f0_f01a;

@@ -102,7 +102,7 @@ pub(crate) trait Dot: Lanes {
     /// One step of one pixel's input.
     type Input: Copy;
     /// Bytes of one step's weights for 16 output channels.
-    const WEIGHT_BYTES: usize;
+    const WEIGHT_BYTES: usize = size_of::<Self::Weights>();
 
     /// Reads weights.
     unsafe fn weights(at: *const u8) -> Self::Weights;
@@ -248,7 +248,68 @@ pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, firs
     }
 }
 
-/// Defines `run` and `burn` of one instruction set: the loops over a band, compiled with its features.
+/// Defines a kernel: its type, [`Lanes`] and [`Dot`], out of the functions that its instruction set has for each.
+macro_rules! kernel {
+    ($(#[$meta:meta])* $kernel:ident, sums: $sums:ty = $start:path, $finish:path,
+     weights: $weights:ty = $load:path, input: $input:ty = $read:path, $opaque:path, $dot:path) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy)]
+        pub(crate) struct $kernel;
+
+        impl $crate::conv::tiles::Lanes for $kernel {
+            type Sums = $sums;
+
+            #[inline(always)]
+            unsafe fn start(bias: *const i32) -> $sums {
+                // SAFETY: the bias is filled up to 16.
+                unsafe { $start(bias) }
+            }
+
+            #[inline(always)]
+            unsafe fn finish(
+                job: &$crate::conv::tiles::Job<'_>,
+                sums: *const $sums,
+                tile: $crate::conv::tiles::Tile,
+            ) {
+                // SAFETY: passed on.
+                unsafe { $finish(job, sums, tile) }
+            }
+        }
+
+        impl $crate::conv::tiles::Dot for $kernel {
+            type Weights = $weights;
+            type Input = $input;
+
+            #[inline(always)]
+            unsafe fn weights(at: *const u8) -> $weights {
+                // SAFETY: a step of weights is as large.
+                unsafe { $load(at) }
+            }
+
+            #[inline(always)]
+            unsafe fn input(at: *const u8) -> $input {
+                // SAFETY: the band has room for a whole step behind the last element.
+                unsafe { $read(at) }
+            }
+
+            #[inline(always)]
+            unsafe fn opaque(input: $input) -> $input {
+                // SAFETY: passed on.
+                unsafe { $opaque(input) }
+            }
+
+            #[inline(always)]
+            unsafe fn dot(sums: $sums, weights: $weights, input: $input) -> $sums {
+                // SAFETY: registers only, of an instruction set that the caller has.
+                unsafe { $dot(sums, weights, input) }
+            }
+        }
+    };
+}
+pub(crate) use kernel;
+
+/// Defines `run` and `burn` of one instruction set: the loops over a band, compiled with its features, or for
+/// AVX2 where it is emulated.
 macro_rules! engine {
     ($kernel:ty, $features:literal, shape: $shape:expr,
      tiles: { $($blocks:literal => [$($pixels:literal)+]),+ }, burn: $chains:literal x $step:literal) => {
@@ -256,7 +317,8 @@ macro_rules! engine {
         ///
         /// # Safety
         /// The processor has the instruction set.
-        #[target_feature(enable = $features)]
+        #[cfg_attr(not(all(feature = "__emulate", target_arch = "x86_64")), target_feature(enable = $features))]
+        #[cfg_attr(all(feature = "__emulate", target_arch = "x86_64"), target_feature(enable = "avx2"))]
         pub(super) unsafe fn burn(steps: usize) -> u64 {
             // SAFETY: features as promised.
             unsafe { $crate::isa::peak::burn::<$kernel, $chains>(steps, $step) }
@@ -266,7 +328,8 @@ macro_rules! engine {
         ///
         /// # Safety
         /// The processor has the instruction set; the job's pointers hold what it describes.
-        #[target_feature(enable = $features)]
+        #[cfg_attr(not(all(feature = "__emulate", target_arch = "x86_64")), target_feature(enable = $features))]
+        #[cfg_attr(all(feature = "__emulate", target_arch = "x86_64"), target_feature(enable = "avx2"))]
         pub(super) unsafe fn run(job: &$crate::conv::tiles::Job<'_>) {
             use $crate::conv::tiles::{Dot, parts, tile};
             let (mut weights, mut steps, mut counts) = (job.weights, job.steps, job.counts);
@@ -301,7 +364,8 @@ macro_rules! depthwise_engine {
         ///
         /// # Safety
         /// As [`run`].
-        #[target_feature(enable = $features)]
+        #[cfg_attr(not(all(feature = "__emulate", target_arch = "x86_64")), target_feature(enable = $features))]
+        #[cfg_attr(all(feature = "__emulate", target_arch = "x86_64"), target_feature(enable = "avx2"))]
         pub(super) unsafe fn run_depthwise(job: &$crate::conv::tiles::Job<'_>) {
             use $crate::conv::tiles::{depthwise_tile, parts};
             const MOST: usize = {

@@ -10,13 +10,9 @@ use std::arch::x86_64::*;
 
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{Dot, Job, Lanes, PairOrder, Shape, Taps, Tile, depthwise_engine, engine};
+use crate::conv::tiles::{Job, PairOrder, Shape, Taps, Tile, depthwise_engine, engine, kernel};
 use crate::conv::vector::Kernels;
 use crate::quant::Byte;
-
-/// The kernel.
-#[derive(Clone, Copy)]
-pub(crate) struct Avx512;
 
 /// 24 of 32 registers hold sums where there are channels for it; with 28 the compiler moves some to memory and
 /// back. At least 8 chains keep two multipliers busy.
@@ -36,48 +32,53 @@ pub(crate) const KERNELS: Kernels = Kernels {
     },
 };
 
+kernel!(
+    /// The kernel.
+    Avx512, sums: __m512i = load, finish,
+    weights: __m512i = load, input: __m512i = broadcast, opaque, dot
+);
+engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", shape: SHAPE,
+tiles: {
+    1 => [1 2 3 4 5 6 7 8 9 10],
+    2 => [1 2 3 4 5 6 7 8 9 10],
+    3 => [1 2 3 4 5 6 7 8],
+    4 => [1 2 3 4 5 6]
+}, burn: 12 x 4);
+depthwise_engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", tiles: [1 2 3 4 5 6 7 8]);
+
+/// 64 bytes from memory.
+#[inline(always)]
+unsafe fn load<T>(at: *const T) -> __m512i {
+    // SAFETY: 16 sums, a step of weights, and the weights of two taps are as large.
+    unsafe { _mm512_loadu_si512(at.cast()) }
+}
+
+/// The 4 bytes at `at` in every lane.
+#[inline(always)]
+unsafe fn broadcast(at: *const u8) -> __m512i {
+    // SAFETY: 4 can be read.
+    unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
+}
+
+/// Hides a register from the compiler.
 #[cfg(not(feature = "__emulate"))]
-mod engines {
-    use super::*;
-    engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", shape: SHAPE,
-    tiles: {
-        1 => [1 2 3 4 5 6 7 8 9 10],
-        2 => [1 2 3 4 5 6 7 8 9 10],
-        3 => [1 2 3 4 5 6 7 8],
-        4 => [1 2 3 4 5 6]
-    }, burn: 12 x 4);
-    depthwise_engine!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni,avx2", tiles: [1 2 3 4 5 6 7 8]);
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn opaque(mut x: __m512i) -> __m512i {
+    // SAFETY: no instruction.
+    unsafe { std::arch::asm!("/* {0} */", inout(zmm_reg) x, options(nomem, nostack, preserves_flags)) };
+    x
 }
 
-/// The same loops over emulated instructions.
 #[cfg(feature = "__emulate")]
-mod engines {
-    use super::*;
-    engine!(Avx512, "avx2", shape: SHAPE,
-    tiles: {
-        1 => [1 2 3 4 5 6 7 8 9 10],
-        2 => [1 2 3 4 5 6 7 8 9 10],
-        3 => [1 2 3 4 5 6 7 8],
-        4 => [1 2 3 4 5 6]
-    }, burn: 12 x 4);
-    depthwise_engine!(Avx512, "avx2", tiles: [1 2 3 4 5 6 7 8]);
+unsafe fn opaque(x: __m512i) -> __m512i {
+    x
 }
-use engines::{burn, run, run_depthwise};
 
-impl Lanes for Avx512 {
-    type Sums = __m512i;
-
-    #[inline(always)]
-    unsafe fn start(bias: *const i32) -> __m512i {
-        // SAFETY: the bias is filled up to 16.
-        unsafe { _mm512_loadu_si512(bias.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn finish(job: &Job<'_>, sums: *const __m512i, tile: Tile) {
-        // SAFETY: passed on.
-        unsafe { finish(job, sums, tile) }
-    }
+#[inline(always)]
+unsafe fn dot(sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
+    // SAFETY: registers only. The sum wraps, the products do not saturate.
+    unsafe { _mm512_dpbusd_epi32(sums, x, w) }
 }
 
 /// Everything after the sums.
@@ -128,51 +129,13 @@ unsafe fn finish(job: &Job<'_>, sums: *const __m512i, tile: Tile) {
     }
 }
 
-impl Dot for Avx512 {
-    type Weights = __m512i;
-    type Input = __m512i;
-    const WEIGHT_BYTES: usize = 64;
-
-    #[inline(always)]
-    unsafe fn weights(at: *const u8) -> __m512i {
-        // SAFETY: a step of weights is 64 bytes.
-        unsafe { _mm512_loadu_si512(at.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn input(at: *const u8) -> __m512i {
-        // SAFETY: the band has room for a whole step behind the last element.
-        unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
-    }
-
-    #[cfg(not(feature = "__emulate"))]
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn opaque(mut x: __m512i) -> __m512i {
-        // SAFETY: no instruction.
-        unsafe { std::arch::asm!("/* {0} */", inout(zmm_reg) x, options(nomem, nostack, preserves_flags)) };
-        x
-    }
-
-    #[cfg(feature = "__emulate")]
-    unsafe fn opaque(x: __m512i) -> __m512i {
-        x
-    }
-
-    #[inline(always)]
-    unsafe fn dot(sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
-        // SAFETY: registers only. The sum wraps, the products do not saturate.
-        unsafe { _mm512_dpbusd_epi32(sums, x, w) }
-    }
-}
-
 impl Taps for Avx512 {
     type Pair = __m512i;
 
     #[inline(always)]
     unsafe fn pair(at: *const u8) -> __m512i {
         // SAFETY: two taps of 16 channels are 64 bytes.
-        unsafe { _mm512_loadu_si512(at.cast()) }
+        unsafe { load(at) }
     }
 
     #[inline(always)]
@@ -181,7 +144,7 @@ impl Taps for Avx512 {
         unsafe {
             let both = _mm512_castsi256_si512(_mm256_loadu_si256(a.cast()));
             let both = _mm512_inserti64x4::<1>(both, _mm256_loadu_si256(b.cast()));
-            let order = _mm512_loadu_si512(INTERLEAVE.as_ptr().cast());
+            let order = load(INTERLEAVE.as_ptr());
             // Two products of a byte and a weight cannot leave 32 bits; the sum wraps.
             _mm512_dpwssd_epi32(sums, _mm512_permutexvar_epi16(order, both), w)
         }
@@ -190,7 +153,7 @@ impl Taps for Avx512 {
     #[inline(always)]
     unsafe fn start_taps(bias: *const i32) -> __m512i {
         // SAFETY: passed on.
-        unsafe { Self::start(bias) }
+        unsafe { load(bias) }
     }
 
     #[inline(always)]

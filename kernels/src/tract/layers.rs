@@ -7,7 +7,8 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::graph::{Graph, Integers, Source};
 use super::ops::*;
-use super::plan::{Form, Found, Fusable, Plan, window};
+use super::plan::{Form, Found, Fusable, Plan};
+use super::pools::window;
 use crate::{Conv, Output, PackedConv, Quant};
 
 /// What comes behind a layer's sum.

@@ -34,6 +34,10 @@
 //! [`fuse`] runs on the typed model before anything else does: there all spellings are one, shapes and constants
 //! are known, and scales are the file's own.
 //!
+//! # Pixels
+//!
+//! Whoever has pixels as bytes need not make floats of them: [`take_pixels`] gives the same model for them.
+//!
 //! # What stays with tract
 //!
 //! All that the pass does not know, float layers, weights that are asymmetric beyond signed bytes, dilations:
@@ -43,15 +47,19 @@
 mod emit;
 mod graph;
 mod layers;
+mod maps;
 mod markers;
 mod ops;
+mod pixels;
 mod plan;
+mod pools;
 mod reader;
 mod report;
 
 pub use markers::Refused;
+pub use pixels::take_pixels;
 pub use reader::onnx;
-pub use report::{Left, Report, census};
+pub use report::{Input, Left, Report, census};
 
 use tract_onnx::prelude::{TractResult, TypedModel};
 

@@ -20,6 +20,18 @@ pub struct Left {
     pub reason: Option<String>,
 }
 
+/// What a fused model takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Floats, as the file says.
+    Floats {
+        /// Why not pixels, where [`take_pixels`](super::take_pixels) was asked for them.
+        because: Option<String>,
+    },
+    /// Bytes of pixels, `[N, H, W, C]`.
+    Pixels,
+}
+
 /// What [`fuse`](super::fuse) did. Its text is one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -27,6 +39,8 @@ pub struct Report {
     pub isa: Isa,
     /// Whether the file quantises anything.
     pub quantised: bool,
+    /// What the new model takes.
+    pub input: Input,
     /// All operators of the new model but constants and inputs, counted by name.
     pub census: BTreeMap<String, usize>,
     /// Operators that are tract's.
@@ -46,7 +60,8 @@ impl Report {
             .into_iter()
             .map(|(operator, node)| Left { operator, reason: reasons.get(&node).cloned(), node })
             .collect();
-        Report { isa, quantised, census: census(model), left }
+        let input = Input::Floats { because: None };
+        Report { isa, quantised, input, census: census(model), left }
     }
 
     /// Number of layers with weights that run on bytes: 0 says that the model runs in float.
@@ -77,6 +92,11 @@ const NAMED: usize = 8;
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} int8 operators ({})", self.fused(), self.isa)?;
+        match &self.input {
+            Input::Pixels => write!(f, " from pixels")?,
+            Input::Floats { because: Some(reason) } => write!(f, " from floats ({reason})")?,
+            Input::Floats { because: None } => {}
+        }
         if self.left.is_empty() {
             return Ok(());
         }

@@ -4,3 +4,4 @@ mod census;
 mod golden;
 mod hostile;
 mod net;
+mod pixels;

@@ -17,7 +17,6 @@ use serde_json::json;
 use super::{EXIT_FINE, console, pool};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
-use crate::detector::model::planar;
 use crate::detector::{Model, Wanted};
 use crate::forensics::scenes::SceneRenderer;
 use board::State;
@@ -90,7 +89,7 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
     spinner.set_message("one core");
     let one = one_core(&model, &tile, lasts, &clock)?;
     spinner.set_message("each operator");
-    let layers = layers::layers(model.engine().plan(), &planar(&tile), LAYER_RUNS, &clock)
+    let layers = layers::layers(model.engine().plan(), &model.engine().input(&tile), LAYER_RUNS, &clock)
         .map_err(|e| anyhow::anyhow!("{e:#}"))
         .context("timing of each operator")?;
     let peak = Peak { f32: peak::f32_gmacs(&clock)?, int8: int8_peak(&model)? };

@@ -43,6 +43,8 @@ pub(super) struct Gathered {
     pub tiles: Tiles,
     /// Pictures with tiles.
     pub pictures: usize,
+    /// Each input without its password, and how many of the pictures it gave.
+    pub inputs: Vec<(String, usize)>,
     /// Pictures without: too small or flat.
     pub without: usize,
     /// Files and frames that could not be read, and the first one's reason.
@@ -81,7 +83,10 @@ impl Look {
         let mut gathered = Gathered::default();
         for (at, input) in inputs.iter().enumerate() {
             let most = (self.images * (at + 1)).div_ceil(inputs.len());
-            self.watch(input, most, &mut gathered, bar).with_context(|| config::redact(input))?;
+            let (before, shown) = (gathered.pictures, config::redact(input));
+            self.watch(input, most, &mut gathered, bar).with_context(|| shown.clone())?;
+            let given = gathered.pictures - before;
+            gathered.inputs.push((shown, given));
         }
         Ok(gathered)
     }

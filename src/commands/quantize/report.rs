@@ -50,6 +50,9 @@ impl Found<'_> {
             gathered.without,
             gathered.unreadable
         )];
+        let inputs: Vec<String> =
+            gathered.inputs.iter().map(|(input, pictures)| format!("{pictures} of {input}")).collect();
+        lines.push(format!("calibrated with {}", inputs.join(", ")));
         lines.push(String::from("tried, with the error of the logit (root of the mean square):"));
         for trial in &report.trials {
             let mark = if trial.taken { "*" } else { " " };
@@ -125,6 +128,11 @@ impl Found<'_> {
             "precision": self.card.precision,
             "bytes": self.sizes.1,
             "pictures": gathered.pictures,
+            "calibrated_with": gathered
+                .inputs
+                .iter()
+                .map(|(input, pictures)| json!({ "input": input, "pictures": pictures }))
+                .collect::<Vec<Value>>(),
             "too_small_or_flat": gathered.without,
             "unreadable": gathered.unreadable,
             "tiles": gathered.tiles.calibrate.len(),

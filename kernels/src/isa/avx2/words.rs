@@ -5,12 +5,8 @@ use std::arch::x86_64::*;
 use super::{broadcast, exchange, finish, load, opaque, start};
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{Dot, Job, Lanes, PairOrder, Shape, Taps, Tile, depthwise_engine, engine};
+use crate::conv::tiles::{PairOrder, Shape, Taps, depthwise_engine, engine, kernel};
 use crate::conv::vector::Kernels;
-
-/// The kernel.
-#[derive(Clone, Copy)]
-pub(crate) struct Words;
 
 /// 6 pixels x 16 channels fill 12 of 16 registers; two hold weights, one the input, one a product.
 const SHAPE: Shape = Shape { pixels: [6, 0, 0, 0] };
@@ -29,57 +25,22 @@ pub(crate) const KERNELS: Kernels = Kernels {
     },
 };
 
+kernel!(
+    /// The kernel.
+    Words, sums: [__m256i; 2] = start, finish,
+    weights: [__m256i; 2] = load, input: __m256i = broadcast, opaque, dot
+);
 engine!(Words, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4 5 6] }, burn: 4 x 2);
 depthwise_engine!(Words, "avx2", tiles: [1 2 3 4]);
 
-impl Lanes for Words {
-    type Sums = [__m256i; 2];
-
-    #[inline(always)]
-    unsafe fn start(bias: *const i32) -> [__m256i; 2] {
-        // SAFETY: the bias is filled up to 16.
-        unsafe { start(bias) }
-    }
-
-    #[inline(always)]
-    unsafe fn finish(job: &Job<'_>, sums: *const [__m256i; 2], tile: Tile) {
-        // SAFETY: passed on.
-        unsafe { finish(job, sums, tile) }
-    }
-}
-
-impl Dot for Words {
-    type Weights = [__m256i; 2];
-    type Input = __m256i;
-    const WEIGHT_BYTES: usize = 64;
-
-    #[inline(always)]
-    unsafe fn weights(at: *const u8) -> [__m256i; 2] {
-        // SAFETY: a step of weights is 64 bytes.
-        unsafe { load(at) }
-    }
-
-    #[inline(always)]
-    unsafe fn input(at: *const u8) -> __m256i {
-        // SAFETY: the band has room for a whole step behind the last element.
-        unsafe { broadcast(at) }
-    }
-
-    #[inline(always)]
-    unsafe fn opaque(x: __m256i) -> __m256i {
-        // SAFETY: the caller has AVX2.
-        unsafe { opaque(x) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(sums: [__m256i; 2], w: [__m256i; 2], x: __m256i) -> [__m256i; 2] {
-        // SAFETY: registers only.
-        unsafe {
-            [
-                _mm256_add_epi32(sums[0], _mm256_madd_epi16(x, w[0])),
-                _mm256_add_epi32(sums[1], _mm256_madd_epi16(x, w[1])),
-            ]
-        }
+#[inline(always)]
+unsafe fn dot(sums: [__m256i; 2], w: [__m256i; 2], x: __m256i) -> [__m256i; 2] {
+    // SAFETY: registers only.
+    unsafe {
+        [
+            _mm256_add_epi32(sums[0], _mm256_madd_epi16(x, w[0])),
+            _mm256_add_epi32(sums[1], _mm256_madd_epi16(x, w[1])),
+        ]
     }
 }
 

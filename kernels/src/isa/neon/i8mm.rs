@@ -6,13 +6,9 @@ use std::arch::aarch64::*;
 use super::{finish, first_lane, hidden, load, start, words};
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{Dot, Job, Lanes, Shape, Tile, engine};
+use crate::conv::tiles::{Shape, engine, kernel};
 use crate::conv::vector::Kernels;
 use crate::quant::Byte;
-
-/// The kernel.
-#[derive(Clone, Copy)]
-pub(crate) struct I8mm;
 
 /// 6 pixels x 16 channels fill 24 of 32 registers; four hold weights.
 const SHAPE: Shape = Shape { pixels: [6, 0, 0, 0] };
@@ -31,6 +27,11 @@ pub(crate) const KERNELS: Kernels = Kernels {
     },
 };
 
+kernel!(
+    /// The kernel.
+    I8mm, sums: [int32x4_t; 4] = start, finish,
+    weights: [int8x16_t; 4] = load, input: f32 = first_lane, hidden, dot
+);
 engine!(I8mm, "neon,dotprod,i8mm", shape: SHAPE, tiles: { 1 => [1 2 3 4 5 6] }, burn: 6 x 4);
 
 /// Adds to each lane of `sums` the four products of `w` with the four unsigned bytes of `x`.
@@ -48,50 +49,11 @@ unsafe fn sudot(mut sums: int32x4_t, w: int8x16_t, x: f32) -> int32x4_t {
     sums
 }
 
-impl Lanes for I8mm {
-    type Sums = [int32x4_t; 4];
-
-    #[inline(always)]
-    unsafe fn start(bias: *const i32) -> [int32x4_t; 4] {
-        // SAFETY: the bias is filled up to 16.
-        unsafe { start(bias) }
+#[inline(always)]
+unsafe fn dot(mut sums: [int32x4_t; 4], w: [int8x16_t; 4], x: f32) -> [int32x4_t; 4] {
+    for (sums, w) in sums.iter_mut().zip(w) {
+        // SAFETY: the caller has the instruction.
+        *sums = unsafe { sudot(*sums, w, x) };
     }
-
-    #[inline(always)]
-    unsafe fn finish(job: &Job<'_>, sums: *const [int32x4_t; 4], tile: Tile) {
-        // SAFETY: passed on.
-        unsafe { finish(job, sums, tile) }
-    }
-}
-
-impl Dot for I8mm {
-    type Weights = [int8x16_t; 4];
-    type Input = f32;
-    const WEIGHT_BYTES: usize = 64;
-
-    #[inline(always)]
-    unsafe fn weights(at: *const u8) -> [int8x16_t; 4] {
-        // SAFETY: a step of weights is 64 bytes.
-        unsafe { load(at) }
-    }
-
-    #[inline(always)]
-    unsafe fn input(at: *const u8) -> f32 {
-        // SAFETY: the band has room for a whole step behind the last element.
-        unsafe { first_lane(at) }
-    }
-
-    #[inline(always)]
-    unsafe fn opaque(x: f32) -> f32 {
-        hidden(x)
-    }
-
-    #[inline(always)]
-    unsafe fn dot(mut sums: [int32x4_t; 4], w: [int8x16_t; 4], x: f32) -> [int32x4_t; 4] {
-        for (sums, w) in sums.iter_mut().zip(w) {
-            // SAFETY: the caller has the instruction.
-            *sums = unsafe { sudot(*sums, w, x) };
-        }
-        sums
-    }
+    sums
 }

@@ -39,9 +39,9 @@ pub(crate) unsafe fn first_lane(at: *const u8) -> f32 {
     unsafe { at.cast::<f32>().read_unaligned() }
 }
 
-/// Hides a register from the compiler.
+/// Hides a register from the compiler. As on other architectures, the caller has the instruction set.
 #[inline(always)]
-pub(crate) fn hidden<T: Register>(x: T) -> T {
+pub(crate) unsafe fn hidden<T: Register>(x: T) -> T {
     x.hidden()
 }
 

@@ -5,12 +5,8 @@ use std::arch::aarch64::*;
 use super::{finish, hidden, start};
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{Dot, Job, Lanes, PairOrder, Shape, Taps, Tile, depthwise_engine, engine};
+use crate::conv::tiles::{PairOrder, Shape, Taps, depthwise_engine, engine, kernel};
 use crate::conv::vector::Kernels;
-
-/// The kernel.
-#[derive(Clone, Copy)]
-pub(crate) struct Words;
 
 /// 6 pixels x 16 channels fill 24 of 32 registers; two hold weights.
 const SHAPE: Shape = Shape { pixels: [6, 0, 0, 0] };
@@ -23,58 +19,31 @@ pub(crate) const KERNELS: Kernels = Kernels {
     layout: Layout { element: Element::Word, step: 1, shape: &SHAPE, split: None, order: PairOrder::Apart },
 };
 
+kernel!(
+    /// The kernel.
+    Words, sums: [int32x4_t; 4] = start, finish,
+    weights: [int16x8_t; 2] = load, input: int16x4_t = broadcast, hidden, dot
+);
 engine!(Words, "neon", shape: SHAPE, tiles: { 1 => [1 2 3 4 5 6] }, burn: 6 x 1);
 depthwise_engine!(Words, "neon", tiles: [1 2 3 4]);
 
-impl Lanes for Words {
-    type Sums = [int32x4_t; 4];
-
-    #[inline(always)]
-    unsafe fn start(bias: *const i32) -> [int32x4_t; 4] {
-        // SAFETY: the bias is filled up to 16.
-        unsafe { start(bias) }
-    }
-
-    #[inline(always)]
-    unsafe fn finish(job: &Job<'_>, sums: *const [int32x4_t; 4], tile: Tile) {
-        // SAFETY: passed on.
-        unsafe { finish(job, sums, tile) }
-    }
+/// The word at `at` in every lane.
+#[inline(always)]
+unsafe fn broadcast(at: *const u8) -> int16x4_t {
+    // SAFETY: words of the band are aligned.
+    unsafe { vld1_dup_s16(at.cast()) }
 }
 
-impl Dot for Words {
-    type Weights = [int16x8_t; 2];
-    type Input = int16x4_t;
-    const WEIGHT_BYTES: usize = 32;
-
-    #[inline(always)]
-    unsafe fn weights(at: *const u8) -> [int16x8_t; 2] {
-        // SAFETY: a step of weights is 32 bytes.
-        unsafe { load(at) }
-    }
-
-    #[inline(always)]
-    unsafe fn input(at: *const u8) -> int16x4_t {
-        // SAFETY: words of the band are aligned.
-        unsafe { vld1_dup_s16(at.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn opaque(x: int16x4_t) -> int16x4_t {
-        hidden(x)
-    }
-
-    #[inline(always)]
-    unsafe fn dot(s: [int32x4_t; 4], w: [int16x8_t; 2], x: int16x4_t) -> [int32x4_t; 4] {
-        // SAFETY: registers only.
-        unsafe {
-            [
-                vmlal_lane_s16::<0>(s[0], vget_low_s16(w[0]), x),
-                vmlal_high_lane_s16::<0>(s[1], w[0], x),
-                vmlal_lane_s16::<0>(s[2], vget_low_s16(w[1]), x),
-                vmlal_high_lane_s16::<0>(s[3], w[1], x),
-            ]
-        }
+#[inline(always)]
+unsafe fn dot(s: [int32x4_t; 4], w: [int16x8_t; 2], x: int16x4_t) -> [int32x4_t; 4] {
+    // SAFETY: registers only.
+    unsafe {
+        [
+            vmlal_lane_s16::<0>(s[0], vget_low_s16(w[0]), x),
+            vmlal_high_lane_s16::<0>(s[1], w[0], x),
+            vmlal_lane_s16::<0>(s[2], vget_low_s16(w[1]), x),
+            vmlal_high_lane_s16::<0>(s[3], w[1], x),
+        ]
     }
 }
 
