@@ -44,7 +44,7 @@ soak: setup-test ## 2,000 failed connects, 500 reconnects, 16 streams at once; m
 
 .PHONY: fuzz
 fuzz: setup-test ## Fuzz each parser of what others write, FUZZ_SECONDS=60 each
-	tools/fuzz.sh $(or $(FUZZ_SECONDS),60)
+	tools/fuzz.sh $(or $(FUZZ_SECONDS),60) $(FUZZ_TARGETS)
 
 .PHONY: test-vm
 test-vm: setup-test ## The camera tests, against a real driver in QEMU (ARGS='--nocapture unplugged')

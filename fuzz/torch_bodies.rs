@@ -1,6 +1,6 @@
-//! What has to hold for any file that is given as one of `torch.save`.
+//! What has to hold for any file that is given as one of `torch.save` or as safetensors.
 
-use crate::torchfile::{parse, pickle};
+use crate::torchfile::{parse, pickle, safetensors};
 
 /// A checkpoint: an error, or tensors that lie within their storages and are no larger than these.
 pub fn torchfile(bytes: &[u8]) {
@@ -25,5 +25,24 @@ pub fn torchfile(bytes: &[u8]) {
 pub fn pickle(bytes: &[u8]) {
     if let Ok(found) = pickle::read(bytes) {
         assert!(found.taken <= bytes.len());
+    }
+}
+
+/// A safetensors file: an error that says a way out, or tensors as large as their bytes, each byte of one tensor.
+pub fn safetensors(bytes: &[u8]) {
+    match safetensors::parse(bytes) {
+        Ok(found) => {
+            let all: usize = found.values().map(|tensor| tensor.bytes.len()).sum();
+            assert!(all <= bytes.len());
+            for (name, tensor) in &found {
+                let numel: i64 = tensor.size.iter().product();
+                assert!(bytes.get(tensor.bytes.clone()).is_some(), "{name} {tensor:?}");
+                assert_eq!(numel as usize * tensor.number.size(), tensor.bytes.len(), "{name}");
+            }
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            assert!(error.contains("save"), "{error}");
+        }
     }
 }

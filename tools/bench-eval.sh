@@ -6,7 +6,8 @@
 #   ROUNDS=3 THREADS=2 BATCH=32 NETS="resnet50 resnet18"
 #
 # Both judge the centre crop of 224 pixels of the same pictures with the same network: torchvision's, with random
-# weights, which `spotd-train import` turns into ONNX. Starting up (Python's imports, reading the model, planning)
+# weights, which `spotd-train import` turns into ONNX. A second row for each network is the same file after
+# `spotd quantize`: int8 of ours against the float32 of PyTorch, on the same pictures as it was calibrated on. Starting up (Python's imports, reading the model, planning)
 # counts on neither side: a run over two pictures is taken away from one over all. Seconds of the processor are given
 # too, because those of the clock depend on what else the machine does.
 set -euo pipefail
@@ -22,14 +23,23 @@ trap 'rm -rf "$work"' EXIT
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
 "$python" "$peer" lists "$data" "$images" "$work"
-rates() { # NET: one line a round
-    local net=$1 round ours theirs
+quiet() { # COMMAND...: what it says only where it fails
+    "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+}
+ours() { # NAME of the ONNX file
+    "$python" "$peer" ours "$work" "$spotd" eval --model "$work/$1.onnx" --view crop --jobs "$threads" --bootstrap 0
+}
+rates() { # NET: two lines a round
+    local net=$1 round float32 int8 theirs
     "$python" "$peer" weights "$net" "$work/$net.pth"
-    "$trainer" import "$work/$net.pth" --out "$work" 2>"$work/log" >/dev/null || { cat "$work/log" >&2; exit 1; }
+    quiet "$trainer" import "$work/$net.pth" --out "$work"
+    quiet "$spotd" quantize --model "$work/$net.onnx" --calibrate "$work/pictures" --out "$work/$net-int8.onnx" --jobs "$threads"
     for round in $(seq "$rounds"); do
-        ours=$("$python" "$peer" ours "$work" "$spotd" eval --model "$work/$net.onnx" --view crop --jobs "$threads" --bootstrap 0)
+        float32=$(ours "$net")
+        int8=$(ours "$net-int8")
         theirs=$("$python" "$peer" loop "$net" "$work" "$batch" "$threads")
-        echo "$net $ours $theirs"
+        echo "$net|float32 $float32 $theirs"
+        echo "$net|int8 $int8 $theirs"
     done
 }
 for net in ${NETS:-resnet50 resnet18}; do rates "$net"; done | "$python" "$peer" table

@@ -19,11 +19,14 @@ fi
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 export CARGO_TARGET_DIR
 mapfile -t targets < <([ $# = 0 ] && cargo fuzz list --fuzz-dir fuzz || printf '%s\n' "$@")
-cargo fuzz build --fuzz-dir fuzz
+# The targets that read models bring the inference engine with them, minutes of building.
+features=()
+[[ "${targets[*]}" != *onnx* && "${targets[*]}" != *card* ]] || features=(--features onnx)
+cargo fuzz build --fuzz-dir fuzz "${features[@]}"
 for target in "${targets[@]}"; do
     echo "fuzz: $target for $seconds s"
     corpora=("$CARGO_TARGET_DIR/corpus/$target")
     mkdir -p "${corpora[0]}"
     [ ! -d "fuzz/seeds/$target" ] || corpora+=("fuzz/seeds/$target")
-    cargo fuzz run --fuzz-dir fuzz "$target" "${corpora[@]}" -- -max_total_time="$seconds" -timeout=10 -print_final_stats=1
+    cargo fuzz run --fuzz-dir fuzz "${features[@]}" "$target" "${corpora[@]}" -- -max_total_time="$seconds" -timeout=10 -print_final_stats=1
 done

@@ -1,5 +1,5 @@
-//! The rooms of spotd that are fuzzed and what they need, without the rest: building them takes seconds,
-//! building the inference engine under a sanitizer a quarter of an hour.
+//! The rooms of spotd that are fuzzed and what they need, without the rest: building them takes seconds. Those that read
+//! models need the inference engine, whose build takes minutes, and come with the feature `onnx`.
 
 #[path = "../../src/clock.rs"]
 pub mod clock;
@@ -14,9 +14,22 @@ pub mod torchfile;
 
 #[path = "../../src/config/uri.rs"]
 mod uri;
+#[cfg(feature = "onnx")]
+pub mod detector;
+#[cfg(feature = "onnx")]
+#[allow(dead_code, reason = "what writes is of no interest here")]
+#[path = "../../src/quantize/mod.rs"]
+pub mod quantize;
+#[cfg(feature = "onnx")]
+#[path = "../../src/threads.rs"]
+mod threads;
+#[cfg(feature = "onnx")]
+mod forensics;
+
+#[cfg(not(feature = "onnx"))]
 #[path = "../../src/detector/identity.rs"]
 mod identity;
-
+#[cfg(not(feature = "onnx"))]
 pub mod detector {
     pub mod model {
         pub use crate::identity::ModelIdentity;

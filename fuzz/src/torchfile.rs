@@ -1,6 +1,8 @@
-//! The trainer's reader of PyTorch files, up to where libtorch begins.
+//! The trainer's readers of PyTorch and safetensors files, up to where libtorch begins.
 
 #[path = "../../trainer/src/torchfile/parse.rs"]
 pub mod parse;
 #[path = "../../trainer/src/torchfile/pickle.rs"]
 pub mod pickle;
+#[path = "../../trainer/src/torchfile/safetensors.rs"]
+pub mod safetensors;

@@ -9,6 +9,7 @@ use spotd_kernels::tract::{Input, Refused, Report, fuse, is_quantised, onnx, tak
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
 
+use super::bounds;
 use super::identity::Precision;
 use super::model::ModelError;
 
@@ -55,7 +56,7 @@ impl Engine {
         wanted: Wanted,
         path: &Path,
     ) -> Result<Self, ModelError> {
-        // tract panics over some damaged files.
+        // tract panics over some damaged files, and has no check to ask before.
         catch_unwind(AssertUnwindSafe(|| Self::prepare(bytes, side, size, wanted, path))).unwrap_or_else(
             |_| {
                 let reason = "tract panicked over it (see above); the file is damaged".into();
@@ -151,7 +152,12 @@ impl Engine {
     /// The logit of a picture of the engine's size.
     pub(super) fn logit(&self, picture: &RgbImage) -> Result<f32, ModelError> {
         let inference = |e: TractError| ModelError::Inference(format!("{e:#}"));
-        let output = self.plan.run(tvec!(self.input(picture).into())).map_err(inference)?;
+        // What tract let pass as it read the file may panic here; each run has a state of its own, which is lost with it.
+        let output = catch_unwind(AssertUnwindSafe(|| self.plan.run(tvec!(self.input(picture).into()))))
+            .map_err(|_| {
+                ModelError::Inference("tract panicked (see above); the model's file is damaged".into())
+            })?
+            .map_err(inference)?;
         let logit = output[0].to_plain_array_view::<f32>().map_err(inference)?.iter().next().copied();
         logit
             .filter(|l| l.is_finite())
@@ -186,7 +192,9 @@ fn typed(
     let (width, height) = size;
     let not_onnx = |e: TractError| ModelError::NotOnnx { path: path.to_owned(), reason: format!("{e:#}") };
     let contract = |reason: String| ModelError::Contract { path: path.to_owned(), reason };
-    let mut graph = onnx().model_for_read(&mut &*bytes).map_err(not_onnx)?;
+    let damaged = |reason| ModelError::NotOnnx { path: path.to_owned(), reason };
+    let proto = bounds::read(bytes).map_err(damaged)?;
+    let mut graph = onnx().model_for_proto_model(&proto).map_err(not_onnx)?;
     if graph.inputs.len() != 1 || graph.outputs.len() != 1 {
         return Err(contract(format!(
             "it has {} inputs and {} outputs",
@@ -200,6 +208,7 @@ fn typed(
         Some(refused) => ModelError::Quantisation { path: path.to_owned(), reason: refused.to_string() },
         None => contract(format!("it does not accept {width}x{height} RGB pixels: {e:#}")),
     })?;
+    bounds::values(&typed).map_err(damaged)?;
     let output = typed.output_fact(0).map_err(not_onnx)?;
     let shape = output.shape.as_concrete().map(<[usize]>::to_vec);
     if output.datum_type != f32::datum_type() || shape.as_deref() != Some(&[1, 1]) {

@@ -1,5 +1,6 @@
 //! Where to look in a frame, and what the network says of it.
 
+pub(crate) mod bounds;
 pub mod calibration;
 pub mod card;
 pub mod engine;

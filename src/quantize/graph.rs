@@ -10,6 +10,7 @@ use tract_onnx::tensor::load_tensor;
 
 use super::error::QuantizeError;
 use super::proto;
+use crate::detector::bounds;
 
 /// Operators that are quantised already.
 const QUANTIZED: [&str; 12] = [
@@ -31,6 +32,9 @@ const QUANTIZED: [&str; 12] = [
 /// cannot simply be called one of set 13.
 const CHANGED_IN_13: [&str; 10] =
     ["Squeeze", "Unsqueeze", "ReduceSum", "Softmax", "LogSoftmax", "Hardmax", "Split", "Cast", "If", "Loop"];
+
+/// Operators that work on their second input too.
+const TWO_INPUTS: [&str; 7] = ["Add", "Conv", "Div", "Gemm", "MatMul", "Mul", "Sub"];
 
 /// Constant float32 numbers with their shape.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,8 +61,7 @@ impl Graph {
     /// [`QuantizeError`]: no ONNX, more than one input or output, quantised already, or an operator set
     /// that has no per-channel `DequantizeLinear` and cannot be lifted.
     pub fn parse(bytes: &[u8]) -> Result<Self, QuantizeError> {
-        let mut shell =
-            ModelProto::decode(bytes).map_err(|error| QuantizeError::NotOnnx(error.to_string()))?;
+        let mut shell = bounds::read(bytes).map_err(QuantizeError::NotOnnx)?;
         let mut graph =
             shell.graph.take().ok_or_else(|| QuantizeError::NotOnnx("it holds no graph".into()))?;
         if let Some(node) = graph.node.iter().find(|n| QUANTIZED.contains(&n.op_type.as_str())) {
@@ -67,6 +70,16 @@ impl Graph {
         let form = |reason: String| Err(QuantizeError::Form(reason));
         if !shell.functions.is_empty() || !graph.sparse_initializer.is_empty() {
             return form("it has functions or sparse constants; export it without".into());
+        }
+        for node in &graph.node {
+            let least = if TWO_INPUTS.contains(&node.op_type.as_str()) { 2 } else { 1 };
+            let inputs = node.op_type == "Constant" || node.input.len() >= least;
+            if !inputs || node.output.first().is_none_or(String::is_empty) {
+                return form(format!(
+                    "its operator {} {:?} lacks an input or its output; the file is damaged",
+                    node.op_type, node.name
+                ));
+            }
         }
         let constants: BTreeMap<String, TensorProto> =
             std::mem::take(&mut graph.initializer).into_iter().map(|t| (t.name.clone(), t)).collect();

@@ -5,6 +5,7 @@ use tract_onnx::prelude::*;
 use super::Progress;
 use super::error::QuantizeError;
 use super::graph::Graph;
+use crate::detector::bounds;
 use crate::threads::side_by_side;
 
 /// A tensor: its shape and its values, row by row.
@@ -25,7 +26,9 @@ impl Runner {
     pub fn of_bytes(bytes: &[u8], shape: &[usize; 4]) -> Result<Self, QuantizeError> {
         let mut model = tract_onnx::onnx().model_for_read(&mut &*bytes)?;
         model.set_input_fact(0, f32::fact(shape).into())?;
-        Ok(Self { plan: model.into_typed()?.into_optimized()?.into_runnable()? })
+        let model = model.into_typed()?;
+        bounds::values(&model).map_err(QuantizeError::Run)?;
+        Ok(Self { plan: model.into_optimized()?.into_runnable()? })
     }
 
     /// The outputs for one tile.

@@ -1,6 +1,7 @@
 //! Tries the ways to quantise and takes the one with the least error of the logit.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::calibrate::{bias_tiles, corrected_biases, histograms, signal_to_noise};
 use super::equalise::equalise;
@@ -104,6 +105,18 @@ pub fn quantize(
     progress: &dyn Progress,
 ) -> Result<Quantized, QuantizeError> {
     let original = Graph::parse(onnx)?;
+    // tract panics over some damaged files, and has no check to ask before.
+    catch_unwind(AssertUnwindSafe(|| quantize_graph(onnx, &original, tiles, options, progress)))
+        .unwrap_or_else(|_| Err(QuantizeError::Run("it panicked (see above); the file is damaged".into())))
+}
+
+fn quantize_graph(
+    onnx: &[u8],
+    original: &Graph,
+    tiles: &Tiles,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Quantized, QuantizeError> {
     let fewest = tiles.calibrate.len().min(tiles.held_out.len());
     if fewest < FEWEST {
         return Err(QuantizeError::TooFew(tiles.calibrate.len() + tiles.held_out.len(), 2 * FEWEST));
@@ -116,14 +129,14 @@ pub fn quantize(
     let reference = Runner::of_bytes(onnx, &shape)?.logits(&tiles.held_out, options.jobs, progress)?;
     let mut search = Search { options, tiles, shape, progress, reference, trials: vec![] };
     let mut keep = options.keep_float.clone();
-    let (mut prepared, mut best) = search.best_of(&original, &keep)?;
+    let (mut prepared, mut best) = search.best_of(original, &keep)?;
     let mut kept = Vec::new();
     let spread = Difference::between(&search.reference, &search.reference).spread;
     if options.may_keep_ends && best.rms > HARMLESS * spread {
         for layer in ends(&prepared[best.prepared].scheme) {
             let more: Vec<String> = keep.iter().cloned().chain([layer.clone()]).collect();
             // A network of one layer has nothing left then.
-            let Ok((others, other)) = search.again(&original, &more, &prepared, &best) else { continue };
+            let Ok((others, other)) = search.again(original, &more, &prepared, &best) else { continue };
             let taken = other.rms < WORTH_FLOAT * best.rms;
             search.tried(format!("{layer} in float"), other.rms, taken);
             if taken {

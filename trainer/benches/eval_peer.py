@@ -3,7 +3,8 @@
     eval_peer.py loop NET WORK BATCH THREADS   CNNDetection's demo_dir.py: DataLoader, torchvision, sigmoid over the
                                                files of WORK/all.csv
     eval_peer.py ours WORK COMMAND...          the same of a command that takes a list
-    eval_peer.py lists DATA N WORK             writes WORK/all.csv (N pictures) and WORK/two.csv
+    eval_peer.py lists DATA N WORK             writes WORK/all.csv (N pictures) and WORK/two.csv, and links the N into
+                                               WORK/pictures
     eval_peer.py weights NET FILE              a torchvision state dict of random weights, one output
     eval_peer.py table                         medians of the lines that the rounds made
 
@@ -44,6 +45,10 @@ def lists(data, n, work):
             out.writerow(["path", "label", "set"])
             for side in sides:
                 out.writerows([path, label, "bench"] for path, label in side[:count])
+    pictures = Path(work) / "pictures"
+    pictures.mkdir()
+    for at, (path, _) in enumerate(sides[0] + sides[1]):
+        (pictures / f"{at:05}{path.suffix}").symlink_to(path)
 
 
 def spent():
@@ -120,16 +125,17 @@ def loop(net, work, batch, threads):
 def table():
     rounds = {}
     for line in sys.stdin:
-        net, *figures = line.split()
-        rounds.setdefault(net, []).append([float(f) for f in figures])
-        print(f"{net}: {' '.join(figures)}", file=sys.stderr)
-    print("| network | spotd eval, images/s | PyTorch, images/s | ratio | a second of the processor: ours | PyTorch | ratio |")
-    print("|---|---|---|---|---|---|---|")
-    for net, rows in rounds.items():
+        row, *figures = line.split()
+        rounds.setdefault(row, []).append([float(f) for f in figures])
+        print(f"{row}: {' '.join(figures)}", file=sys.stderr)
+    print("| network | spotd eval | images/s | PyTorch float32, images/s | ratio | a second of the processor: ours | PyTorch | ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row, rows in rounds.items():
+        net, precision = row.split("|")
         a, b, c, d = (statistics.median(column) for column in zip(*rows))
         wall = statistics.median(row[0] / row[2] for row in rows)
         processor = statistics.median(row[1] / row[3] for row in rows)
-        print(f"| {net} | {a:.2f} | {c:.2f} | {wall:.2f} | {b:.2f} | {d:.2f} | {processor:.2f} |")
+        print(f"| {net} | {precision} | {a:.2f} | {c:.2f} | {wall:.2f} | {b:.2f} | {d:.2f} | {processor:.2f} |")
 
 
 if __name__ == "__main__":

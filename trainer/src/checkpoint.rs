@@ -1,6 +1,6 @@
 //! Files of a training run: whole or not there, never half written.
 
-use crate::net::Net;
+use crate::{net::Net, torchfile};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -91,7 +91,15 @@ pub fn load(store: &mut VarStore, path: &Path) -> Result<()> {
     if !path.is_file() {
         anyhow::bail!("{}: no such checkpoint", path.display());
     }
-    store.load(path).with_context(|| format!("{}: not weights of this network", path.display()))
+    let found = torchfile::read(path)?;
+    for (name, mut variable) in store.variables() {
+        let fits = |t: &&Tensor| t.size() == variable.size() && t.kind() == variable.kind();
+        let tensor = found.get(&name).filter(fits).with_context(|| {
+            format!("{}: not weights of this network: no {name} of its size and kind", path.display())
+        })?;
+        tch::no_grad(|| variable.f_copy_(tensor))?;
+    }
+    Ok(())
 }
 
 /// Where a run keeps its parts.

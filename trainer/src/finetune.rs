@@ -1,6 +1,8 @@
 //! A model that exists, taught a site's or a new generator's pictures in minutes, without forgetting: replay of
-//! pictures that it knew, their answers held to its own old ones (Li and Hoiem, 2016), and weights held to where
-//! they were (L2-SP; Li et al., 2018).
+//! pictures that it knew, among them redrawn photographs, their logits held to its own old ones (Li and Hoiem, 2016),
+//! and weights held to where they were (L2-SP; Li et al., 2018).
+
+mod known;
 
 use crate::{
     device, export,
@@ -42,13 +44,20 @@ pub struct Options {
     /// New generated pictures: a folder, or a video; may be given several times.
     #[arg(long)]
     pub fake: Vec<PathBuf>,
-    /// Pictures of what it must not forget, in the paper's layout, [class/]{0_real,1_fake}.
-    #[arg(long, required = true)]
+    /// Photographs of any kind: they, and crops of them redrawn by random upsamplers, are what it must not forget; may
+    /// be given several times.
+    #[arg(long, required_unless_present = "replay")]
+    pub photos: Vec<PathBuf>,
+    /// A run of `resynth`, whose bank redraws photographs too: the model's own, if it was trained here.
+    #[arg(long, requires = "photos")]
+    pub bank: Option<PathBuf>,
+    /// Pictures of what it must not forget, in the paper's layout, [class/]{0_real,1_fake}; may be given several times.
+    #[arg(long)]
     pub replay: Vec<PathBuf>,
     /// Sets in the paper's layout to measure on, before and after.
     #[arg(long)]
     pub measure_on: Option<PathBuf>,
-    /// Where the new model, its card and frames of videos go.
+    /// Where the new model, its card, redrawn photographs and frames of videos go.
     #[arg(long)]
     pub out: PathBuf,
     /// Name of the new model; by default the old one's with -tuned.
@@ -69,6 +78,12 @@ pub struct Options {
     /// Learning rate.
     #[arg(long, default_value_t = 1e-4)]
     pub rate: f64,
+    /// Side of the crops that are learned from, at most the model's tile: smaller ones are more of them in the same time.
+    #[arg(long, default_value_t = 128)]
+    pub crop: u32,
+    /// Strength of the pull of logits on known pictures to those of before.
+    #[arg(long, default_value_t = 1.0)]
+    pub distil: f64,
     /// Strength of the pull of weights to where they were.
     #[arg(long, default_value_t = 0.01)]
     pub anchor: f64,
@@ -146,17 +161,29 @@ pub fn finetune(options: &Options) -> Result<Outcome> {
     let name = || options.model.display().to_string();
     let (graph, teacher) =
         (Graph::read(&bytes, device).with_context(name)?, Graph::read(&bytes, device).with_context(name)?);
-    let recipe = Recipe { augment: Augment::Tenth, resize: None, crop: old.card().tile, video: None };
+    let recipe = Recipe {
+        augment: Augment::Tenth,
+        resize: None,
+        crop: options.crop.min(old.card().tile),
+        video: None,
+    };
 
     let mut known = Vec::new();
     for folder in &options.replay {
         dataset::refuse_validation(folder)?;
         known.extend(data::laid_out(folder)?);
     }
-    let (known_held, known): (Vec<_>, Vec<_>) =
-        known.into_iter().partition(|s| data::held_out(&s.path, options.hold_out));
-    data::both_kinds(&known, "--replay")?;
-    data::both_kinds(&known_held, "the held-out part of --replay")?;
+    let holds = |path: &Path| data::held_out(path, options.hold_out);
+    let (mut known_held, mut known): (Vec<_>, Vec<_>) = known.into_iter().partition(|s| holds(&s.path));
+    if !options.photos.is_empty() {
+        let folder = options.out.join("known");
+        let (train, held) =
+            known::known(&options.photos, options.bank.as_deref(), &folder, options.seed, device, holds)?;
+        known.extend(train);
+        known_held.extend(held);
+    }
+    data::both_kinds(&known, "--photos and --replay")?;
+    data::both_kinds(&known_held, "the held-out part of --photos and --replay")?;
     let (new, mut new_held) = news(options)?;
     // A kind that the new pictures lack is judged against the known ones.
     for fake in [false, true] {
@@ -166,7 +193,7 @@ pub fn finetune(options: &Options) -> Result<Outcome> {
     }
     log::info!("{} new and {} known pictures to train on", new.len(), known.len());
 
-    let tuning = Tuning { graph, teacher, recipe, device, new_held, known_held };
+    let tuning = Tuning { graph, teacher, recipe, device, distil: options.distil, new_held, known_held };
     let before = tuning.aps()?;
     log::info!("before: AP {:.4} on new, {:.4} on known pictures", before.new, before.known);
     let (kept, all, after) = tuning.train(options, &new, &known, before)?;
@@ -264,12 +291,15 @@ struct Tuning {
     teacher: Graph,
     recipe: Recipe,
     device: Device,
+    distil: f64,
     new_held: Vec<Sample>,
     known_held: Vec<Sample>,
 }
 
 /// How often the held-out pictures are looked at.
 const LOOKS: u64 = 8;
+/// AP on known pictures that may be lost.
+const FORGIVEN: f64 = 0.01;
 const WORKERS: usize = 1;
 
 impl Tuning {
@@ -353,8 +383,9 @@ impl Tuning {
                     aps.new,
                     aps.known
                 );
-                // Nor may what was gained on known pictures pay for a loss on the new ones.
-                if aps.new >= before.new && worth(&aps) > worth(&best) {
+                // Neither may pay for a loss on the other.
+                let forgot = aps.known < before.known - FORGIVEN;
+                if aps.new >= before.new && !forgot && worth(&aps) > worth(&best) {
                     (best, kept, best_weights) = (aps, step, copy());
                 }
             }
@@ -370,15 +401,16 @@ impl Tuning {
     }
 
     fn loss(&self, new: &loader::Batch, known: &loader::Batch) -> Result<Tensor> {
-        let ((x, y), (u, v)) = (new.tensors(self.device), known.tensors(self.device));
+        let ((x, y), (u, _)) = (new.tensors(self.device), known.tensors(self.device));
         let n = x.size()[0];
         let z = self.graph.forward(&Tensor::cat(&[x, u.shallow_clone()], 0))?.view(-1);
         let (z_new, z_known) = (z.narrow(0, 0, n), z.narrow(0, n, z.size()[0] - n));
-        let taught = tch::no_grad(|| self.teacher.forward(&u))?.view(-1).sigmoid();
+        let taught = tch::no_grad(|| self.teacher.forward(&u))?.view(-1);
         let entropy = |z: &Tensor, goal: &Tensor| {
             z.binary_cross_entropy_with_logits(goal, None::<&Tensor>, None::<&Tensor>, Reduction::Mean)
         };
-        Ok(entropy(&z_new, &y) + entropy(&z_known, &v) * 0.5 + entropy(&z_known, &taught) * 0.5)
+        let held = z_known.mse_loss(&taught, Reduction::Mean);
+        Ok(entropy(&z_new, &y) + held * self.distil)
     }
 
     fn publish(

@@ -46,13 +46,14 @@ impl Graph {
             );
             // A grouped convolution is the fixed high-pass in front.
             if node.op_type == "Gemm" || (node.op_type == "Conv" && int(node, "group", 1) == 1) {
-                trainable.extend(node.input[1..].iter().filter(|name| !name.is_empty()).cloned());
+                trainable.extend(node.input.iter().skip(1).filter(|name| !name.is_empty()).cloned());
             }
         }
         trainable.sort();
         trainable.dedup();
         for name in &trainable {
             let weight = constants.get_mut(name).with_context(|| format!("{name} is no constant"))?;
+            ensure!(weight.kind() == Kind::Float, "{name} is not of float32");
             *weight = weight.set_requires_grad(true);
         }
         Ok(Graph { nodes, input, output, constants, trainable, model })
@@ -153,14 +154,14 @@ fn apply(node: &NodeProto, inputs: &[Tensor]) -> Result<Tensor> {
     let x = inputs.first().context("no input")?;
     let second = || inputs.get(1).context("one input alone");
     Ok(match node.op_type.as_str() {
-        "Add" => x + second()?,
-        "Sub" => x - second()?,
-        "Mul" => x * second()?,
-        "Div" => x / second()?,
-        "Max" => x.maximum(second()?),
-        "Relu" => x.relu(),
-        "Sigmoid" => x.sigmoid(),
-        "Clip" => x.maximum(second()?).minimum(inputs.get(2).context("no upper limit")?),
+        "Add" => x.f_add(second()?)?,
+        "Sub" => x.f_sub(second()?)?,
+        "Mul" => x.f_mul(second()?)?,
+        "Div" => x.f_div(second()?)?,
+        "Max" => x.f_maximum(second()?)?,
+        "Relu" => x.f_relu()?,
+        "Sigmoid" => x.f_sigmoid()?,
+        "Clip" => x.f_maximum(second()?)?.f_minimum(inputs.get(2).context("no upper limit")?)?,
         "Conv" => {
             let stride = ints(node, "strides", [1; 2])?;
             let group = int(node, "group", 1);

@@ -2,7 +2,7 @@
 //! together.
 
 use super::{metrics::Validation, plateau::Plateau, settings::Settings};
-use crate::{checkpoint, fit::adam::Adam};
+use crate::{checkpoint, fit::adam::Adam, torchfile};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -73,10 +73,7 @@ pub fn read(run: &Path) -> Result<Saved> {
     if !path.is_file() {
         bail!("{}: no run to go on with; leave out --resume", path.display());
     }
-    let tensors: HashMap<String, Tensor> = Tensor::read_safetensors(&path)
-        .with_context(|| format!("{}: not a checkpoint", path.display()))?
-        .into_iter()
-        .collect();
+    let tensors: HashMap<String, Tensor> = torchfile::read(&path)?.into_iter().collect();
     let state = tensors.get(STATE).with_context(|| format!("{}: not a run of `fit`", path.display()))?;
     let state = serde_json::from_slice(&Vec::<u8>::try_from(state)?)
         .with_context(|| format!("{}: of another version", path.display()))?;

@@ -4,6 +4,7 @@
 
 pub mod parse;
 pub mod pickle;
+pub mod safetensors;
 
 use anyhow::{Context as _, Result};
 use parse::Number;
@@ -23,7 +24,7 @@ pub type Weights = BTreeMap<String, Tensor>;
 /// The file is of neither form, is cut short, or holds something other than a state dict.
 pub fn read(path: &Path) -> Result<Weights> {
     let weights = if path.extension().is_some_and(|e| e == "safetensors") {
-        Tensor::read_safetensors(path).map(|list| list.into_iter().collect()).map_err(anyhow::Error::from)
+        std::fs::read(path).map_err(anyhow::Error::from).and_then(|bytes| load_safetensors(&bytes))
     } else {
         std::fs::read(path).map_err(anyhow::Error::from).and_then(load)
     };
@@ -52,6 +53,16 @@ fn load(bytes: Vec<u8>) -> Result<Weights> {
             let tensor = storage.f_as_strided(&at.size, &at.stride, at.offset)?.f_contiguous()?.copy();
             Ok((name.clone(), tensor))
         })
+        .collect()
+}
+
+fn load_safetensors(bytes: &[u8]) -> Result<Weights> {
+    let tensor = |at: &safetensors::Stored| {
+        Tensor::f_from_data_size(&bytes[at.bytes.clone()], &at.size, kind(at.number))
+    };
+    safetensors::parse(bytes)?
+        .iter()
+        .map(|(name, at)| Ok((name.clone(), tensor(at).with_context(|| name.clone())?)))
         .collect()
 }
 

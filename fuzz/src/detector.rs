@@ -1,0 +1,16 @@
+//! Of the detector, what reads models and cards.
+
+#[path = "../../src/detector/bounds.rs"]
+pub(crate) mod bounds;
+#[path = "../../src/detector/calibration.rs"]
+pub mod calibration;
+#[path = "../../src/detector/card.rs"]
+pub mod card;
+#[path = "../../src/detector/engine.rs"]
+pub mod engine;
+#[path = "../../src/detector/identity.rs"]
+mod identity;
+#[path = "../../src/detector/model.rs"]
+pub mod model;
+
+pub use model::{Model, ModelError, Wanted};

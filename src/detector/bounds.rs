@@ -1,0 +1,120 @@
+//! What a model file may ask for, looked at before tract follows it: a few bytes can claim gigabytes, and tract
+//! computes what hangs on constants alone while it reads. What a graph works out step by step (a constant joined to
+//! itself forty times) is not seen here: a model is to be trusted as far as a program is, and its card's SHA-256 says
+//! which one it is.
+
+use std::collections::HashMap;
+
+use prost::Message as _;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
+use tract_onnx::prelude::TypedModel;
+
+/// Numbers that one value may hold: a gigabyte of float32, twice what the first layer of ResNet-50 has on a picture of 8K.
+const MOST: u128 = 1 << 28;
+
+/// Operators whose output is as large as the values of these inputs say.
+const GROWING: [(&str, &[usize]); 8] = [
+    ("ConstantOfShape", &[0]),
+    ("Expand", &[1]),
+    ("OneHot", &[1]),
+    ("Pad", &[1]),
+    ("Range", &[0, 1, 2]),
+    ("Resize", &[3]),
+    ("Tile", &[1]),
+    ("TopK", &[1]),
+];
+
+/// Attributes that say how large something is.
+const SIZES: [&str; 7] =
+    ["dilations", "kernel_shape", "output_padding", "output_shape", "pads", "shape", "strides"];
+
+/// Decodes a model file and refuses what no classifier of pictures asks for.
+pub(crate) fn read(bytes: &[u8]) -> Result<ModelProto, String> {
+    let model = ModelProto::decode(bytes).map_err(|error| format!("{error}; the file is damaged"))?;
+    model.graph.iter().try_for_each(graph)?;
+    Ok(model)
+}
+
+fn graph(graph: &GraphProto) -> Result<(), String> {
+    let mut constants: HashMap<&str, &TensorProto> = HashMap::new();
+    for tensor in &graph.initializer {
+        inside(tensor)?;
+        constants.insert(&tensor.name, tensor);
+    }
+    for node in &graph.node {
+        if ["Loop", "Scan"].contains(&node.op_type.as_str()) {
+            return Err(format!("{} runs in a loop; export it without", called(node)));
+        }
+        for attribute in &node.attribute {
+            if let Some(tensor) = &attribute.t {
+                inside(tensor)?;
+                if let ("Constant", Some(output)) = (node.op_type.as_str(), node.output.first()) {
+                    constants.insert(output, tensor);
+                }
+            }
+            if SIZES.contains(&attribute.name.as_str()) {
+                size(node, &attribute.ints)?;
+            }
+            attribute.g.iter().chain(&attribute.graphs).try_for_each(self::graph)?;
+        }
+    }
+    for node in &graph.node {
+        let growing = GROWING.iter().find(|(op, _)| *op == node.op_type);
+        for at in growing.map_or(&[][..], |(_, at)| *at) {
+            let tensor = node.input.get(*at).and_then(|name| constants.get(name.as_str()));
+            size(node, &tensor.map_or(vec![], |tensor| integers(tensor)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a tensor whose numbers lie in another file: a card's SHA-256 would say nothing of them.
+fn inside(tensor: &TensorProto) -> Result<(), String> {
+    if tensor.data_location == Some(DataLocation::External as i32) {
+        return Err(format!("the numbers of {} lie in another file; export it as one", tensor.name));
+    }
+    Ok(())
+}
+
+fn size(node: &NodeProto, sizes: &[i64]) -> Result<(), String> {
+    let product =
+        sizes.iter().try_fold(1u128, |product, n| product.checked_mul(n.unsigned_abs().max(1).into()));
+    if product.is_some_and(|product| product <= MOST) {
+        return Ok(());
+    }
+    Err(format!("{} asks for {sizes:?}, more than {MOST} numbers; the file is damaged", called(node)))
+}
+
+fn called(node: &NodeProto) -> String {
+    format!("its operator {} {:?}", node.op_type, node.name)
+}
+
+/// The integers of a constant, none where it holds others.
+fn integers(tensor: &TensorProto) -> Vec<i64> {
+    match DataType::try_from(tensor.data_type) {
+        Ok(DataType::Int64) if tensor.raw_data.is_empty() => tensor.int64_data.clone(),
+        Ok(DataType::Int32) if tensor.raw_data.is_empty() => {
+            tensor.int32_data.iter().map(|n| i64::from(*n)).collect()
+        }
+        Ok(DataType::Int64) => tensor.raw_data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
+        Ok(DataType::Int32) => {
+            tensor.raw_data.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b).into()).collect()
+        }
+        _ => vec![],
+    }
+}
+
+/// Refuses a model one of whose values would be too large to compute.
+pub(crate) fn values(model: &TypedModel) -> Result<(), String> {
+    for node in &model.nodes {
+        for output in &node.outputs {
+            let shape = output.fact.shape.as_concrete().unwrap_or(&[]);
+            let product = shape.iter().try_fold(1u128, |product, n| product.checked_mul(*n as u128));
+            if product.is_none_or(|product| product > MOST) {
+                return Err(format!("its value {:?} is of {shape:?}, more than {MOST} numbers", node.name));
+            }
+        }
+    }
+    Ok(())
+}
