@@ -2,7 +2,14 @@
 //! and, where a run of `resynth` is at hand, by its bank. A detector that was trained on such pairs forgets them first,
 //! and no folder holds them.
 
-use crate::{bank::Trained, fit::data::Sample, photos, photos::Photos, spectrum::Rings, traces};
+use crate::{
+    bank::{self, Trained},
+    fit::data::Sample,
+    photos,
+    photos::Photos,
+    spectrum::Rings,
+    traces,
+};
 use anyhow::{Context as _, Result, ensure};
 use image::imageops;
 use spotd::forensics::{dataset, rng::Rng};
@@ -25,19 +32,12 @@ const EQUALISED: f32 = 0.5;
 const KINDS: [&str; 2] = ["0_real", "1_fake"];
 
 /// The members of the bank of a run of `resynth`.
-fn bank(run: &Path, device: Device) -> Result<Vec<Trained>> {
+fn members(run: &Path, device: Device) -> Result<Vec<Trained>> {
     let folder = crate::checkpoint::Run { folder: run.to_path_buf() }.bank();
-    let mut names: Vec<String> = std::fs::read_dir(&folder)
-        .with_context(|| {
-            format!("{}: no bank; --bank takes the folder of a run of `resynth`", folder.display())
-        })?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "json"))
-        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
-        .collect();
-    names.sort();
-    ensure!(!names.is_empty(), "{}: holds no members", folder.display());
-    names.iter().map(|name| Trained::load(&folder, name, device)).collect()
+    let bank = bank::load_all(&folder, device)
+        .with_context(|| format!("--bank {}: takes the folder of a run of `resynth`", run.display()))?;
+    ensure!(!bank.is_empty(), "{}: holds no members", folder.display());
+    Ok(bank)
 }
 
 /// Samples from the photographs below `folders`: the files, and pairs of a crop and its redrawn self, written to `out` as
@@ -62,7 +62,7 @@ pub fn known(
     }
     let count = files.len().min(PHOTOGRAPHS);
     let files: Vec<PathBuf> = (0..count).map(|at| files[at * files.len() / count].clone()).collect();
-    let bank = run.map(|run| bank(run, device)).transpose()?.unwrap_or_default();
+    let bank = run.map(|run| members(run, device)).transpose()?.unwrap_or_default();
     let rings = Rings::new(DRAWN.into(), device);
     let mut rng = Rng::new(seed).fork(0x0601d);
     for kind in KINDS {
