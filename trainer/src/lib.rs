@@ -7,6 +7,7 @@ pub mod ablate;
 pub mod bank;
 pub mod checkpoint;
 pub mod device;
+pub mod enlarge;
 pub mod export;
 pub mod finetune;
 pub mod fit;

@@ -1,6 +1,6 @@
 //! Pairs of a photograph and its resynthesis, made while training runs, and the batches cut from them.
 
-use crate::{bank::Trained, fit::recipe::Video, photos, photos::Photos, spectrum::Rings, traces};
+use crate::{bank::Trained, enlarge, fit::recipe::Video, photos, photos::Photos, spectrum::Rings, traces};
 use anyhow::Result;
 use image::{RgbImage, imageops};
 use spotd::{
@@ -22,6 +22,9 @@ const CAPACITY: usize = 2400;
 const EQUALISED: f32 = 0.5;
 /// Share of pairs that come from random upsamplers instead of the bank.
 const RANDOM_UPSAMPLERS: f32 = 0.35;
+/// Share of pairs whose photograph was enlarged by a plain filter: what super-resolution and upsampling leave is
+/// then seen beside what any photo editor leaves, which is no sign of a generator.
+const ENLARGED: f32 = 0.15;
 
 /// One photograph's crop and what a bank member made of it.
 pub type Pair = (RgbImage, RgbImage);
@@ -116,7 +119,10 @@ impl<'a> Pairs<'a> {
         } else {
             self.bank[member].redraw(&real)
         };
-        let (real, fake) = if self.rng.chance(EQUALISED) {
+        let (real, fake) = if self.rng.chance(ENLARGED) {
+            // Not equalised: with the spectrum of a plain enlargement, a synthetic one has little left of its own.
+            (enlarge::plainly(&real, &mut self.rng)?.to_device(self.device), fake)
+        } else if self.rng.chance(EQUALISED) {
             self.rings.equalise(&real, &fake, &mut self.rng)
         } else {
             (real, fake)

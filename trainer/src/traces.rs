@@ -17,15 +17,17 @@ pub fn redraw(x: &Tensor, rng: &mut Rng) -> Tensor {
         for _ in 0..depth {
             small = halve(&small);
         }
-        // From barely to plainly visible.
-        let strength = f64::from(0.012 * (0.25f32 / 0.012).powf(rng.unit()));
+        let detail = if rng.chance(0.6) { f64::from(rng.range(0.3, 1.0)) } else { 0.0 };
+        // From barely to plainly visible. Without the detail put back, the barely visible would be a plain enlargement,
+        // which must not be called synthetic.
+        let least = if detail > 0.0 { 0.012f32 } else { 0.04 };
+        let strength = f64::from(least * (0.25 / least).powf(rng.unit()));
         let overlap = rng.chance(0.7);
         let (mut rough, mut smooth) = (small.shallow_clone(), small);
         for _ in 0..depth {
             rough = double(&rough, &kernel(strength, overlap, x));
             smooth = double(&smooth, &kernel(0.0, true, x));
         }
-        let detail = if rng.chance(0.6) { f64::from(rng.range(0.3, 1.0)) } else { 0.0 };
         (rough + (x - smooth) * detail).clamp(0.0, 1.0)
     })
 }

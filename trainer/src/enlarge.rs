@@ -1,0 +1,60 @@
+//! Photographs enlarged by plain resampling: the real pictures that look most like upsampled ones.
+
+use crate::photos;
+use anyhow::Result;
+use image::{
+    RgbImage,
+    imageops::{FilterType, resize},
+};
+use spotd::forensics::{
+    augment::{JpegCodec, jpeg},
+    rng::Rng,
+};
+use tch::Tensor;
+
+/// Share of enlargements by exactly two, which editors, players and monitors offer.
+const DOUBLED: f32 = 0.5;
+/// Smallest and largest of the other factors.
+const FACTORS: (f32, f32) = (1.3, 2.5);
+/// Share of the small pictures that were a JPEG before they were enlarged: its grid grows with them.
+const WAS_JPEG: f32 = 0.4;
+
+/// `x` `[N, 3, S, S]` in 0..1, each made smaller and, by another draw of the filter, as large as it was. On the CPU.
+pub fn plainly(x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+    let large: Vec<RgbImage> =
+        photos::to_pictures(x)?.iter().map(|picture| enlarged_again(picture, rng)).collect();
+    Ok(photos::to_tensor(&large))
+}
+
+fn enlarged_again(picture: &RgbImage, rng: &mut Rng) -> RgbImage {
+    const FILTERS: [FilterType; 3] = [FilterType::Triangle, FilterType::CatmullRom, FilterType::Lanczos3];
+    let factor = if rng.chance(DOUBLED) { 2.0 } else { rng.range(FACTORS.0, FACTORS.1) };
+    let (width, height) = picture.dimensions();
+    let less = |side: u32| ((side as f32 / factor).round() as u32).max(1);
+    let mut small = resize(picture, less(width), less(height), *rng.pick(&FILTERS));
+    if rng.chance(WAS_JPEG) {
+        let quality = 60 + rng.below(36) as u8;
+        small = jpeg(&small, *rng.pick(&JpegCodec::ALL), quality);
+    }
+    resize(&small, width, height, *rng.pick(&FILTERS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn an_enlarged_photograph_keeps_its_content_and_loses_its_finest_detail() {
+        tch::manual_seed(4);
+        let noise = Tensor::rand([4, 3, 64, 64], (Kind::Float, Device::Cpu));
+        let ramp = Tensor::linspace(0.2, 0.8, 64, (Kind::Float, Device::Cpu)).expand([4, 3, 64, 64], false);
+        let x = ramp * 0.8 + noise * 0.2;
+        let large = plainly(&x, &mut Rng::new(2)).unwrap();
+        assert_eq!(large.size(), x.size());
+        let mean = |x: &Tensor| f64::try_from(x.mean(Kind::Float)).unwrap();
+        assert!((mean(&large) - mean(&x)).abs() < 0.01);
+        let steps = |x: &Tensor| mean(&(x.narrow(3, 1, 63) - x.narrow(3, 0, 63)).abs());
+        assert!(steps(&large) < 0.5 * steps(&x), "{} of {}", steps(&large), steps(&x));
+    }
+}
