@@ -7,9 +7,10 @@
 #
 # Both judge the centre crop of 224 pixels of the same pictures with the same network: torchvision's, with random
 # weights, which `spotd-train import` turns into ONNX. A second row for each network is the same file after
-# `spotd quantize`: int8 of ours against the float32 of PyTorch, on the same pictures as it was calibrated on. Starting up (Python's imports, reading the model, planning)
-# counts on neither side: a run over two pictures is taken away from one over all. Seconds of the processor are given
-# too, because those of the clock depend on what else the machine does.
+# `spotd quantize`: int8 of ours against the float32 of PyTorch, on the same pictures as it was calibrated on.
+# Starting up (Python's imports, reading the model, planning) counts on neither side: a run over two pictures is
+# taken away from one over all. Seconds of the processor are given too, because those of the clock depend on what
+# else the machine does.
 set -euo pipefail
 
 [ $# -ge 3 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }

@@ -75,7 +75,7 @@ pub enum ModelError {
     /// int8 is asked for, and the file is not quantised.
     #[error(
         "model {path} is f32, but int8 is asked for; quantise it (spotd quantize --model FILE --calibrate DIR \
-         --out int8.onnx; without --model the built-in one) and use the result, or ask for \"auto\""
+         --out int8.onnx) and use the result, or ask for \"auto\""
     )]
     NotQuantised {
         /// The ONNX file.
@@ -120,12 +120,15 @@ pub struct Model {
     path: PathBuf,
 }
 
-/// The detector that is built in.
+/// The detector that is built in: its ONNX file and card.
 const BUILT_IN: (&[u8], &str) =
+    (include_bytes!("../../models/spotd-edge-int8.onnx"), include_str!("../../models/spotd-edge-int8.toml"));
+/// The same before it was quantised, for those who ask for f32 or quantise it anew.
+const BUILT_IN_F32: (&[u8], &str) =
     (include_bytes!("../../models/spotd-edge.onnx"), include_str!("../../models/spotd-edge.toml"));
 
 impl Model {
-    /// Loads the model at `path`, or the built-in one, and holds it against its card; in int8 where it is
+    /// Loads the model at `path`, or the built-in one (int8), and holds it against its card; in int8 where it is
     /// quantised.
     ///
     /// # Errors
@@ -134,12 +137,13 @@ impl Model {
         Self::open_as(path, Wanted::Auto)
     }
 
-    /// [`Model::open`] in the precision that is asked for.
+    /// [`Model::open`] in the precision that is asked for. Of the built-in detector f32 is the float file itself, not
+    /// the quantised one run in floats.
     ///
     /// # Errors
     /// As [`Model::open`]; [`ModelError::NotQuantised`] where int8 cannot be had.
     pub fn open_as(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
-        let (bytes, card, path) = read(path)?;
+        let (bytes, card, path) = read(path, wanted)?;
         Self::prepare(&bytes, card, &path, wanted)
     }
 
@@ -233,11 +237,19 @@ impl Model {
     }
 }
 
-/// The bytes of a model, its card, and the path for messages; the built-in one without a path.
-pub(crate) fn read(path: Option<&Path>) -> Result<(Cow<'static, [u8]>, Card, PathBuf), ModelError> {
+/// The bytes of a model, its card, and the path for messages; without a path the built-in one, of which there is one
+/// for each precision.
+pub(crate) fn read(
+    path: Option<&Path>,
+    wanted: Wanted,
+) -> Result<(Cow<'static, [u8]>, Card, PathBuf), ModelError> {
     let Some(path) = path else {
-        let path = PathBuf::from("(built in) spotd-edge.onnx");
-        return Ok((Cow::Borrowed(BUILT_IN.0), Card::parse(BUILT_IN.1, &Card::path_for(&path))?, path));
+        let ((bytes, card), name) = match wanted {
+            Wanted::Only(Precision::F32) => (BUILT_IN_F32, "(built in) spotd-edge.onnx"),
+            _ => (BUILT_IN, "(built in) spotd-edge-int8.onnx"),
+        };
+        let path = PathBuf::from(name);
+        return Ok((Cow::Borrowed(bytes), Card::parse(card, &Card::path_for(&path))?, path));
     };
     let bytes =
         std::fs::read(path).map_err(|error| ModelError::Unreadable { path: path.to_owned(), error })?;

@@ -38,7 +38,7 @@ impl WholePicture {
     /// # Errors
     /// As [`super::Model::open_as`].
     pub fn open_as(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
-        let (bytes, card, path) = read(path)?;
+        let (bytes, card, path) = read(path, wanted)?;
         check_hash(&bytes, &card, &path)?;
         Ok(Self { bytes, card, path, wanted, plans: Mutex::default() })
     }

@@ -39,12 +39,13 @@ pub struct State {
 pub struct Calibration {
     /// `score = sigmoid(logit / temperature)`.
     pub temperature: f32,
-    /// Score above which a tile counts as synthetic.
+    /// Score from which a window of frames is synthetic.
     pub threshold: f32,
-    /// Score above which a tile is unsure.
+    /// Score from which it is unsure.
     pub unsure_from: f32,
-    /// Held-out real tiles that were scored.
-    pub tiles: usize,
+    /// Held-out real windows, or pictures, that were scored.
+    #[serde(alias = "tiles")]
+    pub windows: usize,
     /// Average precision on held-out photographs against their resynthesis.
     pub held_out_ap: f64,
 }

@@ -5,6 +5,7 @@
 
 pub mod ablate;
 pub mod bank;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod device;
 pub mod enlarge;
@@ -13,6 +14,7 @@ pub mod finetune;
 pub mod fit;
 pub mod graph;
 pub mod import;
+pub mod missed;
 pub mod module;
 pub mod net;
 pub mod onnx;

@@ -3,7 +3,9 @@
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use spotd::detector::Model;
-use spotd_train::{ablate, checkpoint::Run, export, finetune, fit, import, net, resynth, score, windows};
+use spotd_train::{
+    ablate, checkpoint::Run, export, finetune, fit, import, missed, net, resynth, score, windows,
+};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Trains the detector that spotd runs, and exports it.
@@ -35,6 +37,8 @@ enum Command {
     Score(ScoreArguments),
     /// How many frames and tiles a verdict needs: error rates of tiles, their correlation, thresholds.
     Windows(windows::Options),
+    /// What a model does not see: rendered scenes, redrawn by each network of a bank and changed on their way.
+    Missed(missed::Options),
     /// How far an exported model tells rendered scenes from the same scenes redrawn.
     Scenes(ScenesArguments),
 }
@@ -211,6 +215,7 @@ fn run(command: Command) -> Result<()> {
             print!("{}", score::table(&score::measure(&model, &a.layout, perturbations)?));
         }
         Command::Windows(options) => print!("{}", windows::windows(&options)?),
+        Command::Missed(options) => print!("{}", missed::missed(&options)?),
         Command::Scenes(a) => {
             let model = Model::open(a.model.as_deref()).context("a model to tell scenes apart with")?;
             let rows = export::tell_scenes_apart(&model, &Run::new(&a.run)?, 0..a.scenes, a.frames)?;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use image::{RgbImage, imageops, imageops::FilterType};
 use indicatif::{ProgressBar, ProgressStyle};
 use spotd::forensics::{dataset, rng::Rng, rng::mix, scenes::SceneRenderer};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
 /// Training scenes begin here; whoever shows or measures scenes must use other seeds.
@@ -128,6 +128,13 @@ pub fn bar(n: u64, what: &str) -> ProgressBar {
     ProgressBar::new(n).with_style(style).with_message(what.to_string())
 }
 
+/// Whether a photograph is one of the tenth that is never trained on: by its file's name, so that it stays so
+/// wherever it lies.
+pub fn is_held_out(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    mix(name.bytes().fold(0u64, |key, byte| mix(key ^ u64::from(byte)))).is_multiple_of(10)
+}
+
 /// Loads every photograph below `folders` (refusing `val`, naming what cannot be read) and renders `scenes`
 /// scenes; one in ten of each is held out, by a hash of the file's name, so that it stays held out.
 pub fn load(folders: &[PathBuf], scenes: u64, seed: u64) -> Result<Split> {
@@ -142,16 +149,17 @@ pub fn load(folders: &[PathBuf], scenes: u64, seed: u64) -> Result<Split> {
         }
         paths.extend(found);
     }
-    let held_out = |key: u64| mix(key).is_multiple_of(10);
     let (mut train, mut held) = (Vec::new(), Vec::new());
     let progress = bar(paths.len() as u64, "reading photographs");
     let mut skipped = 0;
     for path in paths {
         match dataset::load(&path) {
             Ok(picture) => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let key = name.bytes().fold(0u64, |key, byte| mix(key ^ u64::from(byte)));
-                if held_out(key) { held.push(picture) } else { train.push(picture) }
+                if is_held_out(&path) {
+                    held.push(picture)
+                } else {
+                    train.push(picture)
+                }
             }
             Err(bad) => {
                 skipped += 1;

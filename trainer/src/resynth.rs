@@ -1,22 +1,17 @@
 //! Training of a detector: pairs in, checkpoints out.
 
 use crate::{
-    bank,
-    checkpoint::{self, Calibration, Run, State},
+    bank, calibrate,
+    checkpoint::{self, Run, State},
     device::{self, Autocast},
     fit::recipe::Video,
     module::Module,
     net::Net,
     pairs::{Batch, Pairs, Strangers},
-    photos::{self, Photos, bar},
+    photos::{self, bar},
 };
-use anyhow::{Context as _, Result, anyhow, bail};
-use spotd::forensics::{
-    ap,
-    augment::{Plan, Policy},
-    dataset,
-    rng::Rng,
-};
+use anyhow::{Result, anyhow, bail};
+use spotd::forensics::{augment::Policy, dataset, rng::Rng};
 use std::{
     path::PathBuf,
     sync::mpsc,
@@ -60,8 +55,8 @@ pub struct Options {
     pub rate: f64,
     /// Video codecs that pairs meet, none by default.
     pub video: Option<Video>,
-    /// Held-out real tiles that set the thresholds.
-    pub calibration_tiles: usize,
+    /// Windows of held-out photographs that set the thresholds.
+    pub calibration_windows: usize,
 }
 
 impl Default for Options {
@@ -83,7 +78,7 @@ impl Default for Options {
             pair_weight: 0.5,
             rate: 2e-3,
             video: None,
-            calibration_tiles: 1200,
+            calibration_windows: 768,
         }
     }
 }
@@ -159,8 +154,10 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     let mut outcome = outcome?;
     let bank = bank.map_err(|_| anyhow!("the thread that makes pairs has panicked"))?;
     let mut held = Pairs::new(&split.held, bank, &[], Policy::FIELD, device, rng.fork(2));
+    let (_store, module) = load_average(&run, &outcome.state.net, device)?;
+    let seed = outcome.state.seed;
     let calibration =
-        calibrate(&run, &outcome.state, &split.held, &mut held, device, options.calibration_tiles)?;
+        calibrate::calibrate(&module, &split.held, &mut held, device, options.calibration_windows, seed)?;
     log::info!("calibrated: {calibration:?}");
     outcome.state.calibration = Some(calibration);
     run.put_state(&outcome.state)?;
@@ -178,7 +175,10 @@ fn load_strangers(fakes: &[PathBuf], sets: &[PathBuf]) -> Result<Vec<Strangers>>
     }
     for folder in sets {
         for set in dataset::find_sets(folder)? {
-            let (real, fake) = (load_all(&set.real), load_all(&set.fake));
+            // What is held out of the photographs may be in a set too.
+            let trained: Vec<PathBuf> =
+                set.real.iter().filter(|path| !photos::is_held_out(path)).cloned().collect();
+            let (real, fake) = (load_all(&trained), load_all(&set.fake));
             if real.is_empty() || fake.is_empty() {
                 bail!("--sets {}: of set {} one kind cannot be read", folder.display(), set.name);
             }
@@ -323,86 +323,7 @@ pub fn logits(module: &Module, pictures: &[image::RgbImage], device: Device) -> 
     Ok(out)
 }
 
-/// Temperature and thresholds from held-out photographs and their resynthesis; half of the `tiles` real
-/// ones are lightly degraded, the others as they are.
-fn calibrate(
-    run: &Run,
-    state: &State,
-    held: &Photos,
-    pairs: &mut Pairs,
-    device: Device,
-    tiles: usize,
-) -> Result<Calibration> {
-    let (_store, module) = load_average(run, &state.net, device)?;
-    let side = crate::net::TILE as u32;
-    let mut rng = Rng::new(state.seed).fork(3);
-    let progress = bar(tiles as u64, "calibrating");
-    let mut real = Vec::new();
-    while real.len() < tiles {
-        let mut some = Vec::new();
-        for _ in 0..16 {
-            // Margin, so that a resize still leaves a whole tile.
-            let crop = held.crop(side + 16, &mut rng);
-            let mut plan = if rng.chance(0.5) { Policy::FIELD.draw(&mut rng) } else { Plan::NONE };
-            plan.resize = plan.resize.filter(|(factor, _)| *factor >= 1.0);
-            let out = plan.apply(&crop);
-            let (x, y) = (rng.below(17) as u32, rng.below(17) as u32);
-            some.push(image::imageops::crop_imm(&out, x, y, side, side).to_image());
-        }
-        real.extend(logits(&module, &some, device)?);
-        progress.set_position(real.len() as u64);
-    }
-    progress.finish_and_clear();
-    // Pairs as trained on, for the temperature: equally many of each class.
-    let (mut z_real, mut z_fake) = (Vec::new(), Vec::new());
-    for _ in 0..(tiles / 60).max(1) {
-        let batch = pairs.batch(16, side.min(crate::pairs::KEPT / 2))?;
-        let x = batch.x.to_device(device);
-        let z =
-            Vec::<f32>::try_from(tch::no_grad(|| module.forward(&x, false)).to_device(Device::Cpu).view(-1))?;
-        z_real.extend(&z[..z.len() / 2]);
-        z_fake.extend(&z[z.len() / 2..]);
-    }
-    let temperature = temperature(&z_real, &z_fake);
-    let score = |z: f32| 1.0 / (1.0 + (-z / temperature).exp());
-    let at = |q: f64| ap::quantile(&real, q).map(score).context("no tile was scored");
-    let (threshold, unsure_from) = (at(0.99)?, at(0.95)?);
-    let scores: Vec<f32> = z_real.iter().chain(&z_fake).copied().collect();
-    let labels: Vec<bool> = (0..scores.len()).map(|i| i >= z_real.len()).collect();
-    Ok(Calibration {
-        temperature,
-        threshold,
-        unsure_from: unsure_from.min(threshold),
-        tiles: real.len(),
-        held_out_ap: ap::average_precision(&scores, &labels).context("no held-out pairs")?,
-    })
-}
-
-/// The temperature of least cross-entropy, searched over 0.25..8 on a logarithmic grid.
-pub fn temperature(real: &[f32], fake: &[f32]) -> f32 {
-    let entropy = |t: f32| {
-        let softplus = |z: f32| f64::from(z.max(0.0) + (-z.abs()).exp().ln_1p());
-        real.iter().map(|z| softplus(z / t)).sum::<f64>() + fake.iter().map(|z| softplus(-z / t)).sum::<f64>()
-    };
-    let grid = (0..=100).map(|i| 0.25 * 32f32.powf(i as f32 / 100.0));
-    grid.min_by(|a, b| entropy(*a).total_cmp(&entropy(*b))).expect("the grid is not empty")
-}
-
 /// Scores a batch without training, for tests and callers outside.
 pub fn forward(module: &Module, x: &Tensor) -> Tensor {
     tch::no_grad(|| module.forward(x, false))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_temperature_undoes_overconfidence() {
-        // Logits that are right three times in four, said four times too loudly.
-        let real = [-4.4f32, -4.4, -4.4, 4.4].repeat(50);
-        let fake = [4.4f32, 4.4, 4.4, -4.4].repeat(50);
-        let t = temperature(&real, &fake);
-        assert!((t - 4.0).abs() < 0.3, "ln 3 = 1.1 is the honest logit: {t}");
-    }
 }

@@ -132,7 +132,7 @@ pub fn windows(options: &Options) -> Result<String> {
 
 /// The logit that a share `wrong` of `falling` lies above: counted, or beyond them by their tail, with the bounds
 /// that the number of pictures leaves; least, likely, most.
-fn tail(falling: &[f64], wrong: f64) -> (f64, f64, f64) {
+pub(crate) fn tail(falling: &[f64], wrong: f64) -> (f64, f64, f64) {
     // One window a day, so that rates are shares.
     let blocks = Blocks { maxima: falling.to_vec(), seconds: 86_400.0, footage: 0.0, drifts: false };
     let found = blocks.threshold(wrong);

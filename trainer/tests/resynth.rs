@@ -59,7 +59,7 @@ fn options(photos: &Path, run: &Path) -> Options {
         bf16: Some(false),
         most_steps: 60,
         rate: 5e-2,
-        calibration_tiles: 32,
+        calibration_windows: 24,
         ..Options::default()
     }
 }

@@ -15,14 +15,14 @@ use indicatif::ProgressBar;
 use super::eval::{Perturbations, Row, comparable, compare};
 use super::{EXIT_FINE, console, output, pool, progress_bar};
 use crate::detector::card::{Card, Precision, sha256_hex};
-use crate::detector::{Model, check_hash, read};
+use crate::detector::{Model, Wanted, check_hash, read};
 use crate::quantize::{Clipping, Options, Progress, Quantized, Residual, quantize as quantize_model};
 use footage::{Gathered, Look};
 
 /// Arguments of `spotd quantize`.
 #[derive(Debug, Args)]
 pub struct QuantizeArgs {
-    /// Float32 model (ONNX, its card beside it) instead of the built-in one.
+    /// Float32 model (ONNX, its card beside it) instead of the built-in one's float file.
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 
@@ -130,7 +130,7 @@ const EVAL_TILES: usize = 64;
 /// # Errors
 /// Model or pictures are unusable, or a file cannot be written.
 pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
-    let (bytes, card, path) = read(args.model.as_deref())?;
+    let (bytes, card, path) = read(args.model.as_deref(), Wanted::Only(Precision::F32))?;
     check_hash(&bytes, &card, &path)?;
     let shown = path.display().to_string();
     if card.precision != Precision::F32 {

@@ -12,13 +12,13 @@ pub mod settings;
 pub mod state;
 
 use crate::{
+    calibrate::temperature,
     checkpoint::{self, Calibration},
     device::{self, Autocast},
     export, import,
     module::Module,
     net::{Layer, Net},
     plot,
-    resynth::temperature,
 };
 use adam::Adam;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -461,7 +461,7 @@ pub fn calibrate(logits: &[f32], labels: &[bool]) -> Result<Calibration> {
         temperature,
         threshold,
         unsure_from: unsure_from.min(threshold),
-        tiles: real.len(),
+        windows: real.len(),
         held_out_ap: ap::average_precision(logits, labels).context("one kind alone")?,
     })
 }
