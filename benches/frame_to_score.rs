@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use criterion::{BatchSize, Criterion, Throughput};
 use image::RgbImage;
-use spotd::detector::Model;
+use spotd::detector::card::Precision;
 use spotd::detector::judge::judge;
 use spotd::detector::tiles::select;
+use spotd::detector::{Model, Wanted};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::{Colour, Frame, PixelFormat, Plane};
 
@@ -81,9 +82,12 @@ fn main() {
     let tile = SceneRenderer::new(1, side, side).frame(0);
     let mut group = c.benchmark_group("tile");
     group.throughput(Throughput::Elements(1));
-    group.bench_function(format!("{side}x{side} {}", model.card().precision), |b| {
-        b.iter(|| model.logit(black_box(&tile)).expect("runs"));
-    });
+    let float = Model::open_as(None, Wanted::Only(Precision::F32)).expect("the float file");
+    for model in [&model, &float] {
+        group.bench_function(format!("{side}x{side} {}", model.card().precision), |b| {
+            b.iter(|| model.logit(black_box(&tile)).expect("runs"));
+        });
+    }
     group.finish();
     c.final_summary();
     println!("peak memory of this process: {}", peak_memory().unwrap_or_else(|| "unknown".into()));

@@ -124,9 +124,9 @@ fn another_model_or_setting_is_refused_or_told() {
     let json: serde_json::Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!(json["model"], "brightness test");
     assert_eq!(json["max_tiles"], 9);
-    // Another model: the built-in one's file with its card.
-    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spotd-edge.onnx");
-    let config = site.config("real", &built_in.to_string_lossy(), "");
+    // Another model: a shipped file with its card.
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spotd-edge.onnx");
+    let config = site.config("real", &shipped.to_string_lossy(), "");
     let output = spotd(&["run", "--config", &config, "--for-seconds", "1"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2));

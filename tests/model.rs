@@ -125,6 +125,24 @@ fn a_quantised_model_runs_in_int8_or_on_request_in_float() {
     assert!(report.to_string().contains(" from pixels"), "{report}");
 }
 
+/// Nobody should have to know a path to be fast, or to compare.
+#[test]
+fn the_built_in_detector_is_int8_and_on_request_its_own_float_file() {
+    let tile = SceneRenderer::new(4, 224, 224).frame(1);
+    let logit = |wanted| {
+        let model = Model::open_as(None, wanted).expect("built in");
+        (model.identity(), model.logit(&tile).expect("runs"))
+    };
+    let (auto, int8) = logit(Wanted::Auto);
+    let (same, again) = logit(Wanted::Only(Precision::Int8));
+    let (float, f32) = logit(Wanted::Only(Precision::F32));
+    assert_eq!((auto.precision, int8.to_bits()), (Precision::Int8, again.to_bits()));
+    assert_eq!(auto.sha256, same.sha256);
+    assert_eq!(float.precision, Precision::F32);
+    assert_ne!(auto.sha256, float.sha256, "two files");
+    assert!((int8 - f32).abs() < 0.5, "{int8} {f32}");
+}
+
 /// What the daemon judges, by the same file behind floats.
 #[test]
 fn a_shipped_detector_in_int8_gives_pixels_the_logit_of_their_floats() {
