@@ -38,6 +38,10 @@ test-kernels: setup-test ## The kernels on this processor, with AVX-512 emulated
 	cargo test --locked -p spotd-kernels --features __emulate --test conv --test allocation
 	tools/test-arm.sh
 
+.PHONY: count-arm
+count-arm: ## Count the instructions of int8 inference on aarch64 under QEMU: a stand-in for its speed
+	tools/count-arm.sh
+
 .PHONY: soak
 soak: setup-test ## 2,000 failed connects, 500 reconnects, 16 streams at once; memory, threads and files bounded
 	SPOTD_SOAK=long cargo test --locked --test soak -- --nocapture
