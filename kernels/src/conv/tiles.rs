@@ -222,9 +222,10 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
                 for at in now.chunks_exact(2) {
                     for p in 0..P {
                         let x = [at[0], at[1]].map(|at| K::input(pixels[p].add(at as usize)));
-                        for b in 0..B {
+                        for (b, sums) in sums[p].iter_mut().enumerate() {
+                            // Read again for each pixel: registers are few, and the first level of cache is near.
                             let w = [b, b + B].map(|step| K::weights(weights.add(step * K::WEIGHT_BYTES)));
-                            sums[p][b] = K::join(sums[p][b], w, x);
+                            *sums = K::join(*sums, w, x);
                         }
                     }
                     weights = weights.add(2 * B * K::WEIGHT_BYTES);
