@@ -38,6 +38,10 @@ test-kernels: setup-test ## The kernels on this processor, with AVX-512 emulated
 	cargo test --locked -p spotd-kernels --features __emulate --test conv --test allocation
 	tools/test-arm.sh
 
+.PHONY: count-arm
+count-arm: ## Count the instructions of int8 inference on aarch64 under QEMU: a stand-in for its speed
+	tools/count-arm.sh
+
 .PHONY: soak
 soak: setup-test ## 2,000 failed connects, 500 reconnects, 16 streams at once; memory, threads and files bounded
 	SPOTD_SOAK=long cargo test --locked --test soak -- --nocapture
@@ -81,9 +85,11 @@ golden: ## Write what scikit-learn says of random rankings anew (tests/metrics/g
 	"$(CACHE)/sklearn/bin/python3" tests/metrics/golden.py >tests/metrics/golden.jsonl
 
 .PHONY: golden-int8
-golden-int8: ## Write quantised graphs and onnxruntime's answers anew (kernels/tests/golden)
+golden-int8: ## Write graphs of onnxruntime's and PyTorch's quantisers and the answers anew (kernels/tests/golden)
 	tools/peers.sh "$(CACHE)/golden-int8" kernels/tests/golden/requirements.txt
 	"$(CACHE)/golden-int8/bin/python3" kernels/tests/golden/golden.py kernels/tests/golden
+	"$(CACHE)/golden-int8/bin/python3" -m pip install --quiet --disable-pip-version-check -r kernels/tests/golden/requirements-pytorch.txt
+	"$(CACHE)/golden-int8/bin/python3" kernels/tests/golden/pytorch.py kernels/tests/golden
 
 .PHONY: bench
 bench: setup-test ## Measure: from raw frame to score, frames a second a core, peak memory

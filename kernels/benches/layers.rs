@@ -1,6 +1,7 @@
 //! Layers of real networks on each instruction set of this processor.
 
 #[path = "layers/list.rs"]
+#[allow(dead_code, reason = "another uses the rest")]
 mod list;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

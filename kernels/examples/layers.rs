@@ -4,6 +4,7 @@
 //! `cargo run --release -p spotd-kernels --example layers [isa]... [half] [runs=N] [only=TEXT]`
 
 #[path = "../benches/layers/list.rs"]
+#[allow(dead_code, reason = "another uses the rest")]
 mod list;
 
 use std::time::Instant;

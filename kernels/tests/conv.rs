@@ -61,6 +61,11 @@ fn extremes_do_not_saturate() {
                 (127, 128),
                 (64, 255),
                 (-64, 255),
+                // Four of them: as much as 16 bits hold, and a little more.
+                (32, 255),
+                (-32, 255),
+                (33, 255),
+                (-33, 255),
             ] {
                 for (channels, groups, kernel) in
                     [(64, 1, 3), (64, 64, 3), (33, 1, 1), (8, 2, 5), (20, 20, 7)]

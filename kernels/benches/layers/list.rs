@@ -99,6 +99,16 @@ const LAYERS: &[(usize, usize, usize, usize, usize, usize)] = &[
     (576, 576, 5, 1, 576, 14),
 ];
 
+/// The convolutions of the shipped detector on its tile of 224 x 224.
+const EDGE: &[(usize, usize, usize, usize, usize, usize)] = &[
+    (3, 16, 3, 1, 1, 224),
+    (16, 32, 3, 2, 1, 224),
+    (32, 48, 3, 2, 1, 112),
+    (48, 48, 3, 1, 1, 56),
+    (48, 96, 3, 2, 1, 56),
+    (96, 96, 3, 1, 1, 28),
+];
+
 /// How far weights reach; AVX2 has one way for each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Weights {
@@ -110,7 +120,20 @@ pub enum Weights {
 
 /// All layers for one instruction set.
 pub fn layers(isa: Isa, weights: Weights) -> impl Iterator<Item = Layer> {
-    LAYERS.iter().map(move |&(cin, cout, kernel, stride, groups, size)| {
+    packed(LAYERS, isa, weights)
+}
+
+/// Those of the shipped detector alone.
+pub fn edge(isa: Isa, weights: Weights) -> impl Iterator<Item = Layer> {
+    packed(EDGE, isa, weights)
+}
+
+fn packed(
+    list: &'static [(usize, usize, usize, usize, usize, usize)],
+    isa: Isa,
+    weights: Weights,
+) -> impl Iterator<Item = Layer> {
+    list.iter().map(move |&(cin, cout, kernel, stride, groups, size)| {
         Layer::new(isa, weights, cin, cout, kernel, stride, groups, size)
     })
 }

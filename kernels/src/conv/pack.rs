@@ -1,7 +1,7 @@
 //! Weights in the order that a vector kernel reads, and the bias with the input's zero point folded in.
 
 use super::band::Element;
-use super::tiles::{PairOrder, Shape, parts};
+use super::tiles::{Count, PairOrder, Shape, parts};
 use super::{Conv, Epilogue};
 use crate::error::{Error, Result};
 use crate::scratch::Lines;
@@ -29,7 +29,7 @@ pub(super) struct Packed {
     /// Where each step of a kernel row begins, in bytes; for each part of the blocks, for each row.
     pub steps: Vec<u32>,
     /// How many steps that is, for each part of the blocks, for each row.
-    pub counts: Vec<u32>,
+    pub counts: Vec<Count>,
     /// Where each group begins in the three above.
     pub groups: Vec<Start>,
     /// Filled up to whole blocks, group by group.
@@ -68,14 +68,15 @@ impl Packed {
             return Err(Error::Shape { what: "kernel width * channels", value: kw * cin, reason });
         }
         let (mut bytes, mut steps, mut counts, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (mut block, mut excess) = (Vec::new(), Vec::new());
+        // Of one row of the kernel: each step's offset and weights.
+        let mut row: Vec<(u32, Vec<i8>)> = Vec::new();
         for group in 0..conv.groups {
             groups.push(Start { weights: bytes.len(), steps: steps.len(), counts: counts.len() });
             for part in parts(blocks, layout.shape.most_blocks()) {
                 for ky in 0..kh {
-                    let before = steps.len();
+                    row.clear();
                     for step in 0..plain {
-                        block.clear();
+                        let mut block = Vec::with_capacity(part.len() * 16 * layout.step);
                         for co in part.start * 16..part.end * 16 {
                             for k in step * layout.step..(step + 1) * layout.step {
                                 let (kx, ci) = (k / cin, k % cin);
@@ -84,22 +85,26 @@ impl Packed {
                                 block.push(if inside { weights[at()] } else { 0 });
                             }
                         }
-                        steps.push((step * layout.step * size) as u32);
-                        if layout.split.is_some() && split(&mut block, &mut excess) {
-                            put(&mut bytes, &block, layout.element);
-                            steps.push((step * layout.step * size) as u32);
-                            put(&mut bytes, &excess, layout.element);
-                        } else {
-                            put(&mut bytes, &block, layout.element);
-                        }
+                        let at = (step * layout.step * size) as u32;
+                        let excess = layout.split.and_then(|_| split(&mut block));
+                        row.push((at, block));
+                        row.extend(excess.map(|excess| (at, excess)));
                     }
-                    counts.push((steps.len() - before) as u32);
+                    let pairs = if layout.split.is_some() { join(&mut row) } else { 0 };
+                    for (at, block) in &row {
+                        steps.push(*at);
+                        put(&mut bytes, block, layout.element);
+                    }
+                    counts.push(Count { pairs: pairs as u32, singles: (row.len() - 2 * pairs) as u32 });
                 }
             }
         }
-        let parts = counts.len() / kh;
-        if layout.split.is_some_and(|percent| steps.len() * 100 > plain * kh * parts * (100 + percent)) {
-            return Ok(None);
+        if let Some(percent) = layout.split {
+            // Multiplications: two a step, three a pair.
+            let cost: usize = counts.iter().map(|c| 2 * c.singles as usize + 3 * c.pairs as usize).sum();
+            if cost * 100 > 2 * plain * counts.len() * (100 + percent) {
+                return Ok(None);
+            }
         }
         let mut packed = Packed::with(conv, weights, epilogue, conv.groups, layout.element);
         packed.weights = Lines::of(&bytes);
@@ -169,10 +174,9 @@ fn put(bytes: &mut Vec<u8>, weights: &[i8], element: Element) {
 
 /// `vpmaddubsw` adds two products of an unsigned byte and a weight in 16 bits and saturates. It cannot where the
 /// weights of a pair add up to at most 128 either way, since 255 * 128 < 2^15. Takes the rest of larger pairs
-/// into `excess`, for a step of its own; says whether there is any.
-fn split(block: &mut [i8], excess: &mut Vec<i8>) -> bool {
-    excess.clear();
-    excess.resize(block.len(), 0);
+/// out of the block, for a step of its own.
+fn split(block: &mut [i8]) -> Option<Vec<i8>> {
+    let mut excess = vec![0; block.len()];
     let mut any = false;
     for (pair, rest) in block.chunks_exact_mut(2).zip(excess.chunks_exact_mut(2)) {
         let (a, b) = (pair[0] as i32, pair[1] as i32);
@@ -190,5 +194,41 @@ fn split(block: &mut [i8], excess: &mut Vec<i8>) -> bool {
             any = true;
         }
     }
-    any
+    any.then_some(excess)
+}
+
+/// How far from a step another is sought to join it with: a bound on the time that packing takes.
+const REACH: usize = 32;
+
+/// Brings steps whose sums may be added in 16 bits to the front, two by two; the answer is the number of twos.
+fn join(row: &mut Vec<(u32, Vec<i8>)>) -> usize {
+    let mut order = Vec::with_capacity(row.len());
+    let mut rest = Vec::new();
+    let mut left: Vec<_> = std::mem::take(row).into_iter().map(Some).collect();
+    for at in 0..left.len() {
+        let Some(step) = left[at].take() else { continue };
+        let reach = left.len().min(at + REACH);
+        let other = (at + 1..reach).find(|&i| left[i].as_ref().is_some_and(|other| fit(&step.1, &other.1)));
+        match other.and_then(|i| left[i].take()) {
+            Some(other) => order.extend([step, other]),
+            None => rest.push(step),
+        }
+    }
+    let pairs = order.len() / 2;
+    order.append(&mut rest);
+    *row = order;
+    pairs
+}
+
+/// Whether four products of a pair of weights of each step fit into 16 bits: as in [`split`], neither the positive nor
+/// the negative ones may add up to more than 128.
+fn fit(a: &[i8], b: &[i8]) -> bool {
+    a.chunks_exact(2).zip(b.chunks_exact(2)).all(|(a, b)| {
+        let (mut above, mut below) = (0, 0);
+        for &w in a.iter().chain(b) {
+            above += i32::from(w.max(0));
+            below += i32::from(w.min(0));
+        }
+        above <= 128 && below >= -128
+    })
 }

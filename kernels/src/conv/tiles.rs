@@ -2,7 +2,8 @@
 //!
 //! A pixel's taps of one kernel row lie side by side in NHWC, so a convolution is, for each row of the kernel,
 //! one run of `kernel width * channels` elements, taken in steps of a few. Weights lie in the order that the
-//! loop reads: `[blocks of a tile][ky][step][16 * blocks][elements of a step]`.
+//! loop reads: `[blocks of a tile][ky][step][16 * blocks][elements of a step]`. Within a kernel row the order of the steps
+//! is free: those that may be joined come first, two by two.
 
 /// One band of one group: what a kernel needs, checked and laid out by [`super::band`].
 pub(crate) struct Job<'a> {
@@ -17,7 +18,7 @@ pub(crate) struct Job<'a> {
     /// Where each step begins, in bytes from the row's first tap; for each part of the blocks, for each row.
     pub steps: &'a [u32],
     /// The number of `steps` for each part of the blocks, for each row.
-    pub counts: &'a [u32],
+    pub counts: &'a [Count],
     /// For depthwise kernels: the offset of each tap in bytes, an even number of them.
     pub taps: &'a [usize],
     /// Packed weights of the group.
@@ -64,6 +65,22 @@ impl Job<'_> {
     }
 }
 
+/// How many steps a row of the kernel takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// Two steps each, whose products [`Dot::join`] may add before they are widened. They come first.
+    pub pairs: u32,
+    /// Steps on their own.
+    pub singles: u32,
+}
+
+impl Count {
+    /// Steps of both kinds.
+    pub(crate) fn steps(self) -> usize {
+        2 * self.pairs as usize + self.singles as usize
+    }
+}
+
 /// Sums of 16 output channels in the registers of one instruction set.
 ///
 /// # Safety
@@ -103,6 +120,8 @@ pub(crate) trait Dot: Lanes {
     type Input: Copy;
     /// Bytes of one step's weights for 16 output channels.
     const WEIGHT_BYTES: usize = size_of::<Self::Weights>();
+    /// Whether [`Dot::join`] does better than [`Dot::dot`] twice; else no pairs are packed.
+    const JOINS: bool;
 
     /// Reads weights.
     unsafe fn weights(at: *const u8) -> Self::Weights;
@@ -112,6 +131,9 @@ pub(crate) trait Dot: Lanes {
     unsafe fn opaque(input: Self::Input) -> Self::Input;
     /// Adds the products.
     unsafe fn dot(sums: Self::Sums, weights: Self::Weights, input: Self::Input) -> Self::Sums;
+    /// Adds the products of two steps, whose weights are small enough that four products of neighbours fit into 16
+    /// bits.
+    unsafe fn join(sums: Self::Sums, weights: [Self::Weights; 2], input: [Self::Input; 2]) -> Self::Sums;
 }
 
 /// Products of 16 channels with two taps each, for depthwise kernels over 16-bit input.
@@ -182,7 +204,7 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
     job: &Job<'_>,
     weights: *const u8,
     steps: &[u32],
-    counts: &[u32],
+    counts: &[Count],
     first: usize,
     channel: usize,
 ) {
@@ -194,7 +216,22 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
         let (mut weights, mut steps) = (weights, steps);
         for (row, &count) in counts.iter().enumerate() {
             let pixels = pixels.map(|pixel| pixel.add(row * job.row_bytes));
-            let (now, later) = steps.split_at_unchecked(count as usize);
+            if K::JOINS {
+                let (now, later) = steps.split_at_unchecked(2 * count.pairs as usize);
+                steps = later;
+                for at in now.chunks_exact(2) {
+                    for p in 0..P {
+                        let x = [at[0], at[1]].map(|at| K::input(pixels[p].add(at as usize)));
+                        for (b, sums) in sums[p].iter_mut().enumerate() {
+                            // Read again for each pixel: registers are few, and the first level of cache is near.
+                            let w = [b, b + B].map(|step| K::weights(weights.add(step * K::WEIGHT_BYTES)));
+                            *sums = K::join(*sums, w, x);
+                        }
+                    }
+                    weights = weights.add(2 * B * K::WEIGHT_BYTES);
+                }
+            }
+            let (now, later) = steps.split_at_unchecked(count.singles as usize);
             steps = later;
             for &at in now {
                 let w: [K::Weights; B] =
@@ -251,7 +288,8 @@ pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, firs
 /// Defines a kernel: its type, [`Lanes`] and [`Dot`], out of the functions that its instruction set has for each.
 macro_rules! kernel {
     ($(#[$meta:meta])* $kernel:ident, sums: $sums:ty = $start:path, $finish:path,
-     weights: $weights:ty = $load:path, input: $input:ty = $read:path, $opaque:path, $dot:path) => {
+     weights: $weights:ty = $load:path, input: $input:ty = $read:path, $opaque:path, $dot:path
+     $(, join: $join:path)?) => {
         $(#[$meta])*
         #[derive(Clone, Copy)]
         pub(crate) struct $kernel;
@@ -279,6 +317,7 @@ macro_rules! kernel {
         impl $crate::conv::tiles::Dot for $kernel {
             type Weights = $weights;
             type Input = $input;
+            $crate::conv::tiles::joins!($($join)?);
 
             #[inline(always)]
             unsafe fn weights(at: *const u8) -> $weights {
@@ -308,6 +347,29 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
+/// What [`kernel`] says of joined steps.
+macro_rules! joins {
+    () => {
+        const JOINS: bool = false;
+
+        #[inline(always)]
+        unsafe fn join(sums: Self::Sums, weights: [Self::Weights; 2], input: [Self::Input; 2]) -> Self::Sums {
+            // SAFETY: as `dot`.
+            unsafe { Self::dot(Self::dot(sums, weights[0], input[0]), weights[1], input[1]) }
+        }
+    };
+    ($join:path) => {
+        const JOINS: bool = true;
+
+        #[inline(always)]
+        unsafe fn join(sums: Self::Sums, weights: [Self::Weights; 2], input: [Self::Input; 2]) -> Self::Sums {
+            // SAFETY: registers only, of an instruction set that the caller has.
+            unsafe { $join(sums, weights, input) }
+        }
+    };
+}
+pub(crate) use joins;
+
 /// Defines `run` and `burn` of one instruction set: the loops over a band, compiled with its features, or for
 /// AVX2 where it is emulated.
 macro_rules! engine {
@@ -336,7 +398,7 @@ macro_rules! engine {
             for blocks in parts(job.channels.div_ceil(16), $shape.most_blocks()) {
                 let (now, later) = counts.split_at(job.rows);
                 counts = later;
-                let count = now.iter().sum::<u32>() as usize;
+                let count = now.iter().map(|count| count.steps()).sum::<usize>();
                 let (here, rest) = steps.split_at(count);
                 steps = rest;
                 for pixels in parts(job.pixels.len(), $shape.pixels[blocks.len() - 1]) {

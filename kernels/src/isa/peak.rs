@@ -38,6 +38,7 @@ pub fn peak_gmacs(isa: Isa) -> Result<Option<f64>> {
 #[inline(always)]
 pub(crate) unsafe fn burn<K: Dot, const P: usize>(steps: usize, step: usize) -> u64 {
     let (bias, bytes) = std::hint::black_box(([0i32; 16], [1u8; 64]));
+    let at_once = if K::JOINS { 2 } else { 1 };
     // SAFETY: 16 sums and 64 bytes are what the kernel reads.
     unsafe {
         let (weights, mut input) = (K::weights(bytes.as_ptr()), K::input(bytes.as_ptr()));
@@ -45,10 +46,16 @@ pub(crate) unsafe fn burn<K: Dot, const P: usize>(steps: usize, step: usize) -> 
         for _ in 0..steps {
             for sum in &mut sums {
                 input = K::opaque(input);
-                *sum = K::dot(*sum, weights, input);
+                if K::JOINS {
+                    let other = input;
+                    input = K::opaque(input);
+                    *sum = K::join(*sum, [weights; 2], [other, input]);
+                } else {
+                    *sum = K::dot(*sum, weights, input);
+                }
             }
         }
         std::hint::black_box(&sums);
     }
-    (steps * P * 16 * step) as u64
+    (steps * P * 16 * step * at_once) as u64
 }

@@ -246,4 +246,5 @@ def main():
     write(folder, "fake-quantised", fake_quantised(), optimised)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -32,7 +32,7 @@ pub(crate) const KERNELS: Kernels = Kernels {
 kernel!(
     /// The kernel.
     Bytes, sums: [__m256i; 2] = start, finish,
-    weights: [__m256i; 2] = load, input: __m256i = broadcast, opaque, dot
+    weights: [__m256i; 2] = load, input: __m256i = broadcast, opaque, dot, join: join
 );
 engine!(Bytes, "avx2", shape: SHAPE, tiles: { 1 => [1 2 3 4 5] }, burn: 4 x 4);
 
@@ -45,5 +45,19 @@ unsafe fn dot(sums: [__m256i; 2], w: [__m256i; 2], x: __m256i) -> [__m256i; 2] {
             _mm256_add_epi32(sums[0], _mm256_madd_epi16(_mm256_maddubs_epi16(x, w[0]), ones)),
             _mm256_add_epi32(sums[1], _mm256_madd_epi16(_mm256_maddubs_epi16(x, w[1]), ones)),
         ]
+    }
+}
+
+/// Two steps in five instructions a register instead of six, three of them multiplications instead of four, of which
+/// Zen 3 has two a cycle.
+#[inline(always)]
+unsafe fn join(sums: [__m256i; 2], w: [[__m256i; 2]; 2], x: [__m256i; 2]) -> [__m256i; 2] {
+    // SAFETY: registers only.
+    unsafe {
+        std::array::from_fn(|i| {
+            let four =
+                _mm256_add_epi16(_mm256_maddubs_epi16(x[0], w[0][i]), _mm256_maddubs_epi16(x[1], w[1][i]));
+            _mm256_add_epi32(sums[i], _mm256_madd_epi16(four, _mm256_set1_epi16(1)))
+        })
     }
 }

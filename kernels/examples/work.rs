@@ -1,0 +1,27 @@
+//! The shipped detector's convolutions on one instruction set, RUNS times, and nothing else: what an emulator or a
+//! profiler counts. Prints the products of one run: `work ISA RUNS`
+
+#[path = "../benches/layers/list.rs"]
+#[allow(dead_code, reason = "the others use the rest")]
+mod list;
+
+use list::Weights;
+use spotd_kernels::{Isa, Scratch};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [isa, runs] = &arguments[..] else {
+        eprintln!("work ISA RUNS");
+        std::process::exit(2);
+    };
+    let (isa, runs): (Isa, usize) = (isa.parse()?, runs.parse()?);
+    let mut layers: Vec<_> = list::edge(isa, Weights::Half).collect();
+    let scratch = &mut Scratch::new();
+    for _ in 0..runs {
+        for layer in &mut layers {
+            layer.run(scratch);
+        }
+    }
+    println!("{}", layers.iter().map(|layer| layer.macs).sum::<u64>());
+    Ok(())
+}
