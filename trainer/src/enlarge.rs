@@ -13,7 +13,7 @@ use spotd::forensics::{
 use tch::Tensor;
 
 /// Share of enlargements by exactly two, which editors, players and monitors offer.
-const DOUBLED: f32 = 0.5;
+const DOUBLED: f32 = 0.6;
 /// Smallest and largest of the other factors.
 const FACTORS: (f32, f32) = (1.3, 2.5);
 /// Share that is a part of the photograph at its own size before it is enlarged, so that its sharpness and what its file
@@ -31,7 +31,9 @@ pub fn plainly(x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
 }
 
 fn enlarged_again(picture: &RgbImage, rng: &mut Rng) -> RgbImage {
-    const FILTERS: [FilterType; 3] = [FilterType::Triangle, FilterType::CatmullRom, FilterType::Lanczos3];
+    // Bicubic is what most editors take.
+    const FILTERS: [FilterType; 4] =
+        [FilterType::Triangle, FilterType::CatmullRom, FilterType::CatmullRom, FilterType::Lanczos3];
     let factor = if rng.chance(DOUBLED) { 2.0 } else { rng.range(FACTORS.0, FACTORS.1) };
     let (width, height) = picture.dimensions();
     let less = |side: u32| ((side as f32 / factor).round() as u32).max(1);

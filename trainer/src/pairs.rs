@@ -24,7 +24,7 @@ const EQUALISED: f32 = 0.5;
 const RANDOM_UPSAMPLERS: f32 = 0.35;
 /// Share of pairs whose photograph was enlarged by a plain filter: what super-resolution and upsampling leave is
 /// then seen beside what any photo editor leaves, which is no sign of a generator.
-const ENLARGED: f32 = 0.15;
+const ENLARGED: f32 = 0.25;
 
 /// One photograph's crop and what a bank member made of it.
 pub type Pair = (RgbImage, RgbImage);
