@@ -54,6 +54,9 @@ pub enum Error {
         /// The length that the shape asks for.
         expected: usize,
     },
+    /// [`crate::Conv::inner`] without a residual.
+    #[error("an inner activation stands before a residual, and this layer adds none; use the activation")]
+    Inner,
     /// A residual that is missing, or given to a layer that adds none.
     #[error("this layer was packed {packed} a residual and was called {called} one")]
     Residual {

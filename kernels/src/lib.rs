@@ -31,7 +31,8 @@
 //!    overflow, judged by its own weights, is refused when it is packed.
 //! 2. `t = f32(sum) * m`, `m = f32(sx * sw / so)` (computed in f64, rounded once); both operations round to
 //!    nearest, ties to even, and nothing is fused.
-//! 3. With a residual `r`: `t = t + f32(r - zr) * f32(sr / so)`; the product is rounded before the addition.
+//! 3. With a residual `r`: `t = min(max(t, l), h) + f32(r - zr) * f32(sr / so)`, where `l` and `h` are the inner activation's
+//!    bounds in steps of `so`, if it has any; the product is rounded before the addition.
 //! 4. `t = min(max(t, low), high)`, the bounds of the activation and of the output's type less `zo`, both whole.
 //! 5. `byte = round(t) + zo`, ties to even.
 //!

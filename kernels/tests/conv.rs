@@ -118,6 +118,7 @@ fn layers_of_networks_agree() {
             padding: Padding::same(padding),
             groups,
             residual: (index % 2 == 0).then_some(Quant::u8(0.02, 120)),
+            inner: if index % 4 == 0 { Activation::Relu } else { Activation::None },
             activation: Activation::Relu,
             ..Conv::new(
                 cin,

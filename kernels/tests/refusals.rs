@@ -52,6 +52,14 @@ fn zero_points_are_refused() {
 }
 
 #[test]
+fn an_inner_activation_needs_a_residual() {
+    let inner = Conv { inner: spotd_kernels::Activation::Relu, ..plain() };
+    assert!(error(inner.clone(), &[1; 6], &[0; 3]).contains("before a residual"));
+    let with = Conv { residual: Some(Quant::u8(0.1, 0)), ..inner };
+    assert!(PackedConv::new(with, &[1; 6], &[0; 3]).is_ok());
+}
+
+#[test]
 fn overflow_is_refused_by_the_weights_themselves() {
     let inputs = 80_000;
     let conv = Conv::dense(inputs, 2, Quant::u8(1e-6, 0), vec![1e-6], Output::F32);

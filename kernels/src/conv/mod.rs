@@ -101,6 +101,8 @@ pub struct Conv {
     pub weight_scales: Vec<f32>,
     /// A tensor of the output's shape that is added before the activation.
     pub residual: Option<Quant>,
+    /// What the sum goes through before the residual is added, as in `Conv, Relu, Add`. Only with a residual.
+    pub inner: Activation,
     /// What follows.
     pub activation: Activation,
     /// What is written.
@@ -128,6 +130,7 @@ impl Conv {
             input,
             weight_scales,
             residual: None,
+            inner: Activation::None,
             activation: Activation::None,
             output,
         }
@@ -280,10 +283,15 @@ impl Conv {
             let product = self.input.scale as f64 * self.weight_scale(channel) as f64 / step;
             multiplier(product, || format!("scale of output channel {channel}"))
         });
-        let residual = self.residual.map(|r| {
-            r.check("residual")?;
-            let scale = multiplier(r.scale as f64 / step, || "scale of the residual".to_string())?;
-            Ok((r, scale))
+        if self.residual.is_none() && self.inner != Activation::None {
+            return Err(Error::Inner);
+        }
+        let residual = self.residual.map(|quant| {
+            quant.check("residual")?;
+            let scale = multiplier(quant.scale as f64 / step, || "scale of the residual".to_string())?;
+            let (low, high) = self.inner.bounds()?;
+            let [low, high] = [low, high].map(|bound| (bound as f64 / step) as f32);
+            Ok(Residual { quant, scale, low, high })
         });
         Ok(Epilogue {
             bias: bias.to_vec(),
@@ -296,16 +304,30 @@ impl Conv {
     }
 }
 
-/// What happens to a sum: `clamp(sum * scale [+ (r - zr) * residual_scale], low, high)`, then for bytes
-/// rounding, ties to even, and `+ zero`.
+/// What is added to a sum.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Residual {
+    /// What its bytes mean.
+    pub quant: Quant,
+    /// Its scale in steps of the output.
+    pub scale: f32,
+    /// Bounds of the sum before it is added, in steps of the output; infinite without an inner activation.
+    pub low: f32,
+    /// As `low`.
+    pub high: f32,
+}
+
+/// What happens to a sum: `clamp(sum * scale, low, high)`, or with a residual `r`
+/// `clamp(clamp(sum * scale, r.low, r.high) + (r - zr) * r.scale, low, high)`, then for bytes rounding, ties to even, and
+/// `+ zero`.
 #[derive(Debug, Clone)]
 pub(crate) struct Epilogue {
     /// Begins the sum, an output channel each.
     pub bias: Vec<i32>,
     /// Multiplies the sum, an output channel each.
     pub scales: Vec<f32>,
-    /// The residual's meaning, and its scale in steps of the output.
-    pub residual: Option<(Quant, f32)>,
+    /// What is added, if anything.
+    pub residual: Option<Residual>,
     pub low: f32,
     pub high: f32,
     pub zero: i32,
@@ -316,9 +338,9 @@ impl Epilogue {
     #[inline(always)]
     pub(crate) fn real(&self, sum: i32, channel: usize, residual: Option<u8>) -> f32 {
         let mut x = sum as f32 * self.scales[channel];
-        if let (Some((quant, scale)), Some(bits)) = (self.residual, residual) {
+        if let (Some(Residual { quant, scale, low, high }), Some(bits)) = (self.residual, residual) {
             let r = (quant.ty.value(bits) - quant.zero_point) as f32 * scale;
-            x += r;
+            x = crate::quant::clamp(x, low, high) + r;
         }
         crate::quant::clamp(x, self.low, self.high)
     }

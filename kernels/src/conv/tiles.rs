@@ -43,6 +43,8 @@ pub(crate) struct Job<'a> {
     pub residual_flip: u8,
     /// Zero point of the flipped residual.
     pub residual_zero: i32,
+    /// Bounds before the residual is added.
+    pub inner: (f32, f32),
     /// Bounds before rounding.
     pub low: f32,
     /// As `low`.

@@ -3,7 +3,7 @@
 use super::band::{self, Element, Fill, Plan};
 use super::pack::{Layout, Packed};
 use super::tiles::Job;
-use super::{Conv, Dims, Epilogue};
+use super::{Conv, Dims, Epilogue, Residual};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
 use crate::quant::Byte;
@@ -154,8 +154,9 @@ impl Vector {
             _ => 0,
         };
         let at = if self.direct { at * conv.out_channels } else { at };
-        let (quant, residual_scale) = epilogue.residual.unwrap_or((conv.input, 0.0));
-        let residual_flip = if quant.ty == Byte::S8 { 0x80 } else { 0 };
+        let open = Residual { quant: conv.input, scale: 0.0, low: f32::NEG_INFINITY, high: f32::INFINITY };
+        let added = epilogue.residual.unwrap_or(open);
+        let residual_flip = if added.quant.ty == Byte::S8 { 0x80 } else { 0 };
         let start = packed.groups[group];
         Job {
             source: std::ptr::null(),
@@ -174,9 +175,10 @@ impl Vector {
             stride: conv.out_channels,
             real,
             residual: call.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr()),
-            residual_scale,
+            residual_scale: added.scale,
             residual_flip,
-            residual_zero: quant.zero_point + residual_flip as i32,
+            residual_zero: added.quant.zero_point + residual_flip as i32,
+            inner: (added.low, added.high),
             low: epilogue.low,
             high: epilogue.high,
             zero: epilogue.zero + flip as i32,

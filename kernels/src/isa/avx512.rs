@@ -89,35 +89,50 @@ unsafe fn dot(sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
 #[cfg_attr(not(feature = "__emulate"), target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2"))]
 #[cfg_attr(feature = "__emulate", target_feature(enable = "avx2"))]
 unsafe fn finish(job: &Job<'_>, sums: *const __m512i, tile: Tile) {
+    // SAFETY: passed on.
+    unsafe {
+        match (job.real, job.residual.is_null()) {
+            (false, true) => finish_as::<false, false>(job, sums, tile),
+            (false, false) => finish_as::<false, true>(job, sums, tile),
+            (true, true) => finish_as::<true, false>(job, sums, tile),
+            (true, false) => finish_as::<true, true>(job, sums, tile),
+        }
+    }
+}
+
+/// [`finish`] for one kind of output.
+///
+/// # Safety
+/// As [`Lanes::finish`].
+#[inline(always)]
+unsafe fn finish_as<const REAL: bool, const RESIDUAL: bool>(job: &Job<'_>, sums: *const __m512i, tile: Tile) {
     for block in 0..tile.blocks {
         let channel = tile.channel + 16 * block;
         let count = (job.channels - channel).min(16);
         let mask = (0xffffu32 >> (16 - count)) as __mmask16;
-        let (low, high) = (_mm512_set1_ps(job.low), _mm512_set1_ps(job.high));
-        let (zero, flip) = (_mm512_set1_epi32(job.zero), _mm_set1_epi8(job.flip as i8));
         // SAFETY: one sum a pixel and block; the mask keeps loads and stores within the group's channels.
         unsafe {
+            // Flipping the top bit of a byte is the same as taking 128 from it, since the rest is cut off.
+            let zero = _mm512_set1_epi32(job.zero - i32::from(job.flip));
             let scale = _mm512_loadu_ps(job.scales.add(channel));
             for pixel in 0..tile.pixels {
                 let sums = *sums.add(pixel * tile.blocks + block);
                 let at = (tile.first + pixel) * job.stride + channel;
                 let mut x = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale);
-                if !job.residual.is_null() {
+                if RESIDUAL {
                     let bytes = _mm_maskz_loadu_epi8(mask, job.residual.add(at).cast());
                     let bytes = _mm_xor_si128(bytes, _mm_set1_epi8(job.residual_flip as i8));
                     let r =
                         _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(job.residual_zero));
                     let r = _mm512_mul_ps(_mm512_cvtepi32_ps(r), _mm512_set1_ps(job.residual_scale));
-                    x = _mm512_add_ps(x, r);
+                    x = _mm512_add_ps(clamped(x, job.inner), r);
                 }
-                // The second operand is the answer where they are equal or unordered, as in `quant::clamp`.
-                let x = _mm512_min_ps(_mm512_max_ps(x, low), high);
-                if job.real {
+                let x = clamped(x, (job.low, job.high));
+                if REAL {
                     _mm512_mask_storeu_ps(job.output.cast::<f32>().add(at), mask, x);
                     continue;
                 }
-                let q = _mm512_add_epi32(_mm512_cvtps_epi32(x), zero);
-                let bytes = _mm_xor_si128(_mm512_cvtepi32_epi8(q), flip);
+                let bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(x), zero));
                 let out = job.output.add(at);
                 if count == 16 {
                     _mm_storeu_si128(out.cast(), bytes);
@@ -127,6 +142,13 @@ unsafe fn finish(job: &Job<'_>, sums: *const __m512i, tile: Tile) {
             }
         }
     }
+}
+
+#[inline(always)]
+unsafe fn clamped(x: __m512, (low, high): (f32, f32)) -> __m512 {
+    // SAFETY: registers only. The second operand is the answer where they are equal or unordered, as in
+    // `quant::clamp`.
+    unsafe { _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(low)), _mm512_set1_ps(high)) }
 }
 
 impl Taps for Avx512 {

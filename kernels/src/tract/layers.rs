@@ -184,24 +184,8 @@ fn convolution(
     if residual.shape != *shape || plan.form(residual.bytes)? != Form::Pictures(shape.clone()) {
         return Ok(Some(Err("what is added to it is of another shape".into())));
     }
-    let inner = activation(low, high);
-    let op: Box<dyn TypedOp> = match (inner, tail.output) {
-        (crate::Activation::None, _) => {
-            conv.residual = Some(residual.quant);
-            Box::new(Int8Conv(Arc::new(pack(plan, name, conv, &weights, &bias)?)))
-        }
-        (_, Output::Bytes(output)) => {
-            conv.activation = inner;
-            conv.output = Output::F32;
-            Box::new(Int8ConvThenAdd(Arc::new(ConvThenAdd {
-                conv: pack(plan, name, conv, &weights, &bias)?,
-                residual: residual.quant,
-                bounds: (tail.low, tail.high),
-                output,
-            })))
-        }
-        (_, Output::F32) => return Ok(None),
-    };
+    (conv.residual, conv.inner) = (Some(residual.quant), activation(low, high));
+    let op = Box::new(Int8Conv(Arc::new(pack(plan, name, conv, &weights, &bias)?)));
     Ok(Some(Ok((op, tvec![source, residual], true))))
 }
 

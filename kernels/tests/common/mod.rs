@@ -147,7 +147,8 @@ pub fn channels() -> impl Strategy<Value = (usize, usize, usize)> {
 }
 
 pub fn case() -> impl Strategy<Value = Case> {
-    let meaning = (quant(), proptest::option::of(quant()), activation(), proptest::option::of(quant()));
+    let residual = proptest::option::of((quant(), activation()));
+    let meaning = (quant(), proptest::option::of(quant()), activation(), residual);
     let data = (fill(), fill(), fill(), prop_oneof![Just(0), -100_000i32..100_000], any::<bool>());
     (geometry(), channels(), meaning, data).prop_map(|(geometry, channels, meaning, data)| {
         let (kernel, stride, padding, dims) = geometry;
@@ -160,7 +161,8 @@ pub fn case() -> impl Strategy<Value = Case> {
             stride,
             padding,
             groups,
-            residual,
+            residual: residual.map(|(quant, _)| quant),
+            inner: residual.map_or(Activation::None, |(_, inner)| inner),
             activation,
             ..Conv::new(
                 in_channels,
@@ -219,6 +221,12 @@ impl Case {
             Output::Bytes(q) => q.scale as f64,
             Output::F32 => 1.0,
         };
+        let bounds = |activation| match activation {
+            Activation::None => (f64::MIN, f64::MAX),
+            Activation::Relu => (0.0, f64::MAX),
+            Activation::Clip { min, max } => (min as f64, max as f64),
+        };
+        let ((low, high), (inner_low, inner_high)) = (bounds(conv.activation), bounds(conv.inner));
         let mut answer = Vec::new();
         for n in 0..out.n {
             for y in 0..out.h {
@@ -246,13 +254,9 @@ impl Case {
                         let scale = scales[if scales.len() == 1 { 0 } else { o }];
                         let mut real = sum as f64 * scale as f64 * conv.input.scale as f64;
                         if let (Some(q), Some(r)) = (&conv.residual, &self.residual) {
+                            real = real.max(inner_low).min(inner_high);
                             real += value(q, r[answer.len()]) as f64 * q.scale as f64;
                         }
-                        let (low, high) = match conv.activation {
-                            Activation::None => (f64::MIN, f64::MAX),
-                            Activation::Relu => (0.0, f64::MAX),
-                            Activation::Clip { min, max } => (min as f64, max as f64),
-                        };
                         answer.push(real.max(low).min(high) / step);
                     }
                 }

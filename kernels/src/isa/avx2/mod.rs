@@ -52,7 +52,7 @@ unsafe fn all<const RESIDUAL: bool>(job: &Job<'_>, sums: *const [__m256i; 2], ti
                 if RESIDUAL {
                     x = add_residual(job, x, _mm_loadu_si128(job.residual.add(at).cast()));
                 }
-                _mm_storeu_si128(job.output.add(at).cast(), bytes(job, clamped(job, x)));
+                _mm_storeu_si128(job.output.add(at).cast(), bytes(job, clamped(x, (job.low, job.high))));
                 at += job.stride;
                 sums = sums.add(tile.blocks);
             }
@@ -77,7 +77,7 @@ unsafe fn some(job: &Job<'_>, sums: *const [__m256i; 2], tile: Tile, channel: us
             if !job.residual.is_null() {
                 x = add_residual(job, x, load_part(job.residual.add(at), count));
             }
-            let x = clamped(job, x);
+            let x = clamped(x, (job.low, job.high));
             if job.real {
                 store_part(job.output.cast::<f32>().add(at), x, count);
             } else {
@@ -98,8 +98,8 @@ fn scaled(sums: [__m256i; 2], scales: [__m256; 2]) -> [__m256; 2] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn clamped(job: &Job<'_>, x: [__m256; 2]) -> [__m256; 2] {
-    let (low, high) = (_mm256_set1_ps(job.low), _mm256_set1_ps(job.high));
+fn clamped(x: [__m256; 2], (low, high): (f32, f32)) -> [__m256; 2] {
+    let (low, high) = (_mm256_set1_ps(low), _mm256_set1_ps(high));
     // The second operand is the answer where they are equal or unordered, as in `quant::clamp`.
     x.map(|x| _mm256_min_ps(_mm256_max_ps(x, low), high))
 }
@@ -113,7 +113,8 @@ fn add_residual(job: &Job<'_>, x: [__m256; 2], bytes: __m128i) -> [__m256; 2] {
         let r = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_cvtepu8_epi32(eight), zero));
         _mm256_mul_ps(r, scale)
     };
-    [_mm256_add_ps(x[0], term(bytes)), _mm256_add_ps(x[1], term(_mm_srli_si128::<8>(bytes)))]
+    let [a, b] = clamped(x, job.inner);
+    [_mm256_add_ps(a, term(bytes)), _mm256_add_ps(b, term(_mm_srli_si128::<8>(bytes)))]
 }
 
 /// Clamped values rounded to bytes.

@@ -84,6 +84,17 @@ pub(crate) unsafe fn finish(job: &Job<'_>, sums: *const [int32x4_t; 4], tile: Ti
     }
 }
 
+/// Compared and selected, as in `quant::clamp`: `fmax` and `fmin` differ in the sign of zero.
+#[inline(always)]
+unsafe fn clamped(x: float32x4_t, (low, high): (f32, f32)) -> float32x4_t {
+    // SAFETY: registers only.
+    unsafe {
+        let (low, high) = (vdupq_n_f32(low), vdupq_n_f32(high));
+        let x = vbslq_f32(vcgtq_f32(x, low), x, low);
+        vbslq_f32(vcltq_f32(x, high), x, high)
+    }
+}
+
 /// Everything after the sums of one pixel and block.
 ///
 /// # Safety
@@ -115,15 +126,10 @@ unsafe fn finish_pixel(job: &Job<'_>, sums: [int32x4_t; 4], pixel: usize, channe
             let (zero, scale) = (vdupq_n_s32(job.residual_zero), vdupq_n_f32(job.residual_scale));
             for (x, r) in x.iter_mut().zip(words) {
                 let r = vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(r), zero));
-                *x = vaddq_f32(*x, vmulq_f32(r, scale));
+                *x = vaddq_f32(clamped(*x, job.inner), vmulq_f32(r, scale));
             }
         }
-        // Compared and selected, as in `quant::clamp`: `fmax` and `fmin` differ in the sign of zero.
-        let (low, high) = (vdupq_n_f32(job.low), vdupq_n_f32(job.high));
-        let x = x.map(|x| {
-            let x = vbslq_f32(vcgtq_f32(x, low), x, low);
-            vbslq_f32(vcltq_f32(x, high), x, high)
-        });
+        let x = x.map(|x| clamped(x, (job.low, job.high)));
         if job.real {
             let out = job.output.cast::<f32>().add(at);
             if count == 16 {

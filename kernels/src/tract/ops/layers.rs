@@ -3,7 +3,6 @@
 use tract_onnx::tract_hir::internal::*;
 
 use super::{SCRATCH, blank, bytes, datum, fill_bytes, fill_floats, nhwc, slid};
-use crate::quant::clamp;
 use crate::{ByteMap, Dims, Output, PackedAdd, PackedConv, PackedPool, Quant};
 
 /// A convolution with all that follows it: bias, residual, activation, requantisation.
@@ -68,81 +67,6 @@ fn convolved(packed: &PackedConv, input: &TypedFact) -> TractResult<TVec<TDim>> 
         slid(&input.shape[2], p.left + p.right, conv.kernel[1], conv.stride[1]),
         conv.out_channels.to_dim(),
     ])
-}
-
-/// A convolution whose result is bounded before a residual is added to it, as in `Conv, Relu, Add`: the
-/// kernel adds before it bounds, so here it writes floats, and a second step adds and quantises.
-#[derive(Clone)]
-pub(in crate::tract) struct Int8ConvThenAdd(pub Arc<ConvThenAdd>);
-
-/// What [`Int8ConvThenAdd`] does.
-pub(in crate::tract) struct ConvThenAdd {
-    /// Writes floats, with the first activation.
-    pub conv: PackedConv,
-    /// What the second input means.
-    pub residual: Quant,
-    /// Bounds after the addition.
-    pub bounds: (f32, f32),
-    /// What the result means.
-    pub output: Quant,
-}
-
-struct AddJob<'a> {
-    it: &'a ConvThenAdd,
-    sum: &'a [f32],
-    residual: &'a [u8],
-    output: &'a mut [u8],
-}
-
-crate::isa::multiversion! {
-    fn add_any(job: &mut AddJob<'_>) = add_body;
-}
-
-#[inline(always)]
-fn add_body(job: &mut AddJob<'_>) {
-    match job.it.residual.ty {
-        crate::Byte::U8 => add_typed(job, i32::from),
-        crate::Byte::S8 => add_typed(job, |bits| i32::from(bits as i8)),
-    }
-}
-
-#[inline(always)]
-fn add_typed(job: &mut AddJob<'_>, value: impl Fn(u8) -> i32) {
-    let ConvThenAdd { residual, bounds: (low, high), output, .. } = *job.it;
-    for ((y, &sum), &r) in job.output.iter_mut().zip(job.sum).zip(job.residual) {
-        let r = (value(r) - residual.zero_point) as f32 * residual.scale;
-        *y = output.quantize(clamp(sum + r, low, high));
-    }
-}
-
-operator!(Int8ConvThenAdd, "Int8Conv", Rounding);
-
-impl EvalOp for Int8ConvThenAdd {
-    not_out_of_plan!();
-
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let it = &*self.0;
-        let (dims, _) = nhwc(&inputs[0])?;
-        let out = it.conv.out_dims(dims)?;
-        let shape = [out.n, out.h, out.w, it.conv.conv().out_channels];
-        let mut sum = blank(f32::datum_type(), &shape)?;
-        convolve(&it.conv, &inputs[..1], dims, &mut sum)?;
-        let residual = bytes(&inputs[1])?;
-        ensure!(residual.len() == sum.len(), "the residual is {:?}, not {shape:?}", inputs[1].shape());
-        let mut y = blank(datum(&it.output), &shape)?;
-        let sum = sum.try_as_plain_ram()?.as_slice::<f32>()?;
-        let isa = it.conv.isa();
-        fill_bytes(&mut y, |output| add_any(isa, &mut AddJob { it, sum, residual, output }))?;
-        Ok(tvec!(y.into_tvalue()))
-    }
-}
-
-impl TypedOp for Int8ConvThenAdd {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(tvec!(datum(&self.0.output).fact(convolved(&self.0.conv, inputs[0])?)))
-    }
-
-    as_op!();
 }
 
 /// A dense layer: all that follows the batch in its input is one row.
