@@ -30,6 +30,9 @@ pub struct State {
     pub scenes: usize,
     /// Unpaired generated pictures trained on, `--fakes`.
     pub fakes: usize,
+    /// Whether batch normalisation changes nothing any more, because the run started from exported models.
+    #[serde(default)]
+    pub frozen_norm: bool,
     /// Calibration, once training is over.
     pub calibration: Option<Calibration>,
 }

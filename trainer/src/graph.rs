@@ -24,12 +24,11 @@ impl Graph {
     /// # Errors
     /// They are no ONNX, or an operator is met that this trainer does not write.
     pub fn read(bytes: &[u8], device: Device) -> Result<Graph> {
-        let model = ModelProto::decode(bytes).context("not an ONNX file")?;
-        let graph = model.graph.as_ref().context("an ONNX file without a graph")?;
-        let mut constants = HashMap::new();
-        for initializer in &graph.initializer {
-            constants.insert(initializer.name.clone(), tensor(initializer)?.to_device(device));
+        let (model, mut constants) = decode(bytes)?;
+        for constant in constants.values_mut() {
+            *constant = constant.to_device(device);
         }
+        let graph = model.graph.as_ref().context("an ONNX file without a graph")?;
         let name = |list: &[tract_onnx::pb::ValueInfoProto]| match list {
             [one] => Ok(one.name.clone()),
             _ => bail!("{} inputs or outputs, not one", list.len()),
@@ -117,6 +116,24 @@ const OPERATORS: [&str; 14] = [
     "Sigmoid",
     "Sub",
 ];
+
+fn decode(bytes: &[u8]) -> Result<(ModelProto, HashMap<String, Tensor>)> {
+    let model = ModelProto::decode(bytes).context("not an ONNX file")?;
+    let graph = model.graph.as_ref().context("an ONNX file without a graph")?;
+    let mut constants = HashMap::new();
+    for initializer in &graph.initializer {
+        constants.insert(initializer.name.clone(), tensor(initializer)?);
+    }
+    Ok((model, constants))
+}
+
+/// The constants of ONNX bytes by name, on the CPU.
+///
+/// # Errors
+/// They are no ONNX, or hold numbers that this trainer does not write, as a quantised model does.
+pub fn constants(bytes: &[u8]) -> Result<HashMap<String, Tensor>> {
+    Ok(decode(bytes)?.1)
+}
 
 fn tensor(proto: &TensorProto) -> Result<Tensor> {
     let raw = &proto.raw_data;

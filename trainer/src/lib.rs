@@ -25,6 +25,7 @@ pub mod resnet;
 pub mod resynth;
 pub mod score;
 pub mod spectrum;
+pub mod start;
 pub mod torchfile;
 pub mod traces;
 pub mod windows;

@@ -76,6 +76,9 @@ struct ResynthArguments {
     /// Go on from the last checkpoint in the run's folder, for `minutes` more.
     #[arg(long)]
     resume: bool,
+    /// Start from this exported float32 model instead of from nothing; given several times, from the mean of their weights.
+    #[arg(long, value_name = "ONNX", conflicts_with = "resume")]
+    from: Vec<PathBuf>,
     /// Convolutions in bfloat16 (true) or float32 (false); by default whichever this machine is faster at.
     #[arg(long)]
     bf16: Option<bool>,
@@ -182,6 +185,7 @@ fn run(command: Command) -> Result<()> {
                 video: a.video_codec,
                 seed: a.seed,
                 resume: a.resume,
+                from: a.from,
                 bf16: a.bf16,
                 batch: a.batch,
                 rate: a.rate,

@@ -24,7 +24,9 @@ const EQUALISED: f32 = 0.5;
 const RANDOM_UPSAMPLERS: f32 = 0.35;
 /// Share of pairs whose photograph was enlarged by a plain filter: what super-resolution and upsampling leave is
 /// then seen beside what any photo editor leaves, which is no sign of a generator.
-const ENLARGED: f32 = 0.25;
+const ENLARGED: f32 = 0.35;
+/// Share of those whose generated half is a super-resolution network's: the two are nearest to each other.
+const SUPER_RESOLVED: f32 = 0.5;
 
 /// One photograph's crop and what a bank member made of it.
 pub type Pair = (RgbImage, RgbImage);
@@ -112,14 +114,17 @@ impl<'a> Pairs<'a> {
 
     /// `n` new pairs of [`KEPT`] pixels a side, all by one member, raw or equalised.
     pub fn fresh(&mut self, n: usize) -> Result<Vec<Pair>> {
-        let member = self.rng.below(self.bank.len());
         let real = self.photos.batch(n, DRAWN, &mut self.rng).to_device(self.device);
-        let fake = if self.rng.chance(RANDOM_UPSAMPLERS) {
+        let enlarged = self.rng.chance(ENLARGED);
+        let super_resolution: Vec<&Trained> = self.bank.iter().filter(|one| one.member.halve).collect();
+        let fake = if enlarged && !super_resolution.is_empty() && self.rng.chance(SUPER_RESOLVED) {
+            self.rng.pick(&super_resolution).redraw(&real)
+        } else if self.rng.chance(RANDOM_UPSAMPLERS) {
             traces::redraw(&real, &mut self.rng)
         } else {
-            self.bank[member].redraw(&real)
+            self.rng.pick(&self.bank).redraw(&real)
         };
-        let (real, fake) = if self.rng.chance(ENLARGED) {
+        let (real, fake) = if enlarged {
             // Not equalised: with the spectrum of a plain enlargement, a synthetic one has little left of its own.
             (enlarge::plainly(&real, &mut self.rng)?.to_device(self.device), fake)
         } else if self.rng.chance(EQUALISED) {

@@ -9,6 +9,7 @@ use crate::{
     net::Net,
     pairs::{Batch, Pairs, Strangers},
     photos::{self, bar},
+    start,
 };
 use anyhow::{Result, anyhow, bail};
 use spotd::forensics::{augment::Policy, dataset, rng::Rng};
@@ -41,6 +42,8 @@ pub struct Options {
     pub seed: u64,
     /// Goes on from the run's last checkpoint.
     pub resume: bool,
+    /// Exported models whose mean weights a new run starts from, none by default.
+    pub from: Vec<PathBuf>,
     /// Pairs a batch.
     pub batch: usize,
     /// Side of a training crop.
@@ -71,6 +74,7 @@ impl Default for Options {
             bank_budget: Duration::from_secs(75),
             seed: 1,
             resume: false,
+            from: vec![],
             batch: 16,
             side: 96,
             bf16: None,
@@ -131,6 +135,7 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
         photographs: split.train.photographs().len(),
         scenes: split.train.scenes().len(),
         fakes: strangers.iter().map(|s| s.fake.len()).sum(),
+        frozen_norm: !options.from.is_empty(),
         calibration: None,
     });
     state.bank_seconds = bank_seconds;
@@ -228,6 +233,9 @@ fn optimise(
         checkpoint::load(&mut store, &run.weights())?;
         checkpoint::load(&mut average, &run.average())?;
     } else {
+        if !options.from.is_empty() {
+            start::load_mean(&mut store, net, &options.from)?;
+        }
         average.copy(&store)?;
     }
     let mut optimiser = nn::adamw(0.9, 0.999, 0.01).build(&store, options.rate)?;
@@ -245,7 +253,7 @@ fn optimise(
         let x = batch.x.to_device(device);
         let z = {
             let _cast = Autocast::new(device, bf16);
-            module.forward(&x, true).to_kind(Kind::Float).squeeze_dim(1)
+            module.forward(&x, !state.frozen_norm).to_kind(Kind::Float).squeeze_dim(1)
         };
         let n = z.size()[0] / 2;
         let (real, fake) = (z.narrow(0, 0, n), z.narrow(0, n, n));

@@ -3,7 +3,10 @@
 mod common;
 
 use spotd::{
-    detector::{Model, card::Card},
+    detector::{
+        Model,
+        card::{Card, Precision},
+    },
     forensics::rng::Rng,
 };
 use spotd_train::{
@@ -261,7 +264,12 @@ fn a_card_is_checked_before_it_is_written() {
     Module::new(&store.root(), &net);
     let bytes = onnx::write(&net, &store, &Ends::detector(64)).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let card = Card { name: "wrong".into(), tile: 64, ..Model::built_in().unwrap().card().clone() };
+    let card = Card {
+        name: "wrong".into(),
+        tile: 64,
+        precision: Precision::F32,
+        ..Model::built_in().unwrap().card().clone()
+    };
     let mut rng = Rng::new(1);
     let noise = move || rng.normal();
     let noise = std::cell::RefCell::new(noise);

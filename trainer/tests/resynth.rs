@@ -10,15 +10,21 @@ use spotd_train::{
     checkpoint::Run,
     module::Module,
     net::{self, Layer, Net},
+    onnx::{self, Ends},
     photos,
     resynth::{self, Options},
+    start,
 };
 #[cfg(feature = "gstreamer")]
 use spotd_train::{
     fit::recipe::Video,
     pairs::{Pairs, Strangers},
 };
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tch::{Device, Kind, Tensor, nn::VarStore};
 
 /// Noisy textures: a photograph's stand-in with detail at the pixel, which a decoder cannot redraw.
 fn put_pictures(folder: &Path, n: u64) {
@@ -94,6 +100,76 @@ fn fit_learns_and_its_checkpoint_loads() {
     assert_eq!(resynth::fit(&tiny(), &more).unwrap().state.steps, 63);
     let other = resynth::fit(&net::edge(), &more).unwrap_err().to_string();
     assert!(other.contains("another network"), "{other}");
+}
+
+#[test]
+fn a_run_starts_from_exported_models_or_from_their_mean() {
+    tch::set_num_threads(1);
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let exported = |name: &str| {
+        let mut store = VarStore::new(Device::Cpu);
+        let module = Module::new(&store.root(), &tiny());
+        let x = Tensor::rand([8, 3, 64, 64], (Kind::Float, Device::Cpu));
+        // Statistics of its own, which the file has folded.
+        let _ = module.forward(&x, true);
+        store.freeze();
+        let file = at(name);
+        std::fs::write(&file, onnx::write(&tiny(), &store, &Ends::detector(64)).unwrap()).unwrap();
+        (file, module)
+    };
+    tch::manual_seed(3);
+    let ((a, of_a), (b, of_b)) = (exported("a.onnx"), exported("b.onnx"));
+    let x = Tensor::rand([2, 3, 64, 64], (Kind::Float, Device::Cpu));
+    let started = |models: &[PathBuf]| {
+        let mut store = VarStore::new(Device::Cpu);
+        let module = Module::new(&store.root(), &tiny());
+        start::load_mean(&mut store, &tiny(), models)
+            .map(|()| (resynth::forward(&module, &x), store.variables()))
+    };
+    let far = |p: &Tensor, q: &Tensor| f64::try_from((p - q).abs().max()).unwrap();
+    let ((y_a, w_a), (y_b, w_b)) = (started(&[a.clone()]).unwrap(), started(&[b.clone()]).unwrap());
+    assert!(far(&y_a, &resynth::forward(&of_a, &x)) < 1e-5, "one model alone answers as it did");
+    assert!(far(&y_b, &resynth::forward(&of_b, &x)) < 1e-5);
+    assert!(far(&y_a, &y_b) > 1e-3, "two models that differ");
+    let (_, mean) = started(&[a.clone(), b]).unwrap();
+    for (name, tensor) in &mean {
+        assert!(far(tensor, &((&w_a[name] + &w_b[name]) * 0.5)) < 1e-6, "{name}");
+    }
+
+    // Trained on, its answers move, the folded statistics do not; and the run goes on so.
+    let (folder, run) = (at("photographs"), at("run"));
+    put_pictures(&folder, 16);
+    let from = Options { from: vec![a.clone()], most_steps: 5, rate: 1e-3, ..options(&folder, &run) };
+    assert!(resynth::fit(&tiny(), &from).unwrap().state.frozen_norm);
+    let more = Options { from: vec![], resume: true, ..from.clone() };
+    let state = resynth::fit(&tiny(), &more).unwrap().state;
+    assert!(state.frozen_norm && state.steps == 10, "{state:?}");
+    let (store, module) = resynth::load_average(&Run::new(&run).unwrap(), &tiny(), Device::Cpu).unwrap();
+    let moved = far(&resynth::forward(&module, &x), &y_a);
+    assert!(moved > 0.0 && moved < 1.0, "{moved}");
+    assert_eq!(far(&store.variables()["2.running_var"], &Tensor::ones([8], (Kind::Float, Device::Cpu))), 0.0);
+
+    // Another network's file, none at all, and something else: each is named.
+    for (name, says) in [
+        ("edge.onnx", "not a model of tiny: it has no 5.weight"),
+        ("none.onnx", "No such file"),
+        ("text.onnx", "ONNX"),
+    ] {
+        match name {
+            "edge.onnx" => drop(
+                std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/spotd-edge.onnx"), at(name))
+                    .unwrap(),
+            ),
+            "text.onnx" => std::fs::write(at(name), "not a model").unwrap(),
+            _ => {}
+        }
+        let error = format!("{:#}", started(&[at(name)]).unwrap_err());
+        assert!(error.contains(name) && error.contains(says), "{error}");
+    }
+    let quantised = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/spotd-edge-int8.onnx");
+    let error = format!("{:#}", started(&[quantised.into()]).unwrap_err());
+    assert!(error.contains("float32"), "{error}");
 }
 
 #[test]
