@@ -153,6 +153,8 @@ fn network(folder: &Path, python: &Path, net: &Network<'_>, rounds: usize, turn:
             clipping: Some(Clipping::Percentile(0.9999)),
             may_keep_ends: false,
             reduce_range: range == Range::Reduced,
+            // Speed does not depend on it, and ResNet-50 would take a quarter of an hour.
+            round_to_nearest: mmac > 1000.0,
             ..Options::default()
         };
         quantize(onnx, &tiles, &options, &()).expect("quantises").onnx

@@ -13,6 +13,10 @@ use tract_onnx::prelude::TypedModel;
 /// Numbers that one value may hold: a gigabyte of float32, twice what the first layer of ResNet-50 has on a picture of 8K.
 const MOST: u128 = 1 << 28;
 
+/// Pixels that may be put on a side: as many as the largest tile has. A damaged byte makes it millions, and each layer
+/// behind then takes minutes.
+const MOST_PADDING: u64 = 1024;
+
 /// Operators whose output is as large as the values of these inputs say.
 const GROWING: [(&str, &[usize]); 8] = [
     ("ConstantOfShape", &[0]),
@@ -56,6 +60,9 @@ fn graph(graph: &GraphProto) -> Result<(), String> {
             if SIZES.contains(&attribute.name.as_str()) {
                 size(node, &attribute.ints)?;
             }
+            if attribute.name == "pads" {
+                padding(node, &attribute.ints)?;
+            }
             attribute.g.iter().chain(&attribute.graphs).try_for_each(self::graph)?;
         }
     }
@@ -63,7 +70,11 @@ fn graph(graph: &GraphProto) -> Result<(), String> {
         let growing = GROWING.iter().find(|(op, _)| *op == node.op_type);
         for at in growing.map_or(&[][..], |(_, at)| *at) {
             let tensor = node.input.get(*at).and_then(|name| constants.get(name.as_str()));
-            size(node, &tensor.map_or(vec![], |tensor| integers(tensor)))?;
+            let sizes = tensor.map_or(vec![], |tensor| integers(tensor));
+            size(node, &sizes)?;
+            if node.op_type == "Pad" {
+                padding(node, &sizes)?;
+            }
         }
     }
     Ok(())
@@ -84,6 +95,15 @@ fn size(node: &NodeProto, sizes: &[i64]) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{} asks for {sizes:?}, more than {MOST} numbers; the file is damaged", called(node)))
+}
+
+fn padding(node: &NodeProto, sides: &[i64]) -> Result<(), String> {
+    match sides.iter().find(|n| n.unsigned_abs() > MOST_PADDING) {
+        Some(n) => {
+            Err(format!("{} pads by {n} pixels, more than {MOST_PADDING}; the file is damaged", called(node)))
+        }
+        None => Ok(()),
+    }
 }
 
 fn called(node: &NodeProto) -> String {
@@ -117,4 +137,46 @@ pub(crate) fn values(model: &TypedModel) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_onnx::pb::AttributeProto;
+
+    fn pads(sides: &[i64], in_a_constant: bool) -> Result<ModelProto, String> {
+        let mut node = NodeProto { op_type: "Conv".into(), name: "c1".into(), ..Default::default() };
+        let mut graph = GraphProto::default();
+        if in_a_constant {
+            node.op_type = "Pad".into();
+            node.input = vec!["x".into(), "p".into()];
+            let raw_data = sides.iter().flat_map(|n| n.to_le_bytes()).collect();
+            let data_type = DataType::Int64 as i32;
+            graph.initializer.push(TensorProto {
+                name: "p".into(),
+                data_type,
+                raw_data,
+                ..Default::default()
+            });
+        } else {
+            let ints = sides.to_vec();
+            node.attribute.push(AttributeProto { name: "pads".into(), ints, ..Default::default() });
+        }
+        graph.node.push(node);
+        read(&ModelProto { graph: Some(graph), ..Default::default() }.encode_to_vec())
+    }
+
+    #[test]
+    fn padding_beyond_a_tile_is_refused_by_name() {
+        for in_a_constant in [true, false] {
+            assert!(pads(&[0, 1024, 2, 2], in_a_constant).is_ok());
+            for wrong in [1025, -70_000] {
+                let error = pads(&[0, 1, wrong, 2], in_a_constant).unwrap_err();
+                assert!(
+                    error.contains("c1") && error.contains(&format!("pads by {wrong} pixels")),
+                    "{error}"
+                );
+            }
+        }
+    }
 }

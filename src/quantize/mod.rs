@@ -48,6 +48,9 @@ pub struct Options {
     /// processors without VNNI add them exactly in one instruction: these kernels are faster there, and other
     /// runtimes, which do not care whether they fit, give the same answer. onnxruntime calls it by the same name.
     pub reduce_range: bool,
+    /// Rounds weights to the nearest step, not for the least error of their layer's sums. That error is found from the
+    /// products of all inputs of a kernel with one another, so kernels of thousands of weights take minutes each.
+    pub round_to_nearest: bool,
     /// Threads.
     pub jobs: usize,
 }
@@ -68,6 +71,7 @@ impl Default for Options {
             clipping: None,
             may_keep_ends: true,
             reduce_range: false,
+            round_to_nearest: false,
             jobs: 1,
         }
     }

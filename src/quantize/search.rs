@@ -206,15 +206,19 @@ impl Search<'_> {
         self.progress.begin("ranges", self.tiles.calibrate.len());
         let histograms =
             histograms(&graph, &names, &self.tiles.calibrate, &self.shape, self.options.jobs, self.progress)?;
-        let weights = rounded_weights(
-            &graph,
-            &scheme,
-            &self.tiles.calibrate,
-            &self.shape,
-            self.options.most(),
-            self.options.jobs,
-            self.progress,
-        )?;
+        let weights = if self.options.round_to_nearest {
+            HashMap::new()
+        } else {
+            rounded_weights(
+                &graph,
+                &scheme,
+                &self.tiles.calibrate,
+                &self.shape,
+                self.options.most(),
+                self.options.jobs,
+                self.progress,
+            )?
+        };
         Ok(Some(Prepared { variant, graph, pixels, normalisation, scheme, histograms, weights }))
     }
 
@@ -224,14 +228,15 @@ impl Search<'_> {
             .prepare(original, keep, Variant::Plain)?
             .ok_or_else(|| QuantizeError::Form("it cannot be made ready".into()))?;
         let asked = self.options.clipping.map_or_else(|| Clipping::ALL.to_vec(), |c| vec![c]);
+        let rounding = if self.options.round_to_nearest { Rounding::Nearest } else { Rounding::Fitted };
         let mut best: Option<Best> = None;
         for clipping in asked.iter().copied() {
             for corrected in [true, false] {
-                let way = Way { clipping, rounding: Rounding::Fitted, corrected };
+                let way = Way { clipping, rounding, corrected };
                 self.try_one(&mut best, 0, &plain, way, 1.0)?;
             }
         }
-        if let Some(so_far) = best.as_ref().map(|b| b.way) {
+        if let Some(so_far) = best.as_ref().map(|b| b.way).filter(|way| way.rounding == Rounding::Fitted) {
             let way = Way { rounding: Rounding::Nearest, ..so_far };
             self.try_one(&mut best, 0, &plain, way, 1.0)?;
         }

@@ -153,6 +153,18 @@ fn a_symmetric_file_keeps_the_rules_of_tensorrt() {
 }
 
 #[test]
+fn rounding_to_the_nearest_is_quicker_and_says_so() {
+    let onnx = networks::mobilenet(32, 4, 5);
+    let tiles = tiles(32, 8, 8);
+    let nearest = Options { round_to_nearest: true, may_keep_ends: false, ..Options::default() };
+    let report = checked(&onnx, &tiles, &nearest).report;
+    assert!(
+        !report.rounding_fitted && report.trials.iter().all(|t| t.what.contains("to the nearest")),
+        "{report:?}"
+    );
+}
+
+#[test]
 fn weights_of_a_reduced_range_fit_in_pairs_and_cost_little() {
     let onnx = networks::mobilenet(32, 4, 5);
     let tiles = tiles(32, 8, 8);
