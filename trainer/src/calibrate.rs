@@ -27,16 +27,16 @@ use tch::Device;
 /// Share of real windows at or above the threshold: one in a thousand.
 const WRONG: f64 = 0.001;
 /// Share of photographs doubled in size by a bicubic filter at or above it: one in fifty. They look most like what is
-/// looked for, and
-/// people do enlarge pictures, but few of those that a camera or a feed delivers are.
+/// looked for, and people do enlarge pictures, but few of those that a camera or a feed delivers are.
 const DOUBLED_WRONG: f64 = 0.02;
 /// Share of real windows that are unsure or worse.
 const UNSURE: f64 = 0.01;
 /// Tiles of a frame, as `run` has it unless told otherwise.
 const TILES: usize = 9;
 
-/// Temperature from pairs, thresholds from about `count` windows of the held-out photographs and scenes, and a third as many
-/// doubled in size. Fewer than ten thousand cannot show one in a thousand: beyond what is counted, the tail of the highest tenth is continued.
+/// Temperature from pairs, thresholds from about `count` windows of the held-out photographs and scenes, and a third as
+/// many doubled in size. Fewer than ten thousand cannot show one in a thousand: beyond what is counted, the tail of the
+/// highest tenth is continued.
 ///
 /// # Errors
 /// No held-out picture is as large as a tile.

@@ -120,6 +120,12 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     if !options.resume && run.weights().exists() {
         bail!("{}: holds a run already; go on with --resume, or choose another folder", run.folder.display());
     }
+    if !options.from.is_empty() {
+        // A file that will not do is found out before the bank takes its time.
+        let mut store = nn::VarStore::new(Device::Cpu);
+        Module::new(&store.root(), net);
+        start::load_mean(&mut store, net, &options.from)?;
+    }
     let split = photos::load(&options.photos, options.scenes, options.seed)?;
     let strangers = load_strangers(&options.fakes, &options.sets)?;
     let bank = bank::build(&run.bank(), &split.train, options.bank_budget, options.seed, device, bf16)?;
