@@ -250,10 +250,10 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
         // A copy: an array whose address goes to a function is in memory all the time, not in registers.
         let mut done = std::mem::MaybeUninit::<[[K::Sums; B]; P]>::uninit();
         let to = done.as_mut_ptr().cast::<K::Sums>();
-        // Loops of known length: an iterator by value would copy the array to memory first, and again.
-        for p in 0..P {
-            for b in 0..B {
-                to.add(p * B + b).write(sums[p][b]);
+        // By reference: an iterator by value would copy the array to memory first, and again.
+        for (p, sums) in sums.iter().enumerate() {
+            for (b, sums) in sums.iter().enumerate() {
+                to.add(p * B + b).write(*sums);
             }
         }
         K::finish(job, to, Tile { first, pixels: P, channel, blocks: B });
@@ -282,8 +282,8 @@ pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, firs
             }
             let mut done = std::mem::MaybeUninit::<[K::Sums; P]>::uninit();
             let to = done.as_mut_ptr().cast::<K::Sums>();
-            for p in 0..P {
-                to.add(p).write(K::end_taps(sums[p]));
+            for (p, sums) in sums.iter().enumerate() {
+                to.add(p).write(K::end_taps(*sums));
             }
             K::finish(job, to, Tile { first, pixels: P, channel, blocks: 1 });
         }
