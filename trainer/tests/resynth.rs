@@ -121,18 +121,19 @@ fn a_run_starts_from_exported_models_or_from_their_mean() {
     tch::manual_seed(3);
     let ((a, of_a), (b, of_b)) = (exported("a.onnx"), exported("b.onnx"));
     let x = Tensor::rand([2, 3, 64, 64], (Kind::Float, Device::Cpu));
-    let started = |models: &[PathBuf]| {
+    let started = |models: &[&PathBuf]| {
+        let models: Vec<PathBuf> = models.iter().copied().cloned().collect();
         let mut store = VarStore::new(Device::Cpu);
         let module = Module::new(&store.root(), &tiny());
-        start::load_mean(&mut store, &tiny(), models)
+        start::load_mean(&mut store, &tiny(), &models)
             .map(|()| (resynth::forward(&module, &x), store.variables()))
     };
     let far = |p: &Tensor, q: &Tensor| f64::try_from((p - q).abs().max()).unwrap();
-    let ((y_a, w_a), (y_b, w_b)) = (started(&[a.clone()]).unwrap(), started(&[b.clone()]).unwrap());
+    let ((y_a, w_a), (y_b, w_b)) = (started(&[&a]).unwrap(), started(&[&b]).unwrap());
     assert!(far(&y_a, &resynth::forward(&of_a, &x)) < 1e-5, "one model alone answers as it did");
     assert!(far(&y_b, &resynth::forward(&of_b, &x)) < 1e-5);
     assert!(far(&y_a, &y_b) > 1e-3, "two models that differ");
-    let (_, mean) = started(&[a.clone(), b]).unwrap();
+    let (_, mean) = started(&[&a, &b]).unwrap();
     for (name, tensor) in &mean {
         assert!(far(tensor, &((&w_a[name] + &w_b[name]) * 0.5)) < 1e-6, "{name}");
     }
@@ -164,11 +165,11 @@ fn a_run_starts_from_exported_models_or_from_their_mean() {
             "text.onnx" => std::fs::write(at(name), "not a model").unwrap(),
             _ => {}
         }
-        let error = format!("{:#}", started(&[at(name)]).unwrap_err());
+        let error = format!("{:#}", started(&[&at(name)]).unwrap_err());
         assert!(error.contains(name) && error.contains(says), "{error}");
     }
     let quantised = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/spotd-edge-int8.onnx");
-    let error = format!("{:#}", started(&[quantised.into()]).unwrap_err());
+    let error = format!("{:#}", started(&[&quantised.into()]).unwrap_err());
     assert!(error.contains("float32"), "{error}");
 }
 
