@@ -99,6 +99,19 @@ impl std::fmt::Display for SourceUri {
 /// Replaces `user:password@` in every address within a text, and values of keys that name a secret, so
 /// that texts from users and libraries can be logged.
 pub fn redact(text: &str) -> String {
+    let mut shown = redact_keys(&redact_logins(text));
+    // A hidden value can have held the `/` that kept a login from being known for one. Each round hides more, so
+    // there is a last one.
+    loop {
+        let again = redact_keys(&redact_logins(&shown));
+        if again == shown {
+            return shown;
+        }
+        shown = again;
+    }
+}
+
+fn redact_logins(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
@@ -117,7 +130,7 @@ pub fn redact(text: &str) -> String {
         };
     }
     out.push_str(rest);
-    redact_keys(&out)
+    out
 }
 
 /// Where the login ends, behind its `@`, of an address whose scheme was cut off.
@@ -305,5 +318,6 @@ mod tests {
         {
             assert_eq!(redact(text), text);
         }
+        assert_eq!(redact("rtsp://user{pass=a/b&c@cam.lan"), "rtsp://***@cam.lan");
     }
 }
