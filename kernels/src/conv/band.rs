@@ -84,6 +84,11 @@ impl Plan {
         self.columns * self.channels * self.size
     }
 
+    /// Input columns between output pixels, in the band.
+    pub(super) fn right(&self) -> usize {
+        self.right
+    }
+
     /// Where the first tap of an output pixel of the band lies, in bytes.
     pub(super) fn offset(&self, y: usize, x: usize) -> usize {
         y * self.down * self.row_bytes() + x * self.right * self.channels * self.size

@@ -15,6 +15,9 @@ use crate::quant::{Activation, Quant, multiplier, scale};
 /// Largest size of any one dimension; keeps sums of sizes far from overflow on 32-bit machines too.
 const LARGEST: usize = 1 << 24;
 
+/// The sum of two numbers up to this, rounded as f32 rounds, lies well within 32 bits.
+const NARROW: f64 = (1u32 << 29) as f64;
+
 /// Rows and columns of the input's zero point around the picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Padding {
@@ -257,14 +260,16 @@ impl Conv {
 
         let (low, high) = (self.input.ty.low(), self.input.ty.high());
         let largest = (self.input.zero_point - low).max(high - self.input.zero_point) as i64;
+        let mut epilogue = self.epilogue(bias)?;
         for (channel, (w, &b)) in weights.chunks_exact(per_channel).zip(bias).enumerate() {
             let sum: i64 = w.iter().map(|&w| (w as i64).abs()).sum();
             let bound = sum.saturating_mul(largest).saturating_add((b as i64).abs());
             if bound > i32::MAX as i64 {
                 return Err(Error::Overflow { channel, bound });
             }
+            epilogue.narrow &= bound as f64 * (epilogue.scales[channel] as f64) < NARROW;
         }
-        self.epilogue(bias)
+        Ok(epilogue)
     }
 
     fn epilogue(&self, bias: &[i32]) -> Result<Epilogue> {
@@ -293,10 +298,15 @@ impl Conv {
             let [low, high] = [low, high].map(|bound| (bound as f64 / step) as f32);
             Ok(Residual { quant, scale, low, high })
         });
+        let residual = residual.transpose()?;
         Ok(Epilogue {
             bias: bias.to_vec(),
             scales: scales.collect::<Result<_>>()?,
-            residual: residual.transpose()?,
+            narrow: residual.is_none_or(|r| {
+                let [low, high, scale] = [r.low, r.high, r.scale].map(f64::from);
+                255.0 * scale < NARROW && low < NARROW && high > -NARROW
+            }),
+            residual,
             low,
             high,
             zero,
@@ -328,6 +338,8 @@ pub(crate) struct Epilogue {
     pub scales: Vec<f32>,
     /// What is added, if anything.
     pub residual: Option<Residual>,
+    /// Whether what is rounded fits into 32 bits before it is clamped, so that integers may be clamped in its stead.
+    pub narrow: bool,
     pub low: f32,
     pub high: f32,
     pub zero: i32,

@@ -1,7 +1,7 @@
 //! Weights in the order that a vector kernel reads, and the bias with the input's zero point folded in.
 
 use super::band::Element;
-use super::tiles::{Count, PairOrder, Shape, parts};
+use super::tiles::{Count, DepthwiseOrder, Shape, parts};
 use super::{Conv, Epilogue};
 use crate::error::{Error, Result};
 use crate::scratch::Lines;
@@ -18,8 +18,8 @@ pub(crate) struct Layout {
     /// Pairs of weights are split so that `vpmaddubsw` cannot saturate; the most percent of steps that this may
     /// add.
     pub split: Option<usize>,
-    /// How a depthwise kernel wants two taps.
-    pub order: PairOrder,
+    /// How a depthwise kernel wants its weights.
+    pub depthwise: DepthwiseOrder,
 }
 
 /// Packed constants of a layer.
@@ -112,36 +112,46 @@ impl Packed {
         Ok(Some(packed))
     }
 
-    /// Packs for the depthwise kernels: `[16 channels][two taps]`, words.
+    /// Packs for the depthwise kernels, in the layout's order of them.
     pub(super) fn depthwise(
         conv: &Conv,
         weights: &[i8],
         epilogue: &Epilogue,
         layout: &Layout,
     ) -> Result<Packed> {
-        let taps = conv.kernel[0] * conv.kernel[1];
+        let [kh, kw] = conv.kernel;
+        let element = layout.depthwise.element();
+        // Of 16 channels.
+        let lines = match layout.depthwise {
+            DepthwiseOrder::Columns => kw * kh.div_ceil(4),
+            _ => (kh * kw).div_ceil(2),
+        };
         let blocks = conv.out_channels.div_ceil(16);
-        let bytes = super::product(&[blocks, taps.div_ceil(2), 64], "packed weights")?;
-        let mut lines = Lines::new(bytes);
-        for channel in 0..conv.out_channels {
-            for tap in 0..taps {
-                let (lane, second) = (channel % 16, tap % 2);
-                let word = match layout.order {
-                    PairOrder::Apart => second * 16 + lane,
-                    PairOrder::Interleaved => lane * 2 + second,
-                    PairOrder::Unpacked => {
+        let mut packed = Packed::with(conv, weights, epilogue, 1, element);
+        packed.weights = Lines::new(super::product(&[blocks, lines, 64], "packed weights")?);
+        let bytes = packed.weights.bytes_mut();
+        for (channel, filter) in weights.chunks_exact(kh * kw).enumerate() {
+            let lane = channel % 16;
+            for (tap, &weight) in filter.iter().enumerate() {
+                let (line, value) = match layout.depthwise {
+                    DepthwiseOrder::Columns => {
+                        let (y, x) = (tap / kw, tap % kw);
+                        (x * kh.div_ceil(4) + y / 4, lane * 4 + y % 4)
+                    }
+                    DepthwiseOrder::Apart => (tap / 2, tap % 2 * 16 + lane),
+                    DepthwiseOrder::Unpacked => {
                         // Quarters 0, 1, 2, 3 lie as 0, 2, 1, 3.
                         let quarter = [0, 2, 1, 3][lane / 4];
-                        (quarter * 4 + lane % 4) * 2 + second
+                        (tap / 2, (quarter * 4 + lane % 4) * 2 + tap % 2)
                     }
                 };
-                let at = (channel / 16 * taps.div_ceil(2) + tap / 2) * 64 + word * 2;
-                let weight = weights[channel * taps + tap] as i16;
-                lines.bytes_mut()[at..at + 2].copy_from_slice(&weight.to_ne_bytes());
+                let at = (channel / 16 * lines + line) * 64 + value * element.size();
+                match element {
+                    Element::Byte(_) => bytes[at] = weight as u8,
+                    Element::Word => bytes[at..at + 2].copy_from_slice(&i16::from(weight).to_ne_bytes()),
+                }
             }
         }
-        let mut packed = Packed::with(conv, weights, epilogue, 1, Element::Word);
-        packed.weights = lines;
         packed.groups = vec![Start::default()];
         Ok(packed)
     }

@@ -5,6 +5,9 @@
 //! loop reads: `[blocks of a tile][ky][step][16 * blocks][elements of a step]`. Within a kernel row the order of the steps
 //! is free: those that may be joined come first, two by two.
 
+use super::band::Element;
+use crate::quant::Byte;
+
 /// One band of one group: what a kernel needs, checked and laid out by [`super::band`].
 pub(crate) struct Job<'a> {
     /// Where the taps of the first output pixel begin.
@@ -19,8 +22,14 @@ pub(crate) struct Job<'a> {
     pub steps: &'a [u32],
     /// The number of `steps` for each part of the blocks, for each row.
     pub counts: &'a [Count],
-    /// For depthwise kernels: the offset of each tap in bytes, an even number of them.
+    /// For depthwise kernels that take two taps at a time: the offset of each in bytes, an even number of them.
     pub taps: &'a [usize],
+    /// Kernel columns.
+    pub columns: usize,
+    /// Input columns between output pixels, in the band.
+    pub right: usize,
+    /// Output pixels of a row.
+    pub width: usize,
     /// Packed weights of the group.
     pub weights: *const u8,
     /// Output channels of the group.
@@ -35,6 +44,8 @@ pub(crate) struct Job<'a> {
     pub stride: usize,
     /// Whether f32 is written.
     pub real: bool,
+    /// Whether values may be clamped after they were rounded; see [`super::Epilogue`].
+    pub narrow: bool,
     /// The first residual byte; null without one.
     pub residual: *const u8,
     /// Scale of the residual in steps of the output.
@@ -61,7 +72,7 @@ impl Job<'_> {
     /// # Safety
     /// They lie in the band.
     #[inline(always)]
-    unsafe fn taps_of<const P: usize>(&self, first: usize) -> [*const u8; P] {
+    pub(crate) unsafe fn taps_of<const P: usize>(&self, first: usize) -> [*const u8; P] {
         // SAFETY: the band holds all taps of all its pixels.
         std::array::from_fn(|p| unsafe { self.source.add(*self.pixels.get_unchecked(first + p)) })
     }
@@ -97,6 +108,23 @@ pub(crate) trait Lanes: Copy {
     /// Everything after the sums, for a tile whose sums lie as `[pixel][block]`. Its own function, so that the
     /// registers of the products' loop are the loop's alone.
     unsafe fn finish(job: &Job<'_>, sums: *const Self::Sums, tile: Tile);
+
+    /// Ends a tile whose sums are in registers.
+    #[inline(always)]
+    unsafe fn end<const P: usize, const B: usize>(job: &Job<'_>, sums: &[[Self::Sums; B]; P], tile: Tile) {
+        // A copy: an array whose address goes to a function is in memory all the time, not in registers.
+        let mut done = std::mem::MaybeUninit::<[[Self::Sums; B]; P]>::uninit();
+        let to = done.as_mut_ptr().cast::<Self::Sums>();
+        // By reference: an iterator by value would copy the array to memory first, and again.
+        for (p, sums) in sums.iter().enumerate() {
+            for (b, sums) in sums.iter().enumerate() {
+                // SAFETY: as many as there is room for.
+                unsafe { to.add(p * B + b).write(*sums) };
+            }
+        }
+        // SAFETY: all were written; the rest is passed on.
+        unsafe { Self::finish(job, to, tile) }
+    }
 }
 
 /// Where a tile lies.
@@ -143,7 +171,7 @@ pub(crate) trait Dot: Lanes {
 /// # Safety
 /// As [`Lanes`].
 pub(crate) trait Taps: Lanes {
-    /// Weights of two taps for 16 channels: 64 bytes, in the layout's [`PairOrder`].
+    /// Weights of two taps for 16 channels: 64 bytes, in the layout's [`DepthwiseOrder`].
     type Pair: Copy;
 
     /// Reads the weights of two taps.
@@ -156,17 +184,28 @@ pub(crate) trait Taps: Lanes {
     unsafe fn end_taps(sums: Self::Sums) -> Self::Sums;
 }
 
-/// How the weights of two taps `a`, `b` of 16 channels lie.
+/// How the weights of a depthwise kernel lie, for 16 channels after the other.
 // Each architecture uses its own.
 #[allow(dead_code)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PairOrder {
-    /// `a0..a15 b0..b15`
+pub(crate) enum DepthwiseOrder {
+    /// Words, two taps at a time: `a0..a15 b0..b15`
     Apart,
-    /// `a0 b0 a1 b1 ..`, channels in the order 0-3, 8-11, 4-7, 12-15: AVX2's unpacking within halves.
+    /// Words, two taps at a time: `a0 b0 a1 b1 ..`, channels in the order 0-3, 8-11, 4-7, 12-15: AVX2's unpacking within
+    /// halves.
     Unpacked,
-    /// `a0 b0 a1 b1 ..`
-    Interleaved,
+    /// Bytes, column by column of the kernel, up to four rows at a time: `a0 b0 c0 d0 a1 b1 c1 d1 ..`
+    Columns,
+}
+
+impl DepthwiseOrder {
+    /// What the weights are multiplied with.
+    pub(crate) const fn element(self) -> Element {
+        match self {
+            DepthwiseOrder::Columns => Element::Byte(Byte::U8),
+            _ => Element::Word,
+        }
+    }
 }
 
 /// How many pixels times blocks the registers of one instruction set hold.
@@ -247,16 +286,7 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
                 weights = weights.add(B * K::WEIGHT_BYTES);
             }
         }
-        // A copy: an array whose address goes to a function is in memory all the time, not in registers.
-        let mut done = std::mem::MaybeUninit::<[[K::Sums; B]; P]>::uninit();
-        let to = done.as_mut_ptr().cast::<K::Sums>();
-        // By reference: an iterator by value would copy the array to memory first, and again.
-        for (p, sums) in sums.iter().enumerate() {
-            for (b, sums) in sums.iter().enumerate() {
-                to.add(p * B + b).write(*sums);
-            }
-        }
-        K::finish(job, to, Tile { first, pixels: P, channel, blocks: B });
+        K::end(job, &sums, Tile { first, pixels: P, channel, blocks: B });
     }
 }
 
@@ -280,19 +310,15 @@ pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, firs
                 }
                 weights = weights.add(64);
             }
-            let mut done = std::mem::MaybeUninit::<[K::Sums; P]>::uninit();
-            let to = done.as_mut_ptr().cast::<K::Sums>();
-            for (p, sums) in sums.iter().enumerate() {
-                to.add(p).write(K::end_taps(*sums));
-            }
-            K::finish(job, to, Tile { first, pixels: P, channel, blocks: 1 });
+            let sums = sums.map(|sums| [K::end_taps(sums)]);
+            K::end(job, &sums, Tile { first, pixels: P, channel, blocks: 1 });
         }
     }
 }
 
 /// Defines a kernel: its type, [`Lanes`] and [`Dot`], out of the functions that its instruction set has for each.
 macro_rules! kernel {
-    ($(#[$meta:meta])* $kernel:ident, sums: $sums:ty = $start:path, $finish:path,
+    ($(#[$meta:meta])* $kernel:ident, sums: $sums:ty = $start:path, $finish:path $(, end: $end:path)?,
      weights: $weights:ty = $load:path, input: $input:ty = $read:path, $opaque:path, $dot:path
      $(, join: $join:path)?) => {
         $(#[$meta])*
@@ -317,6 +343,18 @@ macro_rules! kernel {
                 // SAFETY: passed on.
                 unsafe { $finish(job, sums, tile) }
             }
+
+            $(
+                #[inline(always)]
+                unsafe fn end<const P: usize, const B: usize>(
+                    job: &$crate::conv::tiles::Job<'_>,
+                    sums: &[[$sums; B]; P],
+                    tile: $crate::conv::tiles::Tile,
+                ) {
+                    // SAFETY: passed on.
+                    unsafe { $end(job, sums, tile) }
+                }
+            )?
         }
 
         impl $crate::conv::tiles::Dot for $kernel {

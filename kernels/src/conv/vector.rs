@@ -54,7 +54,7 @@ impl Vector {
         for Kernels { run, run_depthwise, layout, .. } in kernels {
             if conv.is_depthwise() {
                 let packed = Packed::depthwise(conv, weights, epilogue, layout)?;
-                let (run, element) = (*run_depthwise, Element::Word);
+                let (run, element) = (*run_depthwise, layout.depthwise.element());
                 return Ok(Some(Vector { isa, run, depthwise: true, direct: false, element, packed }));
             }
             if let Some(packed) = Packed::dot(conv, weights, epilogue, layout)? {
@@ -136,6 +136,7 @@ impl Vector {
                     job.row_bytes = plan.row_bytes();
                     job.pixels = &offsets[..rows * call.out.w];
                     job.taps = taps;
+                    (job.columns, job.right, job.width) = (conv.kernel[1], plan.right(), call.out.w);
                     // SAFETY: the processor has the instruction set; the plan gave the band room for all taps of
                     // all pixels, and slack behind.
                     unsafe { (self.run)(&job) };
@@ -166,6 +167,9 @@ impl Vector {
             steps: &packed.steps[start.steps..],
             counts: &packed.counts[start.counts..],
             taps: &[],
+            columns: 1,
+            right: 1,
+            width: 0,
             weights: packed.weights.bytes()[start.weights..].as_ptr(),
             channels: if self.depthwise { conv.out_channels } else { conv.out_channels / conv.groups },
             bias: packed.bias[group * packed.group_values..].as_ptr(),
@@ -174,6 +178,7 @@ impl Vector {
             output: call.output.wrapping_add(at * if real { 4 } else { 1 }),
             stride: conv.out_channels,
             real,
+            narrow: epilogue.narrow,
             residual: call.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr()),
             residual_scale: added.scale,
             residual_flip,

@@ -28,7 +28,7 @@ pub(crate) const KERNELS: Kernels = Kernels {
         step: 4,
         shape: &SHAPE,
         split: None,
-        order: words::KERNELS.layout.order,
+        depthwise: words::KERNELS.layout.depthwise,
     },
 };
 

@@ -83,30 +83,93 @@ pub fn _mm256_dpbusd_avx_epi32(sums: __m256i, unsigned: __m256i, signed: __m256i
     // SAFETY: 32 bytes of integers.
     unsafe { std::mem::transmute::<[i32; 8], __m256i>(std::array::from_fn(|i| sums[i])) }
 }
-pub fn _mm512_dpwssd_epi32(sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
-    std::array::from_fn(|i| {
-        let low = a[i] as i16 as i32 * b[i] as i16 as i32;
-        let high = (a[i] >> 16) * (b[i] >> 16);
-        sums[i].wrapping_add(low).wrapping_add(high)
-    })
+pub fn _mm512_set1_epi16(x: i16) -> __m512i {
+    from_words([x; 32])
 }
-pub fn _mm512_castsi256_si512(x: __m256i) -> __m512i {
-    let low = halves(x);
-    std::array::from_fn(|i| if i < 8 { low[i] } else { -1 })
+pub fn _mm512_set1_epi8(x: i8) -> __m512i {
+    many_from_bytes([x as u8; 64])
 }
-pub fn _mm512_inserti64x4<const AT: i32>(a: __m512i, x: __m256i) -> __m512i {
-    let (at, x) = (8 * AT as usize, halves(x));
-    std::array::from_fn(|i| if i / 8 * 8 == at { x[i % 8] } else { a[i] })
+pub unsafe fn _mm512_storeu_si512(at: *mut __m512i, x: __m512i) {
+    // SAFETY: the caller's.
+    unsafe { at.write_unaligned(x) }
 }
-pub fn _mm512_permutexvar_epi16(order: __m512i, x: __m512i) -> __m512i {
-    // SAFETY: 64 bytes of integers.
-    let words = |x: __m512i| unsafe { std::mem::transmute::<__m512i, [u16; 32]>(x) };
-    let (order, x) = (words(order), words(x));
-    let chosen: [u16; 32] = std::array::from_fn(|i| x[order[i] as usize & 31]);
-    // SAFETY: as before.
-    unsafe { std::mem::transmute(chosen) }
+pub fn _mm512_packs_epi32(a: __m512i, b: __m512i) -> __m512i {
+    let saturated = |x: i32| x.clamp(-32768, 32767) as i16;
+    // Four of `a`, then four of `b`, quarter by quarter.
+    from_words(std::array::from_fn(|i| saturated(if i / 4 % 2 == 0 { a } else { b }[i / 8 * 4 + i % 4])))
+}
+pub fn _mm512_packus_epi16(a: __m512i, b: __m512i) -> __m512i {
+    let (a, b) = (words(a), words(b));
+    let saturated = |x: i16| x.clamp(0, 255) as u8;
+    many_from_bytes(std::array::from_fn(|i| {
+        saturated(if i / 8 % 2 == 0 { a } else { b }[i / 16 * 8 + i % 8])
+    }))
+}
+pub fn _mm512_adds_epi16(a: __m512i, b: __m512i) -> __m512i {
+    let (a, b) = (words(a), words(b));
+    from_words(std::array::from_fn(|i| a[i].saturating_add(b[i])))
+}
+pub fn _mm512_max_epu8(a: __m512i, b: __m512i) -> __m512i {
+    let (a, b) = (many_bytes(a), many_bytes(b));
+    many_from_bytes(std::array::from_fn(|i| a[i].max(b[i])))
+}
+pub fn _mm512_min_epu8(a: __m512i, b: __m512i) -> __m512i {
+    let (a, b) = (many_bytes(a), many_bytes(b));
+    many_from_bytes(std::array::from_fn(|i| a[i].min(b[i])))
+}
+pub fn _mm512_xor_si512(a: __m512i, b: __m512i) -> __m512i {
+    std::array::from_fn(|i| a[i] ^ b[i])
+}
+pub fn _mm512_permutexvar_epi32(order: __m512i, x: __m512i) -> __m512i {
+    order.map(|i| x[i as usize & 15])
+}
+pub fn _mm512_shuffle_epi8(x: __m512i, order: __m512i) -> __m512i {
+    let (x, order) = (many_bytes(x), many_bytes(order));
+    many_from_bytes(std::array::from_fn(|i| match order[i] {
+        128.. => 0,
+        chosen => x[i / 16 * 16 + (chosen & 15) as usize],
+    }))
+}
+pub fn _mm512_zextsi128_si512(x: __m128i) -> __m512i {
+    _mm512_inserti32x4::<0>([0; 16], x)
+}
+pub fn _mm512_inserti32x4<const AT: i32>(a: __m512i, x: __m128i) -> __m512i {
+    let (mut a, x) = (many_bytes(a), bytes(x));
+    a[16 * AT as usize..][..16].copy_from_slice(&x);
+    many_from_bytes(a)
+}
+pub fn _mm512_extracti32x4_epi32<const AT: i32>(x: __m512i) -> __m128i {
+    let x = many_bytes(x);
+    from_bytes(std::array::from_fn(|i| x[16 * AT as usize + i]))
+}
+pub fn _mm512_castsi512_si128(x: __m512i) -> __m128i {
+    _mm512_extracti32x4_epi32::<0>(x)
+}
+pub fn _mm512_extracti64x4_epi64<const AT: i32>(x: __m512i) -> __m256i {
+    let half: [i32; 8] = std::array::from_fn(|i| x[8 * AT as usize + i]);
+    // SAFETY: 32 bytes of integers.
+    unsafe { std::mem::transmute(half) }
+}
+pub fn _mm512_castsi512_si256(x: __m512i) -> __m256i {
+    _mm512_extracti64x4_epi64::<0>(x)
 }
 
+fn words(x: __m512i) -> [i16; 32] {
+    // SAFETY: 64 bytes of integers.
+    unsafe { std::mem::transmute(x) }
+}
+fn from_words(x: [i16; 32]) -> __m512i {
+    // SAFETY: 64 bytes of integers.
+    unsafe { std::mem::transmute(x) }
+}
+fn many_bytes(x: __m512i) -> [u8; 64] {
+    // SAFETY: 64 bytes of integers.
+    unsafe { std::mem::transmute(x) }
+}
+fn many_from_bytes(x: [u8; 64]) -> __m512i {
+    // SAFETY: 64 bytes of integers.
+    unsafe { std::mem::transmute(x) }
+}
 fn bytes(x: __m128i) -> [u8; 16] {
     // SAFETY: 16 bytes of integers.
     unsafe { std::mem::transmute(x) }

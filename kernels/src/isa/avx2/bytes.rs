@@ -25,7 +25,7 @@ pub(crate) const KERNELS: Kernels = Kernels {
         step: 4,
         shape: &SHAPE,
         split: Some(SPLIT),
-        order: words::KERNELS.layout.order,
+        depthwise: words::KERNELS.layout.depthwise,
     },
 };
 

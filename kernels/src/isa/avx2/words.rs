@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{broadcast, exchange, finish, load, opaque, start};
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{PairOrder, Shape, Taps, depthwise_engine, engine, kernel};
+use crate::conv::tiles::{DepthwiseOrder, Shape, Taps, depthwise_engine, engine, kernel};
 use crate::conv::vector::Kernels;
 
 /// 6 pixels x 16 channels fill 12 of 16 registers; two hold weights, one the input, one a product.
@@ -21,7 +21,7 @@ pub(crate) const KERNELS: Kernels = Kernels {
         step: 2,
         shape: &SHAPE,
         split: None,
-        order: PairOrder::Unpacked,
+        depthwise: DepthwiseOrder::Unpacked,
     },
 };
 

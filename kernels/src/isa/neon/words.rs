@@ -5,7 +5,7 @@ use std::arch::aarch64::*;
 use super::{finish, hidden, start};
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{PairOrder, Shape, Taps, depthwise_engine, engine, kernel};
+use crate::conv::tiles::{DepthwiseOrder, Shape, Taps, depthwise_engine, engine, kernel};
 use crate::conv::vector::Kernels;
 
 /// 6 pixels x 16 channels fill 24 of 32 registers; two hold weights.
@@ -16,7 +16,13 @@ pub(crate) const KERNELS: Kernels = Kernels {
     run,
     run_depthwise,
     burn,
-    layout: Layout { element: Element::Word, step: 1, shape: &SHAPE, split: None, order: PairOrder::Apart },
+    layout: Layout {
+        element: Element::Word,
+        step: 1,
+        shape: &SHAPE,
+        split: None,
+        depthwise: DepthwiseOrder::Apart,
+    },
 };
 
 kernel!(
