@@ -5,7 +5,8 @@
 //!
 //! On a processor without VNNI weights are quantised to the reduced range, as for the shipped model: with the whole range
 //! the fast paths of onnxruntime and OpenVINO saturate there, and times of wrong sums are no comparison.
-//! `BENCH_INT8_RANGE=whole` or `reduced` overrides that.
+//! `BENCH_INT8_RANGE=whole` or `reduced` overrides that. `BENCH_INT8_FOLDER=DIR` keeps the models there and takes those that
+//! it has: ResNet-50 takes two minutes to quantise.
 
 #[path = "../../tests/common/networks.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -55,7 +56,9 @@ fn main() {
     if cfg!(debug_assertions) {
         println!("THIS IS A DEBUG BUILD: our figures say nothing");
     }
-    let folder = tempfile::tempdir().expect("a folder");
+    let temporary = tempfile::tempdir().expect("a folder");
+    let kept = std::env::var_os("BENCH_INT8_FOLDER").map(PathBuf::from);
+    let folder = kept.as_deref().unwrap_or(temporary.path());
     let only = std::env::var("BENCH_INT8_ONLY").ok();
     let edge = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spotd-edge.onnx");
     let nets: [(&str, f64, Vec<u8>); 4] = [
@@ -67,8 +70,9 @@ fn main() {
     let mut agree = true;
     for (name, mmac, onnx) in nets {
         if only.as_ref().is_none_or(|o| name.contains(o.as_str())) {
-            let own = folder.path().join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
-            std::fs::create_dir_all(&own).expect("a folder");
+            let own =
+                folder.join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "_")).join(range.folder());
+            std::fs::create_dir_all(&own).expect("a folder that can be written");
             let net = Network { name, mmac, onnx: &onnx, range };
             agree &= network(&own, &python, &net, rounds, Duration::from_secs_f64(seconds));
         }
@@ -94,6 +98,13 @@ impl Range {
             Ok(other) => panic!("BENCH_INT8_RANGE is `whole` or `reduced`, not `{other}`"),
             Err(_) if exact_products() => Self::Whole,
             Err(_) => Self::Reduced,
+        }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Reduced => "reduced",
         }
     }
 
@@ -146,7 +157,12 @@ fn network(folder: &Path, python: &Path, net: &Network<'_>, rounds: usize, turn:
     let held_out = networks::HELD_OUT..networks::HELD_OUT + COMPARED;
     let pictures: Vec<RgbImage> = held_out.map(|s| networks::tile(SIDE, s)).collect();
     let tiles = networks::tiles(SIDE, 8, COMPARED);
-    let with = |residual: Residual| {
+    let with = |file: &str, residual: Residual| {
+        let path = folder.join(format!("{file}.onnx"));
+        if let Ok(there) = std::fs::read(&path) {
+            println!("  {} was there", path.display());
+            return there;
+        }
         // One way is enough: speed does not depend on ranges.
         let options = Options {
             residual,
@@ -161,8 +177,8 @@ fn network(folder: &Path, python: &Path, net: &Network<'_>, rounds: usize, turn:
     };
     let files = BTreeMap::from([
         ("f32", onnx.to_vec()),
-        ("int8", with(Residual::Fused)),
-        ("int8-apart", with(Residual::Apart)),
+        ("int8", with("int8", Residual::Fused)),
+        ("int8-apart", with("int8-apart", Residual::Apart)),
     ]);
     for (file, bytes) in &files {
         std::fs::write(folder.join(format!("{file}.onnx")), bytes).expect("written");

@@ -24,9 +24,10 @@ impl Runner {
 
     /// The same from the bytes of a file.
     pub fn of_bytes(bytes: &[u8], shape: &[usize; 4]) -> Result<Self, QuantizeError> {
-        let mut model = tract_onnx::onnx().model_for_read(&mut &*bytes)?;
+        // Not tract's own reader: it computes dequantised weights in several slow passes while it infers shapes.
+        let mut model = spotd_kernels::tract::onnx().model_for_read(&mut &*bytes)?;
         model.set_input_fact(0, f32::fact(shape).into())?;
-        let model = model.into_typed()?;
+        let model = spotd_kernels::tract::unfused(model.into_typed()?)?;
         bounds::values(&model).map_err(QuantizeError::Run)?;
         Ok(Self { plan: model.into_optimized()?.into_runnable()? })
     }

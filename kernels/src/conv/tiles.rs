@@ -161,6 +161,9 @@ pub(crate) trait Dot: Lanes {
     unsafe fn opaque(input: Self::Input) -> Self::Input;
     /// Adds the products.
     unsafe fn dot(sums: Self::Sums, weights: Self::Weights, input: Self::Input) -> Self::Sums;
+    /// Asks for 64 bytes that will be read later; any address will do.
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
     /// Adds the products of two steps, whose weights are small enough that four products of neighbours fit into 16
     /// bits.
     unsafe fn join(sums: Self::Sums, weights: [Self::Weights; 2], input: [Self::Input; 2]) -> Self::Sums;
@@ -236,7 +239,8 @@ pub(crate) fn parts(total: usize, most: usize) -> impl Iterator<Item = std::ops:
     })
 }
 
-/// One tile: `P` pixels from `first`, `B` blocks of channels from `channel`.
+/// One tile: `P` pixels from `first`, `B` blocks of channels from `channel`. `ahead` bytes behind the
+/// weights is what will be read after this part of the blocks.
 ///
 /// # Safety
 /// As [`Lanes`]; pixels and channels lie in the job.
@@ -246,6 +250,7 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
     weights: *const u8,
     steps: &[u32],
     counts: &[Count],
+    ahead: *const u8,
     first: usize,
     channel: usize,
 ) {
@@ -254,7 +259,7 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
         let pixels: [*const u8; P] = job.taps_of(first);
         let start: [K::Sums; B] = std::array::from_fn(|b| K::start(job.bias.add(channel + 16 * b)));
         let mut sums = [start; P];
-        let (mut weights, mut steps) = (weights, steps);
+        let (mut weights, mut steps, mut ahead) = (weights, steps, ahead);
         for (row, &count) in counts.iter().enumerate() {
             let pixels = pixels.map(|pixel| pixel.add(row * job.row_bytes));
             if K::JOINS {
@@ -275,6 +280,11 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
             let (now, later) = steps.split_at_unchecked(count.singles as usize);
             steps = later;
             for &at in now {
+                // Layers whose weights are many have many channels.
+                if B == 4 {
+                    K::prefetch(ahead);
+                    ahead = ahead.wrapping_add(64);
+                }
                 let w: [K::Weights; B] =
                     std::array::from_fn(|b| K::weights(weights.add(b * K::WEIGHT_BYTES)));
                 for p in 0..P {
@@ -320,7 +330,7 @@ pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, firs
 macro_rules! kernel {
     ($(#[$meta:meta])* $kernel:ident, sums: $sums:ty = $start:path, $finish:path $(, end: $end:path)?,
      weights: $weights:ty = $load:path, input: $input:ty = $read:path, $opaque:path, $dot:path
-     $(, join: $join:path)?) => {
+     $(, join: $join:path)? $(, prefetch: $prefetch:path)?) => {
         $(#[$meta])*
         #[derive(Clone, Copy)]
         pub(crate) struct $kernel;
@@ -361,6 +371,13 @@ macro_rules! kernel {
             type Weights = $weights;
             type Input = $input;
             $crate::conv::tiles::joins!($($join)?);
+
+            $(
+                #[inline(always)]
+                unsafe fn prefetch(at: *const u8) {
+                    $prefetch(at);
+                }
+            )?
 
             #[inline(always)]
             unsafe fn weights(at: *const u8) -> $weights {
@@ -444,18 +461,25 @@ macro_rules! engine {
                 let count = now.iter().map(|count| count.steps()).sum::<usize>();
                 let (here, rest) = steps.split_at(count);
                 steps = rest;
+                let bytes = count * blocks.len() * <$kernel>::WEIGHT_BYTES;
+                let next = weights.wrapping_add(bytes);
+                // The next part of the blocks comes in while this one is computed with, a share with each tile.
+                let mut ahead = next;
                 for pixels in parts(job.pixels.len(), $shape.pixels[blocks.len() - 1]) {
                     // SAFETY: the parts cover the job's pixels and blocks; features as promised.
                     unsafe {
                         match (blocks.len(), pixels.len()) {
                             $($(($blocks, $pixels) => tile::<$kernel, $pixels, $blocks>(
-                                job, weights, here, now, pixels.start, blocks.start * 16),)+)+
+                                job, weights, here, now, ahead, pixels.start, blocks.start * 16),)+)+
                             _ => unreachable!("no tile of this shape"),
                         }
                     }
+                    ahead = ahead.wrapping_add(64 * count);
+                    if ahead >= next.wrapping_add(bytes) {
+                        ahead = next;
+                    }
                 }
-                // SAFETY: the next part's weights follow.
-                weights = unsafe { weights.add(count * blocks.len() * <$kernel>::WEIGHT_BYTES) };
+                weights = next;
             }
         }
     };

@@ -55,8 +55,11 @@ pub fn _mm512_cvtps_epi32(x: __m512) -> __m512i {
 pub fn _mm512_add_epi32(a: __m512i, b: __m512i) -> __m512i {
     std::array::from_fn(|i| a[i].wrapping_add(b[i]))
 }
-pub fn _mm512_sub_epi32(a: __m512i, b: __m512i) -> __m512i {
-    std::array::from_fn(|i| a[i].wrapping_sub(b[i]))
+pub fn _mm512_sub_ps(a: __m512, b: __m512) -> __m512 {
+    std::array::from_fn(|i| a[i] - b[i])
+}
+pub fn _mm512_castsi512_ps(x: __m512i) -> __m512 {
+    x.map(|x| f32::from_bits(x as u32))
 }
 pub fn _mm512_add_ps(a: __m512, b: __m512) -> __m512 {
     std::array::from_fn(|i| a[i] + b[i])

@@ -23,10 +23,11 @@ pub(super) unsafe fn end<const P: usize, const B: usize>(
     // SAFETY: passed on.
     unsafe {
         if whole && job.narrow && !job.real {
-            if job.residual.is_null() {
-                bytes::<false, P, B>(job, sums, tile);
-            } else {
-                bytes::<true, P, B>(job, sums, tile);
+            let open = job.inner == (f32::NEG_INFINITY, f32::INFINITY);
+            match (job.residual.is_null(), open) {
+                (true, _) => bytes::<false, false, P, B>(job, sums, tile),
+                (false, true) => bytes::<true, false, P, B>(job, sums, tile),
+                (false, false) => bytes::<true, true, P, B>(job, sums, tile),
             }
             return;
         }
@@ -44,7 +45,7 @@ pub(super) unsafe fn end<const P: usize, const B: usize>(
 /// Bytes of whole blocks, where values may be clamped after they were rounded: packing saturates on the way, for four
 /// registers at once.
 #[inline(always)]
-unsafe fn bytes<const RESIDUAL: bool, const P: usize, const B: usize>(
+unsafe fn bytes<const RESIDUAL: bool, const INNER: bool, const P: usize, const B: usize>(
     job: &Job<'_>,
     sums: &[[__m512i; B]; P],
     tile: Tile,
@@ -64,12 +65,12 @@ unsafe fn bytes<const RESIDUAL: bool, const P: usize, const B: usize>(
             ($($a:literal $b:literal $c:literal $d:literal),+) => {$(
                 if $a < P * B {
                     let ab = _mm512_packs_epi32(
-                        rounded::<RESIDUAL, P, B, $a>(job, sums, scales, added),
-                        rounded::<RESIDUAL, P, B, $b>(job, sums, scales, added),
+                        rounded::<RESIDUAL, INNER, P, B, $a>(job, sums, scales, added),
+                        rounded::<RESIDUAL, INNER, P, B, $b>(job, sums, scales, added),
                     );
                     let cd = _mm512_packs_epi32(
-                        rounded::<RESIDUAL, P, B, $c>(job, sums, scales, added),
-                        rounded::<RESIDUAL, P, B, $d>(job, sums, scales, added),
+                        rounded::<RESIDUAL, INNER, P, B, $c>(job, sums, scales, added),
+                        rounded::<RESIDUAL, INNER, P, B, $d>(job, sums, scales, added),
                     );
                     let bytes = _mm512_packus_epi16(_mm512_adds_epi16(ab, zero), _mm512_adds_epi16(cd, zero));
                     let bytes = _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(bytes, low), high), flip);
@@ -102,7 +103,13 @@ const fn place<const B: usize>(unit: usize, stride: usize) -> usize {
 
 /// The values of a unit before they are clamped.
 #[inline(always)]
-unsafe fn rounded<const RESIDUAL: bool, const P: usize, const B: usize, const UNIT: usize>(
+unsafe fn rounded<
+    const RESIDUAL: bool,
+    const INNER: bool,
+    const P: usize,
+    const B: usize,
+    const UNIT: usize,
+>(
     job: &Job<'_>,
     sums: &[[__m512i; B]; P],
     scales: *const f32,
@@ -116,7 +123,8 @@ unsafe fn rounded<const RESIDUAL: bool, const P: usize, const B: usize, const UN
         let mut x = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[unit / B][unit % B]), scale);
         if RESIDUAL {
             let bytes = _mm_loadu_si128(added.add(place::<B>(unit, job.stride)).cast());
-            x = _mm512_add_ps(clamped(x, job.inner), residual(job, bytes));
+            let x_inner = if INNER { clamped(x, job.inner) } else { x };
+            x = _mm512_add_ps(x_inner, residual(job, bytes));
         }
         _mm512_cvtps_epi32(x)
     }
@@ -137,11 +145,15 @@ pub(super) static TRANSPOSE: [u32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14
 /// The residual's 16 bytes in steps of the output.
 #[inline(always)]
 unsafe fn residual(job: &Job<'_>, bytes: __m128i) -> __m512 {
+    /// The bits of 2^23: with a byte in the lowest place it is the number 2^23 + byte, so that nothing need be
+    /// converted.
+    const WHOLE: i32 = 0x4b00_0000;
     // SAFETY: registers only.
     unsafe {
-        let bytes = _mm_xor_si128(bytes, _mm_set1_epi8(job.residual_flip as i8));
-        let steps = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(job.residual_zero));
-        _mm512_mul_ps(_mm512_cvtepi32_ps(steps), _mm512_set1_ps(job.residual_scale))
+        let bits = _mm512_set1_epi32(WHOLE | i32::from(job.residual_flip));
+        let zero = _mm512_set1_ps((1 << 23) as f32 + job.residual_zero as f32);
+        let numbers = _mm512_castsi512_ps(_mm512_xor_si512(_mm512_cvtepu8_epi32(bytes), bits));
+        _mm512_mul_ps(_mm512_sub_ps(numbers, zero), _mm512_set1_ps(job.residual_scale))
     }
 }
 
