@@ -1,7 +1,7 @@
 //! Minimum time, GMAC/s and share of the core's peak for layers of real networks, on each instruction set of this
 //! processor or on those named; `only=3x3` takes the layers whose name contains it, `half` layers
-//! with weights of half the range, for which AVX2 has a faster way:
-//! `cargo run --release -p spotd-kernels --example layers [isa]... [half] [runs=N] [only=TEXT]`
+//! with weights of half the range, for which AVX2 has a faster way, `edge` those of the shipped detector:
+//! `cargo run --release -p spotd-kernels --example layers [isa]... [half] [edge] [runs=N] [only=TEXT]`
 
 #[path = "../benches/layers/list.rs"]
 #[allow(dead_code, reason = "another uses the rest")]
@@ -20,6 +20,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let only = option("only=").unwrap_or("");
     let (half, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name == "half");
     let weights = if half.is_empty() { Weights::Any } else { Weights::Half };
+    let (edge, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name == "edge");
+    let layers = |isa| -> Box<dyn Iterator<Item = list::Layer>> {
+        if edge.is_empty() {
+            Box::new(list::layers(isa, weights))
+        } else {
+            Box::new(list::edge(isa, weights))
+        }
+    };
     let mut isas = names.iter().map(|name| name.parse()).collect::<Result<Vec<Isa>, _>>()?;
     if isas.is_empty() {
         isas = Isa::available();
@@ -28,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for isa in isas {
         let mut peak = peak_gmacs(isa)?;
         println!("{isa}: peak {} GMAC/s", peak.map_or("unknown".into(), |p| format!("{p:.1}")));
-        for mut layer in list::layers(isa, weights).filter(|layer| layer.name.contains(only)) {
+        for mut layer in layers(isa).filter(|layer| layer.name.contains(only)) {
             let mut best = f64::INFINITY;
             for _ in 0..runs {
                 let begin = Instant::now();

@@ -30,6 +30,8 @@ pub(crate) struct Job<'a> {
     pub right: usize,
     /// Output pixels of a row.
     pub width: usize,
+    /// Bytes between input columns, in the band; 0 where there is no band.
+    pub pixel_bytes: usize,
     /// Packed weights of the group.
     pub weights: *const u8,
     /// Output channels of the group.

@@ -137,6 +137,7 @@ impl Vector {
                     job.pixels = &offsets[..rows * call.out.w];
                     job.taps = taps;
                     (job.columns, job.right, job.width) = (conv.kernel[1], plan.right(), call.out.w);
+                    job.pixel_bytes = cin * self.element.size();
                     // SAFETY: the processor has the instruction set; the plan gave the band room for all taps of
                     // all pixels, and slack behind.
                     unsafe { (self.run)(&job) };
@@ -170,6 +171,7 @@ impl Vector {
             columns: 1,
             right: 1,
             width: 0,
+            pixel_bytes: 0,
             weights: packed.weights.bytes()[start.weights..].as_ptr(),
             channels: if self.depthwise { conv.out_channels } else { conv.out_channels / conv.groups },
             bias: packed.bias[group * packed.group_values..].as_ptr(),

@@ -54,7 +54,7 @@ unsafe fn rows<const KH: usize, const G: usize, const KW: usize, const S: usize>
                 if rest > 0 && whole > 0 {
                     // Some are computed again, to the same end.
                     let at = job.width - PIXELS;
-                    let source = source.add(at * S * job.channels);
+                    let source = source.add(at * S * job.pixel_bytes);
                     pixels::<KH, G, KW, S, PIXELS>(job, source, weights, channel, first + at, PIXELS);
                 } else if rest > 0 {
                     pixels::<KH, G, KW, S, 1>(job, source, weights, channel, first, rest);
@@ -92,7 +92,7 @@ unsafe fn pixels<const KH: usize, const G: usize, const KW: usize, const S: usiz
         let mut next = source;
         for window in &mut window[S..] {
             column::<KH, G>(window, next, job.row_bytes);
-            next = next.add(job.channels);
+            next = next.add(job.pixel_bytes);
         }
         for at in (0..count).step_by(P) {
             let mut sums = [[bias]; P];
@@ -102,7 +102,7 @@ unsafe fn pixels<const KH: usize, const G: usize, const KW: usize, const S: usiz
                 }
                 for window in &mut window[KW - S..] {
                     column::<KH, G>(window, next, job.row_bytes);
-                    next = next.add(job.channels);
+                    next = next.add(job.pixel_bytes);
                 }
                 for (w, window) in w.iter().zip(&window) {
                     for (w, x) in w.iter().zip(window) {
@@ -148,7 +148,7 @@ unsafe fn tile<const P: usize>(job: &Job<'_>, first: usize) {
             let mut sums = [[load(job.bias.add(channel))]; P];
             for x in 0..job.columns {
                 for y in (0..job.rows).step_by(4) {
-                    let at = y * job.row_bytes + x * job.channels + channel;
+                    let at = y * job.row_bytes + x * job.pixel_bytes + channel;
                     let w = load(weights);
                     weights = weights.add(64);
                     for p in 0..P {

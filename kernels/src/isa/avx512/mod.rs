@@ -5,6 +5,7 @@
 
 mod columns;
 mod finish;
+mod first;
 
 #[cfg(feature = "__emulate")]
 use crate::isa::emulated::*;
@@ -13,7 +14,7 @@ use std::arch::x86_64::*;
 
 use crate::conv::band::Element;
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{DepthwiseOrder, Shape, engine, kernel};
+use crate::conv::tiles::{DepthwiseOrder, Job, Shape, engine, kernel};
 use crate::conv::vector::Kernels;
 use crate::quant::Byte;
 use finish::{end, finish};
@@ -24,7 +25,7 @@ const SHAPE: Shape = Shape { pixels: [10, 10, 8, 6] };
 
 /// The functions and how they want their weights.
 pub(crate) const KERNELS: Kernels = Kernels {
-    run,
+    run: any,
     run_depthwise: columns::run,
     burn,
     layout: Layout {
@@ -48,6 +49,15 @@ tiles: {
     3 => [1 2 3 4 5 6 7 8],
     4 => [1 2 3 4 5 6]
 }, burn: 12 x 4);
+
+/// Runs a band of a layer that is not depthwise.
+///
+/// # Safety
+/// As [`run`].
+unsafe fn any(job: &Job<'_>) {
+    // SAFETY: passed on.
+    unsafe { if first::fits(job) { first::run(job) } else { run(job) } }
+}
 
 /// 64 bytes from memory.
 #[inline(always)]
