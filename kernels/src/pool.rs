@@ -186,14 +186,33 @@ fn pool_body(job: &mut Job<'_>) {
             _ => rows.len() * columns.len(),
         };
         let output = &mut job.output[index * channels..(index + 1) * channels];
-        let pixels = rows.flat_map(|iy| columns.clone().map(move |ix| (n * dims.h + iy) * dims.w + ix));
-        let pixels = pixels.map(|at| &job.input[at * channels..(at + 1) * channels]);
+        let window = Window { input: job.input, dims, n, rows, columns, channels };
         match (pool.kind, pool.input.ty) {
-            (PoolKind::Max, crate::Byte::U8) => max(pixels, output, pool, |bits| bits),
-            (PoolKind::Max, crate::Byte::S8) => max(pixels, output, pool, |bits| bits ^ 0x80),
-            (_, crate::Byte::U8) => mean(pixels, output, job.sums, pool, count, |bits| bits as i32),
-            (_, crate::Byte::S8) => mean(pixels, output, job.sums, pool, count, |bits| bits as i8 as i32),
+            (PoolKind::Max, crate::Byte::U8) => max(&window, output, pool, |bits| bits),
+            (PoolKind::Max, crate::Byte::S8) => max(&window, output, pool, |bits| bits ^ 0x80),
+            (_, crate::Byte::U8) => mean(&window, output, job.sums, pool, count, |bits| bits as i32),
+            (_, crate::Byte::S8) => mean(&window, output, job.sums, pool, count, |bits| bits as i8 as i32),
         }
+    }
+}
+
+/// What of a picture lies in a window.
+struct Window<'a> {
+    input: &'a [u8],
+    dims: Dims,
+    n: usize,
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+    channels: usize,
+}
+
+impl<'a> Window<'a> {
+    /// The pixels of each row side by side.
+    #[inline(always)]
+    fn lines(&self) -> impl Iterator<Item = &'a [u8]> {
+        let length = self.columns.len() * self.channels;
+        let first = (self.n * self.dims.h * self.dims.w + self.columns.start) * self.channels;
+        self.rows.clone().map(move |y| &self.input[first + y * self.dims.w * self.channels..][..length])
     }
 }
 
@@ -202,11 +221,28 @@ fn inside(start: usize, kernel: usize, before: usize, size: usize) -> std::ops::
     start.saturating_sub(before)..(start + kernel - before).min(size)
 }
 
+/// Channels at once: as many as stay in a register.
+const BLOCK: usize = 32;
+
 #[inline(always)]
-fn max<'a>(pixels: impl Iterator<Item = &'a [u8]>, output: &mut [u8], pool: &Pool, order: impl Fn(u8) -> u8) {
-    output.fill(order(0));
-    for pixel in pixels {
-        for (best, &bits) in output.iter_mut().zip(pixel) {
+fn max(window: &Window<'_>, output: &mut [u8], pool: &Pool, order: impl Fn(u8) -> u8) {
+    let channels = window.channels;
+    let (blocks, rest) = output.as_chunks_mut::<BLOCK>();
+    for (index, best) in blocks.iter_mut().enumerate() {
+        let mut highest = [0; BLOCK];
+        for line in window.lines() {
+            for pixel in line.chunks_exact(channels) {
+                for (best, &bits) in highest.iter_mut().zip(&pixel[index * BLOCK..][..BLOCK]) {
+                    *best = (*best).max(order(bits));
+                }
+            }
+        }
+        *best = highest.map(&order);
+    }
+    let from = channels - rest.len();
+    rest.fill(order(0));
+    for pixel in window.lines().flat_map(|line| line.chunks_exact(channels)) {
+        for (best, &bits) in rest.iter_mut().zip(&pixel[from..]) {
             *best = order(order(*best).max(order(bits)));
         }
     }
@@ -221,8 +257,8 @@ fn max<'a>(pixels: impl Iterator<Item = &'a [u8]>, output: &mut [u8], pool: &Poo
 }
 
 #[inline(always)]
-fn mean<'a>(
-    pixels: impl Iterator<Item = &'a [u8]>,
+fn mean(
+    window: &Window<'_>,
     output: &mut [u8],
     sums: &mut [i32],
     pool: &Pool,
@@ -231,7 +267,7 @@ fn mean<'a>(
 ) {
     sums.fill(0);
     let mut inside = 0;
-    for pixel in pixels {
+    for pixel in window.lines().flat_map(|line| line.chunks_exact(window.channels)) {
         inside += 1;
         for (sum, &bits) in sums.iter_mut().zip(pixel) {
             *sum += value(bits);

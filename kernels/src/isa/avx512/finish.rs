@@ -24,10 +24,13 @@ pub(super) unsafe fn end<const P: usize, const B: usize>(
     unsafe {
         if whole && job.narrow && !job.real {
             let open = job.inner == (f32::NEG_INFINITY, f32::INFINITY);
-            match (job.residual.is_null(), open) {
-                (true, _) => bytes::<false, false, P, B>(job, sums, tile),
-                (false, true) => bytes::<true, false, P, B>(job, sums, tile),
-                (false, false) => bytes::<true, true, P, B>(job, sums, tile),
+            let plain = job.zero == 0 && job.flip == 0 && (job.low, job.high) == (0.0, 255.0);
+            match (job.residual.is_null(), open, plain) {
+                (true, _, true) => bytes::<false, false, true, P, B>(job, sums, tile),
+                (true, _, false) => bytes::<false, false, false, P, B>(job, sums, tile),
+                (false, true, true) => bytes::<true, false, true, P, B>(job, sums, tile),
+                (false, true, false) => bytes::<true, false, false, P, B>(job, sums, tile),
+                (false, false, _) => bytes::<true, true, false, P, B>(job, sums, tile),
             }
             return;
         }
@@ -43,9 +46,15 @@ pub(super) unsafe fn end<const P: usize, const B: usize>(
 }
 
 /// Bytes of whole blocks, where values may be clamped after they were rounded: packing saturates on the way, for four
-/// registers at once.
+/// registers at once. `PLAIN`: they are unsigned with zero point 0, as behind ReLU, and saturation is all the clamping.
 #[inline(always)]
-unsafe fn bytes<const RESIDUAL: bool, const INNER: bool, const P: usize, const B: usize>(
+unsafe fn bytes<
+    const RESIDUAL: bool,
+    const INNER: bool,
+    const PLAIN: bool,
+    const P: usize,
+    const B: usize,
+>(
     job: &Job<'_>,
     sums: &[[__m512i; B]; P],
     tile: Tile,
@@ -72,8 +81,12 @@ unsafe fn bytes<const RESIDUAL: bool, const INNER: bool, const P: usize, const B
                         rounded::<RESIDUAL, INNER, P, B, $c>(job, sums, scales, added),
                         rounded::<RESIDUAL, INNER, P, B, $d>(job, sums, scales, added),
                     );
-                    let bytes = _mm512_packus_epi16(_mm512_adds_epi16(ab, zero), _mm512_adds_epi16(cd, zero));
-                    let bytes = _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(bytes, low), high), flip);
+                    let bytes = if PLAIN {
+                        _mm512_packus_epi16(ab, cd)
+                    } else {
+                        let bytes = _mm512_packus_epi16(_mm512_adds_epi16(ab, zero), _mm512_adds_epi16(cd, zero));
+                        _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(bytes, low), high), flip)
+                    };
                     // Both packings work on quarters: what lies there is four bytes of each unit in turn.
                     let bytes = _mm512_permutexvar_epi32(order, bytes);
                     if B == 4 {
