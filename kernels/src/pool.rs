@@ -232,18 +232,23 @@ fn max(window: &Window<'_>, output: &mut [u8], pool: &Pool, order: impl Fn(u8) -
         let mut highest = [0; BLOCK];
         for line in window.lines() {
             for pixel in line.chunks_exact(channels) {
-                for (best, &bits) in highest.iter_mut().zip(&pixel[index * BLOCK..][..BLOCK]) {
+                let block: &[u8; BLOCK] = pixel[index * BLOCK..][..BLOCK].try_into().expect("as many");
+                for (best, &bits) in highest.iter_mut().zip(block) {
                     *best = (*best).max(order(bits));
                 }
             }
         }
-        *best = highest.map(&order);
+        for (best, highest) in best.iter_mut().zip(highest) {
+            *best = order(highest);
+        }
     }
-    let from = channels - rest.len();
-    rest.fill(order(0));
-    for pixel in window.lines().flat_map(|line| line.chunks_exact(channels)) {
-        for (best, &bits) in rest.iter_mut().zip(&pixel[from..]) {
-            *best = order(order(*best).max(order(bits)));
+    if !rest.is_empty() {
+        let from = channels - rest.len();
+        rest.fill(order(0));
+        for pixel in window.lines().flat_map(|line| line.chunks_exact(channels)) {
+            for (best, &bits) in rest.iter_mut().zip(&pixel[from..]) {
+                *best = order(order(*best).max(order(bits)));
+            }
         }
     }
     if pool.input != pool.output {
