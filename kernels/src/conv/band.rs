@@ -199,5 +199,5 @@ pub(super) fn is_direct(conv: &Conv, element: Element, step: usize) -> bool {
 
 /// Pixels that a direct kernel takes at once, so that they stay in cache while all weights pass.
 pub(super) fn direct_pixels(channels: usize) -> usize {
-    (BAND / 2 / channels).clamp(32, PIXELS)
+    (BAND / channels).clamp(32, PIXELS)
 }
