@@ -115,6 +115,16 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn steps_are_what_rounding_says(weight in -300f32..300.0, scale in 0.01f32..3.0, half in any::<i8>()) {
+            for weight in [weight, (f32::from(half) + 0.5) * scale] {
+                let said = (weight / scale).round_ties_even().clamp(-MOST, MOST);
+                prop_assert_eq!(steps(weight, scale, MOST), said);
+            }
+        }
+    }
+
     #[test]
     fn a_channel_of_zeros_keeps_its_bias() {
         let bytes = quantise(&[0.0; 9], 1, &[3.25], 0.02, MOST);

@@ -372,7 +372,20 @@ pub fn tiles(side: u32, calibrate: u64, held_out: u64) -> Tiles {
 pub fn logits(onnx: &[u8], tiles: &[prelude::Tensor]) -> Vec<f32> {
     let mut model = tract_onnx::onnx().model_for_read(&mut &*onnx).expect("ONNX");
     model.set_input_fact(0, f32::fact(tiles[0].shape()).into()).expect("input");
-    let plan = model.into_optimized().expect("optimises").into_runnable().expect("runs");
+    run(model.into_optimized().expect("optimises"), tiles)
+}
+
+/// The same by ONNX's own definition of `QuantizeLinear`, which divides by the scale. tract multiplies by one over it: a
+/// value between two steps can go to the other one.
+pub fn logits_as_defined(onnx: &[u8], tiles: &[prelude::Tensor]) -> Vec<f32> {
+    let mut model = spotd_kernels::tract::onnx().model_for_read(&mut &*onnx).expect("ONNX");
+    model.set_input_fact(0, f32::fact(tiles[0].shape()).into()).expect("input");
+    let model = spotd_kernels::tract::unfused(model.into_typed().expect("types")).expect("constants");
+    run(model.into_optimized().expect("optimises"), tiles)
+}
+
+fn run(model: prelude::TypedModel, tiles: &[prelude::Tensor]) -> Vec<f32> {
+    let plan = model.into_runnable().expect("runs");
     tiles
         .iter()
         .map(|t| {

@@ -1,6 +1,7 @@
 //! Convolutions over NHWC bytes: the description of a layer, and what of it is refused.
 
 pub(crate) mod band;
+pub(crate) mod engine;
 pub(crate) mod pack;
 mod packed;
 mod portable;

@@ -10,8 +10,9 @@ use std::arch::x86_64::*;
 
 use super::avx2::{broadcast, finish, load, opaque, start, words};
 use crate::conv::band::Element;
+use crate::conv::engine::{engine, kernel};
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{Shape, engine, kernel};
+use crate::conv::tiles::Shape;
 use crate::conv::vector::Kernels;
 use crate::quant::Byte;
 

@@ -13,8 +13,9 @@ use crate::isa::emulated::*;
 use std::arch::x86_64::*;
 
 use crate::conv::band::Element;
+use crate::conv::engine::{engine, kernel};
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{DepthwiseOrder, Job, Shape, engine, kernel};
+use crate::conv::tiles::{DepthwiseOrder, Job, Shape};
 use crate::conv::vector::Kernels;
 use crate::quant::Byte;
 use finish::{end, finish};
@@ -77,6 +78,7 @@ unsafe fn broadcast(at: *const u8) -> __m512i {
 /// memory, and keeps sums there for its sake.
 #[cfg(not(feature = "__emulate"))]
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)]
 fn prefetch(at: *const u8) {
     // SAFETY: a hint; it faults nowhere and changes nothing.
     unsafe { std::arch::asm!("prefetcht1 [{0}]", in(reg) at, options(nomem, nostack, preserves_flags)) };

@@ -4,8 +4,9 @@ use std::arch::aarch64::*;
 
 use super::{finish, first_lane, hidden, load, start, words};
 use crate::conv::band::Element;
+use crate::conv::engine::{engine, kernel};
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{Shape, engine, kernel};
+use crate::conv::tiles::Shape;
 use crate::conv::vector::Kernels;
 use crate::quant::Byte;
 

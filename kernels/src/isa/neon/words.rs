@@ -4,8 +4,9 @@ use std::arch::aarch64::*;
 
 use super::{finish, hidden, start};
 use crate::conv::band::Element;
+use crate::conv::engine::{depthwise_engine, engine, kernel};
 use crate::conv::pack::Layout;
-use crate::conv::tiles::{DepthwiseOrder, Shape, Taps, depthwise_engine, engine, kernel};
+use crate::conv::tiles::{DepthwiseOrder, Shape, Taps};
 use crate::conv::vector::Kernels;
 
 /// 6 pixels x 16 channels fill 24 of 32 registers; two hold weights.
