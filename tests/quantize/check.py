@@ -3,10 +3,13 @@
     check.py FOLDER
 
 FOLDER holds NAME.onnx, NAME.tiles (float32, tiles one after the other) and NAME.json with `shape` (of one tile),
-`logits` (tract's, a tile each), `step` (what one step of the last layer's input makes of the logit) and `spread`.
+`logits` (tract's, a tile each), `float` (those of the float model), `close` and `near` (how far a runtime may be off) and `spread`.
 
 onnxruntime is asked for exact sums: on x86 CPUs without VNNI the fast paths of both runtimes add pairs of products
 in 16 bits, which saturates. There their answers are printed and not judged.
+
+OpenVINO folds scales into one another, so that values between two steps go to the other one here and there, which deep random
+networks make more of. Where it is not near, it has to be as near to the float model as tract is.
 """
 
 import json
@@ -51,6 +54,14 @@ def openvino_logits(path, tiles):
     return np.array([compiled(tile[None])[0][0, 0] for tile in tiles])
 
 
+# How much larger the error may be, of 8 tiles.
+AS_NEAR = 2.0
+
+
+def rms(errors):
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     failed = False
@@ -68,10 +79,16 @@ def main():
             ("onnxruntime, fast", onnxruntime_logits(path, tiles, False), about["near"] if exact else None),
             ("OpenVINO", openvino_logits(path, tiles), about["near"] if exact else None),
         ]
+        float_model = np.array(about["float"])
+        moved = rms(expected - float_model)
         for runtime, logits, allowed in runs:
             off = float(np.abs(logits - expected).max())
             verdict = "not judged" if allowed is None else "same" if off <= allowed else "DIFFERS"
-            failed |= verdict == "DIFFERS"
+            if verdict == "DIFFERS" and runtime == "OpenVINO":
+                error = rms(logits - float_model)
+                good = error <= AS_NEAR * moved
+                verdict = f"{error:.4f} from the float model, tract {moved:.4f}: {'as near' if good else 'DIFFERS'}"
+            failed |= "DIFFERS" in verdict
             print(
                 f"{described.stem:24} {runtime:22} off by {off:.5f} at most"
                 f" (allowed {allowed if allowed is not None else float('nan'):.5f}, spread {about['spread']:.3f}): {verdict}"

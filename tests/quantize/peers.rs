@@ -19,7 +19,9 @@ fn other_runtimes_give_the_same_answers() {
     let dir = tempfile::tempdir().expect("a folder");
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spotd-edge-int8.onnx");
     let shipped = std::fs::read(shipped).expect("the shipped model");
-    put(dir.path(), "shipped", &shipped, &tiles(224, 4, 4), None);
+    let float = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spotd-edge.onnx");
+    let float = std::fs::read(float).expect("the shipped model");
+    put(dir.path(), "shipped", &shipped, &float, &tiles(224, 4, 4), None);
     for (name, onnx, side) in [
         ("plain", networks::plain(64, 8, 1), 64),
         ("vgg", networks::vgg(32, 8, 2), 32),
@@ -48,6 +50,7 @@ fn other_runtimes_give_the_same_answers() {
                 dir.path(),
                 &format!("{name}{form}"),
                 &made.onnx,
+                &onnx,
                 &tiles,
                 Some(made.report.difference.spread),
             );
@@ -60,8 +63,8 @@ fn other_runtimes_give_the_same_answers() {
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Writes a model, its tiles and what tract says of them.
-fn put(folder: &Path, name: &str, onnx: &[u8], tiles: &Tiles, spread: Option<f64>) {
+/// Writes a model, its tiles and what tract says of them, and of the float model's.
+fn put(folder: &Path, name: &str, onnx: &[u8], float: &[u8], tiles: &Tiles, spread: Option<f64>) {
     let path = folder.join(format!("{name}.onnx"));
     std::fs::write(&path, onnx).expect("written");
     let bytes: Vec<u8> = tiles
@@ -75,6 +78,7 @@ fn put(folder: &Path, name: &str, onnx: &[u8], tiles: &Tiles, spread: Option<f64
     let about = json!({
         "shape": &tiles.held_out[0].shape()[1..],
         "logits": logits(onnx, &tiles.held_out),
+        "float": logits(float, &tiles.held_out),
         "spread": spread,
         // Float sums in another order move a byte here and there.
         "close": 0.03 * spread,
