@@ -22,6 +22,9 @@ mapfile -t targets < <([ $# = 0 ] && cargo fuzz list --fuzz-dir fuzz || printf '
 # The targets that read models bring the inference engine with them, minutes of building.
 features=()
 [[ "${targets[*]}" != *onnx* && "${targets[*]}" != *card* ]] || features=(--features onnx)
+# What another checkout built into the same folder passes for this one's: the sources lie outside the crate.
+host=$(rustc -vV | sed -n 's/^host: //p')
+cargo clean --quiet --manifest-path fuzz/Cargo.toml -p spotd-fuzz --release --target "$host"
 cargo fuzz build --fuzz-dir fuzz "${features[@]}"
 for target in "${targets[@]}"; do
     echo "fuzz: $target for $seconds s"

@@ -87,8 +87,9 @@ impl std::fmt::Display for SourceUri {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Demo { seed } => write!(f, "demo://{seed}"),
-            Self::V4l(v) => write!(f, "{}", v.device.display()),
-            // A pipeline that was written without blanks around its `!` is taken for a file.
+            // A damaged address can be taken for a device, and a pipeline that was written without blanks around its `!`
+            // for a file.
+            Self::V4l(v) => f.write_str(&redact(&v.device.display().to_string())),
             Self::File(path) => f.write_str(&redact(&path.display().to_string())),
             Self::Pipeline(text) => f.write_str(&redact(text)),
             Self::Stream(url) => f.write_str(&redact(url.as_str())),
@@ -319,5 +320,9 @@ mod tests {
             assert_eq!(redact(text), text);
         }
         assert_eq!(redact("rtsp://user{pass=a/b&c@cam.lan"), "rtsp://***@cam.lan");
+        assert_eq!(
+            SourceUri::parse("/dev/video://me:p@ss").expect("a device").to_string(),
+            "/dev/video://***@ss"
+        );
     }
 }
