@@ -202,14 +202,13 @@ fn network(folder: &Path, python: &Path, net: &Network<'_>, rounds: usize, turn:
     };
 
     let mut agree = true;
-    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
     // Values that lie between two steps go to either of them, and random layers make that more. An engine may be off by a
     // tenth of the spread; or, as two that are equally far from the float model, by twice what quantising moved its logits.
     let mut judge = |engine: &str, file: &str, logits: &[f32]| {
-        let off = apart(logits, &plain[file]);
+        let off = networks::apart(logits, &plain[file]);
         let allowed = match file {
             "f32" => 1e-3 * (1.0 + spread),
-            _ => (0.1 * spread.max(0.05)).max(2.0 * apart(&plain[file], &plain["f32"])),
+            _ => (0.1 * spread.max(0.05)).max(2.0 * networks::apart(&plain[file], &plain["f32"])),
         };
         let verdict = if off > allowed { ": TOO MUCH" } else { "" };
         println!(

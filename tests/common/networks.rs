@@ -384,6 +384,11 @@ pub fn logits_as_defined(onnx: &[u8], tiles: &[prelude::Tensor]) -> Vec<f32> {
     run(model.into_optimized().expect("optimises"), tiles)
 }
 
+/// The largest difference of two lists of logits.
+pub fn apart(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
 fn run(model: prelude::TypedModel, tiles: &[prelude::Tensor]) -> Vec<f32> {
     let plan = model.into_runnable().expect("runs");
     tiles

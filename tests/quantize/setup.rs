@@ -4,19 +4,18 @@ use prost::Message as _;
 use spotd::quantize::{Options, Quantized, Tiles, quantize};
 use tract_onnx::pb::{GraphProto, ModelProto};
 
-pub use crate::networks::{logits, logits_as_defined, tiles};
+use crate::networks::{apart, logits_as_defined};
+pub use crate::networks::{logits, tiles};
 
 /// Quantises, and checks what holds for any network: the file does what the report says.
 pub fn checked(onnx: &[u8], tiles: &Tiles, options: &Options) -> Quantized {
     let made = quantize(onnx, tiles, options, &()).expect("quantises");
-    let apart =
-        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max);
     let (float, bytes) = (logits(onnx, &tiles.held_out), logits_as_defined(&made.onnx, &tiles.held_out));
-    let (worst, said) = (apart(&float, &bytes), made.report.difference);
+    let (worst, said) = (f64::from(apart(&float, &bytes)), made.report.difference);
     assert!((worst - said.max).abs() < 1e-4 * (1.0 + worst), "{worst} {said:?}");
     // Two that are equally far from the float model are within twice that of one another.
     let tracts = logits(&made.onnx, &tiles.held_out);
-    assert!(apart(&bytes, &tracts) <= 2.0 * said.max + 1e-4, "{bytes:?} {tracts:?}");
+    assert!(f64::from(apart(&bytes, &tracts)) <= 2.0 * said.max + 1e-4, "{bytes:?} {tracts:?}");
     assert_eq!(made.report.noise.last().expect("the logit").operator, "Gemm");
     made
 }

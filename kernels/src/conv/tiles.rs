@@ -114,19 +114,33 @@ pub(crate) trait Lanes: Copy {
     /// Ends a tile whose sums are in registers.
     #[inline(always)]
     unsafe fn end<const P: usize, const B: usize>(job: &Job<'_>, sums: &[[Self::Sums; B]; P], tile: Tile) {
-        // A copy: an array whose address goes to a function is in memory all the time, not in registers.
-        let mut done = std::mem::MaybeUninit::<[[Self::Sums; B]; P]>::uninit();
-        let to = done.as_mut_ptr().cast::<Self::Sums>();
-        // By reference: an iterator by value would copy the array to memory first, and again.
-        for (p, sums) in sums.iter().enumerate() {
-            for (b, sums) in sums.iter().enumerate() {
-                // SAFETY: as many as there is room for.
-                unsafe { to.add(p * B + b).write(*sums) };
-            }
-        }
-        // SAFETY: all were written; the rest is passed on.
-        unsafe { Self::finish(job, to, tile) }
+        // SAFETY: passed on.
+        unsafe { through_memory::<Self, P, B>(job, sums, tile) }
     }
+}
+
+/// Ends a tile by [`Lanes::finish`].
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn through_memory<K: Lanes, const P: usize, const B: usize>(
+    job: &Job<'_>,
+    sums: &[[K::Sums; B]; P],
+    tile: Tile,
+) {
+    // A copy: an array whose address goes to a function is in memory all the time, not in registers.
+    let mut done = std::mem::MaybeUninit::<[[K::Sums; B]; P]>::uninit();
+    let to = done.as_mut_ptr().cast::<K::Sums>();
+    // By reference: an iterator by value would copy the array to memory first, and again.
+    for (p, sums) in sums.iter().enumerate() {
+        for (b, sums) in sums.iter().enumerate() {
+            // SAFETY: as many as there is room for.
+            unsafe { to.add(p * B + b).write(*sums) };
+        }
+    }
+    // SAFETY: all were written; the rest is passed on.
+    unsafe { K::finish(job, to, tile) }
 }
 
 /// Where a tile lies.

@@ -104,10 +104,10 @@ impl Vector {
         for y in 0..plan.rows {
             offsets.extend((0..call.out.w).map(|x| plan.offset(y, x)));
         }
-        if self.depthwise {
+        taps.clear();
+        if self.depthwise && self.element == Element::Word {
             let [kh, kw] = conv.kernel;
             let tap = |i: usize| i / kw * plan.row_bytes() + i % kw * cin * self.element.size();
-            taps.clear();
             taps.extend((0..kh * kw).map(tap));
             if kh * kw % 2 == 1 {
                 // The weight of this one is zero.
@@ -137,7 +137,7 @@ impl Vector {
                     job.row_bytes = plan.row_bytes();
                     job.pixels = &offsets[..rows * call.out.w];
                     job.taps = taps;
-                    (job.columns, job.right, job.width) = (conv.kernel[1], plan.right(), call.out.w);
+                    (job.right, job.width) = (plan.right(), call.out.w);
                     job.pixel_bytes = cin * self.element.size();
                     // SAFETY: the processor has the instruction set; the plan gave the band room for all taps of
                     // all pixels, and slack behind.
@@ -169,7 +169,7 @@ impl Vector {
             steps: &packed.steps[start.steps..],
             counts: &packed.counts[start.counts..],
             taps: &[],
-            columns: 1,
+            columns: conv.kernel[1],
             right: 1,
             width: 0,
             pixel_bytes: 0,

@@ -5,8 +5,8 @@ use crate::isa::emulated::*;
 #[cfg(not(feature = "__emulate"))]
 use std::arch::x86_64::*;
 
-use super::load;
-use crate::conv::tiles::{Job, Tile};
+use super::{Avx512, load};
+use crate::conv::tiles::{Job, Tile, through_memory};
 
 /// A tile whose sums are in registers. Bytes of whole blocks are made there, four registers at a time; the rest goes
 /// through memory.
@@ -34,14 +34,7 @@ pub(super) unsafe fn end<const P: usize, const B: usize>(
             }
             return;
         }
-        let mut done = std::mem::MaybeUninit::<[[__m512i; B]; P]>::uninit();
-        let to = done.as_mut_ptr().cast::<__m512i>();
-        for (p, sums) in sums.iter().enumerate() {
-            for (b, sums) in sums.iter().enumerate() {
-                to.add(p * B + b).write(*sums);
-            }
-        }
-        finish(job, to, tile);
+        through_memory::<Avx512, P, B>(job, sums, tile);
     }
 }
 
@@ -136,8 +129,10 @@ unsafe fn rounded<
         let mut x = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[unit / B][unit % B]), scale);
         if RESIDUAL {
             let bytes = _mm_loadu_si128(added.add(place::<B>(unit, job.stride)).cast());
-            let x_inner = if INNER { clamped(x, job.inner) } else { x };
-            x = _mm512_add_ps(x_inner, residual(job, bytes));
+            if INNER {
+                x = clamped(x, job.inner);
+            }
+            x = _mm512_add_ps(x, residual(job, bytes));
         }
         _mm512_cvtps_epi32(x)
     }
