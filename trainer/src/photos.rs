@@ -169,6 +169,10 @@ pub fn load(folders: &[PathBuf], scenes: u64, seed: u64) -> Result<Split> {
         progress.inc(1);
     }
     progress.finish_and_clear();
+    if skipped > 0 && train.is_empty() && held.is_empty() {
+        // Scenes alone are not what was asked for.
+        bail!("none of the {skipped} pictures can be read; the warnings above say why");
+    }
     let (mut train_scenes, mut held_scenes) = (Vec::new(), Vec::new());
     let progress = bar(scenes, "rendering scenes");
     for scene in 0..scenes {

@@ -202,6 +202,12 @@ fn unreadable_and_missing_photographs_are_named() {
     let missing = dir.path().join("nowhere");
     let error = format!("{:#}", photos::load(&[missing], 0, 1).err().unwrap());
     assert!(error.contains("nowhere"), "{error}");
+
+    let unreadable = dir.path().join("unreadable");
+    std::fs::create_dir_all(&unreadable).unwrap();
+    std::fs::write(unreadable.join("a.png"), "no picture").unwrap();
+    let error = photos::load(&[unreadable], 20, 1).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("none of the 1 pictures can be read"), "{error:#}");
 }
 
 #[test]
