@@ -106,6 +106,48 @@ fn figures_of_two_sets_and_their_mean() {
 }
 
 #[test]
+fn matched_sets_come_first_and_have_a_mean_of_their_own() {
+    let bench = Bench::new();
+    bench.set("a-loose");
+    // Other sizes: this one is told apart without a look.
+    picture(90, 128, 128).save(bench.path("a-loose/1_fake/0.png")).expect("saved");
+    picture(90, 128, 128).save(bench.path("a-loose/1_fake/1.png")).expect("saved");
+    for at in 0..6u32 {
+        // A picture with a pattern of its own, and itself redrawn: brighter, but once.
+        let real = RgbImage::from_fn(96, 96, |x, y| {
+            Rgb([60 + ((x / 8 * (at * 37 + 11) + y / 8 * (at * 53 + 29)) % 60) as u8; 3])
+        });
+        let mut fake = real.clone();
+        fake.iter_mut().for_each(|v| *v = if at == 0 { *v - 20 } else { *v + 30 });
+        real.save(bench.path(&format!("pairs/0_real/{at}.png"))).expect("saved");
+        fake.save(bench.path(&format!("pairs/1_fake/{at}.png"))).expect("saved");
+    }
+    let (code, lines, said) = bench.json(&bench.root(), &["--bootstrap", "50"]);
+    assert_eq!(code, Some(0), "{said}");
+    let found: Vec<(&Value, &Value)> =
+        of_kind(&lines, "found").iter().map(|f| (&f["matched"], &f["pairs"])).collect();
+    assert_eq!(found, [(&"pairs".into(), &6.into()), (&Value::Null, &0.into())]);
+    let results = of_kind(&lines, "result");
+    assert_eq!((&results[0]["set"], &results[1]["set"]), (&"pairs".into(), &"a-loose".into()));
+    near(&results[0]["pair_accuracy"], 5.0 / 6.0);
+    assert_eq!((&results[1]["matched"], &results[1]["pair_accuracy"]), (&Value::Null, &Value::Null));
+    let means = of_kind(&lines, "mean");
+    assert_eq!(
+        (&means[0]["set"], &means[1]["set"]),
+        (&"mean of matched sets".into(), &"mean of sets".into())
+    );
+    assert_eq!(means[0]["auc"], results[0]["auc"]);
+    assert!(means[0]["auc_low"].as_f64() <= means[0]["auc"].as_f64());
+    let root = bench.root().to_string_lossy().into_owned();
+    let text = String::from_utf8(bench.run(&[&root, "--bootstrap", "0"]).stdout).expect("UTF-8");
+    assert!(
+        text.contains("pairs: 6 real (6 png, 96x96), 6 generated (6 png, 96x96); matched: 6 pairs"),
+        "{text}"
+    );
+    assert!(text.contains("pairs right") && text.contains("83.3%"), "{text}");
+}
+
+#[test]
 fn a_set_itself_and_lists_give_the_same() {
     let bench = Bench::new();
     bench.set("a");

@@ -1,6 +1,7 @@
 //! Videos, addresses and pipeline texts, frame by frame.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::frame::Frame;
@@ -32,6 +33,29 @@ pub(super) fn read_video(
         log::warn!("{}: {} damaged frames were passed over", crate::config::redact(input), summary.lost);
     }
     Ok(())
+}
+
+/// Hands over the frames of a video file that `run` would judge at `fps` frames a second; `arrived` is the position.
+/// Gives how many of them were damaged and left out.
+///
+/// # Errors
+/// What is wrong, in a sentence.
+#[cfg(feature = "gstreamer")]
+pub(super) fn watch_file(
+    path: &Path,
+    fps: f64,
+    each: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<u64, String> {
+    let uri = crate::config::SourceUri::File(path.to_path_buf());
+    let clock = crate::clock::SystemClock::shared();
+    crate::source::gstreamer::watch_video(&uri, fps, &clock, each)
+        .map(|summary| summary.lost)
+        .map_err(|e| e.to_string())
+}
+
+#[cfg(not(feature = "gstreamer"))]
+pub(super) fn watch_file(_: &Path, _: f64, _: impl FnMut(Frame) -> ControlFlow<()>) -> Result<u64, String> {
+    Err("this spotd was built without GStreamer, which reads videos".into())
 }
 
 #[cfg(not(feature = "gstreamer"))]

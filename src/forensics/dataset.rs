@@ -1,6 +1,7 @@
 //! Folders of pictures: what is in them, what cannot be read, and the paper's layout of test sets.
 
 use image::RgbImage;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
@@ -55,15 +56,24 @@ pub struct EvalSet {
     pub fake: Vec<PathBuf>,
     /// Folders that hold a `0_real` or a `1_fake`, below the set's own, sorted: its classes, if it has any.
     pub classes: Vec<String>,
-    /// Files under either that do not end like a picture; hidden ones are not counted.
+    /// Files that end like a video, under any `0_real` and under any `1_fake`.
+    pub clips: [Vec<PathBuf>; 2],
+    /// Files under either that end like neither; hidden ones are not counted.
     pub other: Vec<PathBuf>,
 }
 
 /// The two labels, as folders of the paper's layout.
 pub const LABELS: [&str; 2] = ["0_real", "1_fake"];
 
+/// The two sides of the other layout, `{real,fake}/<set>`.
+const SIDES: [&str; 2] = ["real", "fake"];
+
 /// Endings of files that are decoded as one picture, in lower case.
 pub const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
+
+/// Endings of files that are read as a video, in lower case.
+pub const VIDEO_EXTENSIONS: [&str; 13] =
+    ["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "ogv", "flv"];
 
 /// Every file under `folder` whose name ends like a picture's, links followed, sorted, so that the order is
 /// the same on every machine.
@@ -123,7 +133,8 @@ pub fn find_sets(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
     Ok(sets)
 }
 
-/// As [`find_sets`], but sets that lack one side are listed too, and `root` may be a set itself.
+/// As [`find_sets`], but sets that lack one side are listed too, and `root` may be a set itself. Where `root` holds
+/// `real` and `fake`, its sets are `{real,fake}/<set>`, as tools that make pairs lay them out.
 pub fn find_all_sets(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
     let fail = |reason: String| DatasetError::Folder { path: root.to_path_buf(), reason };
     if LABELS.iter().any(|label| root.join(label).is_dir()) {
@@ -133,6 +144,9 @@ pub fn find_all_sets(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
         return Ok(vec![read_set(root, name)?.unwrap_or_default()]);
     }
     let list = std::fs::read_dir(root).map_err(|error| fail(error.to_string()))?;
+    if SIDES.iter().all(|side| root.join(side).is_dir()) {
+        return read_sides(root);
+    }
     let mut sets = Vec::new();
     for entry in list.flatten().filter(|e| e.path().is_dir()) {
         sets.extend(read_set(&entry.path(), entry.file_name().to_string_lossy().into_owned())?);
@@ -142,6 +156,43 @@ pub fn find_all_sets(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
     }
     sets.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(sets)
+}
+
+/// The sets of `root/{real,fake}/<set>`, sorted by name.
+fn read_sides(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
+    let mut sets: BTreeMap<String, EvalSet> = BTreeMap::new();
+    for (label, side) in SIDES.iter().enumerate() {
+        let folder = root.join(side);
+        let list = std::fs::read_dir(&folder)
+            .map_err(|error| DatasetError::Folder { path: folder.clone(), reason: error.to_string() })?;
+        for entry in list.flatten().filter(|e| e.path().is_dir()) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let set = sets.entry(name.clone()).or_insert_with(|| EvalSet { name, ..EvalSet::default() });
+            for file in WalkDir::new(entry.path()).follow_links(true).sort_by_file_name() {
+                let file = file.map_err(|error| unlistable(&folder, &error))?;
+                if file.file_type().is_file() && !file.file_name().to_string_lossy().starts_with('.') {
+                    set.put(label, file.into_path());
+                }
+            }
+        }
+    }
+    if sets.is_empty() {
+        return Err(DatasetError::Layout(root.to_path_buf()));
+    }
+    Ok(sets.into_values().collect())
+}
+
+impl EvalSet {
+    /// Adds a file to a side (0 real, 1 generated) as what its name says it is.
+    fn put(&mut self, label: usize, path: PathBuf) {
+        let kind = match (is_picture(&path), is_video(&path)) {
+            (true, _) if label == 0 => &mut self.real,
+            (true, _) => &mut self.fake,
+            (_, true) => &mut self.clips[label],
+            _ => &mut self.other,
+        };
+        kind.push(path);
+    }
 }
 
 /// What lies under the labels below `folder`; `None` when there is no label.
@@ -165,14 +216,7 @@ fn read_set(folder: &Path, name: String) -> Result<Option<EvalSet>, DatasetError
         if !entry.file_type().is_file() || entry.file_name().to_string_lossy().starts_with('.') {
             continue;
         }
-        let kind = if !is_picture(entry.path()) {
-            &mut set.other
-        } else if label == 0 {
-            &mut set.real
-        } else {
-            &mut set.fake
-        };
-        kind.push(entry.into_path());
+        set.put(label, entry.into_path());
     }
     Ok(labelled.then_some(set))
 }
@@ -186,8 +230,17 @@ fn unlistable(folder: &Path, error: &walkdir::Error) -> DatasetError {
 
 /// Whether the name ends like a picture's.
 pub fn is_picture(path: &Path) -> bool {
+    ends_like(path, &EXTENSIONS)
+}
+
+/// Whether the name ends like a video's.
+pub fn is_video(path: &Path) -> bool {
+    ends_like(path, &VIDEO_EXTENSIONS)
+}
+
+fn ends_like(path: &Path, endings: &[&str]) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
-    extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+    extension.is_some_and(|e| endings.contains(&e.as_str()))
 }
 
 #[cfg(test)]
@@ -235,14 +288,31 @@ mod tests {
         assert!(matches!(find_sets(&dir.path().join("only_real")), Err(DatasetError::Layout(_))));
         std::fs::write(dir.path().join("cyclegan/horse/0_real/readme.txt"), "no picture").unwrap();
         std::fs::write(dir.path().join("cyclegan/horse/0_real/.DS_Store"), "hidden").unwrap();
+        std::fs::write(dir.path().join("cyclegan/horse/1_fake/clip.MP4"), "a video").unwrap();
         let all = find_all_sets(dir.path()).unwrap();
         let names: Vec<_> = all.iter().map(|s| s.name.as_str()).collect();
         assert_eq!(names, ["biggan", "cyclegan", "only_real"]);
         assert_eq!(all[1].classes, ["horse", "zebra"]);
-        assert_eq!(all[1].other.len(), 1);
+        assert_eq!((all[1].other.len(), all[1].clips[0].len(), all[1].clips[1].len()), (1, 0, 1));
         assert_eq!((all[2].real.len(), all[2].fake.len()), (1, 0));
         let itself = find_all_sets(&dir.path().join("biggan")).unwrap();
         assert_eq!((itself.len(), itself[0].name.as_str(), itself[0].fake.len()), (1, "biggan", 1));
+    }
+
+    #[test]
+    fn finds_sets_whose_sides_lie_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["real/a/1.png", "real/a/2.png", "fake/a/1.png", "real/alone/3.png", "fake/deep/x/4.png"]
+        {
+            put(&dir.path().join(path));
+        }
+        let counts = |sets: Vec<EvalSet>| {
+            sets.into_iter().map(|s| (s.name, s.real.len(), s.fake.len())).collect::<Vec<_>>()
+        };
+        let of = |name: &str, real, fake| (name.to_owned(), real, fake);
+        let all = counts(find_all_sets(dir.path()).unwrap());
+        assert_eq!(all, [of("a", 2, 1), of("alone", 1, 0), of("deep", 0, 1)]);
+        assert_eq!(counts(find_sets(dir.path()).unwrap()), [of("a", 2, 1)]);
     }
 
     #[test]

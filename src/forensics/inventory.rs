@@ -118,7 +118,7 @@ impl std::fmt::Display for Side {
 /// Something other than the picture that tells real from generated.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Giveaway {
-    /// `format`, `JPEG quality` or `size`.
+    /// `format`, `JPEG quality` or `size`; of clips also `length`.
     pub what: &'static str,
     /// How well it alone tells them apart, 0.5 (not at all) to 1 (always): for the format the best balanced
     /// accuracy, for the others the area under the ROC curve.
@@ -126,6 +126,11 @@ pub struct Giveaway {
 }
 
 impl Giveaway {
+    /// One, where `what` separates well enough to be told.
+    pub fn worth_telling(what: &'static str, separates: f64) -> Option<Self> {
+        (separates >= WORTH_TELLING).then_some(Self { what, separates })
+    }
+
     /// A warning about the pictures called `name`.
     pub fn warning(&self, name: &str, real: &Side, fake: &Side) -> String {
         format!(
@@ -152,10 +157,7 @@ pub fn giveaways(real: &[Header], fake: &[Header]) -> Vec<Giveaway> {
     let format = names.iter().map(|name| formats(real, name).max(formats(fake, name))).sum::<f64>() / 2.0;
     let separates = |value: &dyn Fn(&Header) -> Option<f32>| {
         let list = |headers: &[Header]| headers.iter().filter_map(value).collect::<Vec<f32>>();
-        let (real, fake) = (list(real), list(fake));
-        let labels: Vec<bool> = (0..real.len() + fake.len()).map(|at| at >= real.len()).collect();
-        let curve = Ranking::new(&[real, fake].concat(), &labels)?.curve(None);
-        curve.has_both().then(|| curve.auc().max(1.0 - curve.auc()))
+        separates(&list(real), &list(fake))
     };
     [
         ("format", Some(format)),
@@ -163,10 +165,16 @@ pub fn giveaways(real: &[Header], fake: &[Header]) -> Vec<Giveaway> {
         ("size", separates(&|h| Some(h.width as f32 * h.height as f32))),
     ]
     .into_iter()
-    .filter_map(|(what, separates)| {
-        separates.filter(|s| *s >= WORTH_TELLING).map(|separates| Giveaway { what, separates })
-    })
+    .filter_map(|(what, separates)| Giveaway::worth_telling(what, separates?))
     .collect()
+}
+
+/// How well one number tells real from generated, whichever of them is larger: 0.5..=1, the area under the ROC
+/// curve. `None` without both.
+pub fn separates(real: &[f32], fake: &[f32]) -> Option<f64> {
+    let labels: Vec<bool> = (0..real.len() + fake.len()).map(|at| at >= real.len()).collect();
+    let curve = Ranking::new(&[real, fake].concat(), &labels)?.curve(None);
+    curve.has_both().then(|| curve.auc().max(1.0 - curve.auc()))
 }
 
 #[cfg(test)]

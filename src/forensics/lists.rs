@@ -1,4 +1,4 @@
-//! Lists of labelled pictures, for collections too large or too scattered to be laid out as folders.
+//! Lists of labelled pictures or clips, for collections too large or too scattered to be laid out as folders.
 //!
 //! CSV (`path,label[,set]`, with or without a line of names) or JSON lines (objects with these members). A
 //! path is relative to its list's folder; a label is `real` or `fake`, `0` or `1`; without a set the list's
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::dataset::{DatasetError, EvalSet};
+use super::dataset::{DatasetError, EvalSet, is_video};
 
 /// Whether a file's ending is that of a list.
 pub fn is_list(path: &Path) -> bool {
@@ -47,7 +47,7 @@ pub fn read_list(path: &Path) -> Result<Vec<EvalSet>, DatasetError> {
         }
     }
     if list.sets.is_empty() {
-        return Err(list.wrong(1, "names no picture".into()));
+        return Err(list.wrong(1, "names no file".into()));
     }
     Ok(list.sets)
 }
@@ -131,11 +131,12 @@ impl Collected<'_> {
         });
         let path: PathBuf = self.path.parent().unwrap_or(Path::new("")).join(path);
         let set = &mut self.sets[at];
-        if fake {
-            set.fake.push(path)
-        } else {
-            set.real.push(path)
-        }
+        let side = match (is_video(&path), fake) {
+            (true, _) => &mut set.clips[usize::from(fake)],
+            (false, true) => &mut set.fake,
+            (false, false) => &mut set.real,
+        };
+        side.push(path);
         Ok(())
     }
 }
@@ -175,7 +176,8 @@ mod tests {
         ] {
             assert_eq!(shown(&read(name, text).expect("a list")), want, "{text}");
         }
-        assert_eq!(read("mine.csv", "x.png,0\n").expect("a list")[0].name, "mine");
+        let mine = read("mine.csv", "x.png,0\nx.mp4,1\n").expect("a list");
+        assert_eq!((mine[0].name.as_str(), mine[0].real.len(), mine[0].clips[1].len()), ("mine", 1, 1));
     }
 
     #[test]
@@ -183,7 +185,7 @@ mod tests {
         for (name, text, words) in [
             ("l.csv", "x.png,0\ny.png,perhaps\n", "/l.csv:2: label `perhaps` must be real or fake"),
             ("l.csv", "x.png\n", "/l.csv:1: has no path and label"),
-            ("l.csv", "", "names no picture"),
+            ("l.csv", "", "names no file"),
             ("l.csv", ",1\n", "/l.csv:1: its path is empty"),
             (
                 "l.jsonl",

@@ -8,6 +8,7 @@ pub mod baseline;
 pub mod dataset;
 pub mod inventory;
 pub mod lists;
+pub mod matched;
 pub mod metrics;
 pub mod published;
 pub mod rng;

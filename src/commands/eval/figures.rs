@@ -8,6 +8,7 @@ use super::judge::Answers;
 use super::perturb::Perturbation;
 use super::sets::Set;
 use crate::forensics::ap::quantile;
+use crate::forensics::matched::Matched;
 use crate::forensics::metrics::{Curve, Ranking, bootstrap_weights, calibration_error};
 
 /// The figures, in the order of [`Values`], as JSON and CSV name them.
@@ -50,6 +51,10 @@ pub(crate) struct Row {
     pub fake: usize,
     /// Pictures for which `run` would give no verdict: smaller than a tile, or flat.
     pub limited: usize,
+    /// Whether and why the set's sides belong together; of a mean, why those of all its sets do.
+    pub matched: Option<Matched>,
+    /// Share of the pairs whose generated picture is ranked above its real one, a tie counting half.
+    pub pair_accuracy: Option<f64>,
     pub values: Values,
     /// 95 % of the bootstrap lies between.
     pub intervals: Option<[(f64, f64); NAMES.len()]>,
@@ -65,7 +70,11 @@ pub(crate) struct Row {
 
 impl Row {
     pub fn name(&self) -> &str {
-        self.set.as_deref().unwrap_or("mean of sets")
+        match (&self.set, self.matched) {
+            (Some(set), _) => set,
+            (None, Some(_)) => "mean of matched sets",
+            (None, None) => "mean of sets",
+        }
     }
 
     /// Names and values, as JSON and CSV have them, in the order of the columns.
@@ -88,6 +97,8 @@ impl Row {
         put("best_threshold", json!(self.best_threshold));
         put("paper_ap_0_5", json!(self.published.map(|p| p[0])));
         put("paper_ap_0_1", json!(self.published.map(|p| p[1])));
+        put("matched", json!(self.matched));
+        put("pair_accuracy", json!(self.pair_accuracy));
         fields
     }
 }
@@ -168,20 +179,23 @@ pub(crate) fn rows(
         .map(|condition| sets.iter().map(|set| Entries::new(set, condition, answers)).collect())
         .collect();
     // One draw of weights serves all sets and conditions: they share pictures.
-    let mut replicates: Vec<Vec<Vec<Values>>> = vec![vec![vec![]; sets.len() + 1]; conditions.len()];
+    let mut replicates: Vec<Vec<Vec<Values>>> = vec![vec![vec![]; sets.len() + 2]; conditions.len()];
+    // Matched sets come first; a mean of their own says something where there are others too.
+    let matched = sets.iter().take_while(|set| set.matched.is_some()).count();
+    let apart = matched > 0 && matched < sets.len();
     for replicate in 0..measure.replicates {
         let weights = bootstrap_weights(measure.seed, replicate, pictures);
         for (of_condition, into) in entries.iter().zip(&mut replicates) {
             let mut all = Vec::new();
-            for ((set, _), into) in of_condition.iter().zip(into.iter_mut()) {
+            for (number, ((set, _), into)) in of_condition.iter().zip(into.iter_mut()).enumerate() {
                 let own: Vec<f64> = set.places.iter().map(|&at| weights[at]).collect();
                 if let Some(values) = set.values(measure, Some(&own)) {
                     into.push(values);
-                    all.push(values);
+                    all.push((number, values));
                 }
             }
-            if let Some(mean) = mean(&all) {
-                into[sets.len()].push(mean);
+            for (which, among) in [(sets.len(), sets.len()), (sets.len() + 1, matched)] {
+                into[which].extend(mean(&among_first(&all, among)));
             }
         }
     }
@@ -191,7 +205,7 @@ pub(crate) fn rows(
         for (number, set) in sets.iter().enumerate() {
             let (entries, limited) = &entries[at][number];
             let Some(own) = entries.values(measure, None) else { continue };
-            values.push(own);
+            values.push((number, own));
             let curve = entries.by_logit.curve(None);
             let of = |fake: bool| {
                 let all = entries.scores.iter().zip(&entries.positive);
@@ -203,6 +217,8 @@ pub(crate) fn rows(
                 real: of(false).len(),
                 fake: of(true).len(),
                 limited: *limited,
+                matched: set.matched,
+                pair_accuracy: pair_accuracy(set, at, answers),
                 values: own,
                 intervals: intervals(&replicates[at][number]),
                 best_threshold: curve.best_accuracy().1.map(&score),
@@ -211,16 +227,26 @@ pub(crate) fn rows(
                 curve: Some(curve),
             });
         }
-        if let (Some(values), true) = (mean(&values), values.len() > 1) {
-            let sum = |of: fn(&Row) -> usize| rows[first..].iter().map(of).sum();
+        let of_condition = first..rows.len();
+        for (which, among, wanted) in
+            [(sets.len() + 1, matched, apart), (sets.len(), sets.len(), values.len() > 1)]
+        {
+            let (Some(values), true) = (mean(&among_first(&values, among)), wanted) else { continue };
+            let only_matched = which > sets.len();
+            let own: Vec<&Row> =
+                rows[of_condition.clone()].iter().filter(|r| !only_matched || r.matched.is_some()).collect();
+            let sum = |of: fn(&Row) -> usize| own.iter().map(|row| of(row)).sum();
+            let paired: Vec<f64> = own.iter().filter_map(|r| r.pair_accuracy).collect();
             let row = Row {
                 set: None,
                 after: *condition,
                 real: sum(|r| r.real),
                 fake: sum(|r| r.fake),
                 limited: sum(|r| r.limited),
+                matched: own.first().and_then(|r| r.matched).filter(|_| only_matched),
+                pair_accuracy: (!paired.is_empty()).then(|| paired.iter().sum::<f64>() / paired.len() as f64),
                 values,
-                intervals: intervals(&replicates[at][sets.len()]),
+                intervals: intervals(&replicates[at][which]),
                 best_threshold: None,
                 published: None,
                 curve: None,
@@ -230,6 +256,26 @@ pub(crate) fn rows(
         }
     }
     rows
+}
+
+/// The values of those of the first `among` sets that have any.
+fn among_first(all: &[(usize, Values)], among: usize) -> Vec<Values> {
+    all.iter().filter(|(number, _)| *number < among).map(|(_, values)| *values).collect()
+}
+
+/// Over the pairs of a set of which both could be judged.
+fn pair_accuracy(set: &Set, condition: usize, answers: &HashMap<usize, Answers>) -> Option<f64> {
+    let logit = |place: &usize| answers.get(place)?[condition].as_ref().ok().map(|scored| scored.logit);
+    let wins: Vec<f64> = set
+        .pairs
+        .iter()
+        .filter_map(|(real, fake)| match logit(real)?.total_cmp(&logit(fake)?) {
+            std::cmp::Ordering::Less => Some(1.0),
+            std::cmp::Ordering::Equal => Some(0.5),
+            std::cmp::Ordering::Greater => Some(0.0),
+        })
+        .collect();
+    (!wins.is_empty()).then(|| wins.iter().sum::<f64>() / wins.len() as f64)
 }
 
 fn mean(all: &[Values]) -> Option<Values> {
@@ -269,9 +315,14 @@ mod tests {
         logits.iter().enumerate().map(|(at, l)| (at, vec![Ok(scored(*l))])).collect()
     }
 
+    fn set(name: &str, real: impl IntoIterator<Item = usize>, fake: impl IntoIterator<Item = usize>) -> Set {
+        let (real, fake) = (real.into_iter().collect(), fake.into_iter().collect());
+        Set { name: name.into(), real, fake, pairs: vec![], matched: None }
+    }
+
     #[test]
     fn figures_of_a_set_that_can_be_counted_by_hand() {
-        let sets = [Set { name: "s".into(), real: vec![0, 1, 2], fake: vec![3, 4] }];
+        let sets = [set("s", 0..3, 3..5)];
         let answers = answers(&[-1.0, 0.5, -2.0, 2.0, -0.5]);
         let rows = rows(&sets, 5, &[Perturbation::AsStored], &answers, &measure(0), f64::from);
         assert_eq!(rows.len(), 1, "one set has no mean");
@@ -294,7 +345,7 @@ mod tests {
             let logits: Vec<f32> = (0..2 * n)
                 .map(|at| ((at * 37) % 101) as f32 / 50.0 + if at < n { 0.0 } else { 0.6 })
                 .collect();
-            let sets = [Set { name: "s".into(), real: (0..n).collect(), fake: (n..2 * n).collect() }];
+            let sets = [set("s", 0..n, n..2 * n)];
             let all = answers(&logits);
             let row =
                 || rows(&sets, 2 * n, &[Perturbation::AsStored], &all, &measure(400), f64::from)[0].clone();
@@ -311,14 +362,27 @@ mod tests {
 
     #[test]
     fn the_mean_counts_each_set_once_whatever_its_size() {
-        let sets = [
-            Set { name: "a".into(), real: vec![0], fake: vec![1] },
-            Set { name: "b".into(), real: vec![0, 2, 3], fake: vec![4] },
-        ];
+        let sets = [set("a", [0], [1]), set("b", [0, 2, 3], [4])];
         let all = answers(&[0.0, 1.0, 0.1, 0.2, -1.0]);
         let rows = rows(&sets, 5, &[Perturbation::AsStored], &all, &measure(50), f64::from);
         assert_eq!(rows.len(), 3);
         assert_eq!((rows[0].values[1], rows[1].values[1], rows[2].values[1]), (1.0, 0.0, 0.5));
         assert_eq!((rows[2].set.as_deref(), rows[2].real), (None, 4));
+    }
+
+    #[test]
+    fn matched_sets_have_a_mean_of_their_own_where_there_are_others() {
+        let mut sets = [set("a", [0, 1], [2, 3]), set("b", [0], [4])];
+        (sets[0].matched, sets[0].pairs) = (Some(Matched::Pairs), vec![(0, 2), (1, 3)]);
+        let all = answers(&[0.0, 1.0, 0.5, 1.0, -1.0]);
+        let of = |sets: &[Set]| rows(sets, 5, &[Perturbation::AsStored], &all, &measure(0), f64::from);
+        let names: Vec<String> = of(&sets).iter().map(|r| r.name().to_owned()).collect();
+        assert_eq!(names, ["a", "b", "mean of matched sets", "mean of sets"]);
+        let rows = of(&sets);
+        // One pair right, one tied; the other set has none.
+        let pairs: Vec<Option<f64>> = rows.iter().map(|r| r.pair_accuracy).collect();
+        assert_eq!(pairs, [Some(0.75), None, Some(0.75), Some(0.75)]);
+        assert_eq!((rows[2].values[1], rows[2].real), (rows[0].values[1], 2));
+        assert_eq!(of(&sets[..1]).len(), 1);
     }
 }

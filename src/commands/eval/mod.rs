@@ -1,5 +1,6 @@
-//! `spotd eval`: how well a detector ranks labelled pictures, and how sure that is.
+//! `spotd eval`: how well a detector ranks labelled pictures or clips, and how sure that is.
 
+mod clips;
 mod compare;
 mod figures;
 pub(super) mod judge;
@@ -30,7 +31,7 @@ use sets::Collection;
 #[derive(Debug, Args)]
 pub struct EvalArgs {
     /// Folders of sets, <set>/[class/]{0_real,1_fake}, or one such set; or lists, *.csv or *.jsonl, of
-    /// path,label[,set] with the labels real and fake
+    /// path,label[,set] with the labels real and fake. Sets of pictures, or sets of video clips
     #[arg(required = true, value_name = "DIR|LIST")]
     inputs: Vec<PathBuf>,
 
@@ -46,9 +47,18 @@ pub struct EvalArgs {
     #[arg(long, value_enum, default_value_t = View::Tiles)]
     view: View,
 
-    /// Tiles judged in a picture at most; those with the most detail are taken.
-    #[arg(long, value_name = "N", default_value = "64")]
-    max_tiles: NonZeroUsize,
+    /// Tiles judged in a picture at most, those with the most detail; 64, or 9 in a frame of a clip (as run),
+    /// unless told otherwise.
+    #[arg(long, value_name = "N")]
+    max_tiles: Option<NonZeroUsize>,
+
+    /// Clips: frames a second that are judged, as run's.
+    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = super::frame_rate)]
+    fps: f64,
+
+    /// Clips: seconds watched after which figures are told; always also of whole clips.
+    #[arg(long, value_name = "SECONDS,...", value_delimiter = ',', default_value = "1,3,10,30", value_parser = seconds)]
+    seconds: Vec<f64>,
 
     /// Judge also after this: jpeg=QUALITY,... blur=SIGMA,... resize=FACTOR,... h264=CRF,... h265=CRF,...
     /// May be given several times; each strength is a condition of its own.
@@ -75,7 +85,8 @@ pub struct EvalArgs {
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
-    /// Print one JSON object a line: the model, what was found, what was skipped, results, means.
+    /// Print one JSON object a line: the model, what was found, what was skipped, results, means; of clips also
+    /// each clip.
     #[arg(long)]
     json: bool,
 
@@ -87,9 +98,17 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
-    /// Write plots (SVG) into this folder: ROC, precision and recall, scores, robustness.
+    /// Write plots (SVG) into this folder: ROC, precision and recall, scores, robustness; of clips what more seconds
+    /// bring.
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|v| *v > 0.0 && *v <= 86_400.0)
+        .ok_or_else(|| "must be numbers above 0 and at most 86400".into())
 }
 
 fn recall(text: &str) -> Result<f64, String> {
@@ -99,15 +118,23 @@ fn recall(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "must be a number above 0 and at most 1".into())
 }
 
+/// Tiles judged in a picture unless told otherwise.
+const TILES: usize = 64;
+
 /// Evaluates; 1 when a file or a set had to be left out.
 ///
 /// # Errors
 /// Nothing can be evaluated, the model is unusable, or a file cannot be written.
 pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
     let conditions = conditions(&args.perturb)?;
-    let eye = Eye::open(args.view, args.model.as_deref(), args.precision, args.max_tiles.get())?;
+    let sets = sets::find(&args.inputs)?;
+    if clips::are_meant(&sets)? {
+        return clips::eval(&args, &sets);
+    }
+    let most = args.max_tiles.map_or(TILES, NonZeroUsize::get);
+    let eye = Eye::open(args.view, args.model.as_deref(), args.precision, most)?;
     let jobs = pool::jobs(args.jobs);
-    let mut collection = sets::collect(&args.inputs, jobs)?;
+    let mut collection = sets::arrange(sets, jobs)?;
     if !args.json {
         report::found_lines(&collection.found).iter().for_each(|line| console::print_line(line));
     }

@@ -6,6 +6,7 @@ use super::figures::{Measure, Row};
 use super::sets::{Collection, Found};
 use crate::detector::card::Card;
 use crate::forensics::dataset::Skipped;
+use crate::forensics::matched::Matched;
 
 /// Lines about what was found, for people.
 pub(crate) fn found_lines(found: &[Found]) -> Vec<String> {
@@ -17,12 +18,28 @@ pub(crate) fn found_lines(found: &[Found]) -> Vec<String> {
         match &found.left_out {
             Some(why) => format!("{}: left out, it {why}", found.set),
             None => format!(
-                "{}: {} real ({}), {} generated ({}){classes}",
-                found.set, found.real.files, found.real, found.fake.files, found.fake
+                "{}: {} real ({}), {} generated ({}){classes}{}",
+                found.set,
+                found.real.files,
+                found.real,
+                found.fake.files,
+                found.fake,
+                matched(found)
             ),
         }
     };
     found.iter().map(line).collect()
+}
+
+/// Whether the sides belong together, and why that is said.
+fn matched(found: &Found) -> String {
+    match found.matched {
+        Some(Matched::Pairs) => format!("; matched: {} pairs of one name, size and content", found.pairs),
+        Some(Matched::Form) => {
+            "; matched: photographs of its own, alike in format, quality and size".to_owned()
+        }
+        None => String::new(),
+    }
 }
 
 /// What is to be warned about in what was found.
@@ -52,13 +69,6 @@ pub(crate) fn json_lines(
     view: &str,
     measure: &Measure,
 ) -> Vec<String> {
-    let kind = |kind: &str, value: Value| {
-        let mut fields = serde_json::Map::from_iter([("kind".to_owned(), json!(kind))]);
-        if let Value::Object(more) = value {
-            fields.extend(more);
-        }
-        Value::Object(fields).to_string()
-    };
     let model = json!({
         "name": card.name,
         "version": card.version,
@@ -68,26 +78,39 @@ pub(crate) fn json_lines(
         "bootstrap": measure.replicates,
         "seed": measure.seed,
     });
-    let mut lines = vec![kind("model", model)];
+    let mut lines = vec![json_line("model", model)];
     lines.extend(
-        collection.found.iter().map(|f| kind("found", serde_json::to_value(f).expect("a plain struct"))),
+        collection.found.iter().map(|f| json_line("found", serde_json::to_value(f).expect("a plain struct"))),
     );
-    let skipped = |s: &Skipped| kind("skipped", json!({ "path": s.path, "reason": s.reason }));
+    let skipped = |s: &Skipped| json_line("skipped", json!({ "path": s.path, "reason": s.reason }));
     lines.extend(collection.skipped.iter().map(skipped));
     for row in rows {
         let of = if row.set.is_some() { "result" } else { "mean" };
-        lines.push(kind(of, Value::Object(row.fields(view).into_iter().collect())));
+        lines.push(json_line(of, Value::Object(row.fields(view).into_iter().collect())));
     }
     lines
 }
 
+/// An object of `--json`, its kind first.
+pub(super) fn json_line(kind: &str, value: Value) -> String {
+    let mut fields = serde_json::Map::from_iter([("kind".to_owned(), json!(kind))]);
+    if let Value::Object(more) = value {
+        fields.extend(more);
+    }
+    Value::Object(fields).to_string()
+}
+
 /// The rows as CSV, a line of names first.
 pub(crate) fn csv(rows: &[Row], view: &str) -> anyhow::Result<Vec<u8>> {
+    csv_of(rows.iter().map(|row| row.fields(view)))
+}
+
+/// Rows of names and values as CSV, a line of names first.
+pub(super) fn csv_of<N: AsRef<str>>(rows: impl Iterator<Item = Vec<(N, Value)>>) -> anyhow::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(vec![]);
-    for (at, row) in rows.iter().enumerate() {
-        let fields = row.fields(view);
+    for (at, fields) in rows.enumerate() {
         if at == 0 {
-            writer.write_record(fields.iter().map(|(name, _)| name))?;
+            writer.write_record(fields.iter().map(|(name, _)| name.as_ref()))?;
         }
         writer.write_record(fields.iter().map(|(_, value)| match value {
             Value::Null => String::new(),
@@ -101,12 +124,20 @@ pub(crate) fn csv(rows: &[Row], view: &str) -> anyhow::Result<Vec<u8>> {
 /// Column heads and what a row has in them.
 fn columns(rows: &[Row], recall: f64) -> (Vec<String>, Vec<Vec<String>>) {
     let published = rows.iter().any(|r| r.published.is_some());
+    let matched = rows.iter().any(|r| r.matched.is_some());
+    let paired = rows.iter().any(|r| r.pair_accuracy.is_some());
     let mut heads: Vec<String> = ["set", "after", "real+fake", "AP", "AUC", "acc", "best acc"]
         .into_iter()
         .map(str::to_owned)
         .collect();
     heads.push(format!("FPR@{}%", recall * 100.0));
     heads.extend(["ECE", "blur AP", "real flagged", "fake flagged"].map(str::to_owned));
+    if matched {
+        heads.insert(3, "matched".into());
+    }
+    if paired {
+        heads.push("pairs right".into());
+    }
     if published {
         heads.push("paper's AP".into());
     }
@@ -133,6 +164,18 @@ fn columns(rows: &[Row], recall: f64) -> (Vec<String>, Vec<Vec<String>>) {
             share(7),
             share(8),
         ];
+        if matched {
+            let why = match (row.matched, &row.set) {
+                (_, None) => "",
+                (Some(Matched::Pairs), _) => "pairs",
+                (Some(Matched::Form), _) => "form",
+                (None, _) => "-",
+            };
+            cells.insert(3, why.to_owned());
+        }
+        if paired {
+            cells.push(row.pair_accuracy.map_or("-".into(), |share| format!("{:.1}%", 100.0 * share)));
+        }
         if published {
             cells.push(row.published.map_or("-".into(), |[half, tenth]| format!("{half:.3} / {tenth:.3}")));
         }
@@ -144,6 +187,11 @@ fn columns(rows: &[Row], recall: f64) -> (Vec<String>, Vec<Vec<String>>) {
 /// A table for a terminal.
 pub(crate) fn table(rows: &[Row], recall: f64) -> Vec<String> {
     let (heads, cells) = columns(rows, recall);
+    laid_out(&heads, &cells)
+}
+
+/// Lines of a table whose columns are as wide as they need to be; the first two hold names, the others numbers.
+pub(super) fn laid_out(heads: &[String], cells: &[Vec<String>]) -> Vec<String> {
     let width = |at: usize| {
         cells.iter().map(|c| c[at].chars().count()).chain([heads[at].chars().count()]).max().unwrap_or(0)
     };
@@ -156,7 +204,17 @@ pub(crate) fn table(rows: &[Row], recall: f64) -> Vec<String> {
         }
         line.trim_end().to_owned()
     };
-    std::iter::once(line(&heads)).chain(cells.iter().map(|c| line(c))).collect()
+    std::iter::once(line(heads)).chain(cells.iter().map(|c| line(c))).collect()
+}
+
+/// The same as Markdown.
+pub(super) fn markdown_table(heads: &[String], cells: &[Vec<String>]) -> String {
+    let cell = |text: &String| text.replace('|', "\\|");
+    let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(cell).collect::<Vec<_>>().join(" | "));
+    let mut out = line(heads);
+    out += &format!("|{}\n", "---|".repeat(heads.len()));
+    cells.iter().for_each(|cells| out += &line(cells));
+    out
 }
 
 /// The whole result as a Markdown page.
@@ -176,11 +234,7 @@ pub(crate) fn markdown(
     }
     out += "\n\n";
     let (heads, cells) = columns(rows, measure.recall);
-    let cell = |text: &String| text.replace('|', "\\|");
-    let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(cell).collect::<Vec<_>>().join(" | "));
-    out += &line(&heads);
-    out += &format!("|{}\n", "---|".repeat(heads.len()));
-    cells.iter().for_each(|cells| out += &line(cells));
+    out += &markdown_table(&heads, &cells);
     out += "\n## What was found\n\n";
     found_lines(&collection.found).iter().for_each(|line| out += &format!("- {line}\n"));
     let warnings = warnings(&collection.found);

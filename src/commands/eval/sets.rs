@@ -1,6 +1,6 @@
 //! What is evaluated: sets from folders and lists, their files' headers, and what is wrong with them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -10,6 +10,7 @@ use super::super::pool::side_by_side;
 use crate::forensics::dataset::{EvalSet, Skipped, find_all_sets};
 use crate::forensics::inventory::{Giveaway, Header, Side, giveaways, header, side};
 use crate::forensics::lists::{is_list, read_list};
+use crate::forensics::matched::{self, Matched};
 
 /// A set that can be evaluated: both sides have readable files.
 #[derive(Debug)]
@@ -18,6 +19,10 @@ pub(crate) struct Set {
     /// Places in [`Collection::pictures`], photographs first.
     pub real: Vec<usize>,
     pub fake: Vec<usize>,
+    /// Places of the real and the generated picture of each pair.
+    pub pairs: Vec<(usize, usize)>,
+    /// Whether and why its sides belong together.
+    pub matched: Option<Matched>,
 }
 
 /// What was found of a set, usable or not.
@@ -32,6 +37,10 @@ pub(crate) struct Found {
     pub other_files: usize,
     /// What tells real from generated without looking at a picture.
     pub giveaways: Vec<Giveaway>,
+    /// Whether and why its sides belong together.
+    pub matched: Option<Matched>,
+    /// Pairs of one name, size and content.
+    pub pairs: usize,
     /// Why it is left out, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
@@ -61,18 +70,33 @@ impl Collection {
     }
 }
 
-/// Finds the sets in folders and lists and reads their files' headers, `jobs` at a time.
+/// The sets in folders and lists, each under a name of its own.
 ///
 /// # Errors
 /// A folder or list cannot be read, or holds no set.
-pub(crate) fn collect(inputs: &[PathBuf], jobs: usize) -> anyhow::Result<Collection> {
+pub(super) fn find(inputs: &[PathBuf]) -> anyhow::Result<Vec<EvalSet>> {
     let mut sets: Vec<(EvalSet, &Path)> = Vec::new();
     for input in inputs {
         let found = if is_list(input) && !input.is_dir() { read_list(input)? } else { find_all_sets(input)? };
         sets.extend(found.into_iter().map(|set| (set, input.as_path())));
     }
     name_apart(&mut sets);
+    Ok(sets.into_iter().map(|(set, _)| set).collect())
+}
 
+/// Finds the sets of pictures in folders and lists and reads their files' headers, `jobs` at a time.
+///
+/// # Errors
+/// A folder or list cannot be read, or holds no set.
+pub(crate) fn collect(inputs: &[PathBuf], jobs: usize) -> anyhow::Result<Collection> {
+    arrange(find(inputs)?, jobs)
+}
+
+/// Reads the headers of the sets' pictures, `jobs` at a time.
+///
+/// # Errors
+/// The system gives no thread.
+pub(super) fn arrange(sets: Vec<EvalSet>, jobs: usize) -> anyhow::Result<Collection> {
     let mut places: HashMap<PathBuf, usize> = HashMap::new();
     let mut pictures: Vec<PathBuf> = Vec::new();
     let mut place = |path: &PathBuf| {
@@ -85,7 +109,7 @@ pub(crate) fn collect(inputs: &[PathBuf], jobs: usize) -> anyhow::Result<Collect
     };
     let placed: Vec<[Vec<usize>; 2]> = sets
         .iter()
-        .map(|(set, _)| [&set.real, &set.fake].map(|side| side.iter().map(&mut place).collect()))
+        .map(|set| [&set.real, &set.fake].map(|side| side.iter().map(&mut place).collect()))
         .collect();
 
     let mut skipped = Vec::new();
@@ -95,27 +119,68 @@ pub(crate) fn collect(inputs: &[PathBuf], jobs: usize) -> anyhow::Result<Collect
         .map(|read| read.map_err(|bad| skipped.push(bad)).ok())
         .collect();
 
-    let mut collection = Collection { pictures, sets: vec![], found: vec![], skipped };
-    for ((set, _), [real, fake]) in sets.into_iter().zip(placed) {
+    // How many sets a photograph stands in.
+    let mut used: HashMap<usize, usize> = HashMap::new();
+    for real in placed.iter().flat_map(|[real, _]| real.iter().collect::<BTreeSet<_>>()) {
+        *used.entry(*real).or_default() += 1;
+    }
+    let size = |at: usize| headers[at].as_ref().map(|h| (h.width, h.height));
+    let mut all = Vec::new();
+    for (set, [real, fake]) in sets.into_iter().zip(placed) {
+        let no_pictures = no_pictures(&set);
         let readable =
             |places: &[usize]| places.iter().copied().filter(|&at| headers[at].is_some()).collect();
         let (ours, theirs): (Vec<usize>, Vec<usize>) = (readable(&real), readable(&fake));
         let of = |places: &[usize]| places.iter().filter_map(|&at| headers[at].clone()).collect::<Vec<_>>();
         let left_out = left_out(&set, ours.len(), theirs.len());
-        collection.found.push(Found {
+        let giveaways = giveaways(&of(&ours), &of(&theirs));
+        let pairs = pairs_of(&set, [&real, &fake], size);
+        let shared = ours.iter().any(|at| used[at] > 1);
+        let matched =
+            left_out.is_none().then(|| Matched::of(pairs.len(), theirs.len(), &giveaways, shared)).flatten();
+        let found = Found {
             set: set.name.clone(),
             classes: set.classes,
             real: side(&of(&ours)),
             fake: side(&of(&theirs)),
-            other_files: set.other.len(),
-            giveaways: giveaways(&of(&ours), &of(&theirs)),
-            left_out: left_out.clone(),
-        });
-        if left_out.is_none() {
-            collection.sets.push(Set { name: set.name, real: ours, fake: theirs });
+            other_files: no_pictures,
+            giveaways,
+            matched,
+            pairs: pairs.len(),
+            left_out,
+        };
+        all.push((found, Set { name: set.name, real: ours, fake: theirs, pairs, matched }));
+    }
+    // What tells most comes first.
+    all.sort_by_key(|(found, _)| found.matched.is_none());
+    let mut collection = Collection { pictures, sets: vec![], found: vec![], skipped };
+    for (found, set) in all {
+        if found.left_out.is_none() {
+            collection.sets.push(set);
         }
+        collection.found.push(found);
     }
     Ok(collection)
+}
+
+/// Pairs by their places in the list of all pictures. A set calls its files by names of its own.
+fn pairs_of(
+    set: &EvalSet,
+    [real, fake]: [&[usize]; 2],
+    size: impl Fn(usize) -> Option<(u32, u32)>,
+) -> Vec<(usize, usize)> {
+    let [ours, theirs] =
+        [&set.real, &set.fake].map(|side| side.iter().map(PathBuf::as_path).collect::<Vec<&Path>>());
+    let place: HashMap<&Path, usize> = ours
+        .iter()
+        .copied()
+        .zip(real.iter().copied())
+        .chain(theirs.iter().copied().zip(fake.iter().copied()))
+        .collect();
+    matched::pairs(&ours, &theirs, |path| size(*place.get(path)?))
+        .into_iter()
+        .map(|(a, b)| (real[a], fake[b]))
+        .collect()
 }
 
 /// A ranking of one class means nothing.
@@ -131,12 +196,16 @@ fn left_out(set: &EvalSet, real: usize, fake: usize) -> Option<String> {
     if fake == 0 {
         missing.push(side(set.fake.len(), "generated"));
     }
-    let hint = if set.other.is_empty() {
-        String::new()
-    } else {
-        format!(" ({} files in it do not end like pictures)", set.other.len())
+    let hint = match no_pictures(set) {
+        0 => String::new(),
+        n => format!(" ({n} files in it do not end like pictures)"),
     };
     (!missing.is_empty()).then(|| format!("{}{hint}", missing.join(" and ")))
+}
+
+/// Files that are passed over among pictures.
+fn no_pictures(set: &EvalSet) -> usize {
+    set.other.len() + set.clips.iter().map(Vec::len).sum::<usize>()
 }
 
 /// Two inputs may hold sets of one name: these are told apart by where they came from.

@@ -4,11 +4,7 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-use crate::forensics::dataset::EXTENSIONS;
-
-/// Endings of files in a folder that are decoded as a video.
-const VIDEOS: [&str; 13] =
-    ["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "ogv", "flv"];
+use crate::forensics::dataset::{is_picture, is_video};
 
 /// What to judge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +35,7 @@ fn expand_one(argument: &str) -> Vec<Input> {
             let found = folder(Path::new(path));
             if found.is_empty() { unusable("holds no picture and no video".into()) } else { found }
         }
-        Ok(_) if has_ending(Path::new(path), &EXTENSIONS) => vec![Input::Picture(path.to_owned())],
+        Ok(_) if is_picture(Path::new(path)) => vec![Input::Picture(path.to_owned())],
         // A file without a known ending may still be a picture; its first bytes tell.
         Ok(_) if is_picture_inside(Path::new(path)) => vec![Input::Picture(path.to_owned())],
         Ok(_) => vec![Input::Video(path.to_owned())],
@@ -52,9 +48,9 @@ fn folder(path: &Path) -> Vec<Input> {
         match entry {
             Ok(entry) if entry.file_type().is_file() => {
                 let name = entry.path().to_string_lossy().into_owned();
-                if has_ending(entry.path(), &EXTENSIONS) {
+                if is_picture(entry.path()) {
                     out.push(Input::Picture(name));
-                } else if has_ending(entry.path(), &VIDEOS) {
+                } else if is_video(entry.path()) {
                     out.push(Input::Video(name));
                 }
             }
@@ -66,12 +62,6 @@ fn folder(path: &Path) -> Vec<Input> {
         }
     }
     out
-}
-
-fn has_ending(path: &Path, endings: &[&str]) -> bool {
-    path.extension()
-        .and_then(|e| e.to_str())
-        .is_some_and(|e| endings.contains(&e.to_ascii_lowercase().as_str()))
 }
 
 fn is_picture_inside(path: &Path) -> bool {

@@ -19,7 +19,7 @@ use ::gstreamer as gst;
 use crossbeam_channel::select;
 
 pub(super) use recode::recode;
-pub use video::{VideoSummary, read_video};
+pub use video::{VideoSummary, read_video, watch_video};
 
 use self::build::{Pace, build};
 use self::fault::{Report, classify};
@@ -58,11 +58,15 @@ impl GstSource {
         Ok(Self { uri: uri.clone(), fps, patience, clock })
     }
 
-    /// Key frames have to come as often as frames are wanted, and often enough not to look like a stall.
     fn thinning(&self) -> Option<Thinning> {
-        let wanted = Duration::try_from_secs_f64(1.0 / self.fps?).ok()?;
-        Some(Thinning::new(wanted.min(self.patience.between(None) / 4), &self.describe()))
+        thinning(self.fps?, self.patience, &self.describe())
     }
+}
+
+/// Key frames have to come as often as frames are wanted, and often enough not to look like a stall.
+fn thinning(fps: f64, patience: Patience, what: &str) -> Option<Thinning> {
+    let wanted = Duration::try_from_secs_f64(1.0 / fps).ok()?;
+    Some(Thinning::new(wanted.min(patience.between(None) / 4), what))
 }
 
 /// Starts GStreamer; doing so again does nothing.

@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{never, select};
 
-use super::super::SourceError;
+use super::super::{Patience, SourceError};
 use super::build::{Pace, build};
 use super::fault::classify;
 use super::frames::{Fault, FrameMaker};
 use super::init;
+use super::keyframes::Thinning;
 use super::running::{Event, Running, Start};
 use crate::clock::SharedClock;
 use crate::config::SourceUri;
@@ -42,11 +43,36 @@ pub fn read_video(
     uri: &SourceUri,
     per_second: f64,
     clock: &SharedClock,
+    each: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<VideoSummary, SourceError> {
+    read(uri, per_second, None, clock, each)
+}
+
+/// As [`read_video`], but of the frames that a [`super::GstSource`] would look at: where key frames come as often
+/// as frames are due, the others are not decoded.
+///
+/// # Errors
+/// As [`read_video`].
+pub fn watch_video(
+    uri: &SourceUri,
+    per_second: f64,
+    clock: &SharedClock,
+    each: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<VideoSummary, SourceError> {
+    let thinning = super::thinning(per_second, Patience::new(None), &uri.to_string());
+    read(uri, per_second, thinning.as_ref(), clock, each)
+}
+
+fn read(
+    uri: &SourceUri,
+    per_second: f64,
+    thinning: Option<&Thinning>,
+    clock: &SharedClock,
     mut each: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<VideoSummary, SourceError> {
     init()?;
     let running = Running::start(
-        build(uri, Pace::Everything, None)?,
+        build(uri, Pace::Everything, thinning)?,
         Pace::Everything,
         uri.to_string(),
         clock.clone(),
