@@ -182,7 +182,7 @@ fn a_video_is_footage_too() {
     let site = Site::new();
     // A pipeline text: noise, ten minutes of it at one frame a second, as fast as it is made.
     let noise =
-        "videotestsrc pattern=snow num-buffers=600 ! video/x-raw,width=64,height=64,framerate=1/1 ! appsink";
+        "pipeline:videotestsrc pattern=snow num-buffers=600 ! video/x-raw,width=64,height=64,framerate=1/1 ! appsink";
     let (code, told, said) =
         site.calibrate(&["--real", noise, "--per-day", "500", "--fps", "1", "--seconds", "590"]);
     assert_eq!(code, Some(0), "{said}");

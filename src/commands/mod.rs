@@ -6,6 +6,7 @@ mod chart;
 pub mod check;
 mod console;
 pub mod eval;
+mod input;
 pub mod log;
 mod output;
 pub mod quantize;

@@ -1,5 +1,6 @@
 //! `spotd run`: the daemon.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use clap::Args;
 use crossbeam_channel::{bounded, select};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::input::Input;
 use super::{EXIT_FINE, calibrate, console};
 use crate::clock::SystemClock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, SourceUri};
 use crate::detector::judge;
 use crate::detector::{Model, Wanted};
 use crate::health::{Board, SourceState, SourceStatus};
@@ -25,10 +27,10 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Watch this without a configuration file: /dev/video0, rtsp://..., a file or a GStreamer
-    /// pipeline. May be given several times.
+    /// Watch this without a configuration file: /dev/video0, rtsp://..., a file, or a GStreamer
+    /// pipeline, written pipeline:TEXT. May be given several times.
     #[arg(short, long, value_name = "URI", conflicts_with = "config")]
-    source: Vec<String>,
+    source: Vec<OsString>,
 
     /// Watch the embedded demonstration: rendered scenes, untouched and resynthesised in turn.
     #[arg(long, conflicts_with = "config")]
@@ -64,15 +66,23 @@ impl RunArgs {
         }
         // The same validation as for a file, so that every message is the same too.
         let mut text = format!("[log]\ndir = {}\n", toml_string(&self.log_dir.to_string_lossy()));
-        let demo = self.demo.then(|| ("demo".to_owned(), "demo://1".to_owned()));
-        let sources =
-            self.source.iter().enumerate().map(|(i, uri)| (format!("source-{}", i + 1), uri.clone()));
-        for (id, uri) in demo.into_iter().chain(sources) {
+        let demo = self.demo.then(|| Ok(("demo".to_owned(), SourceUri::Demo { seed: 1 })));
+        let sources = self.source.iter().enumerate().map(|(i, argument)| {
+            let input = Input::parse(argument).context("--source")?;
+            Ok((format!("source-{}", i + 1), input.uri))
+        });
+        let sources: Vec<_> = demo.into_iter().chain(sources).collect::<anyhow::Result<_>>()?;
+        for (id, _) in &sources {
             let fps = self.fps.unwrap_or(if id == "demo" { 2.0 * demo::RATE } else { 2.0 });
-            text += &format!("[[source]]\nid = \"{id}\"\nuri = {}\nfps = {fps:?}\n", toml_string(&uri));
+            // What is opened comes after: an argument is not always text, and follows rules of its own.
+            text += &format!("[[source]]\nid = \"{id}\"\nuri = \"demo://1\"\nfps = {fps:?}\n");
         }
         let here = Path::new("command line");
-        Ok(config::parse(&text, here, std::env::vars())?)
+        let mut config = config::parse(&text, here, std::env::vars())?;
+        for (source, (_, uri)) in config.sources.iter_mut().zip(sources) {
+            source.uri = uri;
+        }
+        Ok(config)
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
+use super::input::Input;
 use crate::frame::Frame;
 
 /// Hands over the frames of a video file, an address (for `live` at most) or a pipeline text, at most `fps`
@@ -13,16 +14,15 @@ use crate::frame::Frame;
 /// What is wrong, in a sentence.
 #[cfg(feature = "gstreamer")]
 pub(super) fn read_video(
-    input: &str,
+    input: &Input,
     fps: f64,
     live: Duration,
     mut each: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<(), String> {
-    let endless = input.contains(" ! ") || input.contains("://") && !input.starts_with("file://");
+    let endless = !matches!(input.uri, crate::config::SourceUri::File(_));
     let limit = endless.then_some(live);
-    let uri = crate::config::SourceUri::parse(input).map_err(|e| format!("{input} {e}"))?;
     let clock = crate::clock::SystemClock::shared();
-    let summary = crate::source::gstreamer::read_video(&uri, fps, &clock, |frame| {
+    let summary = crate::source::gstreamer::read_video(&input.uri, fps, &clock, |frame| {
         if limit.is_some_and(|limit| frame.arrived > limit) {
             return ControlFlow::Break(());
         }
@@ -30,7 +30,7 @@ pub(super) fn read_video(
     })
     .map_err(|e| e.to_string())?;
     if summary.lost > 0 {
-        log::warn!("{}: {} damaged frames were passed over", crate::config::redact(input), summary.lost);
+        log::warn!("{}: {} damaged frames were passed over", input.shown, summary.lost);
     }
     Ok(())
 }
@@ -60,7 +60,7 @@ pub(super) fn watch_file(_: &Path, _: f64, _: impl FnMut(Frame) -> ControlFlow<(
 
 #[cfg(not(feature = "gstreamer"))]
 pub(super) fn read_video(
-    _: &str,
+    _: &Input,
     _: f64,
     _: Duration,
     _: impl FnMut(Frame) -> ControlFlow<()>,

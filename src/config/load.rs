@@ -7,7 +7,8 @@ use thiserror::Error;
 
 use super::locate;
 use super::raw::{RawConfig, RawMetrics, RawSource};
-use super::{Config, LogConfig, MetricsConfig, ModelConfig, RetentionConfig, SourceConfig, SourceUri, mqtt};
+use super::{Config, LogConfig, MetricsConfig, ModelConfig, RetentionConfig, SourceConfig, SourceUri,
+    is_bare_pipeline, mqtt};
 use crate::detector::Wanted;
 use crate::verdict::VerdictConfig;
 
@@ -174,7 +175,7 @@ impl Context<'_> {
     }
 
     /// A path as the user means it: relative to the configuration file.
-    pub(super) fn path(&self, text: &str) -> PathBuf {
+    pub(super) fn path(&self, text: impl AsRef<Path>) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(text)
     }
 }
@@ -309,10 +310,20 @@ fn validate_source(i: usize, raw: RawSource, cx: &Context<'_>) -> Result<SourceC
         ));
     }
     let uri = raw.uri.ok_or_else(|| {
-        cx.key(&key("uri"), "is missing; give /dev/video0, rtsp://..., a file or a GStreamer pipeline")
+        cx.key(&key("uri"), "is missing; give /dev/video0, rtsp://..., a file or pipeline:TEXT")
     })?;
     let uri = match SourceUri::parse(&uri).map_err(|e| cx.key(&key("uri"), e))? {
-        SourceUri::File(path) => SourceUri::File(cx.path(&path.to_string_lossy())),
+        SourceUri::File(path) => SourceUri::File(cx.path(path)),
+        SourceUri::Pipeline(text) => match SourceUri::existing(&cx.path(&uri)) {
+            Some(file) => file,
+            None => {
+                if is_bare_pipeline(&uri) {
+                    let hint = "is a pipeline; write pipeline: in front of it, without which it is refused from 1.0 on";
+                    log::warn!("{}", cx.key(&key("uri"), hint));
+                }
+                SourceUri::Pipeline(text)
+            }
+        },
         other => other,
     };
     Ok(SourceConfig {

@@ -7,7 +7,7 @@ mod raw;
 mod uri;
 
 pub use load::{ConfigError, load, parse};
-pub use uri::{SourceUri, V4lUri, redact};
+pub use uri::{SourceUri, V4lUri, is_bare_pipeline, redact};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! What a source's `uri` can be.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use url::Url;
 
@@ -19,7 +20,8 @@ pub enum SourceUri {
     Stream(Url),
     /// A video, an image or a folder of images: `file:///...` or a path.
     File(PathBuf),
-    /// A GStreamer pipeline text; its last element is an `appsink`, added where it is missing.
+    /// A GStreamer pipeline text, written `pipeline:TEXT` or `gst:TEXT`; its last element is an `appsink`, added
+    /// where it is missing.
     Pipeline(String),
 }
 
@@ -37,29 +39,64 @@ pub struct V4lUri {
 }
 
 impl SourceUri {
-    /// Parses an address.
+    /// What standard input is called.
+    pub const STDIN: &str = "/dev/stdin";
+
+    /// What an argument of a command line names: what exists as a file is that file, whatever its name looks
+    /// like, `-` is standard input, and everything else is an address, as of [`SourceUri::parse`]. A pipeline
+    /// needs its `pipeline:` here: names of files come from strangers, and a pipeline can write files.
+    ///
+    /// # Errors
+    /// As of [`SourceUri::parse`]; also for a pipeline text without `pipeline:`.
+    pub fn of_argument(argument: &OsStr) -> Result<Self, String> {
+        if argument == "-" {
+            return Ok(Self::File(Self::STDIN.into()));
+        }
+        if let Some(found) = Self::existing(Path::new(argument)) {
+            return Ok(found);
+        }
+        let Some(text) = argument.to_str() else { return Ok(Self::File(argument.into())) };
+        if is_bare_pipeline(text) {
+            return Err("is no file; a GStreamer pipeline is written pipeline:TEXT".into());
+        }
+        Self::parse(text)
+    }
+
+    /// The file, folder or camera that there is at `path`.
+    pub fn existing(path: &Path) -> Option<Self> {
+        path.symlink_metadata().ok()?;
+        Some(device(path).unwrap_or_else(|| Self::File(path.to_owned())))
+    }
+
+    /// Parses an address, without looking whether anything is there. A pipeline text without `pipeline:` in
+    /// front of it is still taken for one, see [`is_bare_pipeline`].
     ///
     /// # Errors
     /// A sentence that says what is wrong with it and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(
-                "is empty; give /dev/video0, rtsp://..., srt://..., a file or a GStreamer pipeline".into()
-            );
+        let address = text.trim();
+        if address.is_empty() {
+            return Err("is empty; give /dev/video0, rtsp://..., srt://..., a file or pipeline:TEXT".into());
         }
-        // A pipeline is the only form with a `!` between blanks; URIs and paths never have one.
-        if text.contains(" ! ") {
-            return Ok(Self::Pipeline(text.to_owned()));
+        if let Some(pipeline) = explicit_pipeline(address) {
+            if pipeline.is_empty() {
+                return Err("names no element; write pipeline:ELEMENT ! ELEMENT".into());
+            }
+            return Ok(Self::Pipeline(pipeline.to_owned()));
         }
-        if text.starts_with("/dev/video") || text.starts_with("/dev/v4l/") {
-            return Ok(Self::V4l(V4lUri { device: text.into(), format: None, size: None, fps: None }));
+        if is_bare_pipeline(text) {
+            return Ok(Self::Pipeline(address.to_owned()));
+        }
+        // A path is taken as it stands: blanks at its ends are part of a name.
+        if let Some(device) = device(Path::new(text)) {
+            return Ok(device);
         }
         let Some((scheme, _)) =
-            text.split_once(':').filter(|(s, rest)| is_scheme(s) && rest.starts_with("//"))
+            address.split_once(':').filter(|(s, rest)| is_scheme(s) && rest.starts_with("//"))
         else {
             return Ok(Self::File(text.into()));
         };
+        let text = address;
         let url = parse_url(scheme, text).map_err(|e| format!("is not a valid address: {e}"))?;
         match scheme {
             "demo" => {
@@ -68,6 +105,9 @@ impl SourceUri {
                 Ok(Self::Demo { seed })
             }
             "v4l2" => v4l(&url).map(Self::V4l),
+            "file" if url.query().is_some() || url.fragment().is_some() => {
+                Err("is a file:// address, where ? is written %3F and # is written %23".into())
+            }
             "file" => url
                 .to_file_path()
                 .map(Self::File)
@@ -95,6 +135,24 @@ impl std::fmt::Display for SourceUri {
             Self::Stream(url) => f.write_str(&redact(url.as_str())),
         }
     }
+}
+
+/// Whether a text is a GStreamer pipeline that does not say so with `pipeline:`. In a configuration such a text
+/// is a pipeline until 1.0; on a command line it never is.
+pub fn is_bare_pipeline(text: &str) -> bool {
+    explicit_pipeline(text.trim()).is_none() && text.contains(" ! ")
+}
+
+fn explicit_pipeline(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once(':')?;
+    ["pipeline", "gst"].iter().any(|known| known.eq_ignore_ascii_case(scheme)).then_some(rest.trim())
+}
+
+/// The camera that a path names.
+fn device(path: &Path) -> Option<SourceUri> {
+    let text = path.to_str()?;
+    (text.starts_with("/dev/video") || text.starts_with("/dev/v4l/"))
+        .then(|| SourceUri::V4l(V4lUri { device: path.into(), format: None, size: None, fps: None }))
 }
 
 /// Replaces `user:password@` in every address within a text, and values of keys that name a secret, so
@@ -284,9 +342,38 @@ mod tests {
     }
 
     #[test]
+    fn a_pipeline_says_that_it_is_one() {
+        let pipeline = |text: &str| SourceUri::Pipeline(text.into());
+        for text in ["pipeline:fakesrc", "gst: fakesrc ", " Pipeline:fakesrc"] {
+            assert_eq!(SourceUri::parse(text), Ok(pipeline("fakesrc")), "{text}");
+            assert!(!is_bare_pipeline(text));
+        }
+        // As a configuration may have it until 1.0.
+        assert_eq!(SourceUri::parse("a ! b"), Ok(pipeline("a ! b")));
+        assert!(is_bare_pipeline("a ! b") && !is_bare_pipeline("a !b") && !is_bare_pipeline("gst:a ! b"));
+        let bare = SourceUri::of_argument("a ! b".as_ref()).expect_err("refused");
+        assert!(bare.contains("pipeline:TEXT"), "{bare}");
+        assert_eq!(SourceUri::of_argument("gst:a ! b".as_ref()), Ok(pipeline("a ! b")));
+    }
+
+    #[test]
+    fn what_exists_is_a_file_whatever_its_name() {
+        let dir = tempfile::tempdir().expect("folder");
+        for name in ["gst:a ! b", "a ! filesink location=x", " blank ", "rtsp:", "C:odd", "#?%41"] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, b"x").expect("written");
+            assert_eq!(SourceUri::of_argument(path.as_os_str()), Ok(SourceUri::File(path)), "{name}");
+        }
+        assert_eq!(SourceUri::of_argument("-".as_ref()), Ok(SourceUri::File(SourceUri::STDIN.into())));
+        assert_eq!(SourceUri::parse(" a b "), Ok(SourceUri::File(" a b ".into())));
+    }
+
+    #[test]
     fn wrong_addresses_say_what_would_be_right() {
         for (text, word) in [
             ("", "empty"),
+            ("gst: ", "element"),
+            ("file:///a/b#1.mp4", "%23"),
             ("rstp://cam", "rtsp"),
             ("v4l2:///dev/video0?size=big", "WIDTHxHEIGHT"),
             ("v4l2:///dev/video0?format=JPEG2", "four characters"),

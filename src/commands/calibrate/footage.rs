@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 
+use super::super::input::Input;
 use super::super::video::read_video;
 use crate::detector::Model;
 use crate::detector::pool::{Pool, Work};
@@ -40,7 +41,7 @@ pub(super) struct Seen {
 
 impl Look<'_> {
     /// Watches a folder of pictures (frames in the order of their names), a video, or an address.
-    pub fn watch(&self, input: &str, bar: &ProgressBar) -> anyhow::Result<Seen> {
+    pub fn watch(&self, input: &Input, bar: &ProgressBar) -> anyhow::Result<Seen> {
         let (pool, done) = Pool::start(self.model, self.jobs).context("inference threads")?;
         let model = self.model.clone();
         // Frames come back in any order; the pool waits when nobody takes them.
@@ -66,17 +67,16 @@ impl Look<'_> {
             }
             ControlFlow::Continue(())
         };
-        let read = if Path::new(input).is_dir() {
-            self.folder(Path::new(input), &mut each)
-        } else {
-            read_video(input, self.fps, self.live, &mut each).map_err(anyhow::Error::msg)
+        let read = match input.folder() {
+            Some(folder) => self.folder(folder, &mut each),
+            None => read_video(input, self.fps, self.live, &mut each).map_err(anyhow::Error::msg),
         };
         pool.join();
         let mut scores =
             taker.join().map_err(|_| anyhow::anyhow!("the thread that takes scores panicked"))?;
         read?;
         if let Some(why) = failure {
-            log::warn!("{input}: some frames could not be read; one of them: {why}");
+            log::warn!("{}: some frames could not be read; one of them: {why}", input.shown);
         }
         scores.sort_by_key(|(at, _)| *at);
         let frames = scores.len();

@@ -2,6 +2,7 @@
 
 mod footage;
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::ProgressBar;
 
+use super::input::Input;
 use super::{EXIT_FINE, console, output, pool};
 use crate::config;
 use crate::detector::Model;
@@ -24,11 +26,11 @@ pub struct CalibrateArgs {
     /// Footage of the site that is known to be real: a video, an address such as rtsp://..., or a folder of
     /// pictures that are frames in the order of their names. May be given several times.
     #[arg(long, required = true, value_name = "FOOTAGE", num_args = 1..)]
-    real: Vec<String>,
+    real: Vec<OsString>,
 
     /// Footage known to be generated, of the kind that is to be found, if there is any.
     #[arg(long, value_name = "FOOTAGE", num_args = 1..)]
-    fake: Vec<String>,
+    fake: Vec<OsString>,
 
     /// False alarms per camera and day that are acceptable: 0.033 is one a month.
     #[arg(long, value_name = "ALARMS", value_parser = positive)]
@@ -117,22 +119,18 @@ pub fn calibrate(args: CalibrateArgs) -> anyhow::Result<u8> {
 /// Tiles that the daemon judges in a frame unless told otherwise.
 const DEFAULT_TILES: usize = 9;
 
-fn watch_all(look: &Look<'_>, inputs: &[String]) -> anyhow::Result<Vec<Recording>> {
+fn watch_all(look: &Look<'_>, inputs: &[OsString]) -> anyhow::Result<Vec<Recording>> {
     let mut recordings = Vec::new();
     for input in inputs {
-        let bar = console::progress().add(ProgressBar::new_spinner().with_message(config::redact(input)));
-        let seen = look.watch(input, &bar).with_context(|| config::redact(input))?;
+        let input = Input::parse(input)?;
+        let shown = &input.shown;
+        let bar = console::progress().add(ProgressBar::new_spinner().with_message(shown.clone()));
+        let seen = look.watch(&input, &bar).with_context(|| shown.clone())?;
         bar.finish_and_clear();
-        log::info!(
-            "{}: {} frames judged, {} too small or flat",
-            config::redact(input),
-            seen.frames,
-            seen.without
-        );
+        log::info!("{shown}: {} frames judged, {} too small or flat", seen.frames, seen.without);
         if seen.recording.logits.is_empty() {
             bail!(
-                "{}: has fewer frames that can be judged ({}) than a verdict needs ({})",
-                config::redact(input),
+                "{shown}: has fewer frames that can be judged ({}) than a verdict needs ({})",
                 seen.frames,
                 look.verdict.min_frames
             );

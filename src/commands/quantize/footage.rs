@@ -1,5 +1,6 @@
 //! Pictures to calibrate with: folders, videos, streams and cameras, cut into tiles as the daemon would.
 
+use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -7,9 +8,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 
+use super::super::input::Input;
 use super::super::video::read_video;
 use crate::clock::{SystemClock, stop_signal};
-use crate::config::{self, SourceConfig, SourceUri};
+use crate::config::{SourceConfig, SourceUri};
 use crate::detector::model::planar;
 use crate::detector::tiles::select;
 use crate::forensics::dataset::{list_pictures, load};
@@ -79,38 +81,37 @@ impl Gathered {
 
 impl Look {
     /// Gathers tiles from all inputs, equally many pictures from each.
-    pub fn gather(&self, inputs: &[String], bar: &ProgressBar) -> anyhow::Result<Gathered> {
+    pub fn gather(&self, inputs: &[OsString], bar: &ProgressBar) -> anyhow::Result<Gathered> {
         let mut gathered = Gathered::default();
         for (at, input) in inputs.iter().enumerate() {
             let most = (self.images * (at + 1)).div_ceil(inputs.len());
-            let (before, shown) = (gathered.pictures, config::redact(input));
-            self.watch(input, most, &mut gathered, bar).with_context(|| shown.clone())?;
+            let before = gathered.pictures;
+            let input = Input::parse(input)?;
+            self.watch(&input, most, &mut gathered, bar).with_context(|| input.shown.clone())?;
             let given = gathered.pictures - before;
-            gathered.inputs.push((shown, given));
+            gathered.inputs.push((input.shown, given));
         }
         Ok(gathered)
     }
 
     fn watch(
         &self,
-        input: &str,
+        input: &Input,
         most: usize,
         gathered: &mut Gathered,
         bar: &ProgressBar,
     ) -> anyhow::Result<()> {
-        let path = input.strip_prefix("file://").unwrap_or(input);
-        if Path::new(path).is_dir() {
-            return self.folder(Path::new(path), most, gathered, bar);
+        if let Some(folder) = input.folder() {
+            return self.folder(folder, most, gathered, bar);
         }
         let mut each = |frame: Frame| {
             gathered.add(frame, self.side);
             bar.set_position(gathered.pictures as u64);
             if gathered.pictures >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let parsed = SourceUri::parse(input).map_err(|e| anyhow::anyhow!("{e}"))?;
-        match parsed {
+        match &input.uri {
             SourceUri::File(path) if !path.exists() => bail!("there is no such file or folder"),
-            SourceUri::V4l(_) | SourceUri::Demo { .. } => self.camera(parsed, &mut each),
+            camera @ (SourceUri::V4l(_) | SourceUri::Demo { .. }) => self.camera(camera.clone(), &mut each),
             _ => read_video(input, self.fps, self.live, each).map_err(anyhow::Error::msg),
         }
     }

@@ -3,6 +3,7 @@
 mod footage;
 mod report;
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -29,7 +30,7 @@ pub struct QuantizeArgs {
     /// Pictures to calibrate with, like those that will be judged: a folder, a video, an address such as rtsp://...,
     /// or a camera such as /dev/video0. May be given several times.
     #[arg(long, required = true, value_name = "DIR|SOURCE", num_args = 1..)]
-    calibrate: Vec<String>,
+    calibrate: Vec<OsString>,
 
     /// File to write; the card goes beside it.
     #[arg(short, long, value_name = "FILE")]

@@ -1,63 +1,70 @@
 //! From what the user names to what is judged: folders are searched through, addresses pass as they are.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
+use super::super::input::{Input, Unusable};
+use crate::config::SourceUri;
 use crate::forensics::dataset::{is_picture, is_video};
 
 /// What to judge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Input {
+pub(super) enum Item {
     /// One picture.
-    Picture(String),
+    Picture(Input, PathBuf),
     /// A video file, an address or a pipeline text.
-    Video(String),
+    Video(Input),
     /// Cannot be judged; why.
-    Unusable(String, String),
+    Unusable(Unusable),
 }
 
 /// Lists everything that the arguments name, in their order, folders sorted by name.
-pub(super) fn expand(arguments: &[String]) -> Vec<Input> {
+pub(super) fn expand(arguments: &[OsString]) -> Vec<Item> {
     arguments.iter().flat_map(|a| expand_one(a)).collect()
 }
 
-fn expand_one(argument: &str) -> Vec<Input> {
-    let pipeline = argument.contains(" ! ");
-    if pipeline || argument.contains("://") && !argument.starts_with("file://") {
-        return vec![Input::Video(argument.to_owned())];
-    }
-    let path = argument.strip_prefix("file://").unwrap_or(argument);
-    let unusable = |why: String| vec![Input::Unusable(argument.to_owned(), why)];
+fn expand_one(argument: &std::ffi::OsStr) -> Vec<Item> {
+    let input = match Input::parse(argument) {
+        Ok(input) => input,
+        Err(bad) => return vec![Item::Unusable(bad)],
+    };
+    let SourceUri::File(path) = &input.uri else { return vec![Item::Video(input)] };
+    let unusable = |why: String| vec![Item::Unusable(Unusable { shown: input.shown.clone(), why })];
     match std::fs::metadata(path) {
         Err(error) => unusable(error.to_string()),
         Ok(meta) if meta.is_dir() => {
-            let found = folder(Path::new(path));
+            let found = folder(path);
             if found.is_empty() { unusable("holds no picture and no video".into()) } else { found }
         }
-        Ok(_) if is_picture(Path::new(path)) => vec![Input::Picture(path.to_owned())],
+        // A pipe can be read only once.
+        Ok(meta) if !meta.is_file() => vec![Item::Video(input)],
         // A file without a known ending may still be a picture; its first bytes tell.
-        Ok(_) if is_picture_inside(Path::new(path)) => vec![Input::Picture(path.to_owned())],
-        Ok(_) => vec![Input::Video(path.to_owned())],
+        Ok(_) if is_picture(path) || is_picture_inside(path) => {
+            let path = path.clone();
+            vec![Item::Picture(input, path)]
+        }
+        Ok(_) => vec![Item::Video(input)],
     }
 }
 
-fn folder(path: &Path) -> Vec<Input> {
+fn folder(path: &Path) -> Vec<Item> {
     let mut out = Vec::new();
     for entry in WalkDir::new(path).follow_links(true).sort_by_file_name() {
         match entry {
             Ok(entry) if entry.file_type().is_file() => {
-                let name = entry.path().to_string_lossy().into_owned();
-                if is_picture(entry.path()) {
-                    out.push(Input::Picture(name));
-                } else if is_video(entry.path()) {
-                    out.push(Input::Video(name));
+                let path = entry.path();
+                if is_picture(path) {
+                    out.push(Item::Picture(Input::file(path), path.to_owned()));
+                } else if is_video(path) {
+                    out.push(Item::Video(Input::file(path)));
                 }
             }
             Ok(_) => {}
             Err(error) => {
-                let name = error.path().unwrap_or(path).to_string_lossy().into_owned();
-                out.push(Input::Unusable(name, error.to_string()));
+                let shown = Input::file(error.path().unwrap_or(path)).shown;
+                out.push(Item::Unusable(Unusable { shown, why: error.to_string() }));
             }
         }
     }
@@ -74,6 +81,10 @@ fn is_picture_inside(path: &Path) -> bool {
 mod tests {
     use super::*;
 
+    fn picture(path: PathBuf) -> Item {
+        Item::Picture(Input::file(&path), path)
+    }
+
     #[test]
     fn folders_are_searched_and_other_files_left_alone() {
         let dir = tempfile::tempdir().expect("a folder");
@@ -81,26 +92,25 @@ mod tests {
         for name in ["b/2.JPG", "1.png", "notes.txt", "clip.mp4"] {
             std::fs::write(dir.path().join(name), b"x").expect("written");
         }
-        let root = dir.path().to_string_lossy().into_owned();
-        let found = expand(&[root.clone(), "rtsp://cam/1".into(), format!("{root}/none")]);
-        let name = |n: &str| format!("{root}/{n}");
+        let found = expand(&[dir.path().into(), "rtsp://cam/1".into(), dir.path().join("none").into()]);
+        let path = |name: &str| dir.path().join(name);
         assert_eq!(
             found[..4],
             [
-                Input::Picture(name("1.png")),
-                Input::Picture(name("b/2.JPG")),
-                Input::Video(name("clip.mp4")),
-                Input::Video("rtsp://cam/1".into())
+                picture(path("1.png")),
+                picture(path("b/2.JPG")),
+                Item::Video(Input::file(&path("clip.mp4"))),
+                Item::Video(Input::parse("rtsp://cam/1".as_ref()).expect("an address"))
             ]
         );
-        assert!(matches!(&found[4], Input::Unusable(_, why) if why.contains("No such file")));
+        assert!(matches!(&found[4], Item::Unusable(bad) if bad.why.contains("No such file")));
     }
 
     #[test]
     fn a_folder_without_pictures_says_so() {
         let dir = tempfile::tempdir().expect("a folder");
-        let found = expand(&[dir.path().to_string_lossy().into_owned()]);
-        assert!(matches!(&found[..], [Input::Unusable(_, why)] if why.contains("no picture")));
+        let found = expand(&[dir.path().into()]);
+        assert!(matches!(&found[..], [Item::Unusable(bad)] if bad.why.contains("no picture")));
     }
 
     #[test]
@@ -108,7 +118,6 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("frame");
         image::RgbImage::new(4, 4).save_with_format(&path, image::ImageFormat::Png).expect("saved");
-        let name = path.to_string_lossy().into_owned();
-        assert_eq!(expand(std::slice::from_ref(&name)), [Input::Picture(name)]);
+        assert_eq!(expand(&[path.clone().into()]), [picture(path)]);
     }
 }

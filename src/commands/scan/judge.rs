@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::super::input::Input;
 use super::super::video::read_video;
-use super::inputs::Input;
+use super::inputs::Item;
 use super::report::Row;
 use crate::detector::Model;
 use crate::detector::judge::{judge, limits};
@@ -30,17 +31,17 @@ impl Scanner {
     }
 
     /// The answer for one image, video or address; an error is an answer too.
-    pub fn judge(&self, input: &Input) -> Row {
-        let (name, result) = match input {
-            Input::Picture(path) => (path, self.image(path)),
-            Input::Video(address) => (address, self.video(address)),
-            Input::Unusable(name, why) => (name, Err(why.clone())),
+    pub fn judge(&self, item: &Item) -> Row {
+        let (shown, result) = match item {
+            Item::Picture(input, path) => (&input.shown, self.image(input, path)),
+            Item::Video(input) => (&input.shown, self.video(input)),
+            Item::Unusable(bad) => (&bad.shown, Err(bad.why.clone())),
         };
-        result.unwrap_or_else(|why| Row::failed(crate::config::redact(name), why))
+        result.unwrap_or_else(|why| Row::failed(shown.clone(), why))
     }
 
-    fn image(&self, input: &str) -> Result<Row, String> {
-        let image = dataset::load(Path::new(input)).map_err(|s| s.reason)?;
+    fn image(&self, input: &Input, path: &Path) -> Result<Row, String> {
+        let image = dataset::load(path).map_err(|s| s.reason)?;
         let frame = Frame::from_rgb("scan".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, image);
         let size = (frame.width, frame.height);
         let score = judge(&self.model, frame, self.max_tiles).map_err(|e| e.to_string())?;
@@ -51,12 +52,12 @@ impl Scanner {
             note: score.limited.map(|l| l.as_str()),
             tiles: score.tiles,
             error: None,
-            ..Row::failed(input.to_owned(), String::new())
+            ..Row::failed(input.shown.clone(), String::new())
         })
     }
 
     /// Every judged frame goes through the daemon's own verdict machine, on the video's time.
-    fn video(&self, input: &str) -> Result<Row, String> {
+    fn video(&self, input: &Input) -> Result<Row, String> {
         let mut track = Track::new(self);
         let mut failure = None;
         read_video(input, self.fps, self.live, |frame| {
@@ -65,13 +66,13 @@ impl Scanner {
                 Ok(score) => track.add(at, size, score.score, score.limited.map(|l| l.as_str())),
                 Err(error) => {
                     // A damaged frame is passed over; a broken network would fail on all.
-                    log::debug!("{input}: {error}");
+                    log::debug!("{}: {error}", input.shown);
                     failure = Some(error.to_string());
                 }
             }
             ControlFlow::Continue(())
         })?;
-        track.row(input).ok_or_else(|| failure.unwrap_or_else(|| "it has no frame that can be judged".into()))
+        track.row(&input.shown).ok_or_else(|| failure.unwrap_or_else(|| "it has no frame that can be judged".into()))
     }
 }
 
@@ -134,7 +135,7 @@ impl Track {
         }
     }
 
-    fn row(mut self, input: &str) -> Option<Row> {
+    fn row(mut self, shown: &str) -> Option<Row> {
         let few = self.scores.len() < self.min_frames;
         self.close();
         let score = self.peak.or_else(|| median(self.scores.iter().copied()));
@@ -153,7 +154,7 @@ impl Track {
             spans: self.spans,
             note: if few { self.note.or(Some("few-frames")) } else { None },
             error: None,
-            ..Row::failed(crate::config::redact(input), String::new())
+            ..Row::failed(shown.to_owned(), String::new())
         })
     }
 }

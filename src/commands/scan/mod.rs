@@ -4,6 +4,7 @@ mod inputs;
 mod judge;
 mod report;
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,16 +16,17 @@ use crossbeam_channel::bounded;
 use super::{EXIT_ERROR, EXIT_FINE, EXIT_FLAGGED, pool, progress_bar};
 use crate::detector::{Model, Wanted};
 use crate::verdict::{Verdict, VerdictConfig};
-use inputs::Input;
+use inputs::Item;
 use judge::Scanner;
 use report::{Report, Row};
 
 /// Arguments of `spotd scan`.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
-    /// Images, folders (searched through), videos, addresses such as rtsp://..., or GStreamer pipelines
+    /// Images, folders (searched through), videos, - for standard input, addresses such as rtsp://..., or
+    /// GStreamer pipelines, written pipeline:TEXT. What exists as a file is a file, whatever its name.
     #[arg(required = true, value_name = "PATH|URI")]
-    inputs: Vec<String>,
+    inputs: Vec<OsString>,
 
     /// Model (ONNX, its card beside it) instead of the built-in one.
     #[arg(short, long, value_name = "FILE")]
@@ -73,7 +75,7 @@ pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
     let mut report = Report::new(args.json, items.len());
     let bar = progress_bar(items.len());
     // Results leave in the order of the inputs; what is done early waits its turn.
-    let (work_tx, work) = bounded::<(usize, &Input)>(jobs);
+    let (work_tx, work) = bounded::<(usize, &Item)>(jobs);
     let (done_tx, done) = bounded::<(usize, Row)>(jobs);
     std::thread::scope(|scope| -> anyhow::Result<()> {
         for i in 0..jobs.min(items.len()) {

@@ -1,0 +1,53 @@
+//! What an argument of a command names: a file, a folder, standard input, an address, a pipeline.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use crate::config::{SourceUri, redact};
+
+/// Something to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Input {
+    pub uri: SourceUri,
+    /// It for people, without passwords.
+    pub shown: String,
+}
+
+/// An argument that names nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{shown}: {why}")]
+pub(super) struct Unusable {
+    /// It for people, without passwords.
+    pub shown: String,
+    /// What is wrong, and what would be right.
+    pub why: String,
+}
+
+impl Input {
+    /// # Errors
+    /// [`Unusable`] for what is neither a file nor an address.
+    pub fn parse(argument: &OsStr) -> Result<Self, Unusable> {
+        match SourceUri::of_argument(argument) {
+            Ok(uri) => Ok(Self::of(uri)),
+            Err(why) => Err(Unusable { shown: redact(&argument.to_string_lossy()), why }),
+        }
+    }
+
+    /// A file that a folder holds.
+    pub fn file(path: &Path) -> Self {
+        Self::of(SourceUri::File(path.to_owned()))
+    }
+
+    fn of(uri: SourceUri) -> Self {
+        let shown = uri.to_string();
+        Self { uri, shown }
+    }
+
+    /// The folder, if it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        match &self.uri {
+            SourceUri::File(path) if path.is_dir() => Some(path),
+            _ => None,
+        }
+    }
+}
