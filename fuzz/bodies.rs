@@ -1,8 +1,9 @@
 //! What has to hold for any input at all. libFuzzer runs this for as long as it is let, and `cargo test`
 //! for a bounded number of inputs.
 
-use spotd::config::{SourceUri, redact};
+use spotd::config::SourceUri;
 use spotd::frame::{Colour, Frame, PixelFormat, Plane, jpeg};
+use spotd::shown::redact;
 
 /// A camera's buffer that should hold a JPEG image.
 pub fn mjpg(buffer: &[u8]) {
@@ -41,6 +42,7 @@ pub fn source_text(text: &str) {
     match SourceUri::parse(text) {
         Ok(SourceUri::Stream(url)) => {
             let shown = SourceUri::Stream(url.clone()).to_string();
+            let url = url.expose();
             assert!(SourceUri::parse(url.as_str()).is_ok(), "{url:?} is an address as well");
             if let Some(password) = url.password().filter(|p| !p.is_empty()) {
                 let login = format!("://{}:{password}@", url.username());

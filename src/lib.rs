@@ -17,6 +17,7 @@ pub mod pipeline;
 pub mod quantize;
 pub mod recorder;
 pub mod schedule;
+pub mod shown;
 pub mod source;
 mod threads;
 pub mod verdict;

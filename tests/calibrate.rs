@@ -181,8 +181,7 @@ fn what_cannot_be_calibrated_is_said_and_nothing_is_written() {
 fn a_video_is_footage_too() {
     let site = Site::new();
     // A pipeline text: noise, ten minutes of it at one frame a second, as fast as it is made.
-    let noise =
-        "pipeline:videotestsrc pattern=snow num-buffers=600 ! video/x-raw,width=64,height=64,framerate=1/1 ! appsink";
+    let noise = "pipeline:videotestsrc pattern=snow num-buffers=600 ! video/x-raw,width=64,height=64,framerate=1/1 ! appsink";
     let (code, told, said) =
         site.calibrate(&["--real", noise, "--per-day", "500", "--fps", "1", "--seconds", "590"]);
     assert_eq!(code, Some(0), "{said}");

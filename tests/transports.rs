@@ -60,10 +60,15 @@ fn rtsp_over_udp() {
 
 #[test]
 fn rtsp_with_a_login() {
-    let stream = ("/live", &*h264(320, 240, 15), "rtph264pay");
-    let server = RtspServer::with(&[stream], Some(("editor", "s3cret")));
-    let url = server.url("/live").replace("rtsp://", "rtsp://editor:s3cret@");
-    assert_arrives(Rig::new(&config(&url, 5.0)), PixelFormat::I420, (320, 240));
+    // Empty; with what has to be written as an escape; and with what need not be.
+    for (password, written) in
+        [("s3cret", "s3cret"), ("", ""), ("p#/?%s", "p%23%2F%3F%25s"), ("p@:s s", "p@:s s")]
+    {
+        let stream = ("/live", &*h264(320, 240, 15), "rtph264pay");
+        let server = RtspServer::with(&[stream], Some(("editor", password)));
+        let url = server.url("/live").replace("rtsp://", &format!("RTSP://editor:{written}@"));
+        assert_arrives(Rig::new(&config(&url, 5.0)), PixelFormat::I420, (320, 240));
+    }
 }
 
 #[test]

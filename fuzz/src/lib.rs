@@ -12,6 +12,10 @@ pub mod verdict;
 pub mod flaglog;
 pub mod torchfile;
 
+#[path = "../../src/shown/mod.rs"]
+pub mod shown;
+#[path = "../../src/config/stream.rs"]
+mod stream;
 #[path = "../../src/config/uri.rs"]
 mod uri;
 #[cfg(feature = "onnx")]
@@ -37,5 +41,5 @@ pub mod detector {
 }
 
 pub mod config {
-    pub use crate::uri::{SourceUri, V4lUri, redact};
+    pub use crate::uri::{SourceUri, V4lUri};
 }

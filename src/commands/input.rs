@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::config::{SourceUri, redact};
+use crate::config::SourceUri;
+use crate::shown::{Shown as _, exact};
 
 /// Something to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl Input {
     pub fn parse(argument: &OsStr) -> Result<Self, Unusable> {
         match SourceUri::of_argument(argument) {
             Ok(uri) => Ok(Self::of(uri)),
-            Err(why) => Err(Unusable { shown: redact(&argument.to_string_lossy()), why }),
+            Err(why) => Err(Unusable { shown: argument.shown(), why }),
         }
     }
 
@@ -41,6 +42,14 @@ impl Input {
     fn of(uri: SourceUri) -> Self {
         let shown = uri.to_string();
         Self { uri, shown }
+    }
+
+    /// It for programs: the exact name of a file, and its bytes where it is no text.
+    pub fn exact(&self) -> (String, Option<Vec<u8>>) {
+        match &self.uri {
+            SourceUri::File(path) => exact(path.as_os_str()),
+            _ => (self.shown.clone(), None),
+        }
     }
 
     /// The folder, if it is one.

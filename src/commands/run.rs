@@ -1,6 +1,5 @@
 //! `spotd run`: the daemon.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use crate::detector::judge;
 use crate::detector::{Model, Wanted};
 use crate::health::{Board, SourceState, SourceStatus};
 use crate::pipeline::Daemon;
+use crate::shown::{Sensitive, Shown as _};
 use crate::source::demo;
 
 /// Arguments of `spotd run`.
@@ -30,7 +30,7 @@ pub struct RunArgs {
     /// Watch this without a configuration file: /dev/video0, rtsp://..., a file, or a GStreamer
     /// pipeline, written pipeline:TEXT. May be given several times.
     #[arg(short, long, value_name = "URI", conflicts_with = "config")]
-    source: Vec<OsString>,
+    source: Vec<Sensitive>,
 
     /// Watch the embedded demonstration: rendered scenes, untouched and resynthesised in turn.
     #[arg(long, conflicts_with = "config")]
@@ -65,10 +65,10 @@ impl RunArgs {
             return Ok(config::load(path)?);
         }
         // The same validation as for a file, so that every message is the same too.
-        let mut text = format!("[log]\ndir = {}\n", toml_string(&self.log_dir.to_string_lossy()));
+        let mut text = String::new();
         let demo = self.demo.then(|| Ok(("demo".to_owned(), SourceUri::Demo { seed: 1 })));
         let sources = self.source.iter().enumerate().map(|(i, argument)| {
-            let input = Input::parse(argument).context("--source")?;
+            let input = Input::parse(argument.expose()).context("--source")?;
             Ok((format!("source-{}", i + 1), input.uri))
         });
         let sources: Vec<_> = demo.into_iter().chain(sources).collect::<anyhow::Result<_>>()?;
@@ -78,16 +78,17 @@ impl RunArgs {
             text += &format!("[[source]]\nid = \"{id}\"\nuri = \"demo://1\"\nfps = {fps:?}\n");
         }
         let here = Path::new("command line");
-        let mut config = config::parse(&text, here, std::env::vars())?;
+        let environment = config::environment()?;
+        let elsewhere = environment.iter().any(|(name, _)| name.eq_ignore_ascii_case("SPOTD__LOG__DIR"));
+        let mut config = config::parse(&text, here, environment)?;
+        if !elsewhere {
+            config.log.dir = self.log_dir.clone();
+        }
         for (source, (_, uri)) in config.sources.iter_mut().zip(sources) {
             source.uri = uri;
         }
         Ok(config)
     }
-}
-
-fn toml_string(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
 }
 
 /// Runs until a signal, the given time, or the end of all sources.
@@ -124,7 +125,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
     for (id, status) in board.snapshot() {
         log::info!("{id}: {}", summary(&status));
     }
-    log::info!("flagged frames and their log: {}", log_dir.display());
+    log::info!("flagged frames and their log: {}", log_dir.shown());
     anyhow::ensure!(well, "a thread panicked (see above); please report this");
     Ok(EXIT_FINE)
 }
@@ -145,7 +146,7 @@ fn introduce(config: &Config, model: &Model) {
     for source in &config.sources {
         log::info!("{}: {} at up to {} frames a second", source.id, source.uri, source.fps);
     }
-    log::info!("flagged frames go to {}", config.log.dir.display());
+    log::info!("flagged frames go to {}", config.log.dir.shown());
 }
 
 /// The first SIGTERM or SIGINT arrives as its name; a second one ends the process at once.

@@ -1,22 +1,27 @@
 //! From text and environment to a validated [`Config`].
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
 
+use super::environment::{ENV_PREFIX, environment, merge, of_variable};
 use super::locate;
 use super::raw::{RawConfig, RawMetrics, RawSource};
-use super::{Config, LogConfig, MetricsConfig, ModelConfig, RetentionConfig, SourceConfig, SourceUri,
-    is_bare_pipeline, mqtt};
+use super::{
+    Config, LogConfig, MetricsConfig, ModelConfig, RetentionConfig, SourceConfig, SourceUri,
+    is_bare_pipeline, mqtt,
+};
 use crate::detector::Wanted;
+use crate::shown::{Shown as _, redact};
 use crate::verdict::VerdictConfig;
 
 /// Why a configuration is refused; the text names file, line and key, and the way out.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("configuration {path}: {error}")]
+    #[error("configuration {}: {error}", path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -33,9 +38,6 @@ pub enum ConfigError {
     },
 }
 
-/// Environment variables that set keys: `SPOTD__MODEL__WORKERS=2`.
-const ENV_PREFIX: &str = "SPOTD__";
-
 /// Reads the file, then the environment, and validates the result.
 ///
 /// # Errors
@@ -43,11 +45,7 @@ const ENV_PREFIX: &str = "SPOTD__";
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
-    parse(
-        &text,
-        path,
-        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
-    )
+    parse(&text, path, environment()?)
 }
 
 /// As [`load`], from a text and the environment given; `path` is for the messages and for paths
@@ -60,54 +58,22 @@ pub fn parse(
     path: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    let context = Context { text, path };
+    let variables: BTreeMap<String, String> =
+        environment.into_iter().filter(|(k, _)| k.starts_with(ENV_PREFIX)).collect();
+    let context = Context { text, path, variables };
     // The file alone first: its errors can name a line.
     if let Err(error) = toml::from_str::<RawConfig>(text) {
         return Err(context.syntax(&error));
     }
-    let raw = merge(text, environment, &context)?;
+    let raw = merge(&context)?;
     validate(raw, &context)
 }
 
-/// File, then environment, through the `config` crate.
-fn merge(
-    text: &str,
-    environment: impl IntoIterator<Item = (String, String)>,
-    context: &Context<'_>,
-) -> Result<RawConfig, ConfigError> {
-    let variables: std::collections::HashMap<String, String> =
-        environment.into_iter().filter(|(k, _)| k.starts_with(ENV_PREFIX)).collect();
-    let mut names: Vec<String> = variables.keys().cloned().collect();
-    names.sort();
-    // Parsed like other values, `0123` would become another password, and `true` none at all.
-    let verbatim = |name: &str| variables.get(&format!("{ENV_PREFIX}MQTT__{name}")).cloned();
-    let (user, password) = (verbatim("USER"), verbatim("PASSWORD"));
-    let merged = config::Config::builder()
-        .add_source(config::File::from_str(text, config::FileFormat::Toml))
-        .add_source(
-            config::Environment::with_prefix("SPOTD")
-                .prefix_separator("__")
-                .separator("__")
-                .try_parsing(true)
-                .source(Some(variables)),
-        )
-        .set_override_option("mqtt.user", user)
-        .and_then(|builder| builder.set_override_option("mqtt.password", password))
-        .and_then(|builder| builder.build())
-        .and_then(config::Config::try_deserialize::<RawConfig>);
-    merged.map_err(|error| {
-        let reason = with_suggestion(&error.to_string());
-        let place = match &names[..] {
-            [] => context.path.display().to_string(),
-            names => format!("environment ({})", names.join(", ")),
-        };
-        ConfigError::Invalid { place, reason }
-    })
-}
-
 pub(super) struct Context<'a> {
-    text: &'a str,
+    pub(super) text: &'a str,
     path: &'a Path,
+    /// What the environment sets, by the names of the variables.
+    pub(super) variables: BTreeMap<String, String>,
 }
 
 impl Context<'_> {
@@ -118,13 +84,29 @@ impl Context<'_> {
 
     /// An error about the key at `path`, such as `source[1].fps`.
     pub(super) fn key(&self, path: &str, reason: impl std::fmt::Display) -> ConfigError {
-        self.invalid(locate::line_of(self.text, path), format!("{path} {reason}"))
+        let name = |path: &str| format!("{ENV_PREFIX}{}", path.replace('.', "__")).to_ascii_uppercase();
+        let (own, table) = (name(path), name(path.split_inclusive('.').next().unwrap_or_default()));
+        let mut reason = format!("{path} {reason}");
+        if let Some(set) = self.variables.keys().find(|set| set.eq_ignore_ascii_case(&own)) {
+            return of_variable(set, redact(&reason));
+        }
+        // What is wrong may be how the file and the environment go together.
+        let beside: Vec<&str> = self
+            .variables
+            .keys()
+            .map(String::as_str)
+            .filter(|set| table.ends_with("__") && set.to_ascii_uppercase().starts_with(&table))
+            .collect();
+        if !beside.is_empty() {
+            reason += &format!(" (the environment sets {})", beside.join(", "));
+        }
+        self.invalid(locate::line_of(self.text, path), reason)
     }
 
-    fn invalid(&self, line: Option<usize>, reason: String) -> ConfigError {
-        let file = self.path.display();
-        let place = line.map_or_else(|| file.to_string(), |l| format!("{file}:{l}"));
-        ConfigError::Invalid { place, reason }
+    pub(super) fn invalid(&self, line: Option<usize>, reason: String) -> ConfigError {
+        let file = self.path.shown();
+        let place = line.map_or_else(|| file.clone(), |l| format!("{file}:{l}"));
+        ConfigError::Invalid { place, reason: redact(&reason) }
     }
 
     /// A number within bounds.
@@ -181,7 +163,7 @@ impl Context<'_> {
 }
 
 /// serde's `unknown field` message, with the nearest key that exists put first.
-fn with_suggestion(message: &str) -> String {
+pub(super) fn with_suggestion(message: &str) -> String {
     let message = message.trim_end();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match quoted[..] {
@@ -312,9 +294,10 @@ fn validate_source(i: usize, raw: RawSource, cx: &Context<'_>) -> Result<SourceC
     let uri = raw.uri.ok_or_else(|| {
         cx.key(&key("uri"), "is missing; give /dev/video0, rtsp://..., a file or pipeline:TEXT")
     })?;
+    let uri = uri.expose_text();
     let uri = match SourceUri::parse(&uri).map_err(|e| cx.key(&key("uri"), e))? {
         SourceUri::File(path) => SourceUri::File(cx.path(path)),
-        SourceUri::Pipeline(text) => match SourceUri::existing(&cx.path(&uri)) {
+        SourceUri::Pipeline(text) => match SourceUri::existing(&cx.path(&*uri)) {
             Some(file) => file,
             None => {
                 if is_bare_pipeline(&uri) {
@@ -352,12 +335,13 @@ fn host_name() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const GOOD: &str = "[node]\nname = \"door\"\n\n[[source]]\nid = \"cam\"\nuri = \"/dev/video0\"\n";
+    pub(in super::super) const GOOD: &str =
+        "[node]\nname = \"door\"\n\n[[source]]\nid = \"cam\"\nuri = \"/dev/video0\"\n";
 
-    fn with(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    pub(in super::super) fn with(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
         parse(text, Path::new("etc/spotd.toml"), env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
     }
 
@@ -373,14 +357,6 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_comes_after_the_file() {
-        let c =
-            with(GOOD, &[("SPOTD__NODE__NAME", "roof"), ("SPOTD__VERDICT__WINDOW", "21"), ("HOME", "/x")])
-                .expect("valid");
-        assert_eq!((c.node.as_str(), c.verdict.window), ("roof", 21));
-    }
-
-    #[test]
     fn a_misspelt_key_is_named_with_file_line_and_the_nearest_one() {
         let error = refused(&GOOD.replace("uri =", "url ="));
         assert!(
@@ -392,9 +368,26 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_environment_key_is_named() {
-        let error = with(GOOD, &[("SPOTD__MODEL__WORKRES", "2")]).expect_err("refused").to_string();
-        assert!(error.contains("SPOTD__MODEL__WORKRES") && error.contains("`workers`"), "{error}");
+    fn no_value_shows_a_login() {
+        let address = "rtsp://admin:S3K #1/S3K@cam/1";
+        let place = |text: &str| GOOD.replace("\"/dev/video0\"", text);
+        for text in [
+            place(&format!("\"{address}\"\nfps = \"{address}\"")),
+            place(&format!("\"x\"\nid = \"{address}\"")).replace("id = \"cam\"\n", ""),
+            place(&format!("\"{address}\"")),
+            place(&format!("\"{address}")),
+            format!("{GOOD}[model]\nprecision = \"{address}\"\n"),
+            format!("{GOOD}[mqtt]\nurl = \"{address}\"\n"),
+            format!("{GOOD}[mqtt]\nurl = \"mqtt://b\"\nversion = \"{address}\"\n"),
+            format!("{GOOD}[metrics]\nfile = \"{address}\"\n"),
+        ] {
+            let error = refused(&text);
+            assert!(!error.contains("S3K"), "{error}");
+        }
+        for name in ["SPOTD__SOURCE", "SPOTD__LOG", "SPOTD__VERDICT__WINDOW", "SPOTD__MODEL__PRECISION"] {
+            let error = with(GOOD, &[(name, address)]).expect_err(name).to_string();
+            assert!(!error.contains("S3K") && error.contains(name), "{error}");
+        }
     }
 
     #[test]

@@ -1,13 +1,19 @@
 //! The configuration: raw text to validated values, once. Nothing past this room can be invalid.
 
+mod environment;
 mod load;
 mod locate;
 mod mqtt;
 mod raw;
+mod stream;
 mod uri;
 
+pub use environment::environment;
 pub use load::{ConfigError, load, parse};
-pub use uri::{SourceUri, V4lUri, is_bare_pipeline, redact};
+pub use stream::StreamUrl;
+pub use uri::{SourceUri, V4lUri, is_bare_pipeline};
+
+pub use crate::shown::redact;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 use super::load::{ConfigError, Context};
 use super::raw::RawMqtt;
 use super::{ClientCert, MqttConfig, MqttVersion, Secret};
+use crate::shown::Shown as _;
 
 pub(super) fn validate(raw: RawMqtt, cx: &Context<'_>) -> Result<MqttConfig, ConfigError> {
     let url = raw
@@ -32,7 +33,7 @@ pub(super) fn validate(raw: RawMqtt, cx: &Context<'_>) -> Result<MqttConfig, Con
         (None, Some(file)) => {
             let path = cx.path(&file);
             let text = std::fs::read_to_string(&path)
-                .map_err(|e| cx.key("mqtt.password_file", format!("= \"{}\": {e}", path.display())))?;
+                .map_err(|e| cx.key("mqtt.password_file", format!("= \"{}\": {e}", path.shown())))?;
             Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
         }
         (None, None) => None,

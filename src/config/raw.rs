@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::shown::Sensitive;
+
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,7 +37,7 @@ pub(super) struct RawModel {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawSource {
     pub id: Option<String>,
-    pub uri: Option<String>,
+    pub uri: Option<Sensitive>,
     pub fps: Option<f64>,
     pub stall_seconds: Option<f64>,
     pub repeat: Option<bool>,

@@ -5,8 +5,13 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use super::stream::StreamUrl;
+use crate::shown::{Sensitive, Shown as _, redact};
+
 /// A parsed source address.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Whatever formats it gets it without user names and passwords.
+#[derive(Clone, PartialEq, Eq)]
 pub enum SourceUri {
     /// The embedded demonstration: rendered scenes, alternating with the same scenes resynthesised.
     Demo {
@@ -17,12 +22,12 @@ pub enum SourceUri {
     V4l(V4lUri),
     /// `rtsp://` (over TCP), `rtspu://` (over UDP), `rtsps://`, `srt://`, `http://`, `https://`, `udp://`,
     /// `rtp://`, handed to GStreamer as it is.
-    Stream(Url),
+    Stream(StreamUrl),
     /// A video, an image or a folder of images: `file:///...` or a path.
     File(PathBuf),
     /// A GStreamer pipeline text, written `pipeline:TEXT` or `gst:TEXT`; its last element is an `appsink`, added
     /// where it is missing.
-    Pipeline(String),
+    Pipeline(Sensitive),
 }
 
 /// A camera and what is asked of it.
@@ -68,6 +73,22 @@ impl SourceUri {
         Some(device(path).unwrap_or_else(|| Self::File(path.to_owned())))
     }
 
+    /// What a library says of it, without its secrets.
+    pub fn hide(&self, text: &str) -> String {
+        match self {
+            Self::Stream(url) => url.hide(text),
+            _ => redact(text),
+        }
+    }
+
+    /// What may be wrong with an address that cannot be opened, beginning with `; `, or nothing.
+    pub fn doubt(&self) -> String {
+        match self {
+            Self::Stream(url) => url.doubt(),
+            _ => String::new(),
+        }
+    }
+
     /// Parses an address, without looking whether anything is there. A pipeline text without `pipeline:` in
     /// front of it is still taken for one, see [`is_bare_pipeline`].
     ///
@@ -82,10 +103,10 @@ impl SourceUri {
             if pipeline.is_empty() {
                 return Err("names no element; write pipeline:ELEMENT ! ELEMENT".into());
             }
-            return Ok(Self::Pipeline(pipeline.to_owned()));
+            return Ok(Self::Pipeline(pipeline.into()));
         }
         if is_bare_pipeline(text) {
-            return Ok(Self::Pipeline(address.to_owned()));
+            return Ok(Self::Pipeline(address.into()));
         }
         // A path is taken as it stands: blanks at its ends are part of a name.
         if let Some(device) = device(Path::new(text)) {
@@ -97,8 +118,12 @@ impl SourceUri {
             return Ok(Self::File(text.into()));
         };
         let text = address;
-        let url = parse_url(scheme, text).map_err(|e| format!("is not a valid address: {e}"))?;
-        match scheme {
+        let scheme = scheme.to_ascii_lowercase();
+        if StreamUrl::SCHEMES.contains(&&*scheme) {
+            return StreamUrl::parse(text).map(Self::Stream);
+        }
+        let url = Url::parse(text).map_err(|e| format!("is not a valid address: {e}"))?;
+        match &*scheme {
             "demo" => {
                 let seed = url.host_str().unwrap_or("1");
                 let seed = seed.parse().map_err(|_| format!("demo://SEED takes a number, not '{seed}'"))?;
@@ -112,9 +137,6 @@ impl SourceUri {
                 .to_file_path()
                 .map(Self::File)
                 .map_err(|()| "file:// takes an absolute path: file:///folder/clip.mp4".into()),
-            "rtsp" | "rtsps" | "rtspt" | "rtspu" | "srt" | "http" | "https" | "udp" | "rtp" => {
-                Ok(Self::Stream(url))
-            }
             other => Err(format!(
                 "has an unknown scheme '{other}://'; known are rtsp, rtspu, rtsps, srt, udp, rtp, http, https, file, v4l2 and demo"
             )),
@@ -127,13 +149,18 @@ impl std::fmt::Display for SourceUri {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Demo { seed } => write!(f, "demo://{seed}"),
-            // A damaged address can be taken for a device, and a pipeline that was written without blanks around its `!`
-            // for a file.
-            Self::V4l(v) => f.write_str(&redact(&v.device.display().to_string())),
-            Self::File(path) => f.write_str(&redact(&path.display().to_string())),
-            Self::Pipeline(text) => f.write_str(&redact(text)),
-            Self::Stream(url) => f.write_str(&redact(url.as_str())),
+            // A damaged address can be taken for a device or a file.
+            Self::V4l(v) => f.write_str(&v.device.shown()),
+            Self::File(path) => f.write_str(&path.shown()),
+            Self::Pipeline(text) => text.fmt(f),
+            Self::Stream(url) => url.fmt(f),
         }
+    }
+}
+
+impl std::fmt::Debug for SourceUri {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SourceUri({self})")
     }
 }
 
@@ -153,126 +180,6 @@ fn device(path: &Path) -> Option<SourceUri> {
     let text = path.to_str()?;
     (text.starts_with("/dev/video") || text.starts_with("/dev/v4l/"))
         .then(|| SourceUri::V4l(V4lUri { device: path.into(), format: None, size: None, fps: None }))
-}
-
-/// Replaces `user:password@` in every address within a text, and values of keys that name a secret, so
-/// that texts from users and libraries can be logged.
-pub fn redact(text: &str) -> String {
-    let mut shown = redact_keys(&redact_logins(text));
-    // A hidden value can have held the `/` that kept a login from being known for one. Each round hides more, so
-    // there is a last one.
-    loop {
-        let again = redact_keys(&redact_logins(&shown));
-        if again == shown {
-            return shown;
-        }
-        shown = again;
-    }
-}
-
-fn redact_logins(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (head, tail) = rest.split_at(at + 3);
-        out.push_str(head);
-        // Quotes may be part of a password, unless they are around the address.
-        let scheme =
-            head[..at].trim_end_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
-        let quote = scheme.chars().next_back().filter(|c| matches!(c, '"' | '\''));
-        rest = match login(tail, quote) {
-            Some(end) => {
-                out.push_str("***@");
-                &tail[end..]
-            }
-            None => tail,
-        };
-    }
-    out.push_str(rest);
-    out
-}
-
-/// Where the login ends, behind its `@`, of an address whose scheme was cut off.
-fn login(tail: &str, quote: Option<char>) -> Option<usize> {
-    let word = &tail[..tail.find(|c: char| c.is_whitespace() || Some(c) == quote).unwrap_or(tail.len())];
-    let authority = &word[..word.find(['/', '?', '#']).unwrap_or(word.len())];
-    if let Some(at) = authority.rfind('@') {
-        // `udp://@239.1.2.3` has none.
-        return (at > 0).then_some(at + 1);
-    }
-    // A password with a `/` in it that was not written as %2F: what follows the colon is no port.
-    let (_, port) = authority.split_once(':').filter(|_| !authority.starts_with('['))?;
-    if port.is_empty() || port.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    word.rfind('@').map(|at| at + 1)
-}
-
-/// Keys whose values are secrets in stream addresses and GStreamer elements.
-const SECRET_KEYS: [&str; 15] = [
-    "passphrase",
-    "password",
-    "passwd",
-    "pass",
-    "pwd",
-    "user-pw",
-    "proxy-pw",
-    "user-id",
-    "proxy-id",
-    "user",
-    "username",
-    "streamid",
-    "token",
-    "secret",
-    "key",
-];
-
-fn redact_keys(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('=') {
-        let (head, value) = rest.split_at(at + 1);
-        out.push_str(head);
-        // GStreamer allows blanks on both sides of the sign.
-        let name = head[..at].trim_end();
-        let start = name.rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
-        let name = &name[start.map_or(0, |s| s + name[s..].chars().next().map_or(0, char::len_utf8))..];
-        rest = value;
-        if SECRET_KEYS.iter().any(|key| key.eq_ignore_ascii_case(name)) {
-            out.push_str("***");
-            rest = &value[value_end(value)..];
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-/// Where a value ends, quoted or not; a backslash takes the sign behind it along.
-fn value_end(text: &str) -> usize {
-    let begin = text.len() - text.trim_start().len();
-    let (mut quote, mut escaped) = (None, false);
-    for (at, c) in text[begin..].char_indices() {
-        match quote {
-            _ if escaped => escaped = false,
-            _ if c == '\\' => escaped = true,
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if at == 0 && matches!(c, '"' | '\'') => quote = Some(c),
-            None if c.is_whitespace() || c == '&' => return begin + at,
-            None => {}
-        }
-    }
-    text.len()
-}
-
-/// An address, also one that listens on every interface and so names no host: `srt://:9000?mode=listener`.
-fn parse_url(scheme: &str, text: &str) -> Result<Url, url::ParseError> {
-    match Url::parse(text) {
-        Err(url::ParseError::EmptyHost) if matches!(scheme, "srt" | "udp" | "rtp") => {
-            Url::parse(&text.replacen("://", "://0.0.0.0", 1))
-        }
-        other => other,
-    }
 }
 
 fn is_scheme(s: &str) -> bool {
@@ -335,6 +242,10 @@ mod tests {
         assert!(matches!(SourceUri::parse("C:odd"), Ok(File(_))));
         assert_eq!(SourceUri::parse("demo://7"), Ok(Demo { seed: 7 }));
         assert_eq!(SourceUri::parse("file:///a/b%20c.mp4"), Ok(File("/a/b c.mp4".into())));
+        for (text, scheme) in [("RTSP://cam.lan/1", "rtsp"), ("Http://cam.lan/1", "http")] {
+            assert!(matches!(SourceUri::parse(text), Ok(Stream(url)) if url.scheme() == scheme), "{text}");
+        }
+        assert_eq!(SourceUri::parse("FILE:///a"), Ok(File("/a".into())));
         let Ok(V4l(v)) = SourceUri::parse("v4l2:///dev/video3?format=NV12&size=640x480&fps=15") else {
             panic!()
         };
@@ -401,12 +312,6 @@ mod tests {
             assert!(!shown.contains("p@ss") && !shown.contains("p%40ss"), "{shown}");
             assert!(shown.contains("***"), "{shown}");
         }
-        for text in
-            ["http://cam.lan:8080/live@main?mode=caller", "udp://239.1.2.3:5000", "rtsp://[::1]:554/a@b"]
-        {
-            assert_eq!(redact(text), text);
-        }
-        assert_eq!(redact("rtsp://user{pass=a/b&c@cam.lan"), "rtsp://***@cam.lan");
         assert_eq!(
             SourceUri::parse("/dev/video://me:p@ss").expect("a device").to_string(),
             "/dev/video://***@ss"

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::card::Card;
+use crate::shown::Shown as _;
 
 /// Why a calibration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrationError {
     /// The file cannot be read.
-    #[error("calibration {path}: {error}; make one with spotd calibrate")]
+    #[error("calibration {}: {error}; make one with spotd calibrate", path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -19,7 +20,7 @@ pub enum CalibrationError {
         error: std::io::Error,
     },
     /// It is not of its form.
-    #[error("calibration {path}: {reason}")]
+    #[error("calibration {}: {reason}", path.shown())]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -28,8 +29,8 @@ pub enum CalibrationError {
     },
     /// It was made for another model.
     #[error(
-        "calibration {path} is for the model with SHA-256 {wanted}, but {model} has {found}; \
-         a threshold means nothing to another model: run spotd calibrate again"
+        "calibration {} is for the model with SHA-256 {wanted}, but {model} has {found}; \
+         a threshold means nothing to another model: run spotd calibrate again", path.shown()
     )]
     OtherModel {
         /// The file.

@@ -15,12 +15,13 @@ use super::card::{Card, Precision, sha256_hex};
 use super::engine::Engine;
 pub use super::engine::{Wanted, planar};
 pub use super::identity::ModelIdentity;
+use crate::shown::Shown as _;
 
 /// Why a model is refused.
 #[derive(Debug, Error)]
 pub enum ModelError {
     /// The ONNX file cannot be read.
-    #[error("model {path}: {error}")]
+    #[error("model {}: {error}", path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -28,7 +29,7 @@ pub enum ModelError {
         error: std::io::Error,
     },
     /// The card cannot be read.
-    #[error("model card {path}: {error}; every model needs its card beside it, see docs/MODEL_CARD.md")]
+    #[error("model card {}: {error}; every model needs its card beside it, see docs/MODEL_CARD.md", path.shown())]
     CardUnreadable {
         /// The file.
         path: PathBuf,
@@ -36,7 +37,7 @@ pub enum ModelError {
         error: std::io::Error,
     },
     /// The card is not of its form.
-    #[error("model card {path}: {reason}")]
+    #[error("model card {}: {reason}", path.shown())]
     CardInvalid {
         /// The file.
         path: PathBuf,
@@ -45,8 +46,8 @@ pub enum ModelError {
     },
     /// The bytes are not the ones that the card describes.
     #[error(
-        "model {path}: its SHA-256 is {found}, but its card says {expected}; \
-         the file was changed or belongs to another card"
+        "model {}: its SHA-256 is {found}, but its card says {expected}; \
+         the file was changed or belongs to another card", path.shown()
     )]
     WrongHash {
         /// The ONNX file.
@@ -57,7 +58,7 @@ pub enum ModelError {
         found: String,
     },
     /// The bytes are no ONNX model that tract can read.
-    #[error("model {path}: not an ONNX model that can be run: {reason}")]
+    #[error("model {}: not an ONNX model that can be run: {reason}", path.shown())]
     NotOnnx {
         /// The ONNX file.
         path: PathBuf,
@@ -65,7 +66,7 @@ pub enum ModelError {
         reason: String,
     },
     /// It does not keep the model contract.
-    #[error("model {path}: {reason}; the contract is input float32 [N, 3, S, S] and output float32 [N, 1]")]
+    #[error("model {}: {reason}; the contract is input float32 [N, 3, S, S] and output float32 [N, 1]", path.shown())]
     Contract {
         /// The ONNX file.
         path: PathBuf,
@@ -74,8 +75,8 @@ pub enum ModelError {
     },
     /// int8 is asked for, and the file is not quantised.
     #[error(
-        "model {path} is f32, but int8 is asked for; quantise it (spotd quantize --model FILE --calibrate DIR \
-         --out int8.onnx) and use the result, or ask for \"auto\""
+        "model {} is f32, but int8 is asked for; quantise it (spotd quantize --model FILE --calibrate DIR \
+         --out int8.onnx) and use the result, or ask for \"auto\"", path.shown()
     )]
     NotQuantised {
         /// The ONNX file.
@@ -83,7 +84,7 @@ pub enum ModelError {
     },
     /// Its quantisation cannot be computed with.
     #[error(
-        "model {path}: {reason}; precision \"f32\" runs a quantised model without int8 layers, where its scales allow"
+        "model {}: {reason}; precision \"f32\" runs a quantised model without int8 layers, where its scales allow", path.shown()
     )]
     Quantisation {
         /// The ONNX file.
@@ -93,8 +94,8 @@ pub enum ModelError {
     },
     /// The card states another precision than the file has.
     #[error(
-        "model {path}: its card says precision = \"{card}\", but the file {file}; change the card, or take the file \
-         that belongs to it"
+        "model {}: its card says precision = \"{card}\", but the file {file}; change the card, or take the file \
+         that belongs to it", path.shown()
     )]
     CardPrecision {
         /// The ONNX file.
@@ -177,7 +178,7 @@ impl Model {
         let engine = Engine::new(bytes, Some(side), (side, side), wanted, path)?;
         check_precision(&engine, &card, path)?;
         if let Some(report) = engine.report() {
-            log::info!("model {}: {report}", path.display());
+            log::info!("model {}: {report}", path.shown());
         }
         Ok(Self { engine, card: Arc::new(card), path: path.to_owned() })
     }

@@ -13,6 +13,7 @@ use super::cursor::Mark;
 use super::fs::Fs;
 use super::record::{Entry, SCHEMA};
 use super::segment;
+use crate::shown::Shown as _;
 
 /// Bytes asked of the file system at once.
 const CHUNK: usize = 64 * 1024;
@@ -47,7 +48,7 @@ impl std::fmt::Display for Place {
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The file system refuses.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}", path.shown())]
     Io {
         /// File or folder.
         path: PathBuf,
@@ -175,7 +176,7 @@ impl Reader {
     }
 
     fn after_search(fs: Arc<dyn Fs>, dir: &Path, mark: Mark) -> Result<Self, String> {
-        let firsts = segment::list(&*fs, dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        let firsts = segment::list(&*fs, dir).map_err(|e| format!("{}: {e}", dir.shown()))?;
         let mut reader = Self::from_start(fs, dir);
         let Some(&first) = firsts.iter().rev().find(|&&f| f <= mark.seq) else {
             return match firsts.first() {

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::chain::Hash;
 use super::record::Signature;
+use crate::shown::Shown as _;
 
 /// Longest key file that is read, in bytes; they have about 120.
 const MAX_BYTES: u64 = 16 * 1024;
@@ -22,7 +23,7 @@ const MAX_BYTES: u64 = 16 * 1024;
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// It cannot be read.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}", path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -30,7 +31,7 @@ pub enum KeyError {
         error: std::io::Error,
     },
     /// It is no such key.
-    #[error("{}: it is no {what} ({reason}); {way_out}", path.display())]
+    #[error("{}: it is no {what} ({reason}); {way_out}", path.shown())]
     NoKey {
         /// The file.
         path: PathBuf,

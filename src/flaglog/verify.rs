@@ -20,6 +20,7 @@ use super::reader::{Item, ReadError, Reader};
 use super::record::{Entry, EvidenceFile, EvidenceFiles, Note, NoteKind, Record, Signature};
 use super::segment;
 use super::sign::PublicKey;
+use crate::shown::Shown as _;
 
 /// Problems that are kept; more are only counted.
 const LISTED: usize = 1000;
@@ -28,7 +29,7 @@ const LISTED: usize = 1000;
 #[derive(Debug, Error)]
 pub enum VerifyError {
     /// The file system refuses.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}", path.shown())]
     Io {
         /// File or folder.
         path: PathBuf,
@@ -36,7 +37,7 @@ pub enum VerifyError {
         error: io::Error,
     },
     /// There is no log.
-    #[error("{}: no flag log is here (no flags-*.jsonl); give the folder that [log] dir names, or an export", dir.display())]
+    #[error("{}: no flag log is here (no flags-*.jsonl); give the folder that [log] dir names, or an export", dir.shown())]
     NoLog {
         /// The folder.
         dir: PathBuf,

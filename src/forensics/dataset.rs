@@ -1,5 +1,6 @@
 //! Folders of pictures: what is in them, what cannot be read, and the paper's layout of test sets.
 
+use crate::shown::Shown as _;
 use image::RgbImage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use walkdir::WalkDir;
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// The folder is missing or cannot be listed.
-    #[error("{path}: cannot be listed: {reason}")]
+    #[error("{}: cannot be listed: {reason}", path.shown())]
     Folder {
         /// What was asked for.
         path: PathBuf,
@@ -18,11 +19,12 @@ pub enum DatasetError {
     },
     /// No set was found.
     #[error(
-        "{0}: holds no <set>/[class/]{{0_real,1_fake}}; expected a folder laid out as the paper's test sets"
+        "{}: holds no <set>/[class/]{{0_real,1_fake}}; expected a folder laid out as the paper's test sets",
+        .0.shown()
     )]
     Layout(PathBuf),
     /// A list that cannot be understood.
-    #[error("{path}:{line}: {reason}")]
+    #[error("{}:{line}: {reason}", path.shown())]
     List {
         /// The list.
         path: PathBuf,
@@ -32,7 +34,7 @@ pub enum DatasetError {
         reason: String,
     },
     /// A training folder that is meant for choosing.
-    #[error("{0}: training never sees val; give a folder of training pictures instead")]
+    #[error("{}: training never sees val; give a folder of training pictures instead", .0.shown())]
     Validation(PathBuf),
 }
 

@@ -8,6 +8,7 @@ use image::ImageReader;
 use super::{Ended, FrameSink, Source, SourceError};
 use crate::clock::{SharedClock, Stop};
 use crate::frame::Frame;
+use crate::shown::Shown as _;
 
 /// Endings of the image files that are read, in lower case.
 pub const IMAGE_ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
@@ -32,7 +33,7 @@ impl FilesSource {
     }
 
     fn list(&self) -> Result<Vec<PathBuf>, SourceError> {
-        let shown = self.path.display();
+        let shown = self.path.shown();
         if !self.path.is_dir() {
             return match self.path.metadata() {
                 Ok(_) => Ok(vec![self.path.clone()]),
@@ -77,13 +78,13 @@ impl Source for FilesSource {
                 }
                 Err(e) => {
                     unreadable += 1;
-                    log::warn!("{} is not shown: {e}", path.display());
+                    log::warn!("{} is not shown: {e}", path.shown());
                     sink.lost("unreadable");
                 }
             }
         }
         if unreadable == images.len() {
-            let shown = self.path.display();
+            let shown = self.path.shown();
             return Err(SourceError::Configuration(format!(
                 "none of the {unreadable} images in {shown} can be read"
             )));
@@ -96,7 +97,7 @@ impl Source for FilesSource {
     }
 
     fn describe(&self) -> String {
-        format!("images {}", self.path.display())
+        format!("images {}", self.path.shown())
     }
 }
 

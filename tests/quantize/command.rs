@@ -173,8 +173,7 @@ fn the_boxs_own_source_will_do() {
 #[test]
 fn a_video_will_do() {
     let site = Site::new();
-    let noise =
-        "pipeline:videotestsrc pattern=snow num-buffers=60 ! video/x-raw,width=160,height=120,framerate=1/1 ! appsink";
+    let noise = "pipeline:videotestsrc pattern=snow num-buffers=60 ! video/x-raw,width=160,height=120,framerate=1/1 ! appsink";
     let output = site.quantize(&["--calibrate", noise, "--images", "16", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let told: Value = serde_json::from_slice(&output.stdout).expect("one object");

@@ -17,6 +17,7 @@ use crate::config;
 use crate::detector::Model;
 use crate::detector::calibration::{Calibration, Method};
 use crate::forensics::alarms::{self, Blocks, Recording, Threshold, temperature};
+use crate::shown::Shown as _;
 use crate::verdict::VerdictConfig;
 use footage::{Look, logit_of};
 
@@ -108,10 +109,10 @@ pub fn calibrate(args: CalibrateArgs) -> anyhow::Result<u8> {
     let calibration = calibration(&model, &look, &blocks, &found, (&real, &fake), args.per_day);
     output::write(&args.out, calibration.to_toml().as_bytes())?;
     if args.json {
-        console::print_line(&serde_json::to_string(&calibration)?);
+        console::print_json(&serde_json::to_string(&calibration)?)?;
     } else {
-        tell(&calibration, &blocks, &found).iter().for_each(|line| console::print_line(line));
-        console::print_line(&load_hint(&args.out));
+        console::print_lines(&tell(&calibration, &blocks, &found))?;
+        console::print_line(&load_hint(&args.out))?;
     }
     Ok(EXIT_FINE)
 }
@@ -195,7 +196,7 @@ pub(super) fn mismatches(config: &config::Config) -> anyhow::Result<Vec<String>>
             out.push(format!(
                 "{key} = {set}, but {} was made with {made}: its rate of false alarms does not hold; set {key} = \
                  {made} or run spotd calibrate again",
-                path.display()
+                path.shown()
             ));
         }
     };
@@ -208,7 +209,7 @@ pub(super) fn mismatches(config: &config::Config) -> anyhow::Result<Vec<String>>
         [("verdict.threshold", config.verdict.threshold), ("verdict.unsure_from", config.verdict.unsure_from)]
     {
         if let Some(value) = value {
-            out.push(format!("{key} = {value} overrides that of {}; remove one of them", path.display()));
+            out.push(format!("{key} = {value} overrides that of {}; remove one of them", path.shown()));
         }
     }
     Ok(out)
@@ -271,5 +272,5 @@ fn few(number: f64) -> String {
 }
 
 fn load_hint(out: &Path) -> String {
-    format!("written to {0}; load it with [model] calibration = \"{0}\"", out.display())
+    format!("written to {0}; load it with [model] calibration = \"{0}\"", out.shown())
 }

@@ -8,6 +8,7 @@ use super::perturb::Perturbations;
 use super::{conditions, sets, tell_failures};
 use crate::commands::progress_bar;
 use crate::detector::Model;
+use crate::shown::Shown as _;
 
 /// Refuses sets and conditions that [`compare`] would refuse, before any work.
 ///
@@ -49,7 +50,7 @@ pub(in crate::commands) fn compare(
             judge::judge_all(&eye, &collection.pictures, &wanted, &conditions, jobs, &bar)?;
         bar.finish_and_clear();
         for skipped in &skipped {
-            log::warn!("{}: skipped, cannot be read: {}", skipped.path.display(), skipped.reason);
+            log::warn!("{}: skipped, cannot be read: {}", skipped.path.shown(), skipped.reason);
         }
         tell_failures(&collection, &conditions, &answers);
         let card = eye.card();

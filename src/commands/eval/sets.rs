@@ -11,6 +11,7 @@ use crate::forensics::dataset::{EvalSet, Skipped, find_all_sets};
 use crate::forensics::inventory::{Giveaway, Header, Side, giveaways, header, side};
 use crate::forensics::lists::{is_list, read_list};
 use crate::forensics::matched::{self, Matched};
+use crate::shown::Shown as _;
 
 /// A set that can be evaluated: both sides have readable files.
 #[derive(Debug)]
@@ -216,7 +217,7 @@ fn name_apart(sets: &mut [(EvalSet, &Path)]) {
     }
     for (set, input) in sets.iter_mut() {
         if count[&set.name] > 1 {
-            set.name = format!("{}/{}", input.display(), set.name);
+            set.name = format!("{}/{}", input.shown(), set.name);
         }
     }
 }

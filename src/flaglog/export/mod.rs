@@ -19,6 +19,7 @@ use super::fs::{Fs, read_whole};
 use super::reader::{ReadError, Reader};
 use super::record::{Entry, EvidenceFile, EvidenceFiles, NoteKind, SOFTWARE};
 use super::segment;
+use crate::shown::Shown as _;
 use target::Target;
 
 /// Says what an export holds.
@@ -70,7 +71,7 @@ impl Manifest {
 #[derive(Debug, Error)]
 pub enum ExportError {
     /// The file system refuses.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}", path.shown())]
     Io {
         /// File or folder.
         path: PathBuf,
@@ -78,7 +79,7 @@ pub enum ExportError {
         error: io::Error,
     },
     /// No such event.
-    #[error("{}: no event {event} is in this log; `spotd log` lists those that are", dir.display())]
+    #[error("{}: no event {event} is in this log; `spotd log` lists those that are", dir.shown())]
     Unknown {
         /// The log's folder.
         dir: PathBuf,
@@ -89,13 +90,13 @@ pub enum ExportError {
     #[error("{0}; the export would not hold either, see `spotd verify`")]
     Damaged(String),
     /// The folder is in use.
-    #[error("{}: it is there already and not empty; give another folder", to.display())]
+    #[error("{}: it is there already and not empty; give another folder", to.shown())]
     NotEmpty {
         /// The folder.
         to: PathBuf,
     },
     /// A file of that name is there.
-    #[error("{}: it is there already; give another name", to.display())]
+    #[error("{}: it is there already; give another name", to.shown())]
     Exists {
         /// The file.
         to: PathBuf,
@@ -108,8 +109,10 @@ pub struct Exported {
     /// The event.
     pub event: Ulid,
     /// The folder or ZIP file.
+    #[serde(serialize_with = "crate::shown::serialize_path")]
     pub path: PathBuf,
     /// The folder to check, which is in the ZIP file if there is one.
+    #[serde(serialize_with = "crate::shown::serialize_path")]
     pub folder: PathBuf,
     /// Records, those between the event's own included.
     pub records: u64,

@@ -54,8 +54,8 @@ fn exposed_caps() -> gst::Caps {
 /// Builds the pipeline for `uri`; its decoders get key frames alone where `thinning` allows it.
 pub(super) fn build(uri: &SourceUri, pace: Pace, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
     match uri {
-        SourceUri::Pipeline(text) => from_text(text, pace, thinning),
-        SourceUri::Stream(url) => from_address(url.as_str(), pace, thinning),
+        SourceUri::Pipeline(text) => from_text(&text.expose_text(), pace, thinning),
+        SourceUri::Stream(url) => from_address(&url.expose_for_gstreamer(), pace, thinning),
         SourceUri::File(path) => {
             let absolute = std::path::absolute(path).map_err(|e| {
                 SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
@@ -93,7 +93,7 @@ fn from_text(text: &str, pace: Pace, thinning: Option<&Thinning>) -> Result<Buil
     let (Some(sink), true) = (sinks.pop(), sinks.is_empty()) else {
         return Err(SourceError::Configuration(format!(
             "the pipeline `{}` must end in one appsink, and has {}",
-            crate::config::redact(text),
+            crate::shown::redact(text),
             sinks.len() + 1
         )));
     };

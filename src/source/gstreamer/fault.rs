@@ -4,7 +4,8 @@ use ::gstreamer as gst;
 use gst::glib;
 
 use super::super::SourceError;
-use crate::config::{SourceUri, redact};
+use crate::config::SourceUri;
+use crate::shown::redact;
 
 /// What a pipeline reported.
 #[derive(Debug, Clone)]
@@ -69,7 +70,8 @@ pub(super) fn classify(uri: &SourceUri, report: &Report, missing: Option<&str>) 
     } else {
         (false, String::new())
     };
-    let text = redact(&format!("{uri}: {message}{}{way_out}", detail(message, debug.as_deref())));
+    let said = uri.hide(&format!("{message}{}{way_out}", detail(message, debug.as_deref())));
+    let text = format!("{uri}: {said}{}", uri.doubt());
     if lasting { SourceError::Configuration(text) } else { SourceError::Retry(text) }
 }
 

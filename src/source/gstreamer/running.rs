@@ -14,6 +14,7 @@ use super::super::SourceError;
 use super::build::{Built, Pace};
 use super::fault::Report;
 use crate::clock::SharedClock;
+use crate::shown::redact;
 
 /// Longest wait for a pipeline to come down; an element that hangs for longer is left behind.
 const TEARDOWN: Duration = Duration::from_secs(5);
@@ -224,7 +225,7 @@ fn listen(message: &gst::Message, tx: &Sender<Event>) {
             _ => return,
         },
         gst::MessageView::Warning(w) => {
-            log::debug!("GStreamer warns: {} {:?}", w.error(), w.debug());
+            log::debug!("GStreamer warns: {}", redact(&format!("{} {:?}", w.error(), w.debug())));
             return;
         }
         _ => return,

@@ -14,8 +14,10 @@ use super::name;
 pub struct Camera {
     /// What to write into a configuration: the name that stays when it is plugged in elsewhere or with
     /// others, where there is one.
+    #[serde(serialize_with = "crate::shown::serialize_path")]
     pub uri: PathBuf,
     /// The node, whose number may be another one after the next start.
+    #[serde(serialize_with = "crate::shown::serialize_path")]
     pub device: PathBuf,
     /// What it calls itself.
     pub name: String,

@@ -24,6 +24,7 @@ use super::{Ended, FrameSink, Patience, Source, SourceError};
 use crate::clock::{SharedClock, Stop};
 use crate::config::V4lUri;
 use crate::frame::{Frame, PixelFormat, jpeg};
+use crate::shown::Shown as _;
 
 /// How often the stop signal is looked at while the camera gives nothing.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -49,7 +50,7 @@ impl V4lSource {
     }
 
     fn open(&self) -> Result<Opened, SourceError> {
-        let shown = self.uri.device.display();
+        let shown = self.uri.device.shown();
         let device = Device::open(&self.uri.device).map_err(|e| self.failed("cannot be opened", &e))?;
         let identity = device.identity().map_err(|e| self.failed("does not say what it is", &e))?;
         if identity.can(Flags::VIDEO_CAPTURE) {
@@ -73,7 +74,7 @@ impl V4lSource {
 
     /// Sets format, size and rate, as asked or the best that there is.
     fn set_up(&self, device: &Device) -> Result<(PixFormat, Layout, Option<f64>), SourceError> {
-        let shown = self.uri.device.display();
+        let shown = self.uri.device.shown();
         let offers = offers(device).map_err(|e| self.failed("does not list its formats", &e))?;
         let choice = choose(&offers, self.uri.format, self.uri.size);
         // A driver that lists nothing fitting may still do what it is asked.
@@ -139,7 +140,7 @@ fn trouble(device: &Path, what: &str, error: &io::Error) -> (bool, String) {
         Some(libc::ENOTTY) => (true, "; it is not a camera"),
         _ => (false, ""),
     };
-    (lasting, format!("{} {what}: {error}{way_out}", device.display()))
+    (lasting, format!("{} {what}: {error}{way_out}", device.shown()))
 }
 
 /// What was found at a node.
@@ -200,7 +201,7 @@ impl Source for V4lSource {
             else {
                 let quiet = self.clock.now().saturating_sub(since);
                 if quiet >= limit {
-                    let (shown, seconds) = (self.uri.device.display(), quiet.as_secs_f64());
+                    let (shown, seconds) = (self.uri.device.shown(), quiet.as_secs_f64());
                     return Err(SourceError::Retry(format!(
                         "{shown}: no frame for {seconds:.1} s (stall_seconds sets how long to wait)"
                     )));
@@ -219,7 +220,7 @@ impl Source for V4lSource {
     }
 
     fn describe(&self) -> String {
-        format!("V4L2 {}", self.uri.device.display())
+        format!("V4L2 {}", self.uri.device.shown())
     }
 }
 

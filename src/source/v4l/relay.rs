@@ -3,6 +3,7 @@
 use super::super::{Ended, FrameSink, Patience, SourceError};
 use crate::clock::{SharedClock, Stop};
 use crate::config::V4lUri;
+use crate::shown::Shown as _;
 
 /// Runs the device through GStreamer until it ends; `why` goes to the log.
 #[cfg(feature = "gstreamer")]
@@ -18,8 +19,8 @@ pub(super) fn run_once(
     use crate::config::SourceUri;
 
     let text = pipeline(uri)?;
-    log::info!("{}: {why}; opened through GStreamer: {text}", uri.device.display());
-    GstSource::new(&SourceUri::Pipeline(text), None, patience, clock.clone())?.run_once(sink, stop)
+    log::info!("{}: {why}; opened through GStreamer: {text}", uri.device.shown());
+    GstSource::new(&SourceUri::Pipeline(text.into()), None, patience, clock.clone())?.run_once(sink, stop)
 }
 
 /// Says what is missing.
@@ -35,13 +36,13 @@ pub(super) fn run_once(
     let pipeline = pipeline(uri)?;
     Err(SourceError::Configuration(format!(
         "{}: {why}, which needs GStreamer (`{pipeline}`), and this build was made without it; build with --features gstreamer",
-        uri.device.display()
+        uri.device.shown()
     )))
 }
 
 /// The pipeline that opens the device as it was asked for.
 fn pipeline(uri: &V4lUri) -> Result<String, SourceError> {
-    let device = uri.device.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
+    let device = uri.device.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
     let mut caps = match uri.format {
         None if uri.size.is_none() && uri.fps.is_none() => String::new(),
         None => " ! video/x-raw".to_owned(),
@@ -51,7 +52,7 @@ fn pipeline(uri: &V4lUri) -> Result<String, SourceError> {
             None => {
                 return Err(SourceError::Configuration(format!(
                     "{}: format={} is not known to GStreamer's v4l2src; leave it out",
-                    uri.device.display(),
+                    uri.device.shown(),
                     super::name(fourcc)
                 )));
             }
