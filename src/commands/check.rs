@@ -10,6 +10,7 @@ use super::{EXIT_FINE, EXIT_FLAGGED, calibrate, console};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config, SourceConfig};
 use crate::detector::{Model, Wanted};
+use crate::shown::Shown as _;
 use crate::source;
 
 /// Arguments of `spotd check`.
@@ -46,41 +47,41 @@ struct Finding {
 /// Checks everything that the configuration names; 1 when something would not work.
 ///
 /// # Errors
-/// None of its own: what would not work is an answer, not an error.
+/// Standard output cannot be written. What would not work is an answer, not an error.
 pub fn check(args: CheckArgs) -> anyhow::Result<u8> {
     let clock = SystemClock::shared();
     let timeout = Duration::from_secs(args.timeout);
     let mut all_well = true;
-    let mut tell = |part: &str, result: Result<String, String>| {
+    let mut tell = |part: &str, result: Result<String, String>| -> anyhow::Result<()> {
         let ok = result.is_ok();
         all_well &= ok;
         let text = result.unwrap_or_else(|e| e);
-        let line = if args.json {
-            serde_json::to_string(&Finding { part: part.to_owned(), ok, text }).expect("text serialises")
+        if args.json {
+            let finding = Finding { part: part.to_owned(), ok, text };
+            console::print_json(&serde_json::to_string(&finding).expect("text serialises"))
         } else {
-            format!("{} {part}: {text}", if ok { "ok  " } else { "FAIL" })
-        };
-        console::print_line(&line);
+            console::print_line(&format!("{} {part}: {text}", if ok { "ok  " } else { "FAIL" }))
+        }
     };
     match config::load(&args.config) {
-        Err(error) => tell("config", Err(error.to_string())),
+        Err(error) => tell("config", Err(error.to_string()))?,
         Ok(config) => {
             let sources = config.sources.len();
             tell(
                 "config",
-                Ok(format!("{}: {sources} source(s), node {}", args.config.display(), config.node)),
-            );
-            tell("model", model(&config, args.precision.unwrap_or(config.model.precision)));
+                Ok(format!("{}: {sources} source(s), node {}", args.config.shown(), config.node)),
+            )?;
+            tell("model", model(&config, args.precision.unwrap_or(config.model.precision)))?;
             for source in &config.sources {
-                tell(&format!("source {}", source.id), probe(source, &clock, timeout));
+                tell(&format!("source {}", source.id), probe(source, &clock, timeout))?;
             }
-            tell("log", log_folder(&config.log.dir));
+            tell("log", log_folder(&config.log.dir))?;
             if let Some(metrics) = &config.metrics {
-                tell("metrics", metrics_file(&metrics.file));
+                tell("metrics", metrics_file(&metrics.file))?;
             }
             match broker(&config, timeout) {
-                Some(result) => tell("broker", result),
-                None => tell("broker", Ok("none configured; events stay in the log".into())),
+                Some(result) => tell("broker", result)?,
+                None => tell("broker", Ok("none configured; events stay in the log".into()))?,
             }
         }
     }
@@ -101,7 +102,7 @@ fn model(config: &Config, wanted: Wanted) -> Result<String, String> {
         return Err(odd.join("; "));
     }
     let site = config.model.calibration.as_deref().map_or_else(String::new, |path| {
-        format!(", calibrated by {}: synthetic from {:.4}", path.display(), card.threshold)
+        format!(", calibrated by {}: synthetic from {:.4}", path.shown(), card.threshold)
     });
     Ok(format!(
         "{} {} ({}, {:.0} MMAC a tile of {}x{}{ap}{site})",
@@ -123,12 +124,13 @@ fn probe(config: &SourceConfig, clock: &SharedClock, timeout: Duration) -> Resul
 
 /// Whether the folder can be made and written to, tried with a file that is removed again.
 fn log_folder(dir: &Path) -> Result<String, String> {
+    let _whole = console::whole_files();
     let existed = dir.exists();
     let mend = || {
         format!(
             "cannot write to {}; make it writable for this user (install -d -m 0750 -o USER {}) or change [log] dir",
-            dir.display(),
-            dir.display()
+            dir.shown(),
+            dir.shown()
         )
     };
     std::fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", mend()))?;
@@ -139,19 +141,20 @@ fn log_folder(dir: &Path) -> Result<String, String> {
         let _ = std::fs::remove_dir(dir);
     }
     written.map_err(|e| format!("{}: {e}", mend()))?;
-    Ok(format!("{} can be written", dir.display()))
+    Ok(format!("{} can be written", dir.shown()))
 }
 
 /// Whether the file can be written, tried with another one beside it.
 fn metrics_file(file: &Path) -> Result<String, String> {
     let mut probe = file.as_os_str().to_owned();
     probe.push(".check.tmp");
+    let _whole = console::whole_files();
     let written = std::fs::write(&probe, b"");
     let _ = std::fs::remove_file(&probe);
     written.map_err(|e| {
-        format!("cannot write to {}: {e}; make its folder, or change [metrics] file", file.display())
+        format!("cannot write to {}: {e}; make its folder, or change [metrics] file", file.shown())
     })?;
-    Ok(format!("{} can be written", file.display()))
+    Ok(format!("{} can be written", file.shown()))
 }
 
 #[cfg(feature = "mqtt")]

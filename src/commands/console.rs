@@ -1,15 +1,22 @@
-//! The terminal: diagnostics and progress lines that do not write over each other.
+//! The terminal: diagnostics and progress lines that do not write over each other, and what commands print.
 
-use std::io::{IsTerminal, Write};
-use std::sync::OnceLock;
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use anyhow::anyhow;
+use env_logger::WriteStyle;
 use indicatif::{MultiProgress, ProgressDrawTarget};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FileType;
 
-/// Progress lines of the process; hidden where standard error is no terminal.
+use crate::shown::{Shown as _, name, plain_lines, redact};
+
+/// Progress lines of the process; hidden where standard error is no terminal, or one that cannot draw over its lines.
 pub(super) fn progress() -> &'static MultiProgress {
     static PROGRESS: OnceLock<MultiProgress> = OnceLock::new();
     PROGRESS.get_or_init(|| {
-        let target = if std::io::stderr().is_terminal() {
+        let target = if io::stderr().is_terminal() && !is_dumb() {
             ProgressDrawTarget::stderr_with_hz(5)
         } else {
             ProgressDrawTarget::hidden()
@@ -18,17 +25,30 @@ pub(super) fn progress() -> &'static MultiProgress {
     })
 }
 
+/// Whether the terminal says of itself that it knows no commands.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Whether standard error gets colours: `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and `TERM` decide, and whether it is a
+/// terminal.
+pub(super) fn colours() -> bool {
+    let forced = std::env::var_os("CLICOLOR_FORCE").is_some_and(|on| on != "0");
+    // The library holds a dumb terminal to be able to show colours where it runs under continuous integration.
+    (forced || !is_dumb()) && anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
+}
+
 /// Standard error, with progress lines out of the way while a log line is written.
 struct BesideProgress;
 
 impl Write for BesideProgress {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        progress().suspend(|| std::io::stderr().write_all(buf))?;
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        progress().suspend(|| io::stderr().write_all(buf))?;
         Ok(buf.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 
@@ -41,27 +61,123 @@ pub(super) fn init_log(verbose: u8) {
     };
     let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter));
     builder.target(env_logger::Target::Pipe(Box::new(BesideProgress)));
-    builder.write_style(if std::io::stderr().is_terminal() {
-        env_logger::WriteStyle::Always
-    } else {
-        env_logger::WriteStyle::Never
+    if std::env::var_os("RUST_LOG_STYLE").is_none() {
+        let style = if colours() { WriteStyle::Always } else { WriteStyle::Never };
+        builder.write_style(style);
+    }
+    builder.format(|out, record| {
+        let (level, style) = (record.level(), out.default_level_style(record.level()));
+        // Names of files and answers of servers are in it.
+        let text = plain_lines(&record.args().to_string()).replace('\n', "\n    ");
+        writeln!(out, "[{} {style}{level:<5}{style:#}] {text}", out.timestamp_seconds())
     });
-    builder.format_target(false);
     // A second call (tests in one process) keeps the first logger.
     let _ = builder.try_init();
 }
 
-/// Prints a line to standard output, with progress lines out of the way. A reader that has gone away
-/// (`| head`) is not an error.
-pub(super) fn print_line(line: &str) {
-    progress().suspend(|| {
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
+/// Says on standard error why the command ends.
+pub(super) fn complain(error: &str) {
+    // There is nobody left to tell where this fails.
+    let _ = writeln!(io::stderr(), "spotd: {}", plain_lines(&without_arguments(error)));
+}
+
+/// A message without the secrets in arguments that it quotes.
+pub(super) fn without_arguments(message: &str) -> String {
+    std::env::args_os().skip(1).fold(message.to_owned(), |message, argument| {
+        let text = argument.to_string_lossy();
+        // `--source=ADDRESS` is quoted in parts.
+        let parts = [text.as_ref(), text.split_once('=').map_or("", |(_, value)| value)];
+        parts.into_iter().fold(message, |message, part| {
+            let shown = part.shown();
+            if shown == name(OsStr::new(part)) { message } else { message.replace(part, &shown) }
+        })
+    })
+}
+
+/// What clap has to say of the arguments, without the secrets in them.
+pub(super) fn complain_of_arguments(error: &clap::Error) {
+    let whole = error.render().to_string();
+    let shown = redact(&without_arguments(&whole));
+    let _ = if shown == whole { error.print() } else { write!(io::stderr(), "{}", plain_lines(&shown)) };
+}
+
+/// Prints lines for people, with progress lines out of the way, and control characters of foreign texts escaped.
+///
+/// # Errors
+/// Standard output cannot be written. Where its reader has gone, the process ends.
+pub(super) fn print_line(line: &str) -> anyhow::Result<()> {
+    print(&plain_lines(line))
+}
+
+/// As [`print_line`], several.
+///
+/// # Errors
+/// As of [`print_line`].
+pub(super) fn print_lines(lines: &[String]) -> anyhow::Result<()> {
+    lines.iter().try_for_each(|line| print_line(line))
+}
+
+/// Prints an object for programs on a line of its own, byte for byte.
+///
+/// # Errors
+/// As of [`print_line`].
+pub(super) fn print_json(object: &str) -> anyhow::Result<()> {
+    print(object)
+}
+
+fn print(line: &str) -> anyhow::Result<()> {
+    printed(progress().suspend(|| {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{line}")?;
+        out.flush()
+    }))
+}
+
+/// Whether something was printed.
+///
+/// # Errors
+/// As of [`print_line`].
+pub(super) fn printed(result: io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => end_quietly(),
+        result => result.map_err(|error| anyhow!("standard output cannot be written: {error}")),
+    }
+}
+
+/// Ends the process as soon as the reader of its standard output has gone (`| head -1`), also where nothing is printed
+/// for a long time. Only pipes and sockets have readers.
+pub(super) fn watch_reader() {
+    let kind = rustix::fs::fstat(io::stdout()).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    if !matches!(kind, Ok(FileType::Fifo | FileType::Socket)) {
+        return;
+    }
+    // Without this thread the next line that is printed finds out.
+    let _ = std::thread::Builder::new().name("reader".into()).spawn(|| {
+        let out = io::stdout();
+        // That its other end has gone is told without being asked for.
+        let mut watched = [PollFd::new(&out, PollFlags::empty())];
+        loop {
+            match poll(&mut watched, None) {
+                Ok(_) if watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => end_quietly(),
+                Err(rustix::io::Errno::INTR) => {}
+                _ => return,
+            }
+        }
     });
 }
 
-/// A text from a disk or a network, without what a terminal would take for a command.
-pub(super) fn plain(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| c.is_control().then(|| c.escape_default()).map_or_else(|| vec![c], |e| e.collect()))
-        .collect()
+/// Files that are being written, which the end of the process waits for.
+static FILES: Mutex<()> = Mutex::new(());
+
+/// While this is held, a reader that goes does not end the process. Nothing may be printed meanwhile.
+pub(super) fn whole_files() -> MutexGuard<'static, ()> {
+    FILES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends the process as others end whose reader has gone, by SIGPIPE: no exit code may be taken for an answer.
+fn end_quietly() -> ! {
+    let _files = whole_files();
+    let _ = progress().clear();
+    let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGPIPE);
+    std::process::exit(128 + signal_hook::consts::SIGPIPE)
 }

@@ -19,7 +19,7 @@ mod video;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::threads as pool;
@@ -96,8 +96,22 @@ pub fn command() -> clap::Command {
 
 /// Parses the command line, runs the command and gives its exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let colour = if console::colours() { ColorChoice::Auto } else { ColorChoice::Never };
+    let parsed = command().color(colour).try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        // Help, or the version.
+        Err(text) if !text.use_stderr() => return code(console::printed(text.print()).map(|()| EXIT_FINE)),
+        Err(wrong) => {
+            console::complain_of_arguments(&wrong);
+            return ExitCode::from(EXIT_ERROR);
+        }
+    };
     console::init_log(cli.verbose);
+    // The daemon prints nothing, and does not depend on who reads it.
+    if !matches!(cli.command, Command::Run(_)) {
+        console::watch_reader();
+    }
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Scan(args) => scan::scan(args),
@@ -111,11 +125,12 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(args),
         Command::Sources(args) => sources::sources(args),
     };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("spotd: {error:#}");
-            ExitCode::from(EXIT_ERROR)
-        }
-    }
+    code(result)
+}
+
+fn code(result: anyhow::Result<u8>) -> ExitCode {
+    ExitCode::from(result.unwrap_or_else(|error| {
+        console::complain(&format!("{error:#}"));
+        EXIT_ERROR
+    }))
 }

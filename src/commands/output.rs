@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use super::console;
 use crate::flaglog::fs::{OsFs, write_whole};
+use crate::shown::Shown as _;
 
 /// Writes a file so that nothing half-written ever has its name; its folder is made where it is missing.
 ///
@@ -17,10 +19,11 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     } else {
         path.to_path_buf()
     };
-    let shown = path.display();
+    let shown = path.shown();
+    let _whole = console::whole_files();
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+            .with_context(|| format!("{}: the folder cannot be made", folder.shown()))?;
     }
     write_whole(&OsFs, path, bytes)
         .with_context(|| format!("{shown} cannot be written; check room and rights of its folder"))

@@ -1,5 +1,6 @@
 //! `spotd sources`: which cameras this machine has, what they offer, and what to call them.
 
+use crate::shown::Shown as _;
 use clap::Args;
 
 /// Arguments of `spotd sources`.
@@ -26,12 +27,11 @@ pub fn sources(args: SourcesArgs) -> anyhow::Result<u8> {
         );
     }
     for camera in &cameras {
-        let text = if args.json {
-            serde_json::to_string(camera).expect("text and numbers serialise")
+        if args.json {
+            console::print_json(&serde_json::to_string(camera).expect("text and numbers serialise"))?;
         } else {
-            describe(camera)
-        };
-        console::print_line(&text);
+            console::print_line(&describe(camera))?;
+        }
     }
     Ok(EXIT_FINE)
 }
@@ -50,7 +50,7 @@ pub fn sources(args: SourcesArgs) -> anyhow::Result<u8> {
 /// A camera for people: the name to use, what it is, and a line for each format and size.
 #[cfg(feature = "v4l")]
 fn describe(camera: &crate::source::v4l::Camera) -> String {
-    let mut lines = vec![camera.uri.display().to_string()];
+    let mut lines = vec![camera.uri.shown()];
     if let Some(problem) = &camera.problem {
         lines.push(format!("  {problem}"));
         return lines.join("\n");
@@ -58,7 +58,7 @@ fn describe(camera: &crate::source::v4l::Camera) -> String {
     lines.push(format!(
         "  {}, {} at {}, driver {}",
         camera.name,
-        camera.device.display(),
+        camera.device.shown(),
         camera.bus,
         camera.driver
     ));

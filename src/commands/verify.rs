@@ -9,6 +9,8 @@ use super::{EXIT_FINE, EXIT_FLAGGED, console};
 use crate::flaglog::PublicKey;
 use crate::flaglog::fs::{Fs, OsFs};
 use crate::flaglog::verify::{Report, verify as check};
+use crate::shown::Shown as _;
+use crate::shown::plain;
 
 /// Arguments of `spotd verify`.
 #[derive(Debug, Args)]
@@ -35,11 +37,11 @@ pub fn verify(args: VerifyArgs) -> anyhow::Result<u8> {
     let fs: Arc<dyn Fs> = Arc::new(OsFs);
     let report = check(&fs, &args.dir, key)?;
     if args.json {
-        console::print_line(&serde_json::to_string(&report)?);
+        console::print_json(&serde_json::to_string(&report)?)?;
     } else {
-        let dir = args.dir.display();
+        let dir = args.dir.shown();
         for line in lines(&report, key.is_some()) {
-            console::print_line(&format!("{dir}: {line}"));
+            console::print_line(&format!("{dir}: {line}"))?;
         }
     }
     Ok(if report.holds { EXIT_FINE } else { EXIT_FLAGGED })
@@ -48,9 +50,9 @@ pub fn verify(args: VerifyArgs) -> anyhow::Result<u8> {
 fn lines(report: &Report, trusted: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(problem) = report.problems.first() {
-        lines.push(format!("DOES NOT HOLD; first: {}", console::plain(&problem.text)));
+        lines.push(format!("DOES NOT HOLD; first: {}", plain(&problem.text)));
         for problem in report.problems.iter().skip(1).take(19) {
-            lines.push(format!("then: {}", console::plain(&problem.text)));
+            lines.push(format!("then: {}", plain(&problem.text)));
         }
         if report.problem_count > 20 {
             lines.push(format!("and {} more", report.problem_count - 20));
@@ -94,7 +96,7 @@ fn lines(report: &Report, trusted: bool) -> Vec<String> {
         lines.push(format!("unfinished, which the next start of spotd puts in order: {unfinished}"));
     }
     if !report.foreign.is_empty() {
-        let names: Vec<String> = report.foreign.iter().take(5).map(|n| console::plain(n)).collect();
+        let names: Vec<String> = report.foreign.iter().take(5).map(|n| plain(n)).collect();
         let more = if report.foreign.len() > 5 { ", ..." } else { "" };
         lines.push(format!("not of the log, and left alone: {}{more}", names.join(", ")));
     }

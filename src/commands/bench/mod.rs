@@ -100,9 +100,9 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
 
     let found = Found { model: &model, threads, tiles, rate, one, layers, peak, all, before, after };
     if args.json {
-        console::print_line(&found.json());
+        console::print_json(&found.json())?;
     } else {
-        found.lines().iter().for_each(|line| console::print_line(line));
+        console::print_lines(&found.lines())?;
     }
     Ok(EXIT_FINE)
 }

@@ -18,6 +18,7 @@ use clap::Args;
 use super::{EXIT_FINE, EXIT_FLAGGED, console, output, pool, progress_bar};
 use crate::detector::Wanted;
 use crate::forensics::published::{is_forensynths, published};
+use crate::shown::Shown as _;
 pub(super) use compare::{comparable, compare};
 pub(super) use figures::Row;
 pub(super) use perturb::Perturbations;
@@ -136,7 +137,7 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
     let jobs = pool::jobs(args.jobs);
     let mut collection = sets::arrange(sets, jobs)?;
     if !args.json {
-        report::found_lines(&collection.found).iter().for_each(|line| console::print_line(line));
+        console::print_lines(&report::found_lines(&collection.found))?;
     }
     warn(&collection.found);
     collection.require_sets()?;
@@ -150,7 +151,7 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
     bar.finish_and_clear();
     collection.skipped.extend(skipped);
     for skipped in &collection.skipped {
-        log::warn!("{}: skipped, cannot be read: {}", skipped.path.display(), skipped.reason);
+        log::warn!("{}: skipped, cannot be read: {}", skipped.path.shown(), skipped.reason);
     }
     let failed = tell_failures(&collection, &conditions, &answers);
 
@@ -174,13 +175,7 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
     put_published(&mut rows, args.view);
 
     let (card, view) = (eye.card(), args.view.as_str());
-    if args.json {
-        report::json_lines(&collection, &rows, card, view, &measure)
-            .iter()
-            .for_each(|line| console::print_line(line));
-    } else {
-        report::table(&rows, args.recall).iter().for_each(|line| console::print_line(line));
-    }
+    // Files first: whoever reads the table may be content with its beginning.
     if let Some(path) = &args.csv {
         output::write(path, &report::csv(&rows, view)?)?;
     }
@@ -192,6 +187,13 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
         for (name, text) in plots::plots(&rows, measure.threshold).context("plots")? {
             output::write(&folder.join(name), text.as_bytes())?;
         }
+    }
+    if args.json {
+        for line in report::json_lines(&collection, &rows, card, view, &measure) {
+            console::print_json(&line)?;
+        }
+    } else {
+        console::print_lines(&report::table(&rows, args.recall))?;
     }
     let left_out = collection.found.iter().any(|f| f.left_out.is_some());
     Ok(if left_out || failed || !collection.skipped.is_empty() { EXIT_FLAGGED } else { EXIT_FINE })
@@ -240,7 +242,7 @@ fn tell_failures(
             log::warn!(
                 "{condition}: {} pictures cannot be judged; first {}: {why}",
                 failures.len(),
-                collection.pictures[*place].display()
+                collection.pictures[*place].shown()
             );
         }
     }

@@ -7,6 +7,7 @@ use super::sets::{Collection, Found};
 use crate::detector::card::Card;
 use crate::forensics::dataset::Skipped;
 use crate::forensics::matched::Matched;
+use crate::shown::{Shown as _, exact};
 
 /// Lines about what was found, for people.
 pub(crate) fn found_lines(found: &[Found]) -> Vec<String> {
@@ -82,7 +83,14 @@ pub(crate) fn json_lines(
     lines.extend(
         collection.found.iter().map(|f| json_line("found", serde_json::to_value(f).expect("a plain struct"))),
     );
-    let skipped = |s: &Skipped| json_line("skipped", json!({ "path": s.path, "reason": s.reason }));
+    let skipped = |s: &Skipped| {
+        let (path, bytes) = exact(s.path.as_os_str());
+        let mut fields = json!({ "path": path, "reason": s.reason });
+        if let Some(bytes) = bytes {
+            fields["path_bytes"] = json!(bytes);
+        }
+        json_line("skipped", fields)
+    };
     lines.extend(collection.skipped.iter().map(skipped));
     for row in rows {
         let of = if row.set.is_some() { "result" } else { "mean" };
@@ -242,7 +250,7 @@ pub(crate) fn markdown(
         out += "\n## Warnings\n\n";
         warnings.iter().for_each(|line| out += &format!("- {line}\n"));
         for skipped in &collection.skipped {
-            out += &format!("- {}: skipped: {}\n", skipped.path.display(), skipped.reason);
+            out += &format!("- {}: skipped: {}\n", skipped.path.shown(), skipped.reason);
         }
     }
     out

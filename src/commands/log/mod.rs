@@ -17,6 +17,8 @@ use crate::config;
 use crate::flaglog::export::export;
 use crate::flaglog::fs::{Fs, OsFs};
 use crate::flaglog::{Entry, Item, ReadError, Reader, Record, segment};
+use crate::shown::Shown as _;
+use crate::shown::plain;
 use crate::verdict::Verdict;
 
 /// How often a followed log is looked at.
@@ -87,9 +89,12 @@ pub fn log(args: LogArgs) -> anyhow::Result<u8> {
     if let Some(Action::Export { event, to }) = args.action {
         let to = to.unwrap_or_else(|| PathBuf::from(format!("event-{event}")));
         let now = Timestamp::try_from(clock.wall())?;
-        let done = export(&fs, &dir, event, &to, now)?;
+        let done = {
+            let _whole = console::whole_files();
+            export(&fs, &dir, event, &to, now)?
+        };
         if args.json {
-            console::print_line(&serde_json::to_string(&done)?);
+            console::print_json(&serde_json::to_string(&done)?)?;
         } else {
             let removed = match done.removed {
                 0 => String::new(),
@@ -99,20 +104,20 @@ pub fn log(args: LogArgs) -> anyhow::Result<u8> {
             let unpack = if done.path == done.folder { "" } else { "unpack it and " };
             console::print_line(&format!(
                 "{}: event {}, {} records, {} evidence files{removed}, {signed}; {unpack}check with: spotd verify {}",
-                done.path.display(),
+                done.path.shown(),
                 done.event,
                 done.records,
                 done.files,
-                done.folder.display()
-            ));
+                done.folder.shown()
+            ))?;
         }
         return Ok(EXIT_FINE);
     }
-    let found = segment::list(&*fs, &dir).map_err(|e| anyhow::anyhow!("{}: {e}", dir.display()))?;
+    let found = segment::list(&*fs, &dir).map_err(|e| anyhow::anyhow!("{}: {e}", dir.shown()))?;
     anyhow::ensure!(
         !found.is_empty() || args.follow || dir.join("lock").exists(),
         "{}: no flag log is here (no flags-*.jsonl); give the folder that [log] dir names",
-        dir.display()
+        dir.shown()
     );
     let filter = Filter {
         since: args.since.map(|s| s.at(clock.wall())).transpose()?,
@@ -122,7 +127,8 @@ pub fn log(args: LogArgs) -> anyhow::Result<u8> {
     let mut reader = Reader::from_start(fs, &dir);
     loop {
         match reader.next() {
-            Ok(Some(item)) if filter.wants(&item.entry) => console::print_line(&line(&item, args.json)),
+            Ok(Some(item)) if filter.wants(&item.entry) && args.json => console::print_json(&item.line)?,
+            Ok(Some(item)) if filter.wants(&item.entry) => console::print_line(&line(&item))?,
             Ok(Some(_)) => {}
             Ok(None) if args.follow => {
                 let _ = clock.after(LOOK_EVERY).recv();
@@ -130,19 +136,16 @@ pub fn log(args: LogArgs) -> anyhow::Result<u8> {
             Ok(None) => return Ok(EXIT_FINE),
             Err(error @ ReadError::Io { .. }) => return Err(error.into()),
             Err(error) => {
-                log::warn!("{}: {}; see `spotd verify`", dir.display(), console::plain(&error.to_string()))
+                log::warn!("{}: {}; see `spotd verify`", dir.shown(), plain(&error.to_string()))
             }
         }
     }
 }
 
-fn line(item: &Item, json: bool) -> String {
-    if json {
-        return item.line.clone();
-    }
+fn line(item: &Item) -> String {
     match &item.entry {
-        Entry::Event(record) => console::plain(&event_line(record)),
-        Entry::Note(note) => console::plain(&format!("{:.3}  note: {}", note.written, note.text)),
+        Entry::Event(record) => plain(&event_line(record)),
+        Entry::Note(note) => plain(&format!("{:.3}  note: {}", note.written, note.text)),
     }
 }
 

@@ -18,6 +18,7 @@ use super::{EXIT_FINE, console, output, pool, progress_bar};
 use crate::detector::card::{Card, Precision, sha256_hex};
 use crate::detector::{Model, Wanted, check_hash, read};
 use crate::quantize::{Clipping, Options, Progress, Quantized, Residual, quantize as quantize_model};
+use crate::shown::Shown as _;
 use footage::{Gathered, Look};
 
 /// Arguments of `spotd quantize`.
@@ -138,7 +139,7 @@ const EVAL_TILES: usize = 64;
 pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
     let (bytes, card, path) = read(args.model.as_deref(), Wanted::Only(Precision::F32))?;
     check_hash(&bytes, &card, &path)?;
-    let shown = path.display().to_string();
+    let shown = path.shown();
     if card.precision != Precision::F32 {
         bail!(
             "model {shown}: its card says {}; give the float32 model that it was made from",
@@ -146,10 +147,10 @@ pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
         );
     }
     if args.out.extension().is_none_or(|e| e != "onnx") {
-        bail!("--out {}: must end in .onnx; its card will end in .toml", args.out.display());
+        bail!("--out {}: must end in .onnx; its card will end in .toml", args.out.shown());
     }
     if args.model.as_deref().is_some_and(|m| same_file(m, &args.out)) {
-        bail!("--out {}: is the float32 model itself; give another name", args.out.display());
+        bail!("--out {}: is the float32 model itself; give another name", args.out.shown());
     }
     // Whoever breaks the contract hears of it before any work.
     let float = Model::from_bytes(&bytes, card.clone(), &path)?;
@@ -204,9 +205,9 @@ pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
     let found =
         report::Found { gathered: &gathered, made: &made, card: &int8, measured: measured.as_ref(), sizes };
     if args.json {
-        console::print_line(&found.json(&args.out));
+        console::print_json(&found.json(&args.out))?;
     } else {
-        found.lines(&args.out).iter().for_each(|line| console::print_line(line));
+        console::print_lines(&found.lines(&args.out))?;
     }
     Ok(EXIT_FINE)
 }

@@ -9,6 +9,7 @@ use super::footage::Gathered;
 use crate::commands::eval::Row;
 use crate::detector::card::{Card, Measured};
 use crate::quantize::Quantized;
+use crate::shown::{Shown as _, exact};
 
 /// Everything that was found.
 pub(super) struct Found<'a> {
@@ -98,11 +99,11 @@ impl Found<'_> {
         }
         lines.push(format!(
             "written to {} ({} KiB instead of {}) and {}; run it with [model] path = \"{}\"",
-            out.display(),
+            out.shown(),
             self.sizes.1 / 1024,
             self.sizes.0 / 1024,
-            Card::path_for(out).display(),
-            out.display()
+            Card::path_for(out).shown(),
+            out.shown()
         ));
         lines
     }
@@ -123,7 +124,7 @@ impl Found<'_> {
                 .collect::<Vec<Value>>()
         });
         json!({
-            "out": out,
+            "out": exact(out.as_os_str()).0,
             "sha256": self.card.sha256,
             "precision": self.card.precision,
             "bytes": self.sizes.1,

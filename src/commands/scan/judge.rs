@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::super::input::Input;
@@ -22,12 +23,19 @@ pub(super) struct Scanner {
     max_tiles: usize,
     fps: f64,
     live: Duration,
+    /// Nobody wants the answers any more.
+    stopped: AtomicBool,
 }
 
 impl Scanner {
     pub fn new(model: Model, verdict: VerdictConfig, max_tiles: usize, fps: f64, live: Duration) -> Self {
         let limits = limits(&model, &verdict);
-        Self { model, limits, verdict, max_tiles, fps, live }
+        Self { model, limits, verdict, max_tiles, fps, live, stopped: AtomicBool::new(false) }
+    }
+
+    /// Ends the watching of videos and streams: nobody wants the answers any more.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     /// The answer for one image, video or address; an error is an answer too.
@@ -37,7 +45,11 @@ impl Scanner {
             Item::Video(input) => (&input.shown, self.video(input)),
             Item::Unusable(bad) => (&bad.shown, Err(bad.why.clone())),
         };
-        result.unwrap_or_else(|why| Row::failed(shown.clone(), why))
+        let mut row = result.unwrap_or_else(|why| Row::failed(shown.clone(), why));
+        if let Item::Picture(input, _) | Item::Video(input) = item {
+            (row.path, row.path_bytes) = input.exact();
+        }
+        row
     }
 
     fn image(&self, input: &Input, path: &Path) -> Result<Row, String> {
@@ -70,9 +82,15 @@ impl Scanner {
                     failure = Some(error.to_string());
                 }
             }
-            ControlFlow::Continue(())
+            if self.stopped.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })?;
-        track.row(&input.shown).ok_or_else(|| failure.unwrap_or_else(|| "it has no frame that can be judged".into()))
+        track
+            .row(&input.shown)
+            .ok_or_else(|| failure.unwrap_or_else(|| "it has no frame that can be judged".into()))
     }
 }
 

@@ -108,14 +108,14 @@ pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
             bar.inc(1);
             early.insert(index, row);
             while let Some(row) = early.remove(&next) {
-                report.add(row);
+                report.add(row).inspect_err(|_| scanner.stop())?;
                 next += 1;
             }
         }
         Ok(())
     })?;
     bar.finish_and_clear();
-    report.finish();
+    report.finish()?;
     Ok(if report.failed > 0 {
         EXIT_ERROR
     } else if report.count(Verdict::Synthetic) > 0 {

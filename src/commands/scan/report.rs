@@ -9,7 +9,14 @@ use crate::verdict::Verdict;
 /// The answer for one input.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
+    /// Of a file its exact name, of an address what is no secret.
     pub path: String,
+    /// The bytes of a file's name that is no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_bytes: Option<Vec<u8>>,
+    /// Its name in the table.
+    #[serde(skip)]
+    pub shown: String,
     /// 0..1, 1 = synthetic; of a video the highest smoothed score.
     pub score: Option<f64>,
     pub verdict: Option<Verdict>,
@@ -36,7 +43,9 @@ impl Row {
         // The sources' errors begin with what they are about, which has a column of its own here.
         let why = why.strip_prefix(&format!("{path}: ")).map_or(why.clone(), str::to_owned);
         Self {
+            shown: path.clone(),
             path,
+            path_bytes: None,
             score: None,
             verdict: None,
             size: None,
@@ -63,19 +72,24 @@ impl Report {
         Self { json, rows: Vec::with_capacity(expected), header: false, failed: 0 }
     }
 
-    pub fn add(&mut self, row: Row) {
+    /// Prints one and counts it.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn add(&mut self, row: Row) -> anyhow::Result<()> {
         self.failed += usize::from(row.error.is_some());
         if self.json {
-            console::print_line(&serde_json::to_string(&row).expect("a row serialises"));
+            console::print_json(&serde_json::to_string(&row).expect("a row serialises"))?;
         } else if let Some(error) = &row.error {
-            console::print_line(&format!("{:>7}  {:9}  {}: {error}", "-", "error", row.path));
+            console::print_line(&format!("{:>7}  {:9}  {}: {error}", "-", "error", row.shown))?;
         } else {
             if !std::mem::replace(&mut self.header, true) {
-                console::print_line("  score  verdict    input");
+                console::print_line("  score  verdict    input")?;
             }
-            console::print_line(&table_line(&row));
+            console::print_line(&table_line(&row))?;
         }
         self.rows.push(row.verdict);
+        Ok(())
     }
 
     pub fn count(&self, verdict: Verdict) -> usize {
@@ -83,7 +97,10 @@ impl Report {
     }
 
     /// The closing line, for people only.
-    pub fn finish(&self) {
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn finish(&self) -> anyhow::Result<()> {
         if !self.json && self.rows.len() > 1 {
             console::print_line(&format!(
                 "{} inputs: {} synthetic, {} unsure, {} clear, {} could not be judged",
@@ -92,15 +109,16 @@ impl Report {
                 self.count(Verdict::Unsure),
                 self.count(Verdict::Clear),
                 self.failed
-            ));
+            ))?;
         }
+        Ok(())
     }
 }
 
 fn table_line(row: &Row) -> String {
     let score = row.score.map_or_else(|| "-".to_owned(), |s| format!("{s:.4}"));
     let verdict = row.verdict.map_or("-", Verdict::as_str);
-    let mut line = format!("{score:>7}  {verdict:9}  {}", row.path);
+    let mut line = format!("{score:>7}  {verdict:9}  {}", row.shown);
     if let Some(note) = row.note {
         line += &format!("  ({note})");
     }

@@ -18,6 +18,7 @@ use crate::forensics::ap::quantile;
 use crate::forensics::dataset::{Skipped, load};
 use crate::forensics::rng::Rng;
 use crate::forensics::spectrum::{MeanSpectrum, Transform};
+use crate::shown::Shown as _;
 use picture::{Panel, draw};
 
 /// Arguments of `spotd spectrum`.
@@ -121,12 +122,12 @@ pub fn spectrum(args: SpectrumArgs) -> anyhow::Result<u8> {
             set.name,
             both[0].pictures,
             both[1].pictures,
-            path.display()
-        ));
+            path.shown()
+        ))?;
     }
     bar.finish_and_clear();
     for skipped in &skipped {
-        log::warn!("{}: skipped, cannot be read: {}", skipped.path.display(), skipped.reason);
+        log::warn!("{}: skipped, cannot be read: {}", skipped.path.shown(), skipped.reason);
     }
     if plots.is_empty() {
         bail!("no set has real and generated pictures of at least {side}x{side}; lower --size");

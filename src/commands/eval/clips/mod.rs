@@ -20,6 +20,7 @@ use crate::detector::judge::limits;
 use crate::forensics::dataset::EvalSet;
 use crate::forensics::inventory::{Giveaway, Header, giveaways, separates, side};
 use crate::forensics::matched::Matched;
+use crate::shown::Shown as _;
 use crate::threads::side_by_side;
 use crate::verdict::VerdictConfig;
 use figures::Measure;
@@ -110,14 +111,9 @@ pub(super) fn eval(args: &EvalArgs, found: &[EvalSet]) -> anyhow::Result<u8> {
     let rows = figures::rows(&sets, &watched, &watcher, &measure);
     let told =
         report::Told { sets: &sets, clips: &clips, watched: &watched, watcher: &watcher, found: &inventory };
-    if args.json {
-        told.json_lines(&rows, &measure).iter().for_each(|line| console::print_line(line));
-    } else {
-        super::report::found_lines(&inventory).iter().for_each(|line| console::print_line(line));
-        report::table(&rows, args.recall).iter().for_each(|line| console::print_line(line));
-    }
     super::warn(&inventory);
     told.without_verdict().iter().for_each(|line| log::warn!("{line}"));
+    // Files first: whoever reads the table may be content with its beginning.
     if let Some(path) = &args.csv {
         output::write(path, &super::report::csv_of(rows.iter().map(figures::Row::fields))?)?;
     }
@@ -128,6 +124,14 @@ pub(super) fn eval(args: &EvalArgs, found: &[EvalSet]) -> anyhow::Result<u8> {
         for (name, text) in report::plots(&rows).context("plots")? {
             output::write(&folder.join(name), text.as_bytes())?;
         }
+    }
+    if args.json {
+        for line in told.json_lines(&rows, &measure) {
+            console::print_json(&line)?;
+        }
+    } else {
+        console::print_lines(&super::report::found_lines(&inventory))?;
+        console::print_lines(&report::table(&rows, args.recall))?;
     }
     Ok(EXIT_FINE)
 }
@@ -189,8 +193,8 @@ fn named<T>(clips: &[PathBuf], results: Vec<Result<T, String>>) -> (Vec<T>, Vec<
         match result {
             Ok(value) => good.push(value),
             // Most errors of a source name it already.
-            Err(why) if why.contains(&*path.to_string_lossy()) => bad.push(why),
-            Err(why) => bad.push(format!("{}: {why}", path.display())),
+            Err(why) if why.contains(&path.shown()) => bad.push(why),
+            Err(why) => bad.push(format!("{}: {why}", path.shown())),
         }
     }
     (good, bad)

@@ -10,6 +10,7 @@ use super::Set;
 use super::figures::{Measure, Row, Side};
 use super::watch::{Watched, Watcher};
 use crate::commands::chart::{Axes, Line, lines};
+use crate::shown::{Shown as _, exact};
 
 /// Everything that was found out.
 pub(super) struct Told<'a> {
@@ -40,7 +41,7 @@ impl Told<'_> {
                         self.watcher.verdict.min_frames
                     )
                 };
-                format!("{}: no verdict is possible: {why}", path.display())
+                format!("{}: no verdict is possible: {why}", path.shown())
             })
             .collect()
     }
@@ -97,9 +98,10 @@ impl Told<'_> {
             })
         };
         let times = measure.seconds.iter().copied().map(Some).chain([None]);
-        json!({
+        let (path, path_bytes) = exact(self.clips[at].as_os_str());
+        let mut fields = json!({
             "set": set.name,
-            "path": self.clips[at],
+            "path": path,
             "label": label,
             "last": watched.last,
             "width": watched.size.0,
@@ -108,7 +110,11 @@ impl Told<'_> {
             "without": watched.without,
             "flagged_at": watched.flagged_at(),
             "after": times.map(answer).collect::<Vec<_>>(),
-        })
+        });
+        if let Some(bytes) = path_bytes {
+            fields["path_bytes"] = json!(bytes);
+        }
+        fields
     }
 
     /// The whole result as a Markdown page.

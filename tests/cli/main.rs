@@ -1,0 +1,25 @@
+//! What holds for every command: secrets, output that cannot be written or is not read, terminals, names of files, the
+//! environment.
+
+#[path = "../common/model.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod model;
+#[path = "../common/pictures.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod pictures;
+#[path = "../common/records.rs"]
+mod records;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../common/tmpfs.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod tmpfs;
+
+mod setup;
+
+mod environment;
+mod names;
+mod output;
+mod readers;
+mod secrets;
+mod terminal;
