@@ -57,7 +57,7 @@ pub fn calibrate(
     for _ in 0..(count / 40).max(1) {
         let batch = pairs.batch(16, side.min(crate::pairs::KEPT / 2))?;
         let z = Vec::<f32>::try_from(
-            resynth::forward(module, &batch.x.to_device(device)).to_device(Device::Cpu).view(-1),
+            resynth::forward(module, &batch.pixels(device)).to_device(Device::Cpu).view(-1),
         )?;
         z_real.extend(&z[..z.len() / 2]);
         z_fake.extend(&z[z.len() / 2..]);

@@ -30,6 +30,15 @@ pub struct State {
     pub scenes: usize,
     /// Unpaired generated pictures trained on, `--fakes`.
     pub fakes: usize,
+    /// Decoders of real generators among what redraws, by their files' names.
+    #[serde(default)]
+    pub decoders: Vec<String>,
+    /// Whether they redraw alone, without a bank.
+    #[serde(default)]
+    pub decoders_only: bool,
+    /// Matched pairs trained on, of `--sets`.
+    #[serde(default)]
+    pub matched: usize,
     /// Whether batch normalisation changes nothing any more, because the run started from exported models.
     #[serde(default)]
     pub frozen_norm: bool,

@@ -4,7 +4,7 @@ use crate::photos;
 use anyhow::Result;
 use image::{
     RgbImage,
-    imageops::{FilterType, crop_imm, resize},
+    imageops::{FilterType, crop_imm},
 };
 use spotd::forensics::{
     augment::{JpegCodec, jpeg},
@@ -42,13 +42,13 @@ fn enlarged_again(picture: &RgbImage, rng: &mut Rng) -> RgbImage {
         let (x, y) = (rng.below((width - across + 1) as usize), rng.below((height - down + 1) as usize));
         crop_imm(picture, x as u32, y as u32, across, down).to_image()
     } else {
-        resize(picture, across, down, *rng.pick(&FILTERS))
+        photos::resized(picture, (across, down), *rng.pick(&FILTERS))
     };
     if rng.chance(WAS_JPEG) {
         let quality = 60 + rng.below(36) as u8;
         small = jpeg(&small, *rng.pick(&JpegCodec::ALL), quality);
     }
-    resize(&small, width, height, *rng.pick(&FILTERS))
+    photos::resized(&small, (width, height), *rng.pick(&FILTERS))
 }
 
 #[cfg(test)]

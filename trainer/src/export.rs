@@ -66,8 +66,13 @@ pub fn export(options: &Options) -> Result<Card> {
         training: training(&state, options),
     };
     let (card, path) = ship(&state.net, &store, &module, about, options.measure_on.as_deref(), &options.out)?;
-    let demo = demo(&run, &options.out)?;
-    println!("wrote {}, {} and {}", path.display(), Card::path_for(&path).display(), demo.display());
+    let mut written = vec![path.display().to_string(), Card::path_for(&path).display().to_string()];
+    if state.decoders_only {
+        log::info!("no demonstration network: the run had decoders alone and trained no bank");
+    } else {
+        written.push(demo(&run, &options.out)?.display().to_string());
+    }
+    println!("wrote {}", written.join(", "));
     Ok(card)
 }
 
@@ -159,17 +164,29 @@ fn training(state: &State, options: &Options) -> Training {
     } else {
         String::new()
     };
+    let matched =
+        if state.matched > 0 { format!(", {} matched pairs", state.matched) } else { String::new() };
+    let mut redrawn = Vec::new();
+    if !state.decoders_only {
+        redrawn.push(format!(
+            "{} small networks of our own ({:.0} min) and by random upsamplers",
+            crate::bank::members().len(),
+            state.bank_seconds / 60.0
+        ));
+    }
+    if !state.decoders.is_empty() {
+        redrawn.push(format!("decoders of real generators ({})", state.decoders.join(", ")));
+    }
     Training {
         data: format!(
-            "{}: {} photographs, {} rendered scenes{with_fakes}",
+            "{}: {} photographs, {} rendered scenes{with_fakes}{matched}",
             options.data, state.photographs, state.scenes
         ),
         recipe: format!(
-            "pairs of a photograph and its resynthesis by {} small networks of our own ({:.0} min) and by random upsamplers, raw and spectrum-equalised; \
+            "pairs of a photograph and its resynthesis by {}, raw and spectrum-equalised; \
              resize, blur, sharpening, noise, 4:2:0 and JPEG by two encoders, once or twice; cross-entropy and a pair loss; AdamW, cosine, moving average; \
              {} steps of the detector",
-            crate::bank::members().len(),
-            state.bank_seconds / 60.0,
+            redrawn.join(" and by "),
             state.steps
         ),
         minutes: ((state.seconds + state.bank_seconds) / 6.0).round() / 10.0,

@@ -340,7 +340,7 @@ impl Tuning {
         let start = copy();
         let mut adam = Adam::of(self.graph.weights());
         let load = |samples: &[Sample], seed: u64| {
-            Loader::new(samples.to_vec(), self.recipe.clone(), seed, options.batch, 0, WORKERS)
+            Loader::new(samples.to_vec(), &[], self.recipe.clone(), seed, options.batch, 0, WORKERS)
         };
         let (mut fresh, mut replayed) = (load(new, options.seed), load(known, options.seed + 1));
         // As likely as the whole is worth: half for what is new, half for what was known.

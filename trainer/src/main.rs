@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use spotd::detector::Model;
 use spotd_train::{
-    ablate, checkpoint::Run, export, finetune, fit, import, missed, net, resynth, score, windows,
+    ablate, checkpoint::Run, export, finetune, fit, import, missed, net, pack, resynth, score, windows,
 };
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -29,6 +29,8 @@ enum Command {
     Ablate(Box<ablate::Options>),
     /// Train the resynthesis bank, then the detector on photographs and what the bank made of them.
     Resynth(ResynthArguments),
+    /// Put photographs, sets and models that `resynth` needs into a folder of limited size, for a machine with a GPU.
+    Pack(pack::Options),
     /// Turn a checkpoint of PyTorch into safetensors, ONNX and a card.
     Import(import::Options),
     /// Write a resynthesis run's detector as ONNX with its card, and the demonstration's network.
@@ -51,8 +53,9 @@ struct ResynthArguments {
     /// Folder of generated pictures to add without pairs; may be given several times, each counts alike.
     #[arg(long)]
     fakes: Vec<PathBuf>,
-    /// Folder of sets, `<set>/{0_real,1_fake}`, to add: a set's own photographs stand against its generated
-    /// pictures. May be given several times, each set counts alike.
+    /// Folder of sets, `<set>/{0_real,1_fake}` or `{real,fake}/<set>`, to add: a set's own photographs stand against
+    /// its generated pictures. Of a matched set (pairs of one name, size and content) only pairs are drawn, both cut
+    /// in one place. May be given several times, each set counts alike.
     #[arg(long)]
     sets: Vec<PathBuf>,
     /// Folder of the run: bank, checkpoints, state.
@@ -64,6 +67,17 @@ struct ResynthArguments {
     /// Seconds for each network of the bank.
     #[arg(long, default_value_t = 75.0)]
     bank_seconds: f64,
+    /// A decoder of a real generator that redraws photographs beside the bank: an autoencoder or super-resolution
+    /// network as ONNX, float32 [1, 3, H, W] in 0..1 in and out, of one size or enlarged by 2, 4 or 8. May be given
+    /// several times; half of what the bank would redraw is theirs.
+    #[arg(long, value_name = "FILE.onnx")]
+    decoder: Vec<PathBuf>,
+    /// Let decoders redraw alone: no bank, no random upsamplers.
+    #[arg(long, requires = "decoder")]
+    decoders_only: bool,
+    /// Threads that degrade and cut; by default one for each processor but one.
+    #[arg(long)]
+    workers: Option<usize>,
     /// Sends this share of the pairs through H.264 or H.265 too, at constant rate factors drawn from this range.
     #[arg(long, value_name = "P[,CRF..CRF]")]
     video_codec: Option<fit::recipe::Video>,
@@ -183,6 +197,9 @@ fn run(command: Command) -> Result<()> {
                 budget: Duration::from_secs_f64(a.minutes * 60.0),
                 bank_budget: Duration::from_secs_f64(a.bank_seconds),
                 video: a.video_codec,
+                decoders: a.decoder,
+                decoders_only: a.decoders_only,
+                workers: a.workers,
                 seed: a.seed,
                 resume: a.resume,
                 from: a.from,
@@ -194,6 +211,7 @@ fn run(command: Command) -> Result<()> {
             let outcome = resynth::fit(&net::edge(), &options)?;
             println!("trained: loss {:.3} at first, {:.3} at last", outcome.loss.0, outcome.loss.1);
         }
+        Command::Pack(options) => println!("packed {}", pack::pack(&options)?.report()),
         Command::Import(options) => {
             let imported = import::import(&options)?;
             let files: Vec<String> = imported.files.iter().map(|path| path.display().to_string()).collect();

@@ -1,6 +1,7 @@
 //! Photographs in memory, and crops of them.
 
 use anyhow::{Context as _, Result, bail};
+use fast_image_resize::{self as fir, pixels::U8x3};
 use image::{RgbImage, imageops, imageops::FilterType};
 use indicatif::{ProgressBar, ProgressStyle};
 use spotd::forensics::{dataset, rng::Rng, rng::mix, scenes::SceneRenderer};
@@ -80,7 +81,7 @@ impl Photos {
             return cut;
         }
         let filter = *rng.pick(&[FilterType::Triangle, FilterType::CatmullRom, FilterType::Lanczos3]);
-        imageops::resize(&cut, side, side, filter)
+        resized(&cut, (side, side), filter)
     }
 
     /// `n` crops as `[n, 3, side, side]` in 0..1.
@@ -88,6 +89,30 @@ impl Photos {
         let crops: Vec<RgbImage> = (0..n).map(|_| self.crop(side, rng)).collect();
         to_tensor(&crops)
     }
+}
+
+/// A picture at another size, width and height; all source pixels count when it is made smaller. As
+/// `imageops::resize`, within a rounding, but several times as fast.
+///
+/// # Panics
+/// For a size of nothing, or a filter other than these three.
+pub fn resized(picture: &RgbImage, (width, height): (u32, u32), filter: FilterType) -> RgbImage {
+    let filter = match filter {
+        FilterType::Triangle => fir::FilterType::Bilinear,
+        FilterType::CatmullRom => fir::FilterType::CatmullRom,
+        FilterType::Lanczos3 => fir::FilterType::Lanczos3,
+        other => unreachable!("{other:?} is not drawn anywhere"),
+    };
+    // Typed: the crate's untyped images would be compiled here for every kind of pixel.
+    let source =
+        fir::images::TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), picture.as_raw())
+            .expect("a picture's buffer fits its size");
+    let mut out = RgbImage::new(width, height);
+    let mut target = fir::images::TypedImage::<U8x3>::from_buffer(width, height, &mut out)
+        .expect("a picture's buffer fits its size");
+    let how = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter));
+    fir::Resizer::new().resize_typed(&source, &mut target, &how).expect("sizes of more than nothing");
+    out
 }
 
 fn mirrored(picture: &RgbImage, side: u32) -> RgbImage {
@@ -217,6 +242,22 @@ mod tests {
             assert!(slope >= 56.0, "57 columns cover at least as many of the picture: {slope}");
         }
         assert_eq!(photos.crop(100, &mut rng).dimensions(), (100, 100));
+    }
+
+    #[test]
+    fn fast_resizing_is_the_usual_one_within_a_rounding() {
+        let picture = RgbImage::from_fn(90, 70, |x, y| Rgb([(x * 2) as u8, (y * 3) as u8, (x * y) as u8]));
+        for filter in [FilterType::Triangle, FilterType::CatmullRom, FilterType::Lanczos3] {
+            for (width, height) in [(45, 35), (61, 20), (180, 140)] {
+                let (fast, slow) = (
+                    resized(&picture, (width, height), filter),
+                    imageops::resize(&picture, width, height, filter),
+                );
+                let apart = fast.iter().zip(slow.iter()).map(|(a, b)| u64::from(a.abs_diff(*b)));
+                let mean = apart.clone().sum::<u64>() as f64 / fast.as_raw().len() as f64;
+                assert!(mean < 0.5, "{filter:?} to {width}x{height}: {mean} in the mean");
+            }
+        }
     }
 
     #[test]

@@ -3,18 +3,22 @@
 use crate::{
     bank, calibrate,
     checkpoint::{self, Run, State},
+    decoder::Decoder,
     device::{self, Autocast},
+    feed::{How, Speed, feed},
     fit::recipe::Video,
     module::Module,
     net::Net,
-    pairs::{Batch, Pairs, Strangers},
+    pairs::{self, Batch, Pairs, Strangers},
     photos::{self, bar},
     start,
 };
-use anyhow::{Result, anyhow, bail};
-use spotd::forensics::{augment::Policy, dataset, rng::Rng};
+use anyhow::{Result, anyhow, bail, ensure};
+use image::RgbImage;
+use spotd::forensics::{augment::Policy, dataset, matched, rng::Rng};
 use std::{
-    path::PathBuf,
+    collections::HashMap,
+    path::{Path, PathBuf},
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -58,6 +62,12 @@ pub struct Options {
     pub rate: f64,
     /// Video codecs that pairs meet, none by default.
     pub video: Option<Video>,
+    /// ONNX files of decoders that redraw beside the bank, none by default.
+    pub decoders: Vec<PathBuf>,
+    /// Neither bank nor random upsamplers: decoders alone.
+    pub decoders_only: bool,
+    /// Threads that degrade and cut; by default one for each processor but one.
+    pub workers: Option<usize>,
     /// Windows of held-out photographs that set the thresholds.
     pub calibration_windows: usize,
 }
@@ -82,6 +92,9 @@ impl Default for Options {
             pair_weight: 0.5,
             rate: 2e-3,
             video: None,
+            decoders: vec![],
+            decoders_only: false,
+            workers: None,
             calibration_windows: 768,
         }
     }
@@ -90,6 +103,8 @@ impl Default for Options {
 const SAVE_EVERY: Duration = Duration::from_secs(120);
 const AVERAGE_DECAY: f64 = 0.998;
 const WARM_UP: u64 = 100;
+/// Steps between two lines of output.
+const LINE_EVERY: u64 = 100;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -108,6 +123,15 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     if options.video.is_some() {
         Video::available()?;
     }
+    ensure!(
+        !options.decoders_only || !options.decoders.is_empty(),
+        "--decoders-only: give decoders, --decoder FILE.onnx"
+    );
+    let workers = match options.workers {
+        Some(0) => bail!("--workers 0: at least one thread must make batches"),
+        Some(workers) => workers,
+        None => std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1)).max(1),
+    };
     let device = device::choose();
     let bf16 = options.bf16.unwrap_or_else(|| device::bf16_pays(device));
     let run = Run::new(&options.run)?;
@@ -126,9 +150,19 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
         Module::new(&store.root(), net);
         start::load_mean(&mut store, net, &options.from)?;
     }
+    // As are decoders that are none.
+    let decoders: Vec<Decoder> = options
+        .decoders
+        .iter()
+        .map(|path| Decoder::open(path, pairs::DRAWN.into()))
+        .collect::<Result<_>>()?;
     let split = photos::load(&options.photos, options.scenes, options.seed)?;
     let strangers = load_strangers(&options.fakes, &options.sets)?;
-    let bank = bank::build(&run.bank(), &split.train, options.bank_budget, options.seed, device, bf16)?;
+    let bank = if options.decoders_only {
+        vec![]
+    } else {
+        bank::build(&run.bank(), &split.train, options.bank_budget, options.seed, device, bf16)?
+    };
     let bank_seconds = bank.iter().map(|b| b.member.seconds).sum();
 
     let mut state = earlier.unwrap_or_else(|| State {
@@ -141,30 +175,42 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
         photographs: split.train.photographs().len(),
         scenes: split.train.scenes().len(),
         fakes: strangers.iter().map(|s| s.fake.len()).sum(),
+        decoders: vec![],
+        decoders_only: false,
+        matched: 0,
         frozen_norm: !options.from.is_empty(),
         calibration: None,
     });
+    // What was trained with once stays in the weights.
+    for decoder in &decoders {
+        if !state.decoders.contains(&decoder.name) {
+            state.decoders.push(decoder.name.clone());
+        }
+    }
+    state.decoders_only = options.decoders_only && (state.decoders_only || state.steps == 0);
+    state.matched = strangers.iter().map(|s| s.pairs.len()).sum();
     state.bank_seconds = bank_seconds;
     state.budget_seconds = state.seconds + options.budget.as_secs_f64();
     // Another stream after a resumption, or it would see the same pairs again.
     let rng = Rng::new(options.seed).fork(state.steps);
-    let mut pairs =
-        Pairs::new(&split.train, bank, &strangers, Policy::FIELD, device, rng.fork(1)).through(options.video);
+    let pairs = Pairs::new(&split.train, bank, &strangers, Policy::FIELD, device, rng.fork(1))
+        .through(options.video)
+        .with_decoders(&decoders)?;
 
-    let (sender, receiver) = mpsc::sync_channel::<Result<Batch>>(4);
+    let (sender, receiver) = mpsc::sync_channel::<Result<Batch>>(2 * workers + 2);
+    let how = How { workers, batch: options.batch, side: options.side };
+    let speed = Speed::default();
     let (outcome, bank) = std::thread::scope(|scope| {
-        let (n, side) = (options.batch, options.side);
-        let maker = scope.spawn(move || {
-            // Ends when the trainer drops its end.
-            while sender.send(pairs.batch(n, side)).is_ok() {}
-            pairs.into_bank()
-        });
-        let outcome = optimise(net, options, &run, state, (device, bf16), receiver);
+        let (rng, speed) = (rng.fork(3), &speed);
+        // Ends when the trainer drops its end.
+        let maker = scope.spawn(move || feed(pairs, how, &rng, sender, speed).into_bank());
+        let outcome = optimise(net, options, &run, state, (device, bf16), (receiver, speed));
         (outcome, maker.join())
     });
     let mut outcome = outcome?;
     let bank = bank.map_err(|_| anyhow!("the thread that makes pairs has panicked"))?;
-    let mut held = Pairs::new(&split.held, bank, &[], Policy::FIELD, device, rng.fork(2));
+    let mut held =
+        Pairs::new(&split.held, bank, &[], Policy::FIELD, device, rng.fork(2)).with_decoders(&decoders)?;
     let (_store, module) = load_average(&run, &outcome.state.net, device)?;
     let seed = outcome.state.seed;
     let calibration =
@@ -182,8 +228,11 @@ fn load_strangers(fakes: &[PathBuf], sets: &[PathBuf]) -> Result<Vec<Strangers>>
         if fake.is_empty() {
             bail!("--fakes {}: no picture could be read", folder.display());
         }
-        all.push(Strangers { real: vec![], fake });
+        let fake = fake.into_iter().map(|(_, picture)| picture).collect();
+        all.push(Strangers { fake, ..Strangers::default() });
     }
+    // Matched ones are told of first.
+    let (mut lines, mut of_sets) = (Vec::new(), Vec::new());
     for folder in sets {
         for set in dataset::find_sets(folder)? {
             // What is held out of the photographs may be in a set too.
@@ -193,19 +242,48 @@ fn load_strangers(fakes: &[PathBuf], sets: &[PathBuf]) -> Result<Vec<Strangers>>
             if real.is_empty() || fake.is_empty() {
                 bail!("--sets {}: of set {} one kind cannot be read", folder.display(), set.name);
             }
-            log::info!("set {}: {} real and {} generated pictures", set.name, real.len(), fake.len());
-            all.push(Strangers { real, fake });
+            let strangers = matched_or_not(real, fake);
+            let pairs = match strangers.pairs.len() {
+                0 => "not matched by name".to_owned(),
+                n => format!("matched: {n} pairs of one name, size and content, which alone are drawn"),
+            };
+            lines.push((
+                strangers.pairs.is_empty(),
+                format!(
+                    "set {}: {} real and {} generated pictures, {pairs}",
+                    set.name,
+                    strangers.real.len(),
+                    strangers.fake.len()
+                ),
+            ));
+            of_sets.push(strangers);
         }
     }
+    lines.sort();
+    lines.iter().for_each(|(_, line)| log::info!("{line}"));
+    of_sets.sort_by_key(|strangers| strangers.pairs.is_empty());
+    all.extend(of_sets);
     Ok(all)
 }
 
-/// What of it can be read; the rest is named.
-fn load_all(paths: &[PathBuf]) -> Vec<image::RgbImage> {
+/// A set's pictures with its matched pairs, if it has any. Where the photograph of a pair is held out, its redrawn self is
+/// too, since only pairs are drawn then.
+fn matched_or_not(real: Vec<(PathBuf, RgbImage)>, fake: Vec<(PathBuf, RgbImage)>) -> Strangers {
+    let sizes: HashMap<&Path, (u32, u32)> =
+        real.iter().chain(&fake).map(|(path, picture)| (path.as_path(), picture.dimensions())).collect();
+    let [ours, theirs] =
+        [&real, &fake].map(|side| side.iter().map(|(path, _)| path.as_path()).collect::<Vec<_>>());
+    let pairs = matched::pairs(&ours, &theirs, |path| sizes.get(path).copied());
+    let pictures = |side: Vec<(PathBuf, RgbImage)>| side.into_iter().map(|(_, picture)| picture).collect();
+    Strangers { real: pictures(real), fake: pictures(fake), pairs }
+}
+
+/// What of it can be read, by its path; the rest is named.
+fn load_all(paths: &[PathBuf]) -> Vec<(PathBuf, RgbImage)> {
     let mut pictures = Vec::new();
     for path in paths {
         match dataset::load(path) {
-            Ok(picture) => pictures.push(picture),
+            Ok(picture) => pictures.push((path.clone(), picture)),
             Err(bad) => log::warn!("{}: skipped, cannot be read: {}", bad.path.display(), bad.reason),
         }
     }
@@ -228,7 +306,7 @@ fn optimise(
     run: &Run,
     mut state: State,
     (device, bf16): (Device, bool),
-    batches: mpsc::Receiver<Result<Batch>>,
+    (batches, speed): (mpsc::Receiver<Result<Batch>>, &Speed),
 ) -> Result<Outcome> {
     tch::manual_seed(options.seed as i64);
     let mut store = nn::VarStore::new(device);
@@ -246,17 +324,27 @@ fn optimise(
     }
     let mut optimiser = nn::adamw(0.9, 0.999, 0.01).build(&store, options.rate)?;
     let progress = bar(options.budget.as_secs(), "detector");
+    let over = || anyhow!("the threads that make pairs have ended");
+    // The time given is for training: slow decoders take a while to redraw the first pairs.
+    let mut first = Some(batches.recv().map_err(|_| over())??);
     let (start, already) = (Instant::now(), state.seconds);
     let (first_step, mut saved) = (state.steps, Instant::now());
     let mut losses = Vec::new();
     let mut hits = 0.9;
+    // Since the last line: when it was, and what of it went by without a batch.
+    let (mut told, mut waited) = (Instant::now(), Duration::ZERO);
     while start.elapsed() < options.budget && state.steps - first_step < options.most_steps {
         let done = start.elapsed().as_secs_f64() / options.budget.as_secs_f64();
         let warm = ((state.steps - first_step + 1) as f64 / WARM_UP as f64).min(1.0);
         optimiser
             .set_lr(options.rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())));
-        let batch = batches.recv().map_err(|_| anyhow!("the thread that makes pairs has ended"))??;
-        let x = batch.x.to_device(device);
+        let asked = Instant::now();
+        let batch = match first.take() {
+            Some(batch) => batch,
+            None => batches.recv().map_err(|_| over())??,
+        };
+        waited += asked.elapsed();
+        let x = batch.pixels(device);
         let z = {
             let _cast = Autocast::new(device, bf16);
             module.forward(&x, !state.frozen_norm).to_kind(Kind::Float).squeeze_dim(1)
@@ -281,13 +369,19 @@ fn optimise(
             f64::try_from((real.lt(0.0).sum(Kind::Float) + fake.gt(0.0).sum(Kind::Float)) / (2 * n) as f64)?;
         hits += 0.01 * (right - hits);
         progress.set_position(start.elapsed().as_secs());
-        if state.steps.is_multiple_of(100) {
-            let recent = mean_of_last(&losses, 100);
+        if state.steps.is_multiple_of(LINE_EVERY) {
+            let recent = mean_of_last(&losses, LINE_EVERY as usize);
+            let since = told.elapsed().as_secs_f64();
             log::info!(
-                "step {}: loss {recent:.3}, right {hits:.3}, {:.0} s",
+                "step {}: loss {recent:.3}, right {hits:.3}, {:.0} s; {:.2} steps/s, {:.0} % of it waiting for batches, which                  {} thread(s) make at {:.0} crops/s",
                 state.steps,
-                start.elapsed().as_secs_f64()
+                start.elapsed().as_secs_f64(),
+                LINE_EVERY as f64 / since,
+                100.0 * waited.as_secs_f64() / since,
+                speed.workers(),
+                speed.crops_a_second(),
             );
+            (told, waited) = (Instant::now(), Duration::ZERO);
         }
         if saved.elapsed() >= SAVE_EVERY {
             state.seconds = already + start.elapsed().as_secs_f64();

@@ -265,7 +265,7 @@ fn both_of_a_pair_go_through_the_video_codec() {
             .collect::<Vec<_>>()
     };
     // Two sets fill half of each side; no degradation but the codec.
-    let set = |seed| Strangers { real: pictures(seed), fake: pictures(seed + 1) };
+    let set = |seed| Strangers { real: pictures(seed), fake: pictures(seed + 1), pairs: vec![] };
     let sets = [set(1), set(3)];
     let dir = tempfile::tempdir().unwrap();
     put_pictures(dir.path(), 4);
@@ -276,7 +276,7 @@ fn both_of_a_pair_go_through_the_video_codec() {
             bank::build(&dir.path().join("bank"), &photographs, Duration::ZERO, 1, device, false).unwrap();
         let mut pairs =
             Pairs::new(&photographs, bank, &sets, Policy::NONE, device, Rng::new(3)).through(video);
-        pairs.batch(4, 96).unwrap().x
+        pairs.batch(4, 96).unwrap().pixels(device)
     };
     let (plain, coded) = (batch(None), batch(Some(Video { chance: 1.0, crf: (30, 30) })));
     assert_eq!(plain.size(), coded.size());

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use spotd::forensics::{
-    dataset, inventory,
+    dataset, inventory, matched,
     rng::{Rng, mix},
 };
 use std::{
@@ -57,6 +57,8 @@ pub struct Data {
     pub held: Vec<Sample>,
     /// Classes trained on.
     pub classes: Vec<String>,
+    /// Places in `train` of the real and the generated picture of each matched pair: one name, size and content.
+    pub pairs: Vec<(usize, usize)>,
 }
 
 /// Names the two folders of the paper's layout.
@@ -122,7 +124,53 @@ pub fn collect(places: &Places, seed: u64) -> Result<Data> {
     } else {
         "--val"
     })?;
-    Ok(Data { train: samples, held, classes })
+    let pairs = matched_pairs(&samples);
+    Ok(Data { train: samples, held, classes, pairs })
+}
+
+/// Which real and generated samples belong together, class by class.
+fn matched_pairs(samples: &[Sample]) -> Vec<(usize, usize)> {
+    let mut classes: BTreeMap<&str, [Vec<usize>; 2]> = BTreeMap::new();
+    for (at, sample) in samples.iter().enumerate() {
+        classes.entry(&sample.class).or_default()[usize::from(sample.fake)].push(at);
+    }
+    let size = |path: &Path| inventory::header(path).ok().map(|h| (h.width, h.height));
+    let mut all = Vec::new();
+    for [real, fake] in classes.values() {
+        let paths = |side: &[usize]| side.iter().map(|&at| samples[at].path.as_path()).collect::<Vec<_>>();
+        let pairs = matched::pairs(&paths(real), &paths(fake), size);
+        all.extend(pairs.into_iter().map(|(a, b)| (real[a], fake[b])));
+    }
+    all
+}
+
+impl Data {
+    /// What is matched, class by class, in words; matched ones first.
+    pub fn matched(&self) -> Vec<String> {
+        let generated = |class: &str| self.train.iter().filter(|s| s.fake && s.class == class).count();
+        let paired =
+            |class: &str| self.pairs.iter().filter(|(real, _)| self.train[*real].class == class).count();
+        let named =
+            |class: &str| if class.is_empty() { "training pictures".to_owned() } else { class.to_owned() };
+        let mut lines: Vec<(bool, String)> = self
+            .classes
+            .iter()
+            .map(|class| match paired(class) {
+                0 => (true, format!("{}: not matched by name", named(class))),
+                n => (
+                    false,
+                    format!(
+                        "{}: matched: {n} pairs of one name, size and content for {} generated pictures; both go into a \
+                         batch together, cut and degraded alike",
+                        named(class),
+                        generated(class)
+                    ),
+                ),
+            })
+            .collect();
+        lines.sort();
+        lines.into_iter().map(|(_, line)| line).collect()
+    }
 }
 
 /// Pictures of each kind whose headers are read: enough to see a difference, seconds for any collection.

@@ -55,6 +55,8 @@ impl Batch {
 /// What the workers share.
 struct Job {
     samples: Vec<Sample>,
+    /// Each sample's place alone, or the two of a matched pair.
+    units: Vec<(u32, Option<u32>)>,
     recipe: Recipe,
     seed: u64,
     batch: usize,
@@ -75,16 +77,19 @@ pub fn steps_per_epoch(n: usize, batch: usize) -> u64 {
 }
 
 impl Loader {
-    /// Starts `workers` threads at step `first`. They end when this is dropped.
+    /// Starts `workers` threads at step `first`. They end when this is dropped. `pairs` are places of matched samples:
+    /// these follow each other, cut and degraded alike.
     pub fn new(
         samples: Vec<Sample>,
+        pairs: &[(usize, usize)],
         recipe: Recipe,
         seed: u64,
         batch: usize,
         first: u64,
         workers: usize,
     ) -> Loader {
-        let job = Arc::new(Job { samples, recipe, seed, batch, bad: Mutex::default() });
+        let units = units(samples.len(), pairs);
+        let job = Arc::new(Job { samples, units, recipe, seed, batch, bad: Mutex::default() });
         let lanes = (0..workers as u64)
             .map(|worker| {
                 let (sender, receiver) = sync_channel(2);
@@ -128,21 +133,37 @@ impl Loader {
     }
 }
 
+/// What is shuffled: samples, but both of a pair as one.
+fn units(samples: usize, pairs: &[(usize, usize)]) -> Vec<(u32, Option<u32>)> {
+    let mut partner: Vec<Option<u32>> = vec![None; samples];
+    let mut second = vec![false; samples];
+    for &(real, fake) in pairs {
+        (partner[real], second[fake]) = (Some(fake as u32), true);
+    }
+    (0..samples).filter(|at| !second[*at]).map(|at| (at as u32, partner[at])).collect()
+}
+
 /// The order of one pass.
 #[derive(Default)]
 struct Order {
     epoch: Option<u64>,
-    indices: Vec<u32>,
+    /// Places of samples, and whether one is the second of a pair.
+    places: Vec<(u32, bool)>,
 }
 
 impl Order {
-    fn of(&mut self, epoch: u64, n: usize, seed: u64) -> &[u32] {
+    fn of(&mut self, epoch: u64, units: &[(u32, Option<u32>)], seed: u64) -> &[(u32, bool)] {
         if self.epoch != Some(epoch) {
-            self.indices = (0..n as u32).collect();
-            shuffle(&mut self.indices, &mut Rng::new(seed).fork(epoch));
+            let mut units = units.to_vec();
+            shuffle(&mut units, &mut Rng::new(seed).fork(epoch));
+            self.places = units
+                .into_iter()
+                .flat_map(|(first, second)| [Some((first, false)), second.map(|second| (second, true))])
+                .flatten()
+                .collect();
             self.epoch = Some(epoch);
         }
-        &self.indices
+        &self.places
     }
 }
 
@@ -150,12 +171,16 @@ impl Job {
     fn make(&self, step: u64, order: &mut Order) -> Result<Batch> {
         let n = self.samples.len();
         let per_epoch = steps_per_epoch(n, self.batch);
-        let order = order.of(step / per_epoch, n, self.seed);
+        let order = order.of(step / per_epoch, &self.units, self.seed);
         let from = (step % per_epoch) as usize * self.batch;
-        let step_rng = Rng::new(self.seed ^ 0x5eed).fork(step);
+        let all = Rng::new(self.seed ^ 0x5eed);
         let (mut bytes, mut labels) = (Vec::new(), Vec::new());
-        for (at, index) in order[from..(from + self.batch).min(n)].iter().enumerate() {
-            let mut rng = step_rng.fork(at as u64);
+        for (at, (index, second)) in order[from..(from + self.batch).min(n)].iter().enumerate() {
+            // The second of a pair has the draws of the first, which may be the last of the batch before.
+            let mut rng = match (at, second) {
+                (0, true) => all.fork(step - 1).fork(self.batch as u64 - 1),
+                (at, second) => all.fork(step).fork(at as u64 - u64::from(*second)),
+            };
             let mut sample = &self.samples[*index as usize];
             let mut tries = 0;
             let picture = loop {
@@ -261,4 +286,46 @@ fn validation_batch(
         }
     }
     Ok(Batch { bytes, labels, side: recipe.crop.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fit::recipe::Augment;
+    use image::Rgb;
+
+    #[test]
+    fn both_of_a_pair_follow_each_other_and_are_cut_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut samples = Vec::new();
+        // Of each pair the generated picture is the real one, 40 levels brighter.
+        for at in 0..5u8 {
+            for fake in [false, true] {
+                let path = dir.path().join(format!("{at}-{fake}.png"));
+                let lift = if fake { 40 } else { 0 };
+                RgbImage::from_fn(60, 50, |x, y| Rgb([x as u8 + lift, y as u8 + lift, 3 * at + lift]))
+                    .save(&path)
+                    .unwrap();
+                samples.push(Sample { path, fake, class: String::new() });
+            }
+        }
+        // Three pairs, and four samples that have no partner.
+        let pairs = [(0, 1), (2, 3), (4, 5)];
+        let recipe = Recipe { augment: Augment::None, resize: None, crop: 32, video: None };
+        // Of an odd batch a pair is divided now and then.
+        let mut loader = Loader::new(samples, &pairs, recipe, 7, 3, 0, 2);
+        let (mut seen, mut bytes, mut labels) = (0, Vec::new(), Vec::new());
+        for _ in 0..4 {
+            let batch = loader.batch().unwrap();
+            bytes.extend_from_slice(&batch.bytes);
+            labels.extend_from_slice(&batch.labels);
+        }
+        let crops: Vec<&[u8]> = bytes.chunks_exact(32 * 32 * 3).collect();
+        assert_eq!(crops.len(), 10);
+        for (at, two) in crops.windows(2).enumerate() {
+            let paired = two[0].iter().zip(two[1]).all(|(a, b)| *b == a + 40);
+            seen += u32::from(paired && labels[at..at + 2] == [0.0, 1.0]);
+        }
+        assert_eq!(seen, 3, "pairs, cut in one place");
+    }
 }

@@ -75,6 +75,7 @@ pub fn fit(options: &Options) -> Result<Outcome> {
         data.classes.len(),
         data.held.len()
     );
+    data.matched().iter().for_each(|line| log::info!("{line}"));
     for warning in data::giveaways(&data.train, settings.seed) {
         log::warn!("{warning}");
     }
@@ -187,6 +188,7 @@ impl Trainer {
         let budget = options.minutes.map_or(Duration::MAX, |m| Duration::from_secs_f64(m.max(0.0) * 60.0));
         let mut loader = Loader::new(
             data.train.clone(),
+            &data.pairs,
             settings.recipe.clone(),
             settings.seed,
             settings.batch,

@@ -1,9 +1,9 @@
 //! What happens to a picture before the network sees it: the paper's order, resize, blur, JPEG, crop, flip; with
 //! a video codec, which the paper has not, before the crop.
 
+use crate::photos;
 use anyhow::{Result, anyhow, ensure};
-use fast_image_resize::{self as fir, pixels::U8x3};
-use image::{RgbImage, imageops};
+use image::{RgbImage, imageops, imageops::FilterType};
 use serde::{Deserialize, Serialize};
 use spotd::{
     forensics::{
@@ -197,7 +197,7 @@ impl Recipe {
             Some(side) => side.max(self.crop),
             None => shortest.max(self.crop),
         };
-        let mut out = if shortest == target { picture.clone() } else { resize_shorter(picture, target)? };
+        let mut out = if shortest == target { picture.clone() } else { resize_shorter(picture, target) };
         if let Some(sigma) = plan.sigma {
             out = gaussian_blur(&out, sigma);
         }
@@ -213,19 +213,11 @@ impl Recipe {
 
 /// `picture` with `side` pixels on its shorter side, bilinear as Pillow has it (all source pixels count when it
 /// is made smaller).
-fn resize_shorter(picture: &RgbImage, side: u32) -> Result<RgbImage> {
+fn resize_shorter(picture: &RgbImage, side: u32) -> RgbImage {
     let (width, height) = picture.dimensions();
     let long = |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;
     let (w, h) = if width <= height { (side, long(height, width)) } else { (long(width, height), side) };
-    // Typed: the crate's untyped images would be compiled here for every kind of pixel.
-    let source = fir::images::TypedImageRef::<U8x3>::from_buffer(width, height, picture.as_raw())
-        .map_err(|error| anyhow!("a picture of {width}x{height}: {error}"))?;
-    let mut resized = RgbImage::new(w, h);
-    let mut out = fir::images::TypedImage::<U8x3>::from_buffer(w, h, &mut resized)
-        .map_err(|error| anyhow!("a picture of {w}x{h}: {error}"))?;
-    let how = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
-    fir::Resizer::new().resize_typed(&source, &mut out, &how)?;
-    Ok(resized)
+    photos::resized(picture, (w, h), FilterType::Triangle)
 }
 
 #[cfg(test)]
@@ -247,7 +239,7 @@ mod tests {
                 assert_eq!(recipe.validation(&picture, &mut rng).unwrap().dimensions(), (48, 48));
             }
         }
-        assert_eq!(resize_shorter(&picture(300, 200), 64).unwrap().dimensions(), (96, 64));
+        assert_eq!(resize_shorter(&picture(300, 200), 64).dimensions(), (96, 64));
     }
 
     #[test]
