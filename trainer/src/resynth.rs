@@ -163,7 +163,7 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     } else {
         bank::build(&run.bank(), &split.train, options.bank_budget, options.seed, device, bf16)?
     };
-    let bank_seconds = bank.iter().map(|b| b.member.seconds).sum();
+    let bank_seconds = bank.iter().fold(0.0, |sum, b| sum + b.member.seconds);
 
     let mut state = earlier.unwrap_or_else(|| State {
         net: net.clone(),
@@ -332,7 +332,7 @@ fn optimise(
     let mut losses = Vec::new();
     let mut hits = 0.9;
     // Since the last line: when it was, and what of it went by without a batch.
-    let (mut told, mut waited) = (Instant::now(), Duration::ZERO);
+    let (mut told, mut waited, mut all_waited) = (Instant::now(), Duration::ZERO, Duration::ZERO);
     while start.elapsed() < options.budget && state.steps - first_step < options.most_steps {
         let done = start.elapsed().as_secs_f64() / options.budget.as_secs_f64();
         let warm = ((state.steps - first_step + 1) as f64 / WARM_UP as f64).min(1.0);
@@ -344,6 +344,7 @@ fn optimise(
             None => batches.recv().map_err(|_| over())??,
         };
         waited += asked.elapsed();
+        all_waited += asked.elapsed();
         let x = batch.pixels(device);
         let z = {
             let _cast = Autocast::new(device, bf16);
@@ -391,6 +392,16 @@ fn optimise(
     }
     progress.finish_and_clear();
     drop(batches);
+    let spent = start.elapsed().as_secs_f64();
+    log::info!(
+        "{} steps in {spent:.0} s: {:.2} steps/s, {:.0} % of it waiting for batches, which {} thread(s) can make at {:.0} \
+         crops/s",
+        losses.len(),
+        losses.len() as f64 / spent,
+        100.0 * all_waited.as_secs_f64() / spent,
+        speed.workers(),
+        speed.crops_a_second(),
+    );
     if losses.is_empty() {
         bail!("the time given was over before the first step; give more --minutes");
     }
