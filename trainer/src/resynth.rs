@@ -374,7 +374,8 @@ fn optimise(
             let recent = mean_of_last(&losses, LINE_EVERY as usize);
             let since = told.elapsed().as_secs_f64();
             log::info!(
-                "step {}: loss {recent:.3}, right {hits:.3}, {:.0} s; {:.2} steps/s, {:.0} % of it waiting for batches, which                  {} thread(s) make at {:.0} crops/s",
+                "step {}: loss {recent:.3}, right {hits:.3}, {:.0} s; {:.2} steps/s, {:.0} % of it waiting for batches, which \
+                 {} thread(s) can make at {:.0} crops/s",
                 state.steps,
                 start.elapsed().as_secs_f64(),
                 LINE_EVERY as f64 / since,
