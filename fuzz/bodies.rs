@@ -2,7 +2,7 @@
 //! for a bounded number of inputs.
 
 use spotd::config::SourceUri;
-use spotd::frame::{Colour, Frame, PixelFormat, Plane, jpeg};
+use spotd::frame::{Colour, Frame, PixelFormat, Plane, jpeg, picture};
 use spotd::shown::redact;
 
 /// A camera's buffer that should hold a JPEG image.
@@ -34,6 +34,32 @@ pub fn mjpg(buffer: &[u8]) {
         assert!(image.is_ok(), "what can be decoded has an end");
         assert_eq!((decoded.width, decoded.height), size.expect("what can be decoded has a size"));
         assert_eq!(decoded.to_rgb().expect("pixels").dimensions(), (decoded.width, decoded.height));
+    }
+}
+
+/// A file that should hold a picture, or several.
+pub fn picture(file: &[u8]) {
+    let motion = picture::is_motion_jpeg(file);
+    let size = image::ImageReader::new(std::io::Cursor::new(file))
+        .with_guessed_format()
+        .map(|r| r.into_dimensions());
+    // A picture of this size takes its time and finds nothing new.
+    if let Ok(Ok((width, height))) = size
+        && u64::from(width) * u64::from(height) > 1 << 18
+    {
+        return;
+    }
+    let Ok(shots) = picture::shots(file) else { return };
+    assert!(picture::is_picture(&file[..file.len().min(picture::HEAD)]), "its first bytes tell");
+    assert!(!motion || shots.kind == picture::Kind::Animation);
+    for shot in shots.take(4) {
+        let Ok(shot) = shot else { return };
+        let pixels = u64::from(shot.image.width()) * u64::from(shot.image.height());
+        assert!(pixels > 0 && pixels <= picture::MAX_PIXELS && shot.hidden <= pixels, "{pixels} pixels");
+        // Pages may be larger than the first one.
+        if pixels > 1 << 20 {
+            return;
+        }
     }
 }
 

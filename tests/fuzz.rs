@@ -108,6 +108,17 @@ proptest! {
     }
 
     #[test]
+    fn any_bytes_as_a_picture(bytes in prop::collection::vec(any::<u8>(), 0..300), which in 0usize..7) {
+        let magic: [&[u8]; 7] = [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"RIFF\xff\0\0\0WEBPVP8X", b"BM", b"II*\0", b"MM\0*"];
+        bodies::picture(&[magic[which], &bytes].concat());
+    }
+
+    #[test]
+    fn changed_images_as_a_picture(which in 0usize..4, changes in changes(12)) {
+        bodies::picture(&changed(IMAGES[which].clone(), changes));
+    }
+
+    #[test]
     fn any_text_as_an_address(text in "\\PC{0,80}") {
         bodies::source_text(&text);
         bodies::password(&text);

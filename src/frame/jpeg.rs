@@ -12,11 +12,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::FrameError;
-
-/// Larger sides are refused before anything is allocated for them: no camera has them.
-const MAX_SIDE: usize = 16_384;
-/// Most pixels of an image, for the same reason (192 MiB of RGB).
-const MAX_PIXELS: usize = 64 << 20;
+use super::picture::{MAX_PIXELS, MAX_SIDE};
 
 /// Decodes the image at the start of `buffer`, whatever follows it.
 /// A cut or damaged image is an error.
@@ -25,14 +21,17 @@ pub(crate) fn decode(buffer: &[u8]) -> Result<RgbImage, FrameError> {
     let image = complete(extract(buffer)?)?;
     let options = DecoderOptions::default()
         .set_strict_mode(true)
-        .set_max_width(MAX_SIDE)
-        .set_max_height(MAX_SIDE)
+        .set_max_width(MAX_SIDE as usize)
+        .set_max_height(MAX_SIDE as usize)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(image), options);
     decoder.decode_headers().map_err(|e| fail(&e))?;
     let (width, height) = decoder.dimensions().ok_or_else(|| fail(&"has no size"))?;
-    if width.saturating_mul(height) > MAX_PIXELS {
-        return Err(fail(&format_args!("{width}x{height} is larger than any camera's picture")));
+    if width as u64 * height as u64 > MAX_PIXELS {
+        let most = MAX_PIXELS / 1_000_000;
+        return Err(fail(&format_args!(
+            "{width}x{height} is larger than what is decoded here ({most} million pixels)"
+        )));
     }
     let pixels = decoder.decode().map_err(|e| fail(&e))?;
     // Sides are at most MAX_SIDE, so they fit.
@@ -120,6 +119,17 @@ pub fn luma_table(buffer: &[u8]) -> Result<Option<[u16; 64]>, FrameError> {
         marker != 0xDA && table.is_none()
     })?;
     Ok(table)
+}
+
+/// Whether the image at the start of `buffer` says that others follow it that belong to it (CIPA DC-007): a
+/// preview, a second view, a gain map.
+pub(crate) fn has_more(buffer: &[u8]) -> bool {
+    let mut more = false;
+    let _ = walk(buffer, |marker, _, body| {
+        more |= marker == 0xE2 && body.starts_with(b"MPF\0");
+        !more && marker != 0xDA
+    });
+    more
 }
 
 /// The image alone: from its first marker to its end-of-image marker.

@@ -5,6 +5,7 @@
 
 mod convert;
 pub mod jpeg;
+pub mod picture;
 
 use std::sync::Arc;
 use std::time::SystemTime;
