@@ -1,11 +1,25 @@
-//! Videos, addresses and pipeline texts, frame by frame.
+//! Videos, addresses and pipeline texts, frame by frame; still pictures too, since nobody knows before what an
+//! address or a pipe gives.
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::input::Input;
-use crate::frame::Frame;
+use crate::frame::{Frame, picture};
+use crate::shown::Shown as _;
+use crate::source::Truncated;
+
+/// What an input was.
+#[cfg_attr(not(feature = "gstreamer"), allow(dead_code, reason = "only GStreamer reads videos"))]
+pub(super) enum Content {
+    /// A video, all of whose frames were handed over, or as many as were wanted.
+    Video(Option<Truncated>),
+    /// A still picture, of which the one frame was handed over.
+    Still,
+    /// A picture, or several in one file, of which nothing was handed over.
+    Picture(Vec<u8>),
+}
 
 /// Hands over the frames of a video file, an address (for `live` at most) or a pipeline text, at most `fps`
 /// for each of its seconds; `arrived` is the position.
@@ -18,7 +32,7 @@ pub(super) fn read_video(
     fps: f64,
     live: Duration,
     mut each: impl FnMut(Frame) -> ControlFlow<()>,
-) -> Result<(), String> {
+) -> Result<Content, String> {
     let endless = !matches!(input.uri, crate::config::SourceUri::File(_));
     let limit = endless.then_some(live);
     let clock = crate::clock::SystemClock::shared();
@@ -32,7 +46,11 @@ pub(super) fn read_video(
     if summary.lost > 0 {
         log::warn!("{}: {} damaged frames were passed over", input.shown, summary.lost);
     }
-    Ok(())
+    Ok(match summary.picture {
+        Some(bytes) => Content::Picture(bytes),
+        None if summary.still => Content::Still,
+        None => Content::Video(summary.truncated),
+    })
 }
 
 /// Hands over the frames of a video file that `run` would judge at `fps` frames a second; `arrived` is the position.
@@ -49,7 +67,12 @@ pub(super) fn watch_file(
     let uri = crate::config::SourceUri::File(path.to_path_buf());
     let clock = crate::clock::SystemClock::shared();
     crate::source::gstreamer::watch_video(&uri, fps, &clock, each)
-        .map(|summary| summary.lost)
+        .map(|summary| {
+            if let Some(truncated) = summary.truncated {
+                log::warn!("{}: {truncated}", path.shown());
+            }
+            summary.lost
+        })
         .map_err(|e| e.to_string())
 }
 
@@ -60,10 +83,43 @@ pub(super) fn watch_file(_: &Path, _: f64, _: impl FnMut(Frame) -> ControlFlow<(
 
 #[cfg(not(feature = "gstreamer"))]
 pub(super) fn read_video(
-    _: &Input,
+    input: &Input,
     _: f64,
     _: Duration,
     _: impl FnMut(Frame) -> ControlFlow<()>,
-) -> Result<(), String> {
+) -> Result<Content, String> {
+    // A pipe can be read only once, so that nobody has looked yet.
+    if let crate::config::SourceUri::File(path) = &input.uri {
+        let bytes = picture::read(path).map_err(|e| e.to_string())?;
+        if picture::is_picture(&bytes) {
+            return Ok(Content::Picture(bytes));
+        }
+    }
     Err("it is no image, and this spotd was built without GStreamer, which reads videos".into())
+}
+
+/// As [`read_video`], of pictures too, every one of which is handed over.
+///
+/// # Errors
+/// As of [`read_video`], and for a picture that is cut or damaged.
+pub(super) fn read_frames(
+    input: &Input,
+    fps: f64,
+    live: Duration,
+    mut each: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<(), String> {
+    match read_video(input, fps, live, &mut each)? {
+        Content::Video(None) | Content::Still => {}
+        Content::Video(Some(truncated)) => log::warn!("{}: {truncated}", input.shown),
+        Content::Picture(bytes) => {
+            for (shot, number) in picture::shots(&bytes).map_err(|e| e.to_string())?.zip(0..) {
+                let shot = shot.map_err(|e| e.to_string())?;
+                let captured = SystemTime::UNIX_EPOCH + shot.at;
+                if each(Frame::from_rgb("picture".into(), number, captured, shot.at, shot.image)).is_break() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
 }

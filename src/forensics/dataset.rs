@@ -1,5 +1,6 @@
 //! Folders of pictures: what is in them, what cannot be read, and the paper's layout of test sets.
 
+use crate::frame::picture;
 use crate::shown::Shown as _;
 use image::RgbImage;
 use std::collections::BTreeMap;
@@ -60,7 +61,7 @@ pub struct EvalSet {
     pub classes: Vec<String>,
     /// Files that end like a video, under any `0_real` and under any `1_fake`.
     pub clips: [Vec<PathBuf>; 2],
-    /// Files under either that end like neither; hidden ones are not counted.
+    /// Files under either that are neither; hidden ones are not counted.
     pub other: Vec<PathBuf>,
 }
 
@@ -70,22 +71,29 @@ pub const LABELS: [&str; 2] = ["0_real", "1_fake"];
 /// The two sides of the other layout, `{real,fake}/<set>`.
 const SIDES: [&str; 2] = ["real", "fake"];
 
-/// Endings of files that are decoded as one picture, in lower case.
-pub const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
-
 /// Endings of files that are read as a video, in lower case.
 pub const VIDEO_EXTENSIONS: [&str; 13] =
     ["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "ogv", "flv"];
 
-/// Every file under `folder` whose name ends like a picture's, links followed, sorted, so that the order is
-/// the same on every machine.
+/// Every picture under `folder`, by name or else by content, links followed, sorted, so that the order is the same on
+/// every machine. What else there is, the log says.
 pub fn list_pictures(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
-    let mut found = Vec::new();
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
         let entry = entry.map_err(|error| unlistable(folder, &error))?;
-        if entry.file_type().is_file() && is_picture(entry.path()) {
-            found.push(entry.into_path());
+        if entry.file_type().is_dir() {
+            continue;
         }
+        let picture = entry.file_type().is_file() && picture::holds(entry.path());
+        if picture { &mut found } else { &mut others }.push(entry.into_path());
+    }
+    if !others.is_empty() {
+        let names = picture::some_names(&others);
+        log::warn!(
+            "{}: {} files are no pictures, and are passed over: {names}",
+            folder.shown(),
+            others.len()
+        );
     }
     Ok(found)
 }
@@ -108,20 +116,21 @@ pub fn refuse_validation(folder: &Path) -> Result<(), DatasetError> {
     Ok(())
 }
 
-/// Decodes `path` by its content, whatever its name says.
+/// Decodes `path` by its content, whatever its name says. Of an animation, or of pages, it is the first, and
+/// the log says so.
 pub fn load(path: &Path) -> Result<RgbImage, Skipped> {
     let skipped = |reason: String| Skipped { path: path.to_path_buf(), reason };
-    let bytes = std::fs::read(path).map_err(|error| skipped(error.to_string()))?;
-    if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
-        // Strictly: a cut JPEG has a grey lower half that would be judged as if it had been seen.
-        return crate::frame::jpeg::decode(&bytes).map_err(|error| skipped(error.to_string()));
+    let bytes = picture::read(path).map_err(|error| skipped(error.to_string()))?;
+    let mut shots = picture::shots(&bytes).map_err(|error| skipped(error.to_string()))?;
+    let first = shots.next().unwrap_or_else(|| picture::first(&[])).map_err(|e| skipped(e.to_string()))?;
+    match shots.next() {
+        None => Ok(first.image),
+        Some(Err(error)) => Err(skipped(error.to_string())),
+        Some(Ok(_)) => {
+            log::warn!("{}: has more than one picture; only the first is taken", path.shown());
+            Ok(first.image)
+        }
     }
-    image::ImageReader::new(std::io::Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|error| skipped(error.to_string()))?
-        .decode()
-        .map(|picture| picture.into_rgb8())
-        .map_err(|error| skipped(error.to_string()))
 }
 
 /// The sets below `root` that have real and generated pictures: `<set>/{0_real,1_fake}` or
@@ -185,13 +194,16 @@ fn read_sides(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
 }
 
 impl EvalSet {
-    /// Adds a file to a side (0 real, 1 generated) as what its name says it is.
+    /// Adds a file to a side (0 real, 1 generated): a video by its name, a picture also by its content.
     fn put(&mut self, label: usize, path: PathBuf) {
-        let kind = match (is_picture(&path), is_video(&path)) {
-            (true, _) if label == 0 => &mut self.real,
-            (true, _) => &mut self.fake,
-            (_, true) => &mut self.clips[label],
-            _ => &mut self.other,
+        let kind = if is_video(&path) {
+            &mut self.clips[label]
+        } else if !picture::holds(&path) {
+            &mut self.other
+        } else if label == 0 {
+            &mut self.real
+        } else {
+            &mut self.fake
         };
         kind.push(path);
     }
@@ -230,19 +242,10 @@ fn unlistable(folder: &Path, error: &walkdir::Error) -> DatasetError {
     }
 }
 
-/// Whether the name ends like a picture's.
-pub fn is_picture(path: &Path) -> bool {
-    ends_like(path, &EXTENSIONS)
-}
-
 /// Whether the name ends like a video's.
 pub fn is_video(path: &Path) -> bool {
-    ends_like(path, &VIDEO_EXTENSIONS)
-}
-
-fn ends_like(path: &Path, endings: &[&str]) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
-    extension.is_some_and(|e| endings.contains(&e.as_str()))
+    extension.is_some_and(|e| VIDEO_EXTENSIONS.contains(&e.as_str()))
 }
 
 #[cfg(test)]

@@ -3,20 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use image::ImageReader;
-
 use super::{Ended, FrameSink, Source, SourceError};
-use crate::clock::{SharedClock, Stop};
+use crate::clock::{Moment, SharedClock, Stop};
 use crate::frame::Frame;
+use crate::frame::picture::{self, PictureError};
 use crate::shown::Shown as _;
 
-/// Endings of the image files that are read, in lower case.
-pub const IMAGE_ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
-
-/// Whether the path's ending is that of an image that can be read.
-pub fn is_image(path: &Path) -> bool {
-    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    IMAGE_ENDINGS.contains(&ending.as_str())
+/// Whether there is a folder or a picture at `path`. Where videos can be read, that is left to their reader for a
+/// pipe, which cannot be looked into, and for JPEG images of another name than one, which may be a video.
+pub fn shows(path: &Path) -> bool {
+    match path.metadata() {
+        Ok(meta) if meta.is_dir() => true,
+        Ok(meta) if cfg!(feature = "gstreamer") => {
+            meta.is_file() && (picture::is_named(path) || picture::begins(path) == Some(false))
+        }
+        Ok(meta) => !meta.is_file() || picture::holds(path),
+        Err(_) => picture::is_named(path),
+    }
 }
 
 /// Images shown one after the other, in the order of their names.
@@ -24,15 +27,17 @@ pub struct FilesSource {
     path: PathBuf,
     period: Duration,
     clock: SharedClock,
+    /// What is in the folder beside images was told.
+    told: bool,
 }
 
 impl FilesSource {
     /// Shows `path`, an image or a folder of them, at `fps` images a second (greater than 0).
     pub fn new(path: PathBuf, fps: f64, clock: SharedClock) -> Self {
-        Self { path, period: Duration::from_secs_f64(1.0 / fps), clock }
+        Self { path, period: Duration::from_secs_f64(1.0 / fps), clock, told: false }
     }
 
-    fn list(&self) -> Result<Vec<PathBuf>, SourceError> {
+    fn list(&mut self) -> Result<Vec<PathBuf>, SourceError> {
         let shown = self.path.shown();
         if !self.path.is_dir() {
             return match self.path.metadata() {
@@ -45,12 +50,16 @@ impl FilesSource {
         let entries = std::fs::read_dir(&self.path).map_err(|e| {
             SourceError::Configuration(format!("cannot list the folder {shown}: {e}; check its rights"))
         })?;
-        let mut images: Vec<_> =
-            entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_image(p)).collect();
+        let files = entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| !p.is_dir());
+        let (mut images, mut others): (Vec<_>, Vec<_>) = files.partition(|p| picture::holds(p));
         images.sort();
+        others.sort();
         if images.is_empty() {
-            let known = IMAGE_ENDINGS.join(", ");
-            return Err(SourceError::Configuration(format!("the folder {shown} holds no image ({known})")));
+            return Err(SourceError::Configuration(format!("the folder {shown} holds no image")));
+        }
+        if !others.is_empty() && !std::mem::replace(&mut self.told, true) {
+            let names = picture::some_names(&others);
+            log::warn!("{shown}: {} files are no images, and are passed over: {names}", others.len());
         }
         Ok(images)
     }
@@ -58,46 +67,82 @@ impl FilesSource {
 
 impl Source for FilesSource {
     fn run_once(&mut self, sink: &dyn FrameSink, stop: &Stop) -> Result<Ended, SourceError> {
-        let mut unreadable = 0;
+        let mut unreadable: Option<String> = None;
         let images = self.list()?;
-        let mut due = self.clock.now();
+        let mut show = Show::new(sink, stop, &self.clock, self.period);
         for path in &images {
-            if !stop.wait(&*self.clock, due.saturating_sub(self.clock.now())) {
-                return Ok(Ended::Stopped);
-            }
-            let decoded = ImageReader::open(path)
-                .and_then(ImageReader::with_guessed_format)
-                .map_err(image::ImageError::IoError)
-                .and_then(ImageReader::decode);
-            match decoded {
-                // Every image is wanted: the pace is our own.
-                Ok(image) => {
-                    let (source, captured, arrived) = (sink.source(), self.clock.wall(), self.clock.now());
-                    sink.offer(Frame::from_rgb(source, 0, captured, arrived, image.into_rgb8()));
-                    due += self.period;
-                }
+            match picture::read(path).and_then(|bytes| show.all(&bytes)) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Ended::Stopped),
                 Err(e) => {
-                    unreadable += 1;
                     log::warn!("{} is not shown: {e}", path.shown());
                     sink.lost("unreadable");
+                    unreadable.get_or_insert(e.to_string());
                 }
             }
         }
-        if unreadable == images.len() {
+        if let (0, Some(why)) = (show.shown, unreadable) {
             let shown = self.path.shown();
-            return Err(SourceError::Configuration(format!(
-                "none of the {unreadable} images in {shown} can be read"
-            )));
+            return Err(SourceError::Configuration(match images.len() {
+                1 => format!("{shown} cannot be read: {why}"),
+                all => format!("none of the {all} images in {shown} can be read; the first: {why}"),
+            }));
         }
         // The last image stands for its period too, so that a repeated single image keeps its rate.
-        if !stop.wait(&*self.clock, due.saturating_sub(self.clock.now())) {
-            return Ok(Ended::Stopped);
-        }
-        Ok(Ended::EndOfStream)
+        Ok(if show.rest() { Ended::EndOfStream } else { Ended::Stopped })
     }
 
     fn describe(&self) -> String {
         format!("images {}", self.path.shown())
+    }
+}
+
+/// Shows pictures at a steady pace.
+pub(super) struct Show<'a> {
+    sink: &'a dyn FrameSink,
+    stop: &'a Stop,
+    clock: &'a SharedClock,
+    period: Duration,
+    due: Moment,
+    /// Pictures shown so far.
+    pub shown: u64,
+}
+
+impl<'a> Show<'a> {
+    /// One picture every `period`, the first at once.
+    pub fn new(sink: &'a dyn FrameSink, stop: &'a Stop, clock: &'a SharedClock, period: Duration) -> Self {
+        Self { sink, stop, clock, period, due: clock.now(), shown: 0 }
+    }
+
+    /// Shows every picture in a file's bytes; false when told to stop.
+    ///
+    /// # Errors
+    /// It is no picture, or one of it is cut or damaged: those before are shown.
+    pub fn all(&mut self, bytes: &[u8]) -> Result<bool, PictureError> {
+        for shot in picture::shots(bytes)? {
+            let shot = shot?;
+            if !self.rest() {
+                return Ok(false);
+            }
+            // Every image is wanted: the pace is our own.
+            let (source, captured, arrived) = (self.sink.source(), self.clock.wall(), self.clock.now());
+            self.sink.offer(Frame::from_rgb(source, 0, captured, arrived, shot.image));
+            self.due += self.period;
+            self.shown += 1;
+        }
+        Ok(true)
+    }
+
+    /// Waits until the next picture is due; false when told to stop.
+    pub fn rest(&self) -> bool {
+        self.stop.wait(&**self.clock, self.due.saturating_sub(self.clock.now()))
+    }
+
+    /// Lets one more period pass, for a picture that was shown by somebody else; false when told to stop.
+    #[cfg(feature = "gstreamer")]
+    pub fn pause(&mut self) -> bool {
+        self.due += self.period;
+        self.rest()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where frames come from. A source only knows how to run once; [`supervise`] owns every retry.
 
+#[cfg(feature = "gstreamer")]
+mod cut;
 pub mod demo;
 pub mod files;
 #[cfg(feature = "gstreamer")]
@@ -29,6 +31,27 @@ pub enum Ended {
     Stopped,
     /// The stream is over, as a file is at its end.
     EndOfStream,
+    /// It was a still picture, and has been shown.
+    Picture,
+}
+
+/// A video that ended before its end.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Truncated {
+    /// Seconds that there are.
+    pub seconds: f64,
+    /// Seconds that there should be, where its header states them.
+    pub of: Option<f64>,
+}
+
+impl std::fmt::Display for Truncated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.seconds;
+        match self.of {
+            Some(of) => write!(f, "truncated: {seconds:.1} s of {of:.1} s"),
+            None => write!(f, "truncated after {seconds:.1} s"),
+        }
+    }
 }
 
 /// Why a source's run failed.
@@ -118,7 +141,7 @@ pub fn open(config: &SourceConfig, clock: &SharedClock) -> Result<Box<dyn Source
     match &config.uri {
         SourceUri::Demo { seed } => Ok(Box::new(demo::DemoSource::new(*seed, clock.clone()))),
         SourceUri::V4l(uri) => open_v4l(uri, config, clock),
-        SourceUri::File(path) if path.is_dir() || files::is_image(path) => {
+        SourceUri::File(path) if files::shows(path) => {
             Ok(Box::new(files::FilesSource::new(path.clone(), config.fps, clock.clone())))
         }
         SourceUri::File(_) | SourceUri::Stream(_) | SourceUri::Pipeline(_) => open_gstreamer(config, clock),

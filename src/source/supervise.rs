@@ -121,7 +121,12 @@ impl Supervisor {
             let error = match result {
                 Ok(Ok(Ended::Stopped)) => break,
                 Ok(Ok(Ended::EndOfStream)) if !self.policy.endless && !self.policy.repeat => break,
-                Ok(Ok(Ended::EndOfStream)) if !self.policy.endless && seen.first.is_some() => {
+                Ok(Ok(Ended::Picture)) if !self.policy.repeat => {
+                    let again = "with repeat = true it is asked for again, at the source's rate";
+                    log::info!("source {}: {what} is a still picture; {again}", self.id);
+                    break;
+                }
+                Ok(Ok(end)) if end == Ended::Picture || !self.policy.endless && seen.first.is_some() => {
                     log::debug!("source {}: {what} is at its end and begins again", self.id);
                     failures = Failures::default();
                     // One that is over at once must not spin.
@@ -132,10 +137,10 @@ impl Supervisor {
                     continue;
                 }
                 // Without this, repeating an empty file would spin.
-                Ok(Ok(Ended::EndOfStream)) if !self.policy.endless => {
+                Ok(Ok(_)) if !self.policy.endless => {
                     SourceError::Retry(format!("{what} ended without a single frame"))
                 }
-                Ok(Ok(Ended::EndOfStream)) => SourceError::Retry(format!("{what} was ended by its sender")),
+                Ok(Ok(_)) => SourceError::Retry(format!("{what} was ended by its sender")),
                 Ok(Err(error)) => error,
                 Err(panic) => SourceError::Retry(format!("{what}: internal error: {}", panic_text(&*panic))),
             };

@@ -254,8 +254,7 @@ fn frames(video: &Path, folder: &Path, fps: f64) -> Result<Vec<PathBuf>> {
     let name = video.display();
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
     let full = video.canonicalize().with_context(|| name.to_string())?;
-    let uri = SourceUri::parse(&format!("file://{}", full.display()))
-        .map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+    let uri = SourceUri::File(full);
     let clock: spotd::clock::SharedClock = SystemClock::shared();
     let mut frames = Vec::new();
     let mut failed = None;

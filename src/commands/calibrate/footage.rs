@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 
 use super::super::input::Input;
-use super::super::video::read_video;
+use super::super::video::read_frames;
 use crate::detector::Model;
 use crate::detector::pool::{Pool, Work};
 use crate::detector::tiles::select;
@@ -69,7 +69,7 @@ impl Look<'_> {
         };
         let read = match input.folder() {
             Some(folder) => self.folder(folder, &mut each),
-            None => read_video(input, self.fps, self.live, &mut each).map_err(anyhow::Error::msg),
+            None => read_frames(input, self.fps, self.live, &mut each).map_err(anyhow::Error::msg),
         };
         pool.join();
         let mut scores =

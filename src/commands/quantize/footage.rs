@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 
 use super::super::input::Input;
-use super::super::video::read_video;
+use super::super::video::read_frames;
 use crate::clock::{SystemClock, stop_signal};
 use crate::config::{SourceConfig, SourceUri};
 use crate::detector::model::planar;
@@ -112,7 +112,7 @@ impl Look {
         match &input.uri {
             SourceUri::File(path) if !path.exists() => bail!("there is no such file or folder"),
             camera @ (SourceUri::V4l(_) | SourceUri::Demo { .. }) => self.camera(camera.clone(), &mut each),
-            _ => read_video(input, self.fps, self.live, each).map_err(anyhow::Error::msg),
+            _ => read_frames(input, self.fps, self.live, each).map_err(anyhow::Error::msg),
         }
     }
 

@@ -1,18 +1,27 @@
-//! From what the user names to what is judged: folders are searched through, addresses pass as they are.
+//! From what the user names to what is judged: folders are searched through, addresses pass as they are. What a
+//! file is, its content says; its name only says that somebody expected it to be judged.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
 use super::super::input::{Input, Unusable};
 use crate::config::SourceUri;
-use crate::forensics::dataset::{is_picture, is_video};
+use crate::frame::picture;
+
+/// Endings of files that are expected to be judged, beside those of [`picture::ENDINGS`]: if they cannot be, that
+/// is an error.
+const EXPECTED: [&str; 29] = [
+    "mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "ogv", "flv", "3gp",
+    "3g2", "wmv", "asf", "mxf", "h264", "h265", "hevc", "mjpeg", "mjpg", "avif", "heic", "heif", "jxl",
+    "jp2", "exr",
+];
 
 /// What to judge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Item {
-    /// One picture.
+    /// A file with one picture or several.
     Picture(Input, PathBuf),
     /// A video file, an address or a pipeline text.
     Video(Input),
@@ -20,61 +29,137 @@ pub(super) enum Item {
     Unusable(Unusable),
 }
 
-/// Lists everything that the arguments name, in their order, folders sorted by name.
-pub(super) fn expand(arguments: &[OsString]) -> Vec<Item> {
-    arguments.iter().flat_map(|a| expand_one(a)).collect()
+/// Everything that the arguments name.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// What is judged, in the order of the arguments, folders sorted by name.
+    pub items: Vec<Item>,
+    /// Files in folders that are left out: no picture and no video.
+    pub foreign: Vec<PathBuf>,
+    /// Likewise: sound alone.
+    pub sound: Vec<PathBuf>,
+    /// Likewise: pipes, sockets and devices.
+    pub special: Vec<PathBuf>,
 }
 
-fn expand_one(argument: &std::ffi::OsStr) -> Vec<Item> {
-    let input = match Input::parse(argument) {
-        Ok(input) => input,
-        Err(bad) => return vec![Item::Unusable(bad)],
-    };
-    let SourceUri::File(path) = &input.uri else { return vec![Item::Video(input)] };
-    let unusable = |why: String| vec![Item::Unusable(Unusable { shown: input.shown.clone(), why })];
-    match std::fs::metadata(path) {
-        Err(error) => unusable(error.to_string()),
-        Ok(meta) if meta.is_dir() => {
-            let found = folder(path);
-            if found.is_empty() { unusable("holds no picture and no video".into()) } else { found }
-        }
-        // A pipe can be read only once.
-        Ok(meta) if !meta.is_file() => vec![Item::Video(input)],
-        // A file without a known ending may still be a picture; its first bytes tell.
-        Ok(_) if is_picture(path) || is_picture_inside(path) => {
-            let path = path.clone();
-            vec![Item::Picture(input, path)]
-        }
-        Ok(_) => vec![Item::Video(input)],
+impl Found {
+    /// A line for each reason why files were left out.
+    pub fn left_out(&self) -> Vec<String> {
+        [
+            (&self.foreign, "no pictures and no videos"),
+            (&self.sound, "sound alone"),
+            (&self.special, "pipes, sockets or devices"),
+        ]
+        .into_iter()
+        .filter(|(files, _)| !files.is_empty())
+        .map(|(files, what)| {
+            format!("{} files are {what}, and are passed over: {}", files.len(), picture::some_names(files))
+        })
+        .collect()
     }
-}
 
-fn folder(path: &Path) -> Vec<Item> {
-    let mut out = Vec::new();
-    for entry in WalkDir::new(path).follow_links(true).sort_by_file_name() {
-        match entry {
-            Ok(entry) if entry.file_type().is_file() => {
-                let path = entry.path();
-                if is_picture(path) {
-                    out.push(Item::Picture(Input::file(path), path.to_owned()));
-                } else if is_video(path) {
-                    out.push(Item::Video(Input::file(path)));
+    fn add(&mut self, argument: &OsStr) {
+        let input = match Input::parse(argument) {
+            Ok(input) => input,
+            Err(bad) => return self.items.push(Item::Unusable(bad)),
+        };
+        let SourceUri::File(path) = &input.uri else { return self.items.push(Item::Video(input)) };
+        let unusable = |why: String| Item::Unusable(Unusable { shown: input.shown.clone(), why });
+        match std::fs::metadata(path) {
+            Err(error) => self.items.push(unusable(error.to_string())),
+            Ok(meta) if meta.is_dir() => {
+                let before = self.items.len();
+                self.folder(path);
+                if self.items.len() == before {
+                    self.items.push(unusable("holds no picture and no video".into()));
                 }
             }
-            Ok(_) => {}
-            Err(error) => {
-                let shown = Input::file(error.path().unwrap_or(path)).shown;
-                out.push(Item::Unusable(Unusable { shown, why: error.to_string() }));
+            // A pipe can be read only once: what it gives is found out as it is read.
+            Ok(meta) if !meta.is_file() => self.items.push(Item::Video(input)),
+            Ok(_) if picture::begins(path).is_some() || picture::is_named(path) && !is_video(path) => {
+                let path = path.clone();
+                self.items.push(Item::Picture(input, path));
+            }
+            Ok(_) => self.items.push(Item::Video(input)),
+        }
+    }
+
+    fn folder(&mut self, folder: &Path) {
+        for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
+            match entry {
+                Ok(entry) if entry.file_type().is_file() => self.file(entry.into_path()),
+                Ok(entry) if entry.file_type().is_dir() => {}
+                Ok(entry) => self.special.push(entry.into_path()),
+                Err(error) => {
+                    let shown = Input::file(error.path().unwrap_or(folder)).shown;
+                    self.items.push(Item::Unusable(Unusable { shown, why: error.to_string() }));
+                }
             }
         }
     }
-    out
+
+    /// A file that a folder holds.
+    fn file(&mut self, path: PathBuf) {
+        let expected = || {
+            let ending = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+            ending.is_some_and(|ending| EXPECTED.contains(&ending.as_str()))
+        };
+        let input = Input::file(&path);
+        if picture::begins(&path).is_some() {
+            return self.items.push(Item::Picture(input, path));
+        }
+        match content(&path) {
+            Content::Video => self.items.push(Item::Video(input)),
+            // What a name promises and the file does not hold is an error, and has its words from the decoder.
+            _ if picture::is_named(&path) => self.items.push(Item::Picture(input, path)),
+            Content::Picture => self.items.push(Item::Video(input)),
+            _ if expected() => self.items.push(Item::Video(input)),
+            Content::Sound => self.sound.push(path),
+            Content::Other => self.foreign.push(path),
+        }
+    }
 }
 
-fn is_picture_inside(path: &Path) -> bool {
-    image::ImageReader::open(path)
-        .and_then(image::ImageReader::with_guessed_format)
-        .is_ok_and(|r| r.format().is_some())
+/// Lists everything that the arguments name.
+pub(super) fn expand(arguments: &[OsString]) -> Found {
+    let mut found = Found::default();
+    for argument in arguments {
+        found.add(argument);
+    }
+    found
+}
+
+fn is_video(path: &Path) -> bool {
+    content(path) == Content::Video
+}
+
+#[cfg(feature = "gstreamer")]
+use crate::source::gstreamer::content::Content;
+
+#[cfg(feature = "gstreamer")]
+fn content(path: &Path) -> Content {
+    use crate::source::gstreamer::content;
+    use std::io::Read as _;
+    let mut head = Vec::new();
+    let read = std::fs::File::open(path).and_then(|f| f.take(content::HEAD as u64).read_to_end(&mut head));
+    // What cannot be read is named when it is judged.
+    if read.is_err() { Content::Video } else { content::content(&head) }
+}
+
+/// What a file is, where nothing reads videos: their endings alone tell.
+#[cfg(not(feature = "gstreamer"))]
+#[derive(PartialEq)]
+#[allow(dead_code, reason = "without GStreamer nothing tells these apart")]
+enum Content {
+    Video,
+    Picture,
+    Sound,
+    Other,
+}
+
+#[cfg(not(feature = "gstreamer"))]
+fn content(_: &Path) -> Content {
+    Content::Other
 }
 
 #[cfg(test)]
@@ -86,31 +171,44 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_searched_and_other_files_left_alone() {
+    fn folders_are_searched_and_what_is_left_out_is_named() {
         let dir = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir(dir.path().join("b")).expect("a folder");
-        for name in ["b/2.JPG", "1.png", "notes.txt", "clip.mp4"] {
-            std::fs::write(dir.path().join(name), b"x").expect("written");
-        }
-        let found = expand(&[dir.path().into(), "rtsp://cam/1".into(), dir.path().join("none").into()]);
         let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir(path("b")).expect("a folder");
+        for name in ["b/2.JPG", "notes.txt", "clip.mp4", "x.jxl", "y.xmp"] {
+            std::fs::write(path(name), b"some text").expect("written");
+        }
+        image::RgbImage::new(4, 4).save(path("1.png")).expect("saved");
+        image::RgbImage::new(4, 4).save_with_format(path("a"), image::ImageFormat::Png).expect("saved");
+        std::fs::rename(path("1.png"), path("1.txt")).expect("renamed");
+        let _socket = std::os::unix::net::UnixListener::bind(path("z")).expect("a socket");
+        let found = expand(&[dir.path().into(), "rtsp://cam/1".into(), path("none").into()]);
         assert_eq!(
-            found[..4],
+            found.items[..6],
             [
-                picture(path("1.png")),
+                picture(path("1.txt")),
+                picture(path("a")),
                 picture(path("b/2.JPG")),
                 Item::Video(Input::file(&path("clip.mp4"))),
+                Item::Video(Input::file(&path("x.jxl"))),
                 Item::Video(Input::parse("rtsp://cam/1".as_ref()).expect("an address"))
             ]
         );
-        assert!(matches!(&found[4], Item::Unusable(bad) if bad.why.contains("No such file")));
+        assert!(matches!(&found.items[6], Item::Unusable(bad) if bad.why.contains("No such file")));
+        assert_eq!(
+            found.left_out(),
+            [
+                "2 files are no pictures and no videos, and are passed over: notes.txt, y.xmp",
+                "1 files are pipes, sockets or devices, and are passed over: z"
+            ]
+        );
     }
 
     #[test]
     fn a_folder_without_pictures_says_so() {
         let dir = tempfile::tempdir().expect("a folder");
         let found = expand(&[dir.path().into()]);
-        assert!(matches!(&found[..], [Item::Unusable(bad)] if bad.why.contains("no picture")));
+        assert!(matches!(&found.items[..], [Item::Unusable(bad)] if bad.why.contains("no picture")));
     }
 
     #[test]
@@ -118,6 +216,6 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("frame");
         image::RgbImage::new(4, 4).save_with_format(&path, image::ImageFormat::Png).expect("saved");
-        assert_eq!(expand(&[path.clone().into()]), [picture(path)]);
+        assert_eq!(expand(&[path.clone().into()]).items, [picture(path)]);
     }
 }

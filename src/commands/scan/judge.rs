@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::super::input::Input;
-use super::super::video::read_video;
+use super::super::video::{Content, read_video};
 use super::inputs::Item;
 use super::report::Row;
 use crate::detector::Model;
-use crate::detector::judge::{judge, limits};
-use crate::forensics::dataset;
+use crate::detector::judge::{FrameScore, judge, limits};
 use crate::frame::Frame;
+use crate::frame::picture::{self, Kind};
+use crate::source::Truncated;
 use crate::verdict::{EventKind, Limits, Verdict, VerdictConfig, VerdictMachine, median};
 
 /// Judges inputs; shared by all scan threads.
@@ -41,7 +42,7 @@ impl Scanner {
     /// The answer for one image, video or address; an error is an answer too.
     pub fn judge(&self, item: &Item) -> Row {
         let (shown, result) = match item {
-            Item::Picture(input, path) => (&input.shown, self.image(input, path)),
+            Item::Picture(input, path) => (&input.shown, self.file(input, path)),
             Item::Video(input) => (&input.shown, self.video(input)),
             Item::Unusable(bad) => (&bad.shown, Err(bad.why.clone())),
         };
@@ -52,12 +53,59 @@ impl Scanner {
         row
     }
 
-    fn image(&self, input: &Input, path: &Path) -> Result<Row, String> {
-        let image = dataset::load(path).map_err(|s| s.reason)?;
-        let frame = Frame::from_rgb("scan".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, image);
-        let size = (frame.width, frame.height);
-        let score = judge(&self.model, frame, self.max_tiles).map_err(|e| e.to_string())?;
-        Ok(Row {
+    fn file(&self, input: &Input, path: &Path) -> Result<Row, String> {
+        let bytes = picture::read(path).map_err(|e| e.to_string())?;
+        if cfg!(feature = "gstreamer") && picture::is_motion_jpeg(&bytes) {
+            return self.video(input);
+        }
+        self.pictures(input, &bytes)
+    }
+
+    /// The picture in a file's bytes, or all of them: an animation is judged like a clip, and pages each by
+    /// itself, of which the one that looks most generated counts.
+    fn pictures(&self, input: &Input, bytes: &[u8]) -> Result<Row, String> {
+        let shots = picture::shots(bytes).map_err(|e| e.to_string())?;
+        let kind = shots.kind;
+        let (mut track, mut worst, mut transparent) = (Track::new(self), None::<Row>, 0.0f64);
+        for (shot, number) in shots.zip(1..) {
+            let shot = match shot {
+                Ok(shot) => shot,
+                Err(error) if track.seen == 0 || kind == Kind::Pages => return Err(error.to_string()),
+                Err(error) => {
+                    log::debug!("{}: {error}", input.shown);
+                    track.truncated = Some(Truncated { seconds: track.last, of: None });
+                    break;
+                }
+            };
+            let (at, share) = (shot.at, shot.transparent());
+            let frame = Frame::from_rgb("scan".into(), 0, SystemTime::UNIX_EPOCH, at, shot.image);
+            let size = (frame.width, frame.height);
+            let score = judge(&self.model, frame, self.max_tiles).map_err(|e| e.to_string())?;
+            track.add(at, size, &score);
+            transparent = transparent.max(share);
+            let mut row = self.still(input, size, score);
+            row.transparent = (share > 0.0).then_some(share);
+            row.page = (kind == Kind::Pages).then_some(number);
+            // A page without a proper tile says least.
+            let rank = |row: &Row| (row.note.is_none(), row.score.unwrap_or_default());
+            if worst.as_ref().is_none_or(|worst| rank(&row) > rank(worst)) {
+                worst = Some(row);
+            }
+        }
+        let (Some(worst), frames) = (worst, track.seen) else { return Err("it holds no picture".into()) };
+        match kind {
+            _ if frames == 1 && track.truncated.is_none() => Ok(Row { page: None, ..worst }),
+            Kind::Pages => Ok(Row { frames: Some(frames), ..worst }),
+            Kind::Still | Kind::Animation => {
+                let row = track.row(&input.shown, true).ok_or("it holds no picture")?;
+                Ok(Row { transparent: (transparent > 0.0).then_some(transparent), ..row })
+            }
+        }
+    }
+
+    /// The answer for one picture.
+    fn still(&self, input: &Input, size: (u32, u32), score: FrameScore) -> Row {
+        Row {
             score: Some(score.score),
             verdict: Some(score.verdict(self.limits)),
             size: Some(size),
@@ -65,17 +113,21 @@ impl Scanner {
             tiles: score.tiles,
             error: None,
             ..Row::failed(input.shown.clone(), String::new())
-        })
+        }
     }
 
     /// Every judged frame goes through the daemon's own verdict machine, on the video's time.
     fn video(&self, input: &Input) -> Result<Row, String> {
         let mut track = Track::new(self);
+        let mut last = None;
         let mut failure = None;
-        read_video(input, self.fps, self.live, |frame| {
+        let content = read_video(input, self.fps, self.live, |frame| {
             let (at, size) = (frame.arrived, (frame.width, frame.height));
             match judge(&self.model, frame, self.max_tiles) {
-                Ok(score) => track.add(at, size, score.score, score.limited.map(|l| l.as_str())),
+                Ok(score) => {
+                    track.add(at, size, &score);
+                    last = Some((size, score));
+                }
                 Err(error) => {
                     // A damaged frame is passed over; a broken network would fail on all.
                     log::debug!("{}: {error}", input.shown);
@@ -88,8 +140,14 @@ impl Scanner {
                 ControlFlow::Continue(())
             }
         })?;
+        match (content, last) {
+            (Content::Picture(bytes), _) => return self.pictures(input, &bytes),
+            (Content::Still, Some((size, score))) => return Ok(self.still(input, size, score)),
+            (Content::Still, None) => {}
+            (Content::Video(truncated), _) => track.truncated = truncated,
+        }
         track
-            .row(&input.shown)
+            .row(&input.shown, false)
             .ok_or_else(|| failure.unwrap_or_else(|| "it has no frame that can be judged".into()))
     }
 }
@@ -107,6 +165,7 @@ struct Track {
     spans: Vec<(f64, f64)>,
     open: Option<f64>,
     last: f64,
+    truncated: Option<Truncated>,
 }
 
 impl Track {
@@ -123,19 +182,20 @@ impl Track {
             spans: vec![],
             open: None,
             last: 0.0,
+            truncated: None,
         }
     }
 
-    fn add(&mut self, at: Duration, size: (u32, u32), score: f64, limited: Option<&'static str>) {
+    fn add(&mut self, at: Duration, size: (u32, u32), score: &FrameScore) {
         self.seen += 1;
         self.size = Some(size);
-        if limited.is_some() {
-            self.note = limited;
+        if let Some(limited) = score.limited {
+            self.note = Some(limited.as_str());
             return;
         }
-        self.scores.push(score);
+        self.scores.push(score.score);
         self.last = at.as_secs_f64();
-        let outcome = self.machine.push(at, score);
+        let outcome = self.machine.push(at, score.score);
         if outcome.frames >= self.min_frames {
             let smoothed = outcome.smoothed.unwrap_or_default();
             self.peak = Some(self.peak.map_or(smoothed, |p| p.max(smoothed)));
@@ -153,24 +213,32 @@ impl Track {
         }
     }
 
-    fn row(mut self, shown: &str) -> Option<Row> {
-        let few = self.scores.len() < self.min_frames;
+    /// The answer. Fewer frames than a verdict takes are too few of a video; an animation's are judged as one
+    /// picture is.
+    fn row(mut self, shown: &str, animation: bool) -> Option<Row> {
+        let few = self.scores.len() < self.min_frames && !(animation && !self.scores.is_empty());
         self.close();
         let score = self.peak.or_else(|| median(self.scores.iter().copied()));
         if self.seen == 0 {
             return None;
         }
-        let verdict = match score {
+        let mut verdict = match score {
             Some(score) if !few => Verdict::of_score(score, self.limits),
             _ => Verdict::Unsure,
         };
+        let mut note = if few { self.note.or(Some("few-frames")) } else { None };
+        // Nobody knows what is missing.
+        if self.truncated.is_some() && verdict == Verdict::Clear {
+            (verdict, note) = (Verdict::Unsure, note.or(Some("truncated")));
+        }
         Some(Row {
             score,
             verdict: Some(verdict),
             size: self.size,
             frames: Some(self.seen),
             spans: self.spans,
-            note: if few { self.note.or(Some("few-frames")) } else { None },
+            note,
+            truncated: self.truncated,
             error: None,
             ..Row::failed(shown.to_owned(), String::new())
         })

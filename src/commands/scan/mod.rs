@@ -61,7 +61,7 @@ pub struct ScanArgs {
     json: bool,
 }
 
-/// Judges every input; 0 none flagged, 1 some flagged, 2 some input could not be judged.
+/// Judges every input; 0 none flagged, 1 some flagged, 2 some input could not be judged, or not to its end.
 ///
 /// # Errors
 /// The model is unusable.
@@ -70,7 +70,11 @@ pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
     let verdict = VerdictConfig { threshold: args.threshold, ..VerdictConfig::default() };
     let scanner =
         Scanner::new(model, verdict, args.max_tiles.get(), args.fps, Duration::from_secs(args.seconds));
-    let items = inputs::expand(&args.inputs);
+    let found = inputs::expand(&args.inputs);
+    for line in found.left_out() {
+        log::warn!("{line}");
+    }
+    let items = found.items;
     let jobs = pool::jobs(args.jobs);
     let mut report = Report::new(args.json, items.len());
     let bar = progress_bar(items.len());
@@ -116,7 +120,7 @@ pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
     })?;
     bar.finish_and_clear();
     report.finish()?;
-    Ok(if report.failed > 0 {
+    Ok(if report.failed + report.truncated > 0 {
         EXIT_ERROR
     } else if report.count(Verdict::Synthetic) > 0 {
         EXIT_FLAGGED

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::commands::console;
 use crate::detector::judge::TileScore;
+use crate::source::Truncated;
 use crate::verdict::Verdict;
 
 /// The answer for one input.
@@ -25,13 +26,22 @@ pub(super) struct Row {
     /// Tiles of an image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tiles: Vec<TileScore>,
-    /// Judged frames of a video.
+    /// Judged frames of a video or an animation, pages of a file of several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<u64>,
     /// Spans of a video that are synthetic, in seconds from its start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<(f64, f64)>,
-    /// Why the verdict is limited: `too-small`, `flat`, `few-frames`.
+    /// Of several pages the one that is told of, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<u64>,
+    /// Share of a picture's pixels that are fully transparent, 0..1; they count as flat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transparent: Option<f64>,
+    /// What is missing at a video's end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<Truncated>,
+    /// Why the verdict is limited: `too-small`, `flat`, `few-frames`, `truncated`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,6 +62,9 @@ impl Row {
             tiles: vec![],
             frames: None,
             spans: vec![],
+            page: None,
+            transparent: None,
+            truncated: None,
             note: None,
             error: Some(why),
         }
@@ -65,11 +78,13 @@ pub(super) struct Report {
     header: bool,
     /// Inputs that could not be judged.
     pub failed: usize,
+    /// Inputs of which the end is missing.
+    pub truncated: usize,
 }
 
 impl Report {
     pub fn new(json: bool, expected: usize) -> Self {
-        Self { json, rows: Vec::with_capacity(expected), header: false, failed: 0 }
+        Self { json, rows: Vec::with_capacity(expected), header: false, failed: 0, truncated: 0 }
     }
 
     /// Prints one and counts it.
@@ -78,6 +93,7 @@ impl Report {
     /// Standard output cannot be written.
     pub fn add(&mut self, row: Row) -> anyhow::Result<()> {
         self.failed += usize::from(row.error.is_some());
+        self.truncated += usize::from(row.truncated.is_some());
         if self.json {
             console::print_json(&serde_json::to_string(&row).expect("a row serialises"))?;
         } else if let Some(error) = &row.error {
@@ -102,8 +118,12 @@ impl Report {
     /// Standard output cannot be written.
     pub fn finish(&self) -> anyhow::Result<()> {
         if !self.json && self.rows.len() > 1 {
+            let cut = match self.truncated {
+                0 => String::new(),
+                some => format!(", {some} truncated"),
+            };
             console::print_line(&format!(
-                "{} inputs: {} synthetic, {} unsure, {} clear, {} could not be judged",
+                "{} inputs: {} synthetic, {} unsure, {} clear, {} could not be judged{cut}",
                 self.rows.len(),
                 self.count(Verdict::Synthetic),
                 self.count(Verdict::Unsure),
@@ -119,14 +139,23 @@ fn table_line(row: &Row) -> String {
     let score = row.score.map_or_else(|| "-".to_owned(), |s| format!("{s:.4}"));
     let verdict = row.verdict.map_or("-", Verdict::as_str);
     let mut line = format!("{score:>7}  {verdict:9}  {}", row.shown);
-    if let Some(note) = row.note {
+    // What is missing has words of its own behind.
+    if let Some(note) = row.note.filter(|_| row.truncated.is_none()) {
         line += &format!("  ({note})");
     }
-    if let Some(frames) = row.frames {
-        line += &format!("  [{frames} frames]");
+    if let Some(share) = row.transparent {
+        line += &format!("  ({:.0} % transparent)", (share * 100.0).max(1.0));
+    }
+    match (row.frames, row.page) {
+        (Some(pages), Some(page)) => line += &format!("  [page {page} of {pages}]"),
+        (Some(frames), None) => line += &format!("  [{frames} frames]"),
+        _ => {}
     }
     for (from, to) in &row.spans {
         line += &format!("  synthetic {from:.1}..{to:.1} s");
+    }
+    if let Some(truncated) = row.truncated {
+        line += &format!("  {truncated}");
     }
     line
 }

@@ -1,5 +1,6 @@
 //! Builds the pipeline of an address or of a user's text, ending in one `appsink`.
 
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,7 @@ use gstreamer_app::AppSink;
 use super::super::SourceError;
 use super::fault;
 use super::keyframes::Thinning;
+use super::witness::Witness;
 use crate::config::SourceUri;
 
 /// Milliseconds that an RTSP jitter buffer holds packets back: enough for a house network, a tenth of
@@ -35,13 +37,17 @@ pub(super) struct Built {
     pub sink: AppSink,
     /// The sink came with the user's text, so its `sync` is the user's.
     pub own_sink: bool,
+    /// What it tells beside its frames.
+    pub witness: Witness,
 }
 
 /// What our appsink takes: first what a frame can hold as it is, so that decoders choose it, then any
-/// other raw video in main memory (converted frame by frame, and only the wanted ones), and JPEG.
+/// other raw video in main memory (converted frame by frame, and only the wanted ones), JPEG, and pictures that
+/// [`Witness`] gathers.
 pub(super) fn sink_caps() -> gst::Caps {
     gst::Caps::from_str(
-        "video/x-raw, format=(string){ I420, NV12, YUY2, UYVY, GRAY8, RGB, BGR }; video/x-raw; image/jpeg",
+        "video/x-raw, format=(string){ I420, NV12, YUY2, UYVY, GRAY8, RGB, BGR }; video/x-raw; image/jpeg; \
+         image/png; image/webp; image/gif; image/bmp; image/tiff",
     )
     .expect("caps are well-formed")
 }
@@ -60,9 +66,17 @@ pub(super) fn build(uri: &SourceUri, pace: Pace, thinning: Option<&Thinning>) ->
             let absolute = std::path::absolute(path).map_err(|e| {
                 SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
             })?;
-            std::fs::File::open(&absolute).map_err(|e| {
+            let unopened = |e: std::io::Error| {
                 SourceError::Configuration(format!("cannot open {uri}: {e}; check path and rights"))
-            })?;
+            };
+            // Whoever writes into a pipe would take a try for its reader, and go with it.
+            let regular = absolute.metadata().map_err(unopened)?.is_file();
+            if regular {
+                std::fs::File::open(&absolute).map_err(unopened)?;
+            } else if path == Path::new(SourceUri::STDIN) {
+                // What is no file may be a socket, which has no name to open it by.
+                return from_address("fd://0", pace, thinning);
+            }
             let address = gst::glib::filename_to_uri(&absolute, None).map_err(|e| {
                 SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
             })?;
@@ -102,7 +116,9 @@ fn from_text(text: &str, pace: Pace, thinning: Option<&Thinning>) -> Result<Buil
     }
     set_up_sink(&sink, pace);
     watch_elements(&pipeline, thinning);
-    Ok(Built { pipeline, sink, own_sink: named })
+    let witness = Witness::default();
+    witness.watch(&pipeline);
+    Ok(Built { pipeline, sink, own_sink: named, witness })
 }
 
 fn from_address(address: &str, pace: Pace, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
@@ -118,8 +134,11 @@ fn from_address(address: &str, pace: Pace, thinning: Option<&Thinning>) -> Resul
         .add_many([&decoder, sink.upcast_ref()])
         .map_err(|e| SourceError::Configuration(format!("the pipeline cannot be built: {e}")))?;
     watch_elements(&pipeline, thinning);
-    link_first_video(&pipeline, &decoder, &sink);
-    Ok(Built { pipeline, sink, own_sink: false })
+    let witness = Witness::default();
+    witness.watch(&pipeline);
+    witness.guide(&decoder);
+    link_first_video(&pipeline, &decoder, &sink, &witness);
+    Ok(Built { pipeline, sink, own_sink: false, witness })
 }
 
 fn set_up_sink(sink: &AppSink, pace: Pace) {
@@ -147,9 +166,10 @@ pub(super) fn make(name: &str, package: &str) -> Result<gst::Element, SourceErro
 
 /// Links the first video pad of `decoder` with `sink`, through whatever brings it into main memory. When
 /// a stream changes its programme, its pad goes and another comes: then that one is linked.
-fn link_first_video(pipeline: &gst::Pipeline, decoder: &gst::Element, sink: &AppSink) {
+fn link_first_video(pipeline: &gst::Pipeline, decoder: &gst::Element, sink: &AppSink, witness: &Witness) {
     let between: Arc<Mutex<Vec<gst::Element>>> = Arc::default();
     let (weak_pipeline, weak_sink, added) = (pipeline.downgrade(), sink.downgrade(), between.clone());
+    let witness = witness.clone();
     decoder.connect_pad_added(move |_, pad| {
         let (Some(pipeline), Some(sink)) = (weak_pipeline.upgrade(), weak_sink.upgrade()) else { return };
         let into = sink.static_pad("sink").expect("an appsink has a sink pad");
@@ -157,6 +177,7 @@ fn link_first_video(pipeline: &gst::Pipeline, decoder: &gst::Element, sink: &App
             return;
         }
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        witness.gather(&caps, &into);
         let mut chain = match adapters(&caps) {
             Ok(chain) => chain,
             Err(SourceError::Retry(why) | SourceError::Configuration(why)) => {

@@ -7,7 +7,7 @@ use ::gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use crate::clock::Moment;
-use crate::frame::{Colour, Frame, Matrix, PixelFormat, Plane, jpeg};
+use crate::frame::{Colour, Frame, Matrix, PixelFormat, Plane, jpeg, picture};
 
 /// Why a sample gave no frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +68,16 @@ impl FrameMaker {
                 converter.frame(&from, &mut to);
                 let map =
                     to.into_buffer().into_mapped_buffer_readable().map_err(|_| Fault::Lost("unmapped"))?;
-                let planes = [
-                    Plane { offset: rgb.offset()[0], stride: stride(rgb.stride()[0])? },
-                    Plane::default(),
-                    Plane::default(),
-                ];
+                let (width, height) = (rgb.width(), rgb.height());
+                let (offset, stride) = (rgb.offset()[0], stride(rgb.stride()[0])?);
                 let colour = Colour { full_range: true, ..Colour::default() };
-                (PixelFormat::Rgb24, (rgb.width(), rgb.height()), planes, colour, Box::new(map) as _)
+                let (offset, stride, data): (_, _, crate::frame::FrameData) = if rgb.has_alpha() {
+                    (0, width as usize * 3, Box::new(visible(&map[offset..], width as usize, stride)))
+                } else {
+                    (offset, stride, Box::new(map))
+                };
+                let planes = [Plane { offset, stride }, Plane::default(), Plane::default()];
+                (PixelFormat::Rgb24, (width, height), planes, colour, data)
             }
             Kind::Jpeg => {
                 let map = buffer.into_mapped_buffer_readable().map_err(|_| Fault::Lost("unmapped"))?;
@@ -124,7 +127,9 @@ fn kind_of(caps: &gst::Caps) -> Result<Kind, Fault> {
     if let (Some(format), Some(colour)) = (native(info.format()), colour(&info)) {
         return Ok(Kind::Native { info, format, colour });
     }
-    let rgb = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, info.width(), info.height())
+    // What is transparent shows only with its alpha.
+    let target = if info.has_alpha() { gst_video::VideoFormat::Rgba } else { gst_video::VideoFormat::Rgb };
+    let rgb = gst_video::VideoInfo::builder(target, info.width(), info.height())
         .fps(info.fps())
         .build()
         .map_err(|e| unusable(&e))?;
@@ -133,6 +138,18 @@ fn kind_of(caps: &gst::Caps) -> Result<Kind, Fault> {
     config.set_dither_method(gst_video::VideoDitherMethod::None);
     let converter = gst_video::VideoConverter::new(&info, &rgb, Some(config)).map_err(|e| unusable(&e))?;
     Ok(Kind::Converted { info, rgb, converter })
+}
+
+/// Three bytes a pixel of rows of four, what is fully transparent painted over. Where all is, nobody means it: some
+/// senders leave alpha at zero.
+fn visible(rows: &[u8], width: usize, stride: usize) -> Vec<u8> {
+    let rgba: Vec<u8> =
+        rows.chunks(stride).filter_map(|row| row.get(..width * 4)).flatten().copied().collect();
+    let (painted, hidden) = picture::drop_alpha(&rgba);
+    if hidden * 4 < rgba.len() as u64 {
+        return painted;
+    }
+    rgba.chunks_exact(4).flat_map(|px| [px[0], px[1], px[2]]).collect()
 }
 
 fn native(format: gst_video::VideoFormat) -> Option<PixelFormat> {
@@ -260,6 +277,20 @@ mod tests {
         // Weights of BT.2020 are GStreamer's business as well.
         let caps = "video/x-raw,format=I420,width=320,height=240,colorimetry=bt2020";
         assert_eq!(frame(&sample(caps, "smpte75")).expect("a frame").format, PixelFormat::Rgb24);
+    }
+
+    #[test]
+    fn what_is_transparent_is_painted_over_unless_all_is() {
+        for (pixel, want) in [("0x00ff8040", [255, 128, 64]), ("0xffff8040", [255, 128, 64])] {
+            let caps = format!("video/x-raw,format=ARGB,width=62,height=32 ! identity");
+            let frame =
+                frame(&sample(&caps, &format!("solid-color foreground-color={pixel}"))).expect("a frame");
+            assert_eq!(frame.to_rgb().expect("pixels").get_pixel(3, 3).0, want, "{pixel}");
+        }
+        let half: Vec<u8> = [[9, 9, 9, 0], [1, 2, 3, 255]].concat().repeat(4);
+        assert_eq!(visible(&half, 2, 8), [255, 255, 255, 1, 2, 3].repeat(4));
+        // A row's padding is none of it.
+        assert_eq!(visible(&half, 1, 8), [9; 12]);
     }
 
     #[test]

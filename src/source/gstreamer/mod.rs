@@ -6,12 +6,14 @@
 //! run builds a new pipeline and takes it down completely: one that failed cannot be set to playing again.
 
 mod build;
+pub mod content;
 mod fault;
 mod frames;
 mod keyframes;
 mod recode;
 mod running;
 mod video;
+mod witness;
 
 use std::time::Duration;
 
@@ -26,8 +28,9 @@ use self::fault::{Report, classify};
 use self::frames::{Fault, FrameMaker};
 use self::keyframes::Thinning;
 use self::running::{Event, Running, Start};
+use super::files::Show;
 use super::stamp::Stamper;
-use super::{Ended, FrameSink, Patience, Source, SourceError};
+use super::{Ended, FrameSink, Patience, Source, SourceError, cut};
 use crate::clock::{Moment, SharedClock, Stop};
 use crate::config::SourceUri;
 
@@ -56,6 +59,11 @@ impl GstSource {
     ) -> Result<Self, SourceError> {
         init()?;
         Ok(Self { uri: uri.clone(), fps, patience, clock })
+    }
+
+    /// How long a still picture stands for.
+    fn period(&self) -> Duration {
+        self.fps.and_then(|fps| Duration::try_from_secs_f64(1.0 / fps).ok()).unwrap_or(Duration::ZERO)
     }
 
     fn thinning(&self) -> Option<Thinning> {
@@ -87,7 +95,7 @@ impl Source for GstSource {
             self.describe(),
             self.clock.clone(),
         )?;
-        Run {
+        let over = Run {
             uri: &self.uri,
             clock: &self.clock,
             patience: self.patience,
@@ -95,12 +103,29 @@ impl Source for GstSource {
             running: &running,
             thinning,
             frames: FrameMaker::default(),
+            seen: 0,
+            last: None,
             stamper: Stamper::default(),
             missing: None,
             live: false,
             silence: Silence { limit: self.patience.first, since: self.clock.now(), told: false },
         }
-        .until_over(stop)
+        .until_over(stop)?;
+        let mut show = Show::new(sink, stop, &self.clock, self.period());
+        match over {
+            Over::Ended(ended) => Ok(ended),
+            // It stands for its period, so that one that is asked for again keeps its rate.
+            Over::Shown => Ok(if show.pause() { Ended::Picture } else { Ended::Stopped }),
+            Over::Picture(bytes) => {
+                // Whoever sends it again sends another one.
+                drop(running);
+                match show.all(&bytes) {
+                    Ok(true) => Ok(if show.rest() { Ended::Picture } else { Ended::Stopped }),
+                    Ok(false) => Ok(Ended::Stopped),
+                    Err(why) => Err(SourceError::Retry(format!("{}: {why}", self.uri))),
+                }
+            }
+        }
     }
 
     fn describe(&self) -> String {
@@ -119,6 +144,15 @@ struct Silence {
     told: bool,
 }
 
+/// How a run ended.
+enum Over {
+    Ended(Ended),
+    /// All that came was one picture, which was handed over.
+    Shown,
+    /// All that came was the picture in these bytes, which was not handed over.
+    Picture(Vec<u8>),
+}
+
 /// One run, from start to end.
 struct Run<'a> {
     uri: &'a SourceUri,
@@ -128,6 +162,9 @@ struct Run<'a> {
     running: &'a Running,
     thinning: Option<Thinning>,
     frames: FrameMaker,
+    /// Frames that came, and where the last one stood in its stream.
+    seen: u64,
+    last: Option<Duration>,
     stamper: Stamper,
     missing: Option<String>,
     live: bool,
@@ -135,7 +172,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn until_over(mut self, stop: &Stop) -> Result<Ended, SourceError> {
+    fn until_over(mut self, stop: &Stop) -> Result<Over, SourceError> {
         let mut starting = Some(self.running.started().clone());
         loop {
             let never = crossbeam_channel::never();
@@ -144,7 +181,7 @@ impl Run<'_> {
             let next = if self.silence.told { self.silence.limit } else { self.silence.limit / 2 };
             let timer = self.clock.after(next.saturating_sub(quiet));
             select! {
-                recv(stop.channel()) -> _ => return Ok(Ended::Stopped),
+                recv(stop.channel()) -> _ => return Ok(Over::Ended(Ended::Stopped)),
                 recv(self.running.samples()) -> sample => if let Ok(sample) = sample {
                     self.take(&sample)?;
                 },
@@ -170,7 +207,10 @@ impl Run<'_> {
         let rate = self.frames.rate(sample);
         self.silence = Silence { limit: self.patience.between(rate), since: self.clock.now(), told: false };
         // Newer ones came before they were looked at.
-        for _ in 0..self.running.overwritten() {
+        let unread = self.running.overwritten();
+        self.seen += 1 + unread;
+        self.last = Running::stream_time(sample).or(self.last);
+        for _ in 0..unread {
             self.sink.lost("unread");
         }
         for _ in 0..self.thinning.as_ref().map_or(0, Thinning::skipped) {
@@ -191,7 +231,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn hear(&mut self, event: Event) -> Result<Option<Ended>, SourceError> {
+    fn hear(&mut self, event: Event) -> Result<Option<Over>, SourceError> {
         match event {
             Event::Missing(what) => {
                 self.missing = Some(what);
@@ -209,9 +249,25 @@ impl Run<'_> {
                         self.uri
                     )));
                 }
-                Ok(Some(Ended::EndOfStream))
+                Ok(Some(self.over()))
             }
         }
+    }
+
+    /// What came, now that it is at its end.
+    fn over(&self) -> Over {
+        let witness = self.running.witness();
+        if let Some(bytes) = witness.picture() {
+            return Over::Picture(bytes);
+        }
+        if self.seen == 1 && witness.begins_as_picture() {
+            return Over::Shown;
+        }
+        if let Some(truncated) = witness.truncated().or_else(|| cut::truncated(self.uri, self.last)) {
+            log::warn!("{}: {truncated}", self.uri);
+            self.sink.lost("truncated");
+        }
+        Over::Ended(Ended::EndOfStream)
     }
 
     /// Nothing came for half, or all, of what patience there is.

@@ -13,6 +13,7 @@ use gstreamer_app::{AppSink, AppSinkCallbacks};
 use super::super::SourceError;
 use super::build::{Built, Pace};
 use super::fault::Report;
+use super::witness::Witness;
 use crate::clock::SharedClock;
 use crate::shown::redact;
 
@@ -44,6 +45,7 @@ pub(super) struct Running {
     events: Receiver<Event>,
     started: Receiver<Start>,
     overwritten: Arc<AtomicU64>,
+    witness: Witness,
     /// The thread that starts the pipeline, and the word that it is not wanted any more.
     starter: Option<JoinHandle<()>>,
     closing: Arc<AtomicBool>,
@@ -66,7 +68,7 @@ impl Running {
     /// # Errors
     /// When the machine cannot start another thread.
     pub fn start(built: Built, pace: Pace, what: String, clock: SharedClock) -> Result<Self, SourceError> {
-        let Built { pipeline, sink, own_sink } = built;
+        let Built { pipeline, sink, own_sink, witness } = built;
         let (sample_tx, samples) = bounded(1);
         let (event_tx, events) = bounded(MESSAGES);
         let (start_tx, started) = bounded(1);
@@ -86,6 +88,7 @@ impl Running {
             events,
             started,
             overwritten,
+            witness,
             starter: None,
             closing: closing.clone(),
         };
@@ -129,6 +132,11 @@ impl Running {
     /// Frames that were overwritten by newer ones since the last call.
     pub fn overwritten(&self) -> u64 {
         self.overwritten.swap(0, Ordering::Relaxed)
+    }
+
+    /// What it tells beside its frames.
+    pub fn witness(&self) -> &Witness {
+        &self.witness
     }
 
     /// When the sample is due by the pipeline's running time.

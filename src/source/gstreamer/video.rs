@@ -6,22 +6,23 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{never, select};
 
-use super::super::{Patience, SourceError};
+use super::super::{Patience, SourceError, Truncated, cut};
 use super::build::{Pace, build};
 use super::fault::classify;
 use super::frames::{Fault, FrameMaker};
 use super::init;
 use super::keyframes::Thinning;
 use super::running::{Event, Running, Start};
+use super::witness::Witness;
 use crate::clock::SharedClock;
 use crate::config::SourceUri;
-use crate::frame::Frame;
+use crate::frame::{Frame, jpeg};
 
 /// A video that gives nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was read of a video.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct VideoSummary {
     /// Frames decoded.
     pub decoded: u64,
@@ -29,13 +30,20 @@ pub struct VideoSummary {
     pub taken: u64,
     /// Frames that were due, but damaged.
     pub lost: u64,
+    /// Bytes of the still picture that it was instead of a video: nothing was handed over, and
+    /// [`crate::frame::picture`] decodes it.
+    pub picture: Option<Vec<u8>>,
+    /// It is one frame of something that is a still picture by its content.
+    pub still: bool,
+    /// What is missing at its end.
+    pub truncated: Option<Truncated>,
 }
 
 /// Hands the frames of a video file, stream or pipeline to `each`, in order and without dropping any that
 /// is due: at most `per_second` for each second of the video. Ends with the video, or when `each` breaks.
 ///
 /// Of these frames, `seq` counts from 0, `arrived` is the position in the video, and `captured` is that
-/// position after the Unix epoch.
+/// position after the Unix epoch. Of a still picture nothing is handed over, see [`VideoSummary::picture`].
 ///
 /// # Errors
 /// As of [`super::GstSource`]; also when nothing comes for a minute.
@@ -82,8 +90,11 @@ fn read(
         frames: FrameMaker::default(),
         period: 1.0 / per_second,
         due: 0,
+        held: Held::Nothing,
+        last: None,
         summary: VideoSummary::default(),
     };
+    let unusable = |why: String| SourceError::Configuration(format!("{uri}: {why}"));
     let mut starting = Some(running.started().clone());
     let mut missing = None;
     let mut refused = None;
@@ -91,10 +102,12 @@ fn read(
         let unready = never();
         let timer = clock.after(PATIENCE);
         select! {
-            recv(running.samples()) -> sample => if let Ok(sample) = sample
-                && let Some(frame) = reader.read(&sample, &id).map_err(|why| SourceError::Configuration(format!("{uri}: {why}")))?
-                && each(frame).is_break() {
-                    return Ok(reader.summary);
+            recv(running.samples()) -> sample => if let Ok(sample) = sample {
+                for sample in reader.hold(sample, running.witness()) {
+                    if let Some(frame) = reader.read(&sample, &id).map_err(unusable)? && each(frame).is_break() {
+                        return Ok(reader.summary);
+                    }
+                }
             },
             recv(running.events()) -> event => match event {
                 Ok(Event::Missing(what)) => missing = Some(what),
@@ -102,12 +115,14 @@ fn read(
                 Ok(Event::Ended) => {
                     // The sink says so when its last sample was handed on, which may still wait for us.
                     while let Ok(sample) = running.samples().try_recv() {
-                        let frame = reader.read(&sample, &id).map_err(|why| SourceError::Configuration(format!("{uri}: {why}")))?;
-                        if frame.is_some_and(|frame| each(frame).is_break()) {
-                            break;
+                        for sample in reader.hold(sample, running.witness()) {
+                            let frame = reader.read(&sample, &id).map_err(unusable)?;
+                            if frame.is_some_and(|frame| each(frame).is_break()) {
+                                return Ok(reader.summary);
+                            }
                         }
                     }
-                    return Ok(reader.summary);
+                    return Ok(reader.end(uri, running.witness()));
                 }
                 Err(_) => {}
             },
@@ -133,10 +148,52 @@ struct Reader {
     period: f64,
     /// Number of the next one on the grid of periods.
     due: u64,
+    held: Held,
+    /// Where the last frame stood.
+    last: Option<Duration>,
     summary: VideoSummary,
 }
 
+/// The first JPEG image of a stream that begins with one, until it is known what follows.
+enum Held {
+    Nothing,
+    First(::gstreamer::Sample),
+    /// It was handed on: the stream is a video.
+    Video,
+}
+
 impl Reader {
+    /// What is to be read, now that this sample came.
+    fn hold(&mut self, sample: ::gstreamer::Sample, witness: &Witness) -> Vec<::gstreamer::Sample> {
+        let jpeg = || sample.caps().and_then(|c| Some(c.structure(0)?.name() == "image/jpeg")) == Some(true);
+        match std::mem::replace(&mut self.held, Held::Video) {
+            Held::Nothing if witness.begins_as_picture() && jpeg() => {
+                self.held = Held::First(sample);
+                Vec::new()
+            }
+            Held::First(first) if bytes(&first).is_some_and(|b| jpeg::has_more(&b)) => {
+                self.held = Held::First(first);
+                Vec::new()
+            }
+            Held::First(first) => vec![first, sample],
+            Held::Nothing | Held::Video => vec![sample],
+        }
+    }
+
+    /// What it was, now that it is at its end.
+    fn end(self, uri: &SourceUri, witness: &Witness) -> VideoSummary {
+        let picture = match &self.held {
+            Held::First(first) => bytes(first),
+            _ => witness.picture(),
+        };
+        if picture.is_some() {
+            return VideoSummary { picture, ..self.summary };
+        }
+        let still = self.summary.decoded == 1 && witness.begins_as_picture();
+        let truncated = witness.truncated().or_else(|| cut::truncated(uri, self.last));
+        VideoSummary { still, truncated, ..self.summary }
+    }
+
     /// The frame, if one is due at its position.
     fn read(&mut self, sample: &::gstreamer::Sample, id: &Arc<str>) -> Result<Option<Frame>, String> {
         let number = self.summary.decoded;
@@ -145,6 +202,7 @@ impl Reader {
             let rate = self.frames.rate(sample).unwrap_or(25.0);
             Duration::from_secs_f64(number as f64 / rate)
         });
+        self.last = Some(position);
         // A microsecond of grace: positions are rounded.
         let seconds = position.as_secs_f64() + 1e-6;
         if seconds < self.due as f64 * self.period {
@@ -165,4 +223,8 @@ impl Reader {
             Err(Fault::Unusable(why)) => Err(why),
         }
     }
+}
+
+fn bytes(sample: &::gstreamer::Sample) -> Option<Vec<u8>> {
+    Some(sample.buffer()?.map_readable().ok()?.to_vec())
 }
