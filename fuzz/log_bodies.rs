@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use spotd::flaglog::chain::{self, Hash};
 use spotd::flaglog::cursor::{CursorFile, Mark};
-use spotd::flaglog::fs::{Fs, LogFile};
+use spotd::flaglog::fs::{Fs, Identity, Lock, LogFile};
 use spotd::flaglog::{Item, ReadError, Reader, segment};
 
 const DIR: &str = "/log";
@@ -28,6 +28,14 @@ impl Files {
 }
 
 impl Fs for Files {
+    fn hold(&self, _: &Path) -> io::Result<Arc<dyn Fs>> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn identity(&self, _: &Path) -> io::Result<Identity> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn create_dirs(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
@@ -75,14 +83,22 @@ impl Fs for Files {
         Ok(())
     }
 
-    fn lock(&self, _: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        Ok(Box::new(()))
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn Lock>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
 struct Open(Files, PathBuf);
 
 impl LogFile for Open {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len(&self.1)
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.get(&self.1, |all| all.extend_from_slice(bytes))
     }

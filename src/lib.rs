@@ -2,6 +2,7 @@
 //! CNN-generated. This library is everything the daemon is made of; `docs/ARCHITECTURE.md` shows the
 //! way of a frame through its rooms.
 
+pub mod alerts;
 pub mod clock;
 pub mod commands;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod flaglog;
 pub mod forensics;
 pub mod frame;
 pub mod health;
+pub mod jump;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
 pub mod pipeline;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, select};
 
+use crate::alerts::Watch;
 use crate::clock::{SharedClock, Stop, StopHandle, stop_signal};
 use crate::config::Config;
 use crate::control::Controls;
@@ -72,6 +73,7 @@ impl Daemon {
             let limits = judge::limits(&model, &config.verdict);
             let machine = VerdictMachine::new(config.verdict.clone(), limits, config.log.update_every);
             let stage = VerdictStage {
+                watches: ids.iter().map(|_| Watch::new(&config.verdict)).collect(),
                 machines: vec![machine; ids.len()],
                 ended: vec![false; ids.len()],
                 ids,
@@ -307,6 +309,8 @@ impl Snapshots {
 struct VerdictStage {
     ids: Vec<Arc<str>>,
     machines: Vec<VerdictMachine>,
+    /// For jumps of the score, where they are an alert.
+    watches: Vec<Option<Watch>>,
     ended: Vec<bool>,
     model: Model,
     board: Board,
@@ -350,6 +354,10 @@ impl VerdictStage {
                     s.latency = Some(now.saturating_sub(work.frame.arrived));
                 });
                 self.recorder.outcome(source, &outcome, Some((&work.frame, &score)));
+                let watch = self.watches[source].as_mut();
+                if let Some(seen) = watch.and_then(|w| w.push(now, &work.frame, &score)) {
+                    self.recorder.alert(source, seen, &outcome);
+                }
             }
         }
         self.turns.done(source);
@@ -374,6 +382,9 @@ impl VerdictStage {
     }
 
     fn finish(&mut self, source: SourceIndex) {
+        if let Some(watch) = &mut self.watches[source] {
+            watch.forget();
+        }
         let outcome = self.machines[source].finish();
         if outcome.event.is_some() {
             self.recorder.outcome(source, &outcome, None);

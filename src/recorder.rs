@@ -4,20 +4,24 @@
 //! What the log could not take is tried again with the next frame: a start that failed (a full disk)
 //! becomes a start then, an end likewise, and judging goes on meanwhile.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use ulid::Ulid;
 
+use crate::alerts::Seen;
 use crate::clock::{Moment, SharedClock};
 use crate::config::Config;
 use crate::detector::Model;
 use crate::detector::judge::{self, FrameScore};
 use crate::detector::model::ModelIdentity;
+use crate::flaglog::record::{Alert, AlertKind};
 use crate::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord, Options, ScoredTile, Signer, Tail};
 use crate::frame::Frame;
-use crate::health::Board;
+use crate::health::{Board, SourceAlert};
+use crate::jump::Jump;
 use crate::schedule::SourceIndex;
 use crate::verdict::{EventKind, Limits, Outcome, Verdict};
 
@@ -43,6 +47,24 @@ struct SourceLog {
     open: Option<Ulid>,
     /// The last append failed; said once, not with every frame.
     failing: bool,
+    /// Alerts that the log has not taken yet.
+    alerts: VecDeque<PendingAlert>,
+}
+
+struct PendingAlert {
+    seen: Seen,
+    verdict: Verdict,
+    smoothed: Option<f64>,
+    frames: usize,
+}
+
+/// Alerts of a source that wait for the log at most; they hold frames.
+const WAITING: usize = 4;
+
+impl SourceLog {
+    fn new(id: Arc<str>) -> Self {
+        Self { id, open: None, failing: false, alerts: VecDeque::new() }
+    }
 }
 
 impl Recorder {
@@ -68,15 +90,23 @@ impl Recorder {
             model: model.identity(),
             limits: judge::limits(model, &config.verdict),
             window: config.verdict.window,
-            sources: ids.into_iter().map(|id| SourceLog { id, open: None, failing: false }).collect(),
+            sources: ids.into_iter().map(|id| SourceLog::new(id)).collect(),
         };
         recorder.close_left_open();
         Ok(recorder)
     }
 
-    /// What has to be done now and then although nothing is flagged: old evidence goes, and the end of
-    /// events that a crash has left open is written if it could not be before.
+    /// What has to be done now and then although nothing is flagged: whether the log's folder is where its path
+    /// leads is looked after, old evidence goes, and the end of events that a crash has left open is written if it
+    /// could not be before.
     pub fn tick(&mut self) {
+        for source in 0..self.sources.len() {
+            self.record_alerts(source);
+        }
+        let before = self.log.displaced();
+        if self.log.settle().is_err() || self.log.displaced() != before {
+            self.report();
+        }
         let now = self.clock.now();
         if now.saturating_sub(self.tidied) < TIDY_EVERY {
             return;
@@ -126,6 +156,77 @@ impl Recorder {
         }
     }
 
+    /// Takes a jump of a source's score, with what its frame has come to.
+    pub fn alert(&mut self, source: SourceIndex, seen: Seen, outcome: &Outcome) {
+        let state = &mut self.sources[source];
+        let Jump { before, after } = seen.jump;
+        log::warn!("{}: alert: jump: the score went from {before:.2} to {after:.2} all at once", state.id);
+        if state.alerts.len() == WAITING {
+            log::error!("{}: an alert is lost: the log takes nothing, and {WAITING} wait already", state.id);
+            state.alerts.pop_front();
+        }
+        let Outcome { verdict, smoothed, frames, .. } = *outcome;
+        state.alerts.push_back(PendingAlert { seen, verdict, smoothed, frames });
+        self.record_alerts(source);
+    }
+
+    /// Writes the alerts that wait.
+    fn record_alerts(&mut self, source: SourceIndex) {
+        while let Some(alert) = self.sources[source].alerts.front() {
+            let id = self.sources[source].id.clone();
+            let Seen { jump, before, after } = &alert.seen;
+            let tiles: Vec<ScoredTile> =
+                after.score.tiles.iter().map(|t| ScoredTile { rect: t.rect, score: t.score }).collect();
+            let pieces: Vec<_> = tiles.iter().map(|t| (t.rect, t.score)).collect();
+            let record = NewRecord {
+                event: None,
+                source: id.to_string(),
+                kind: EventKind::Alert,
+                verdict: alert.verdict,
+                raw: Some(after.score.score),
+                smoothed: alert.smoothed,
+                peak: None,
+                threshold: self.limits.threshold,
+                unsure_from: self.limits.unsure_from,
+                window: self.window,
+                frames: alert.frames,
+                frame: Some(frame_info(&after.frame)),
+                captured: after.frame.captured,
+                tiles,
+                model: self.model.clone(),
+                alert: Some(Alert::jump(*jump, frame_info(&before.frame), before.frame.captured)),
+            };
+            let picture =
+                |frame: &Frame| frame.to_rgb().map_err(|e| log::warn!("{id}: no evidence picture: {e}")).ok();
+            let pictures = picture(&after.frame).zip(picture(&before.frame));
+            let evidence = pictures.as_ref().map(|(frame, _)| Evidence { frame, tiles: &pieces });
+            let before = pictures.as_ref().map(|(_, before)| before);
+            match self.log.append_alert(record, evidence.as_ref(), before) {
+                Ok(record) => {
+                    log::info!("{id}: event {} alert", record.event);
+                    self.board.update(&id, |s| {
+                        s.alerts += 1;
+                        s.alert = Some(SourceAlert {
+                            kind: AlertKind::Jump,
+                            at: after.frame.captured,
+                            before: jump.before,
+                            after: jump.after,
+                        });
+                    });
+                    self.sources[source].alerts.pop_front();
+                    self.report();
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.sources[source].failing, true) {
+                        log::error!("{id}: alert not recorded, trying again: {error}");
+                    }
+                    self.report();
+                    return;
+                }
+            }
+        }
+    }
+
     fn record(
         &mut self,
         source: SourceIndex,
@@ -152,14 +253,11 @@ impl Recorder {
             unsure_from: self.limits.unsure_from,
             window: self.window,
             frames: outcome.frames,
-            frame: frame.map(|(f, _)| FrameInfo {
-                sha256: Hash::of(f.bytes()),
-                width: f.width,
-                height: f.height,
-            }),
+            frame: frame.map(|(f, _)| frame_info(f)),
             captured: frame.map_or_else(|| self.clock.wall(), |(f, _)| f.captured),
             tiles,
             model: self.model.clone(),
+            alert: None,
         };
         // The end of an event is about frames that are no longer flagged: they are no evidence.
         let picture = frame.filter(|_| kind != EventKind::End).and_then(|(f, _)| {
@@ -180,6 +278,10 @@ impl Recorder {
         }
         self.report();
     }
+}
+
+fn frame_info(frame: &Frame) -> FrameInfo {
+    FrameInfo { sha256: Hash::of(frame.bytes()), width: frame.width, height: frame.height }
 }
 
 /// Which record an outcome asks for, given whether the log knows of an open event.

@@ -76,6 +76,8 @@ pub struct VerdictConfig {
     pub hysteresis: f64,
     /// Scores older than this say nothing about the feed any more and are forgotten.
     pub forget_after: Duration,
+    /// A change of the score by so much, in log odds, is an alert; `None`: none is. See [`crate::jump`].
+    pub jump: Option<f64>,
 }
 
 impl Default for VerdictConfig {
@@ -87,6 +89,7 @@ impl Default for VerdictConfig {
             unsure_from: None,
             hysteresis: 0.05,
             forget_after: Duration::from_secs(60),
+            jump: None,
         }
     }
 }
@@ -101,6 +104,8 @@ pub enum EventKind {
     Update,
     /// It no longer is, or nothing can be said any more.
     End,
+    /// Something to look at that is no verdict; an event of its own, in one record.
+    Alert,
 }
 
 impl EventKind {
@@ -110,6 +115,7 @@ impl EventKind {
             EventKind::Start => "start",
             EventKind::Update => "update",
             EventKind::End => "end",
+            EventKind::Alert => "alert",
         }
     }
 }
@@ -380,6 +386,7 @@ mod tests {
                     Some(EventKind::Start) => { prop_assert!(!open); open = true; }
                     Some(EventKind::Update) => prop_assert!(open),
                     Some(EventKind::End) => { prop_assert!(open); open = false; }
+                    Some(EventKind::Alert) => prop_assert!(false, "no verdict is one"),
                     None => {}
                 }
                 prop_assert_eq!(open, out.verdict == Verdict::Synthetic);

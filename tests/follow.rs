@@ -106,3 +106,26 @@ fn without_follow_a_folder_without_a_log_is_refused_and_with_it_waited_for() {
     assert!(waiting.lines.recv_timeout(std::time::Duration::from_millis(700)).is_err());
     assert!(waiting.child.try_wait().expect("asked").is_none(), "it still waits");
 }
+
+#[test]
+fn a_log_that_takes_the_place_of_another_is_followed_from_its_start() {
+    for removed in [false, true] {
+        let dir = folder();
+        let flags = dir.path().join("flags");
+        let open = || FlagLog::open(&config(&flags), "box", SystemClock::shared()).expect("open");
+        let mut log = open();
+        let first = log.append(new_record("cam", EventKind::Start), None).expect("append");
+        let follower = Follower::start(&flags, &["--source", "cam"]);
+        while follower.next().id != first.id {}
+        if removed {
+            std::fs::remove_dir_all(&flags).expect("removed");
+        } else {
+            std::fs::rename(&flags, dir.path().join("old")).expect("renamed");
+        }
+        let second = log.append(new_record("cam", EventKind::Start), None).expect("append");
+        // The event that was open goes on first.
+        let carried = follower.next();
+        assert!(carried.event == first.event && carried.reason.is_some(), "{carried:?}");
+        assert_eq!(follower.next(), second);
+    }
+}

@@ -8,6 +8,8 @@ pub mod chain;
 pub mod cursor;
 #[path = "../../src/flaglog/fs.rs"]
 pub mod fs;
+#[path = "../../src/flaglog/held.rs"]
+mod held;
 #[path = "../../src/flaglog/reader.rs"]
 pub mod reader;
 #[path = "../../src/flaglog/record.rs"]

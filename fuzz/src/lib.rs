@@ -6,6 +6,8 @@ pub mod clock;
 #[path = "../../src/frame/mod.rs"]
 pub mod frame;
 
+#[path = "../../src/jump.rs"]
+pub mod jump;
 #[path = "../../src/verdict.rs"]
 pub mod verdict;
 

@@ -127,6 +127,13 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
     }
     log::info!("flagged frames and their log: {}", log_dir.shown());
     anyhow::ensure!(well, "a thread panicked (see above); please report this");
+    let displaced = board.log().displaced;
+    anyhow::ensure!(
+        displaced == 0,
+        "{}: the folder of the flag log, or a part of it, was renamed, removed, replaced or mounted over {displaced} \
+         time(s) while spotd ran (see above); records and pictures may be elsewhere or gone",
+        log_dir.display()
+    );
     Ok(EXIT_FINE)
 }
 
@@ -149,26 +156,39 @@ fn introduce(config: &Config, model: &Model) {
     log::info!("flagged frames go to {}", config.log.dir.shown());
 }
 
-/// The first SIGTERM or SIGINT arrives as its name; a second one ends the process at once.
+/// The first SIGTERM, SIGINT or SIGHUP arrives as its name; a second SIGTERM or SIGINT ends the process at once. SIGHUP
+/// comes in numbers when a terminal closes, so it never does; where it was ignored at start (`nohup`), it still is.
 fn signals() -> anyhow::Result<crossbeam_channel::Receiver<&'static str>> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let again = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // The order counts: the first signal finds the flag unset and sets it, the second ends.
         signal_hook::flag::register_conditional_shutdown(signal, 130, again.clone())?;
         signal_hook::flag::register(signal, again.clone())?;
     }
-    let mut incoming = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let hang_up = (!ignores(&status, SIGHUP)).then_some(SIGHUP);
+    let mut incoming = signal_hook::iterator::Signals::new([SIGINT, SIGTERM].into_iter().chain(hang_up))?;
     let (tx, rx) = bounded(1);
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             for signal in incoming.forever() {
-                let _ = tx.try_send(if signal == SIGTERM { "SIGTERM" } else { "interrupted" });
+                let _ = tx.try_send(match signal {
+                    SIGTERM => "SIGTERM",
+                    SIGHUP => "SIGHUP",
+                    _ => "interrupted",
+                });
             }
         })
         .context("signal thread")?;
     Ok(rx)
+}
+
+/// Whether a process ignores a signal, by its `/proc/<pid>/status`.
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).is_some_and(|m| m >> (signal - 1) & 1 == 1)
 }
 
 /// One live line a source on a terminal.

@@ -180,9 +180,17 @@ pub(super) fn with_suggestion(message: &str) -> String {
     }
 }
 
+/// Characters of a name at most.
+pub(super) const MAX_NAME: usize = 128;
+
 fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
     let node = match raw.node.name {
         Some(name) if name.trim().is_empty() => return Err(cx.key("node.name", "must not be empty")),
+        // It goes into every topic and record.
+        Some(name) if name.chars().count() > MAX_NAME => {
+            let count = name.chars().count();
+            return Err(cx.key("node.name", format!("has {count} characters; give it {MAX_NAME} at most")));
+        }
         Some(name) => name,
         None => host_name(),
     };
@@ -238,6 +246,7 @@ fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
             0.1,
             86_400.0,
         )?,
+        jump: v.jump.map(|j| cx.number("verdict.jump", Some(j), j, 0.5, 18.0)).transpose()?,
     };
     if let (Some(t), Some(u)) = (verdict.threshold, verdict.unsure_from)
         && u > t
@@ -408,6 +417,7 @@ pub(super) mod tests {
                 ["spotd.toml:8", "mqtt.url", "password_file"],
             ),
             ("[node]\nname = \"x\"\n".into(), ["spotd.toml", "nothing to watch", "[[source]]"]),
+            (GOOD.replace("door", &"ü".repeat(129)), ["spotd.toml:2", "node.name", "128 at most"]),
             (format!("{GOOD}[model]\nprecision = \"f16\"\n"), ["spotd.toml:8", "model.precision", "auto"]),
         ] {
             let error = refused(&text);
@@ -415,6 +425,32 @@ pub(super) mod tests {
                 assert!(error.contains(word), "'{word}' is missing in: {error}");
             }
         }
+    }
+
+    #[test]
+    fn a_password_file_is_what_is_to_be_read_in_it() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let file = dir.path().join("password");
+        let text = format!(
+            "{GOOD}[mqtt]\nurl = \"mqtt://b\"\nuser = \"u\"\npassword_file = {:?}\n",
+            file.to_string_lossy()
+        );
+        for (bytes, password) in [
+            (&b"geheim\n"[..], "geheim"),
+            (b"\xef\xbb\xbfgeheim\r\n", "geheim"),
+            (b" two words ", " two words "),
+            (b"\xef\xbb\xbf", ""),
+        ] {
+            std::fs::write(&file, bytes).expect("written");
+            let mqtt = with(&text, &[]).expect("valid").mqtt.expect("set");
+            assert_eq!(mqtt.password.expect("set").expose(), password);
+        }
+        // As PowerShell writes it.
+        std::fs::write(&file, b"\xff\xfeg\0e\0h\0").expect("written");
+        let error = refused(&text);
+        assert!(error.contains("spotd.toml:10") && error.contains("UTF-8"), "{error}");
+        // The configuration itself may begin with such a mark.
+        with(&format!("\u{feff}{GOOD}"), &[]).expect("valid");
     }
 
     #[test]
@@ -456,6 +492,14 @@ pub(super) mod tests {
             ("url = \"mqtt://b\"\ncatch_up_rate = 0.0", ["spotd.toml:9", "between 1"]),
             ("url = \"mqtt://b\"\nprefix = \"a/b\"", ["spotd.toml:9", "one topic level"]),
             ("url = \"mqtt://b\"\ndiscovery_prefix = \"#\"", ["spotd.toml:9", "one topic level"]),
+            (
+                &format!("url = \"mqtt://b\"\nprefix = \"{}\"", "x".repeat(129)),
+                ["spotd.toml:9", "128 at most"],
+            ),
+            (
+                &format!("url = \"mqtt://b\"\nuser = \"{}\"", "x".repeat(65_536)),
+                ["spotd.toml:9", "65535 bytes"],
+            ),
         ] {
             let error = refused(&format!("{GOOD}[mqtt]\n{lines}\n"));
             for word in words {

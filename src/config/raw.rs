@@ -52,6 +52,7 @@ pub(super) struct RawVerdict {
     pub unsure_from: Option<f64>,
     pub hysteresis: Option<f64>,
     pub forget_seconds: Option<f64>,
+    pub jump: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -35,6 +35,16 @@ pub enum LogError {
         /// Which record.
         reason: String,
     },
+    /// The path led to another folder, or something in it was replaced, while a record was being written; it is not in
+    /// the log.
+    #[error(
+        "flag log {}: the folder, or a file in it, was renamed, removed, replaced or mounted over while a record was written",
+        dir.display()
+    )]
+    Displaced {
+        /// The log's folder.
+        dir: PathBuf,
+    },
     /// A record could not be made durable; it is not in the log.
     #[error("flag log {}: record {seq} could not be written: {error}", path.display())]
     Write {

@@ -91,6 +91,7 @@ pub(super) struct Caption<'a> {
 #[derive(Debug)]
 pub(super) struct Encoded {
     frame: Vec<u8>,
+    before: Option<Vec<u8>>,
     tiles: Vec<(ScoredTile, Vec<u8>)>,
 }
 
@@ -123,9 +124,22 @@ impl EvidenceError {
 }
 
 impl Encoded {
+    /// Puts the frame before an alert beside the others.
+    pub fn with_before(
+        &mut self,
+        picture: &RgbImage,
+        caption: Caption<'_>,
+        quality: u8,
+    ) -> Result<(), EvidenceError> {
+        self.before = Some(frame_jpeg(picture, caption, quality)?);
+        Ok(())
+    }
+
     /// Bytes of all pictures.
     pub fn len(&self) -> usize {
-        self.frame.len() + self.tiles.iter().map(|(_, png)| png.len()).sum::<usize>()
+        self.frame.len()
+            + self.before.as_ref().map_or(0, Vec::len)
+            + self.tiles.iter().map(|(_, png)| png.len()).sum::<usize>()
     }
 }
 
@@ -144,7 +158,7 @@ pub(super) fn encode(
         .take(MAX_TILES)
         .map(|&&(rect, score)| Ok((ScoredTile { rect, score }, tile_png(evidence.frame, rect)?)))
         .collect::<Result<_, EvidenceError>>()?;
-    Ok(Encoded { frame, tiles })
+    Ok(Encoded { frame, before: None, tiles })
 }
 
 /// Writes all pictures of a record into the folder of its event. After an error nothing that this call
@@ -180,6 +194,7 @@ impl Batch<'_> {
     fn store_all(&mut self, encoded: &Encoded) -> Result<EvidenceFiles, EvidenceError> {
         self.fs.create_dirs(&self.dir.join(&self.folder)).map_err(failed(&self.folder))?;
         let frame = self.put(&encoded.frame, "jpg")?;
+        let before = encoded.before.as_ref().map(|jpeg| self.put(jpeg, "jpg")).transpose()?;
         let tiles = encoded
             .tiles
             .iter()
@@ -189,7 +204,7 @@ impl Batch<'_> {
         for folder in [&self.folder, FOLDER, "."] {
             self.fs.sync_dir(&self.dir.join(folder)).map_err(failed(folder))?;
         }
-        Ok(EvidenceFiles { frame, tiles })
+        Ok(EvidenceFiles { frame, before, tiles })
     }
 
     fn put(&mut self, content: &[u8], extension: &str) -> Result<EvidenceFile, EvidenceError> {

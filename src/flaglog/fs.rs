@@ -4,8 +4,11 @@
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
+
+use super::held::HeldDir;
 
 /// Mode of the log's files: the owner writes, the group reads.
 pub const FILE_MODE: u32 = 0o640;
@@ -15,8 +18,30 @@ pub const DIR_MODE: u32 = 0o750;
 /// Ends the name of a file that is not finished yet.
 pub const TMP: &str = ".tmp";
 
+/// Which file or folder something is, whatever it is called: the same as long as anybody holds it open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The disk, or what is mounted as one.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+}
+
 /// What the log asks of a file system.
 pub trait Fs: Debug + Send + Sync {
+    /// This file system with the folder `dir` held: for the answer, paths in `dir` mean what lies in that very
+    /// folder, whatever becomes of its name, and other paths are errors.
+    ///
+    /// # Errors
+    /// As the operating system says; `NotFound` when there is no such folder.
+    fn hold(&self, dir: &Path) -> io::Result<Arc<dyn Fs>>;
+
+    /// Which file or folder a path leads to; symbolic links are followed.
+    ///
+    /// # Errors
+    /// As the operating system says; `NotFound` when it leads nowhere.
+    fn identity(&self, path: &Path) -> io::Result<Identity>;
+
     /// Makes a folder and the ones above it where they are missing, with [`DIR_MODE`].
     ///
     /// # Errors
@@ -82,11 +107,33 @@ pub trait Fs: Debug + Send + Sync {
     ///
     /// # Errors
     /// `WouldBlock` when another process has it; else as the operating system says.
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+}
+
+/// The right to write, given back when it is dropped.
+pub trait Lock: Send + Sync {
+    /// Which file it stands for.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn identity(&self) -> io::Result<Identity>;
 }
 
 /// A file open for appending.
+#[allow(clippy::len_without_is_empty, reason = "only lengths are compared")]
 pub trait LogFile: Send {
+    /// Which file it is.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn identity(&self) -> io::Result<Identity>;
+
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn len(&self) -> io::Result<u64>;
+
     /// Appends all of `bytes`; after an error any part of them may have been written.
     ///
     /// # Errors
@@ -155,11 +202,20 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// The machine's own file system.
+/// The machine's own file system, by paths.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsFs;
 
 impl Fs for OsFs {
+    fn hold(&self, dir: &Path) -> io::Result<Arc<dyn Fs>> {
+        Ok(Arc::new(HeldDir::open(dir)?))
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Identity> {
+        let of = std::fs::metadata(path)?;
+        Ok(Identity { device: of.dev(), inode: of.ino() })
+    }
+
     fn create_dirs(&self, dir: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)
     }
@@ -206,17 +262,37 @@ impl Fs for OsFs {
         File::open(dir)?.sync_all()
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Box::new(file)),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(e)) => Err(e),
-        }
+        locked(file)
+    }
+}
+
+/// Takes the lock of an open file.
+pub(super) fn locked(file: File) -> io::Result<Box<dyn Lock>> {
+    match file.try_lock() {
+        Ok(()) => Ok(Box::new(file)),
+        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+impl Lock for File {
+    fn identity(&self) -> io::Result<Identity> {
+        let of = self.metadata()?;
+        Ok(Identity { device: of.dev(), inode: of.ino() })
     }
 }
 
 impl LogFile for File {
+    fn identity(&self) -> io::Result<Identity> {
+        Lock::identity(self)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
     }

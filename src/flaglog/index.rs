@@ -195,7 +195,7 @@ impl Index {
             kept.newest = newest;
             kept.bytes += evidence;
         }
-        if record.kind == EventKind::End {
+        if matches!(record.kind, EventKind::End | EventKind::Alert) {
             self.open.remove(&record.event);
             if !self.evidence.contains_key(&seq) {
                 self.by_event.remove(&record.event);
@@ -214,6 +214,16 @@ impl Index {
                 self.by_event.remove(&event);
             }
         }
+    }
+
+    /// Somebody has changed a segment's length.
+    pub fn segment_is(&mut self, first: u64, bytes: u64) {
+        self.segments.iter_mut().filter(|s| s.first == first).for_each(|s| s.bytes = bytes);
+    }
+
+    /// Somebody has removed a segment.
+    pub fn forget_segment(&mut self, first: u64) {
+        self.segments.retain(|s| s.first != first);
     }
 
     /// Bytes of all evidence.

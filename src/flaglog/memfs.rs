@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::fs::{Fs, LogFile};
+use super::fs::{Fs, Identity, Lock, LogFile};
 
 #[derive(Debug, Clone, Default)]
 struct Node {
@@ -142,6 +142,24 @@ impl State {
 }
 
 impl Fs for MemFs {
+    fn hold(&self, dir: &Path) -> io::Result<Arc<dyn Fs>> {
+        self.identity(dir)?;
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Identity> {
+        let state = self.state();
+        if let Some(&id) = state.names.get(path) {
+            return Ok(file(id));
+        }
+        if state.locked && path.ends_with("lock") {
+            return Ok(LOCK);
+        }
+        // Folders are never replaced here: what a path leads to is what it is called.
+        let there = state.dirs.contains(path);
+        if there { Ok(Identity { device: 1, inode: 0 }) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
     fn create_dirs(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.step()?;
@@ -268,7 +286,7 @@ impl Fs for MemFs {
         Ok(())
     }
 
-    fn lock(&self, _: &Path) -> io::Result<Box<dyn Send + Sync>> {
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn Lock>> {
         let mut state = self.state();
         if std::mem::replace(&mut state.locked, true) {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -277,7 +295,20 @@ impl Fs for MemFs {
     }
 }
 
+/// What the lock is, which is no file here.
+const LOCK: Identity = Identity { device: 2, inode: 0 };
+
+fn file(id: Id) -> Identity {
+    Identity { device: 0, inode: id as u64 }
+}
+
 struct MemLock(MemFs);
+
+impl Lock for MemLock {
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(LOCK)
+    }
+}
 
 impl Drop for MemLock {
     fn drop(&mut self) {
@@ -291,6 +322,14 @@ struct MemFile {
 }
 
 impl LogFile for MemFile {
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(file(self.id))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.fs.state().nodes[self.id].content.len() as u64)
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.fs.state();
         // A write that fails has written a part.

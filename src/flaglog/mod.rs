@@ -12,9 +12,11 @@ pub mod evidence;
 pub mod exif;
 pub mod export;
 pub mod fs;
+mod held;
 mod index;
 #[cfg(test)]
 pub(crate) mod memfs;
+mod place;
 pub mod reader;
 pub mod record;
 mod recover;

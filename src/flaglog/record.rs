@@ -10,6 +10,7 @@ use ulid::Ulid;
 use super::chain::{self, Hash};
 use crate::detector::model::ModelIdentity;
 use crate::frame::Rect;
+use crate::jump::Jump;
 use crate::verdict::{EventKind, Verdict};
 
 /// Version of the schema that is written. It is raised when a member changes its meaning or goes away;
@@ -74,19 +75,58 @@ pub struct TileFile {
     pub png: EvidenceFile,
 }
 
+/// What an alert is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AlertKind {
+    /// The score has changed all at once: see [`crate::jump`].
+    Jump,
+    /// A kind of a later version.
+    #[serde(other)]
+    Other,
+}
+
+/// What an alert has found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// What it is about.
+    #[serde(rename = "kind")]
+    pub what: AlertKind,
+    /// Median score before, 0..1.
+    pub before: f64,
+    /// Score after, 0..1.
+    pub after: f64,
+    /// The last frame before.
+    pub frame_before: FrameInfo,
+    /// Its capture time, by the wall clock in UTC, to the millisecond.
+    #[serde(with = "millis")]
+    pub captured_before: Timestamp,
+}
+
+impl Alert {
+    /// A jump, with the last frame before it and when that was captured.
+    pub fn jump(jump: Jump, frame_before: FrameInfo, captured_before: SystemTime) -> Self {
+        let captured_before = timestamp(captured_before);
+        Self { what: AlertKind::Jump, before: jump.before, after: jump.after, frame_before, captured_before }
+    }
+}
+
 /// The pictures of a record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvidenceFiles {
     /// The whole frame as JPEG.
     pub frame: EvidenceFile,
+    /// In an alert, the last frame before, as JPEG.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<EvidenceFile>,
     /// The tiles with the highest scores as PNG, highest first.
     pub tiles: Vec<TileFile>,
 }
 
 impl EvidenceFiles {
-    /// All files: the frame's, then the tiles'.
+    /// All files: the frames', then the tiles'.
     pub fn files(&self) -> impl Iterator<Item = &EvidenceFile> {
-        std::iter::once(&self.frame).chain(self.tiles.iter().map(|t| &t.png))
+        std::iter::once(&self.frame).chain(&self.before).chain(self.tiles.iter().map(|t| &t.png))
     }
 }
 
@@ -123,6 +163,32 @@ pub struct NewRecord {
     pub captured: SystemTime,
     /// Who judged.
     pub model: ModelIdentity,
+    /// What was found, in an alert.
+    pub alert: Option<Alert>,
+}
+
+impl NewRecord {
+    /// What is said of an event without having judged a frame, after its last record.
+    pub(super) fn without_frame(last: &Record, kind: EventKind, verdict: Verdict, now: SystemTime) -> Self {
+        Self {
+            event: Some(last.event),
+            source: last.source.clone(),
+            kind,
+            verdict,
+            raw: None,
+            smoothed: None,
+            peak: last.peak,
+            threshold: last.threshold,
+            unsure_from: last.unsure_from,
+            window: last.window,
+            frames: 0,
+            frame: None,
+            tiles: Vec::new(),
+            captured: now,
+            model: last.model.clone(),
+            alert: None,
+        }
+    }
 }
 
 /// An event as it stands in the log.
@@ -172,6 +238,9 @@ pub struct Record {
     pub tiles: Vec<ScoredTile>,
     /// Who judged.
     pub model: ModelIdentity,
+    /// What was found, in an alert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<Alert>,
     /// Program and version that wrote this.
     pub software: String,
     /// The pictures; `None` where there is no frame or they could not be written.
@@ -180,7 +249,7 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence_error: Option<String>,
     /// Why the record stands here, where that is not a judged frame: an `end` that a crash left to the
-    /// next start.
+    /// next start, or an `update` with which an event goes on in another log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Hash of the record before.
@@ -202,6 +271,8 @@ pub enum NoteKind {
     Removed,
     /// A signature under the chain up to the record before: [`Note::signature`].
     Signed,
+    /// The folder was taken away while the daemon ran, and this log took its place: [`Note::events`].
+    Moved,
     /// A kind of a later version.
     #[serde(other)]
     Other,
@@ -228,6 +299,9 @@ pub struct Note {
     /// Events whose evidence in the records before this one was removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Ulid>,
+    /// Events that began in a log whose place this one has taken, and go on here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Ulid>,
     /// Records that were removed from the log's beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<RemovedRecords>,

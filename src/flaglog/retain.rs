@@ -40,7 +40,7 @@ const MENDED: u64 = 1 << 20;
 /// How the log is, for those who watch the box.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LogStatus {
-    /// What a person should look after: a disk that is full or fails.
+    /// What a person should look after: a disk that is full or fails, or a folder that was taken away.
     pub alarm: Option<String>,
     /// Bytes of evidence.
     pub evidence_bytes: u64,
@@ -50,12 +50,17 @@ pub struct LogStatus {
     pub free_bytes: Option<u64>,
     /// Events whose evidence has made room since the start.
     pub evidence_removed: u64,
+    /// How often since the start the log's folder, or a part of it, was renamed, removed, replaced or mounted over.
+    pub displaced: u64,
 }
 
 impl FlagLog {
     /// Removes what is older than it is to be kept, and the oldest where there is too much of it or too
     /// little room. To be called now and then; what cannot be done is said in [`FlagLog::status`].
     pub fn tidy(&mut self) {
+        if self.settle().is_err() {
+            return;
+        }
         if let Err(e) = self.finish("a removal that a crash had interrupted was finished") {
             self.trouble = Some(e.to_string());
             return;
@@ -68,7 +73,7 @@ impl FlagLog {
             (Ok(()), Some(free)) => Some(format!(
                 "only {} are free on the disk of {}, less than [log] min_free_mib asks for; make room on it",
                 size(free),
-                self.dir.display()
+                self.place.dir.display()
             )),
             // Until there is room, a full disk stays an alarm.
             (Ok(()), None) => self.trouble.take().filter(|_| free.is_some_and(|free| free < MENDED)),
@@ -78,11 +83,12 @@ impl FlagLog {
     /// How the log is.
     pub fn status(&self) -> LogStatus {
         LogStatus {
-            alarm: self.trouble.clone(),
+            alarm: self.trouble.clone().or_else(|| self.lasting.clone()),
             evidence_bytes: self.index.evidence_bytes(),
             record_bytes: self.index.segment_bytes(),
             free_bytes: self.free(),
             evidence_removed: self.evidence_removed,
+            displaced: self.displaced,
         }
     }
 
@@ -99,7 +105,7 @@ impl FlagLog {
         if done {
             self.trouble = Some(format!(
                 "the disk of {} is full: the oldest evidence makes room; free some or set [log] keep_mib",
-                self.dir.display()
+                self.place.dir.display()
             ));
         }
         done
@@ -165,7 +171,7 @@ impl FlagLog {
     }
 
     fn free(&self) -> Option<u64> {
-        self.options.fs.free(&self.dir).ok()
+        self.place.fs.free(&self.place.dir).ok()
     }
 
     /// The oldest events whose evidence together has so many bytes; open ones last.
@@ -188,9 +194,9 @@ impl FlagLog {
 
     /// Step 1 for evidence.
     fn take_evidence(&mut self, events: &[Ulid]) -> Result<bool, LogError> {
-        let fs = self.options.fs.clone();
+        let fs = self.place.fs.clone();
         for event in events {
-            let path = self.dir.join(FOLDER).join(event.to_string());
+            let path = self.place.dir.join(FOLDER).join(event.to_string());
             match fs.rename(&path, &self.removing_path(*event)) {
                 Ok(()) => self.index.removing.evidence.push(*event),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -198,7 +204,7 @@ impl FlagLog {
             }
             self.index.forget_evidence(*event);
         }
-        let path = self.dir.join(FOLDER);
+        let path = self.place.dir.join(FOLDER);
         fs.sync_dir(&path).map_err(|error| LogError::Remove { path, error })?;
         Ok(true)
     }
@@ -209,10 +215,10 @@ impl FlagLog {
             return Ok(false);
         }
         let first = self.index.segments[0].first;
-        let fs = self.options.fs.clone();
-        let path = segment::path(&self.dir, first);
-        fs.rename(&path, &self.dir.join(segment::removing_name(first)))
-            .and_then(|()| fs.sync_dir(&self.dir))
+        let fs = self.place.fs.clone();
+        let path = segment::path(&self.place.dir, first);
+        fs.rename(&path, &self.place.dir.join(segment::removing_name(first)))
+            .and_then(|()| fs.sync_dir(&self.place.dir))
             .map_err(|error| LogError::Remove { path, error })?;
         self.index.segments.pop_front();
         self.index.removing.segments.push(first);
@@ -226,7 +232,7 @@ impl FlagLog {
         if events.is_empty() && segments.is_empty() {
             return Ok(());
         }
-        let fs = self.options.fs.clone();
+        let fs = self.place.fs.clone();
         let mut bytes = 0;
         for event in &events {
             let folder = self.removing_path(*event);
@@ -241,13 +247,13 @@ impl FlagLog {
             }
         }
         for &first in &segments {
-            let path = self.dir.join(segment::removing_name(first));
+            let path = self.place.dir.join(segment::removing_name(first));
             let emptied = fs.append(&path).and_then(|mut f| f.truncate(0));
             emptied.map_err(|error| LogError::Remove { path, error })?;
         }
         for chunk in events.chunks(PER_NOTE) {
             let text = format!("evidence of {} event(s), {}, was removed: {why}", chunk.len(), size(bytes));
-            log::info!("flag log {}: {text}", self.dir.display());
+            log::info!("flag log {}: {text}", self.place.dir.display());
             self.write_note(NoteKind::Removed, text, |note| note.evidence = chunk.to_vec())?;
         }
         if !segments.is_empty() {
@@ -256,7 +262,7 @@ impl FlagLog {
             for (reader, seq) in self.readers_before(records.until) {
                 text += &format!("; reader {reader} had not got those after {seq}");
             }
-            log::info!("flag log {}: {text}", self.dir.display());
+            log::info!("flag log {}: {text}", self.place.dir.display());
             self.write_note(NoteKind::Removed, text, |note| note.records = Some(records))?;
         }
         self.evidence_removed += events.len() as u64;
@@ -266,7 +272,7 @@ impl FlagLog {
 
     /// Step 4. What cannot be cleared now is found at the next start.
     fn clear(&mut self, events: &[Ulid], segments: &[u64]) {
-        let fs = self.options.fs.clone();
+        let fs = self.place.fs.clone();
         for event in events {
             let folder = self.removing_path(*event);
             if let Err(e) = fs.remove_dir(&folder)
@@ -274,22 +280,22 @@ impl FlagLog {
             {
                 // A foreign file lies in it, which is not ours to remove.
                 log::warn!("{}: it holds files that are not spotd's; left alone", folder.display());
-                let _ = fs.rename(&folder, &self.dir.join(FOLDER).join(event.to_string()));
+                let _ = fs.rename(&folder, &self.place.dir.join(FOLDER).join(event.to_string()));
             }
         }
         for &first in segments {
-            let _ = fs.remove(&self.dir.join(segment::removing_name(first)));
+            let _ = fs.remove(&self.place.dir.join(segment::removing_name(first)));
         }
-        let _ = fs.sync_dir(&self.dir.join(FOLDER));
-        let _ = fs.sync_dir(&self.dir);
+        let _ = fs.sync_dir(&self.place.dir.join(FOLDER));
+        let _ = fs.sync_dir(&self.place.dir);
         self.index.removing = Removing::default();
     }
 
     /// What stands before the oldest segment that is left.
     fn removed_records(&self) -> RemovedRecords {
         let first = self.index.segments.front().map_or(self.next_seq, |s| s.first);
-        let path = segment::path(&self.dir, first);
-        let line = self.options.fs.read(&path, 0, MAX_LINE).unwrap_or_default();
+        let path = segment::path(&self.place.dir, first);
+        let line = self.place.fs.read(&path, 0, MAX_LINE).unwrap_or_default();
         let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
         // Where the first line left is damaged, `verify` says so of it.
         let hash = chain::link(line).map_or(Hash::ZERO, |link| link.prev);
@@ -298,18 +304,18 @@ impl FlagLog {
 
     /// Readers whose cursor stands before a record, with where it stands.
     fn readers_before(&self, seq: u64) -> Vec<(String, u64)> {
-        let names = self.options.fs.list(&self.dir).unwrap_or_default();
+        let names = self.place.fs.list(&self.place.dir).unwrap_or_default();
         let reader = |name: &String| {
             let name = name.strip_prefix("cursor-")?.strip_suffix(".json")?.to_owned();
             let ours = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-            let mark = ours.then(|| CursorFile::new(self.options.fs.clone(), &self.dir, &name).load());
+            let mark = ours.then(|| CursorFile::new(self.place.fs.clone(), &self.place.dir, &name).load());
             mark?.ok().flatten().filter(|m| m.seq < seq).map(|m| (name, m.seq))
         };
         names.iter().filter_map(reader).collect()
     }
 
     fn removing_path(&self, event: Ulid) -> PathBuf {
-        self.dir.join(FOLDER).join(format!("{REMOVING}{event}"))
+        self.place.dir.join(FOLDER).join(format!("{REMOVING}{event}"))
     }
 }
 

@@ -22,11 +22,13 @@ pub struct Tail {
 struct Shared {
     durable: u64,
     wakers: Vec<Sender<()>>,
+    /// The log that has taken this one's place.
+    next: Option<Tail>,
 }
 
 impl Tail {
     pub(super) fn new(fs: Arc<dyn Fs>, dir: &Path, durable: u64) -> Self {
-        let shared = Arc::new(Mutex::new(Shared { durable, wakers: Vec::new() }));
+        let shared = Arc::new(Mutex::new(Shared { durable, ..Shared::default() }));
         Self { fs, dir: dir.to_owned(), shared }
     }
 
@@ -45,8 +47,18 @@ impl Tail {
         self.lock().durable
     }
 
-    /// A channel that gets a message after one or more records have become durable.
+    /// The log that has taken this one's place, because its folder was renamed, removed or mounted over: what is
+    /// appended from then on is there. This one can be read to its end first, as far as it still exists.
+    pub fn successor(&self) -> Option<Tail> {
+        self.lock().next.clone()
+    }
+
+    /// A channel that gets a message after one or more records have become durable, also in a log that takes this
+    /// one's place.
     pub fn wake(&self) -> Receiver<()> {
+        if let Some(next) = self.successor() {
+            return next.wake();
+        }
         let (tx, rx) = bounded(1);
         self.lock().wakers.push(tx);
         rx
@@ -69,14 +81,29 @@ impl Tail {
     pub(super) fn advance(&self, seq: u64) {
         let mut shared = self.lock();
         shared.durable = seq;
-        // A full channel is a reader that has not looked yet; a closed one is gone.
-        shared
-            .wakers
-            .retain(|w| !matches!(w.try_send(()), Err(crossbeam_channel::TrySendError::Disconnected(()))));
+        shared.wake();
+    }
+
+    /// Says that the log goes on elsewhere, where everything up to `durable` is durable. Returns that one.
+    pub(super) fn succeed(&self, fs: Arc<dyn Fs>, durable: u64) -> Tail {
+        let next = Tail::new(fs, &self.dir, durable);
+        let mut shared = self.lock();
+        shared.wake();
+        next.lock().wakers = std::mem::take(&mut shared.wakers);
+        shared.next = Some(next.clone());
+        next
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn wake(&mut self) {
+        // A full channel is a reader that has not looked yet; a closed one is gone.
+        self.wakers
+            .retain(|w| !matches!(w.try_send(()), Err(crossbeam_channel::TrySendError::Disconnected(()))));
     }
 }
 

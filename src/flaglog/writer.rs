@@ -12,7 +12,8 @@
 //! # Order of writing
 //!
 //! Evidence files (each: temporary file, fsync, rename), then their folders' fsync; the line with one
-//! `write`; the segment's fsync; for a new segment the log folder's fsync; then readers are woken.
+//! `write`; the segment's fsync; for a new segment the log folder's fsync; a look whether the path still leads to all
+//! of it; then readers are woken.
 //! Segments are begun when the newest has reached [`Options::segment_bytes`].
 //!
 //! # When a write or fsync fails
@@ -20,6 +21,10 @@
 //! What is on the disk behind the last durable record is unknown then (after a failed fsync a later
 //! success proves nothing), so the segment is closed and, before anything else is appended, opened again
 //! and cut to its last durable length. Until that works every append fails.
+//!
+//! # When the folder is renamed, removed or mounted over
+//!
+//! See [`super::place`].
 //!
 //! # Recovery at open
 //!
@@ -30,6 +35,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use image::RgbImage;
 use jiff::Timestamp;
 use ulid::Ulid;
 
@@ -38,8 +44,8 @@ use super::error::LogError;
 use super::evidence::{self, Caption, Evidence, Stored};
 use super::fs::{Fs, LogFile, OsFs, is_full};
 use super::index::Index;
+use super::place::{Carried, Opened, Place};
 use super::record::{ClockStatus, Entry, NewRecord, Note, NoteKind, Record, SCHEMA, SOFTWARE, timestamp};
-use super::recover::recover;
 use super::segment;
 use super::sign::Signer;
 use super::tail::Tail;
@@ -80,23 +86,30 @@ impl Default for Options {
 
 /// The log, open for writing.
 pub struct FlagLog {
-    pub(super) dir: PathBuf,
+    pub(super) place: Place,
     node: String,
     jpeg_quality: u8,
     pub(super) options: Options,
     pub(super) clock: SharedClock,
-    tail: Tail,
+    pub(super) tail: Tail,
     pub(super) next_seq: u64,
-    prev: Hash,
-    latest: Option<Timestamp>,
-    segment: Option<Segment>,
+    pub(super) prev: Hash,
+    pub(super) latest: Option<Timestamp>,
+    pub(super) segment: Option<Segment>,
     pub(super) index: Index,
     /// Events that were open when the log was.
-    left_open: BTreeMap<Ulid, Record>,
-    /// What [`super::LogStatus::alarm`] says.
+    pub(super) left_open: BTreeMap<Ulid, Record>,
+    /// What [`super::LogStatus::alarm`] says, until it is over.
     pub(super) trouble: Option<String>,
+    /// What it says until the next start.
+    pub(super) lasting: Option<String>,
+    /// What a log that has taken another's place has yet to say.
+    pub(super) carried: Carried,
+    /// Whether the folder was taken away and no new log could be begun yet.
+    pub(super) homeless: bool,
+    /// How often something of the log was found in another's place.
+    pub(super) displaced: u64,
     pub(super) evidence_removed: u64,
-    _lock: Box<dyn Send + Sync>,
 }
 
 /// The segment that is appended to.
@@ -131,23 +144,10 @@ impl FlagLog {
         clock: SharedClock,
         options: Options,
     ) -> Result<Self, LogError> {
-        let dir = config.dir.clone();
-        let failed = |error: io::Error| LogError::Dir { dir: dir.clone(), error };
-        options.fs.create_dirs(&dir).map_err(failed)?;
-        if let Some(parent) = dir.parent() {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            // The folder above may be closed to us; whoever made this one there has then made it durable.
-            let _ = options.fs.sync_dir(parent);
-        }
-        let lock = options.fs.lock(&dir.join("lock")).map_err(|e| match e.kind() {
-            io::ErrorKind::WouldBlock => LogError::Locked { dir: dir.clone() },
-            _ => failed(e),
-        })?;
-        let found = recover(&options.fs, &dir)?;
-        let index = Index::build(&options.fs, &dir).map_err(failed)?;
+        let Opened { place, found, index } = Opened::open(&options.fs, &config.dir)?;
         let mut log = Self {
-            tail: Tail::new(options.fs.clone(), &dir, found.next_seq - 1),
-            dir,
+            tail: Tail::new(place.fs.clone(), &config.dir, found.next_seq - 1),
+            place,
             node: node.to_owned(),
             jpeg_quality: config.jpeg_quality,
             options,
@@ -159,40 +159,78 @@ impl FlagLog {
             left_open: index.open.clone(),
             index,
             trouble: None,
+            lasting: None,
+            carried: Carried::default(),
+            homeless: false,
+            displaced: 0,
             evidence_removed: 0,
-            _lock: lock,
         };
-        for (kind, text) in found.notes {
-            log::warn!("flag log {}: {text}", log.dir.display());
-            if let Err(e) = log.note(kind, text) {
-                log::error!("{e}; it was not noted in the log itself");
-            }
-        }
+        log.say(found.notes);
         log.tidy();
         log.sign_if(true);
         Ok(log)
     }
 
-    /// Appends a record, with its evidence first. When it returns, both are durable.
+    /// Notes what was found at open.
+    pub(super) fn say(&mut self, notes: Vec<(NoteKind, String)>) {
+        for (kind, text) in notes {
+            log::warn!("flag log {}: {text}", self.place.dir.display());
+            if let Err(e) = self.note(kind, text) {
+                log::error!("{e}; it was not noted in the log itself");
+            }
+        }
+    }
+
+    /// Appends a record, with its evidence first. When it returns, both are durable, and where the log's path leads.
     ///
     /// Evidence that cannot be written does not hold the record up: it is appended without, and says why
     /// in [`Record::evidence_error`].
     ///
     /// # Errors
-    /// [`LogError::Write`]: the record is not in the log, and the next call tries anew.
+    /// [`LogError::Write`]: the record is not in the log, and the next call tries anew. So do
+    /// [`LogError::Displaced`], and what [`FlagLog::open`] has, where the log's path leads elsewhere now.
     pub fn append(&mut self, new: NewRecord, evidence: Option<&Evidence<'_>>) -> Result<Record, LogError> {
-        let mut record = self.record(new);
+        self.append_alert(new, evidence, None)
+    }
+
+    /// As [`FlagLog::append`], for an alert: with the last frame before what it tells of.
+    ///
+    /// # Errors
+    /// As [`FlagLog::append`].
+    pub fn append_alert(
+        &mut self,
+        new: NewRecord,
+        evidence: Option<&Evidence<'_>>,
+        before: Option<&RgbImage>,
+    ) -> Result<Record, LogError> {
+        let record = self.record(new);
+        let mut tries = TRIES;
+        loop {
+            self.settle()?;
+            match self.append_settled(record.clone(), evidence, before) {
+                Err(LogError::Displaced { .. }) if tries > 0 => tries -= 1,
+                done => return done,
+            }
+        }
+    }
+
+    fn append_settled(
+        &mut self,
+        mut record: Record,
+        evidence: Option<&Evidence<'_>>,
+        before: Option<&RgbImage>,
+    ) -> Result<Record, LogError> {
         let mut stored = None;
         let mut trouble = None;
         if let Some(evidence) = evidence {
-            match self.store(&record, evidence) {
+            match self.store(&record, evidence, before) {
                 Ok(done) => {
                     record.evidence = Some(done.files.clone());
                     stored = Some(done);
                 }
                 Err(e) => {
                     let text = format!("evidence of {} not kept: {e}", record.source);
-                    log::error!("flag log {}: {text}", self.dir.display());
+                    log::error!("flag log {}: {text}", self.place.dir.display());
                     trouble = Some(text);
                     record.evidence_error = Some(e.to_string());
                 }
@@ -202,8 +240,11 @@ impl FlagLog {
         let bytes = stored.as_ref().map_or(0, |s| s.bytes);
         let written = match (self.write_in_need(entry, bytes), stored) {
             (Err(e), Some(stored)) => {
+                stored.discard(&*self.place.fs, &self.place.dir);
+                if matches!(e, LogError::Displaced { .. }) {
+                    return Err(e);
+                }
                 // A full disk may take the line once the pictures are gone; the record matters more.
-                stored.discard(&*self.options.fs, &self.dir);
                 log::error!("{e}; trying again without its evidence");
                 record.evidence = None;
                 record.evidence_error = Some(format!("removed to make room for the record: {e}"));
@@ -233,6 +274,10 @@ impl FlagLog {
     /// # Errors
     /// As [`FlagLog::append`].
     pub fn close_left_open(&mut self) -> Result<usize, LogError> {
+        if self.left_open.is_empty() {
+            return Ok(0);
+        }
+        self.settle()?;
         let mut closed = 0;
         while let Some((&event, last)) = self.left_open.first_key_value() {
             let reason = format!(
@@ -240,23 +285,7 @@ impl FlagLog {
                  next start, and what the source showed in between is not known",
                 last.written
             );
-            let new = NewRecord {
-                event: Some(event),
-                source: last.source.clone(),
-                kind: EventKind::End,
-                verdict: Verdict::Unsure,
-                raw: None,
-                smoothed: None,
-                peak: last.peak,
-                threshold: last.threshold,
-                unsure_from: last.unsure_from,
-                window: last.window,
-                frames: 0,
-                frame: None,
-                tiles: Vec::new(),
-                captured: self.clock.wall(),
-                model: last.model.clone(),
-            };
+            let new = NewRecord::without_frame(last, EventKind::End, Verdict::Unsure, self.clock.wall());
             let mut record = self.record(new);
             record.reason = Some(reason);
             log::warn!("{}: event {event} was left open by an earlier run; closing it", record.source);
@@ -275,10 +304,10 @@ impl FlagLog {
 
     /// The log's folder.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        &self.place.dir
     }
 
-    fn record(&mut self, new: NewRecord) -> Record {
+    pub(super) fn record(&mut self, new: NewRecord) -> Record {
         let wall = self.clock.wall();
         let id = Ulid::from_datetime(wall);
         let written = timestamp(wall);
@@ -311,6 +340,7 @@ impl FlagLog {
             frame: new.frame,
             tiles,
             model: new.model,
+            alert: new.alert,
             software: SOFTWARE.to_owned(),
             evidence: None,
             evidence_error: None,
@@ -325,7 +355,7 @@ impl FlagLog {
             Some(latest) if latest.duration_since(now) > STEP_BACK => {
                 log::warn!(
                     "flag log {}: the clock shows {now}, the record before was written at {latest}: it was set back",
-                    self.dir.display()
+                    self.place.dir.display()
                 );
                 ClockStatus::SetBack
             }
@@ -334,12 +364,24 @@ impl FlagLog {
         }
     }
 
-    fn store(&mut self, record: &Record, evidence: &Evidence<'_>) -> Result<Stored, evidence::EvidenceError> {
+    fn store(
+        &mut self,
+        record: &Record,
+        evidence: &Evidence<'_>,
+        before: Option<&RgbImage>,
+    ) -> Result<Stored, evidence::EvidenceError> {
         let caption = Caption { node: &self.node, source: &record.source, captured: record.captured };
-        let encoded = evidence::encode(evidence, caption, self.jpeg_quality)?;
+        let mut encoded = evidence::encode(evidence, caption, self.jpeg_quality)?;
+        if let (Some(picture), Some(alert)) = (before, &record.alert) {
+            encoded.with_before(
+                picture,
+                Caption { captured: alert.captured_before, ..caption },
+                self.jpeg_quality,
+            )?;
+        }
         let mut tries = TRIES;
         loop {
-            match evidence::store(&*self.options.fs, &self.dir, record.event, &encoded) {
+            match evidence::store(&*self.place.fs, &self.place.dir, record.event, &encoded) {
                 Err(e) if tries > 0 && e.is_full() && self.make_room(encoded.len() as u64 + SLACK, None) => {
                     tries -= 1;
                 }
@@ -350,7 +392,7 @@ impl FlagLog {
 
     /// As [`FlagLog::write`], and on a full disk old evidence makes room. `evidence`: bytes of the pictures
     /// that the record has brought.
-    fn write_in_need(&mut self, entry: Entry, evidence: u64) -> Result<Entry, LogError> {
+    pub(super) fn write_in_need(&mut self, entry: Entry, evidence: u64) -> Result<Entry, LogError> {
         let event = if let Entry::Event(record) = &entry { Some(record.event) } else { None };
         let mut tries = TRIES;
         loop {
@@ -402,6 +444,7 @@ impl FlagLog {
             note,
             text,
             evidence: Vec::new(),
+            events: Vec::new(),
             records: None,
             signature: None,
             software: SOFTWARE.to_owned(),
@@ -423,25 +466,53 @@ impl FlagLog {
         let line = entry.seal();
         let seq = entry.seq();
         if line.len() > MAX_LINE {
-            return Err(LogError::TooLong { dir: self.dir.clone(), seq, bytes: line.len() });
+            return Err(LogError::TooLong { dir: self.place.dir.clone(), seq, bytes: line.len() });
         }
+        self.still_in_place()?;
         if self.segment.as_ref().is_none_or(|s| s.len >= self.options.segment_bytes && s.file.is_some()) {
-            let path = segment::path(&self.dir, seq);
+            let path = segment::path(&self.place.dir, seq);
             self.segment = Some(Segment { path, first: seq, len: 0, file: None, named: false });
         }
         let segment = self.segment.as_mut().expect("just made");
-        if let Err(error) = segment.append(&*self.options.fs, &self.dir, line.as_bytes()) {
+        let first = segment.first;
+        if let Err(error) = segment.append(&*self.place.fs, &self.place.dir, line.as_bytes()) {
             // Try at once to take back what may have been written, so that other readers do not see it.
             segment.file = None;
-            let _ = segment.repair(&*self.options.fs);
+            let _ = segment.repair(&*self.place.fs);
             return Err(LogError::Write { path: segment.path.clone(), seq, error });
+        }
+        if let Err(error) = self.still_in_place().and_then(|()| self.evidence_in_place(&entry)) {
+            // It is durable, but not where anybody would look for it.
+            self.segment.as_mut().expect("it was written to").take_back(line.len() as u64);
+            return Err(error);
         }
         self.next_seq = seq + 1;
         self.prev = entry.hash();
         self.latest = Some(entry.written());
-        self.index.appended(&entry, segment.first, line.len() as u64, evidence);
+        self.index.appended(&entry, first, line.len() as u64, evidence);
         self.tail.advance(seq);
         Ok(entry)
+    }
+}
+
+impl FlagLog {
+    fn still_in_place(&self) -> Result<(), LogError> {
+        let dir = || self.place.dir.clone();
+        match self.place.look(self.segment.as_ref()) {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(LogError::Displaced { dir: dir() }),
+            Err(error) => Err(LogError::Dir { dir: dir(), error }),
+        }
+    }
+
+    fn evidence_in_place(&mut self, entry: &Entry) -> Result<(), LogError> {
+        let Entry::Event(record) = entry else { return Ok(()) };
+        let dir = self.place.dir.clone();
+        match self.place.has_evidence(record) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(LogError::Displaced { dir }),
+            Err(error) => Err(LogError::Dir { dir, error }),
+        }
     }
 }
 
@@ -474,5 +545,15 @@ impl Segment {
             self.file = Some(file);
         }
         Ok(())
+    }
+
+    /// Takes the last `bytes` back, in the very file that they were written to.
+    fn take_back(&mut self, bytes: u64) {
+        self.len = self.len.saturating_sub(bytes);
+        if let Some(file) = &mut self.file
+            && file.len().is_ok_and(|len| len > self.len)
+        {
+            let _ = file.truncate(self.len).and_then(|()| file.sync());
+        }
     }
 }

@@ -104,6 +104,25 @@ pub struct Frame {
     pub data: FrameData,
 }
 
+impl Frame {
+    /// The same frame with bytes of its own: whoever keeps one for long must not keep a buffer that its source may need.
+    #[must_use]
+    pub fn owned(&self) -> Self {
+        Self {
+            source: self.source.clone(),
+            data: Box::new((*self.data).as_ref().to_vec()),
+            seq: self.seq,
+            captured: self.captured,
+            arrived: self.arrived,
+            format: self.format,
+            width: self.width,
+            height: self.height,
+            planes: self.planes,
+            colour: self.colour,
+        }
+    }
+}
+
 /// Why a frame's pixels could not be had.
 #[derive(Debug, Error)]
 pub enum FrameError {

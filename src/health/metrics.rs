@@ -52,7 +52,7 @@ impl Metrics {
         out.single(
             "spotd_log_alarm",
             Kind::Gauge,
-            "1 while the flag log needs a person: disk full or failing.",
+            "1 while the flag log needs a person: disk full or failing, or its folder taken away.",
             alarm,
         );
         let evidence = log.evidence_bytes as f64;
@@ -64,6 +64,9 @@ impl Metrics {
         let removed = log.evidence_removed as f64;
         let help = "Events whose evidence has made room.";
         out.single("spotd_log_evidence_removed_total", Kind::Counter, help, removed);
+        let help =
+            "Times that the log's folder or a part of it was renamed, removed, replaced or mounted over.";
+        out.single("spotd_log_displaced_total", Kind::Counter, help, log.displaced as f64);
     }
 
     fn publisher(&self, out: &mut Text) {
@@ -150,6 +153,7 @@ fn sources(out: &mut Text, all: &[(std::sync::Arc<str>, SourceStatus)]) {
         ("spotd_source_frames_total", "Frames handed over.", (|s| s.frames) as fn(&SourceStatus) -> u64),
         ("spotd_source_judged_total", "Frames judged.", |s| s.judged),
         ("spotd_source_reconnects_total", "Times that the source was opened again.", |s| s.reconnects),
+        ("spotd_source_alerts_total", "Alerts, such as a jump of the score.", |s| s.alerts),
     ] {
         each(out, name, Kind::Counter, help, &|s| Some(count(s) as f64));
     }
@@ -344,7 +348,7 @@ mod tests {
             s.state = SourceState::Retrying { why: "x".into(), attempt: 3, at: UNIX_EPOCH };
             s.verdict = Verdict::Synthetic;
             (s.raw, s.smoothed) = (Some(0.25), Some(0.875));
-            (s.frames, s.judged, s.reconnects) = (12, 7, 2);
+            (s.frames, s.judged, s.reconnects, s.alerts) = (12, 7, 2, 3);
             s.latency = Some(Duration::from_millis(125));
             s.last_frame = Some(UNIX_EPOCH + Duration::from_millis(1_795_500_000_500));
         });
@@ -357,6 +361,7 @@ mod tests {
             record_bytes: 9,
             free_bytes: Some(0),
             evidence_removed: 4,
+            displaced: 2,
         });
         board.update_publisher(|p| p.behind = 17);
         board
@@ -382,6 +387,7 @@ mod tests {
             ("spotd_source_frames_total", vec![cam], 12.0),
             ("spotd_source_judged_total", vec![cam], 7.0),
             ("spotd_source_reconnects_total", vec![cam], 2.0),
+            ("spotd_source_alerts_total", vec![cam], 3.0),
             ("spotd_source_dropped_total", vec![cam, ("reason", "overwritten")], 5.0),
             ("spotd_source_latency_seconds", vec![cam], 0.125),
             ("spotd_source_last_frame_timestamp_seconds", vec![cam], 1_795_500_000.5),
@@ -389,6 +395,7 @@ mod tests {
             ("spotd_log_evidence_bytes", vec![], 1_099_511_627_776.0),
             ("spotd_log_free_bytes", vec![], 0.0),
             ("spotd_log_evidence_removed_total", vec![], 4.0),
+            ("spotd_log_displaced_total", vec![], 2.0),
             ("spotd_publisher_behind", vec![], 17.0),
             ("spotd_publisher_connected", vec![], 0.0),
         ] {

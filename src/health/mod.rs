@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::flaglog::LogStatus;
+use crate::flaglog::record::AlertKind;
 use crate::verdict::Verdict;
 
 /// Where a source stands.
@@ -58,6 +59,20 @@ impl SourceState {
     }
 }
 
+/// An alert, as the state of its source shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SourceAlert {
+    /// What it is about.
+    pub kind: AlertKind,
+    /// When the frame was captured that it is about.
+    #[serde(serialize_with = "rfc3339")]
+    pub at: SystemTime,
+    /// Median score before, 0..1.
+    pub before: f64,
+    /// Score after, 0..1.
+    pub after: f64,
+}
+
 /// What is known of one source.
 #[derive(Debug, Clone, Serialize)]
 pub struct SourceStatus {
@@ -74,6 +89,10 @@ pub struct SourceStatus {
     pub smoothed: Option<f64>,
     /// Highest smoothed score of the current or last event, 0..1.
     pub peak: Option<f64>,
+    /// The last alert since the start.
+    pub alert: Option<SourceAlert>,
+    /// Alerts since the start.
+    pub alerts: u64,
     /// Frames handed over by the source.
     pub frames: u64,
     /// Frames judged.
@@ -102,6 +121,8 @@ impl Default for SourceStatus {
             raw: None,
             smoothed: None,
             peak: None,
+            alert: None,
+            alerts: 0,
             frames: 0,
             judged: 0,
             reconnects: 0,

@@ -204,6 +204,15 @@ impl Announcer<'_> {
             ),
             of_state(
                 "sensor",
+                "alerts",
+                &[
+                    ("name", "Alerts".into()),
+                    ("value_template", "{{ value_json.alerts }}".into()),
+                    ("state_class", "total_increasing".into()),
+                ],
+            ),
+            of_state(
+                "sensor",
                 "dropped",
                 &[
                     ("name", "Frames not judged".into()),

@@ -30,7 +30,6 @@ pub(super) struct Live {
     config: MqttConfig,
     topics: Topics,
     ids: Vec<Arc<str>>,
-    log: Tail,
     board: Board,
     announcements: Vec<Announcement>,
     memory: Retained,
@@ -47,7 +46,7 @@ pub(super) struct Live {
 
 enum Picture {
     Here(Vec<u8>),
-    Evidence(EvidenceFile),
+    Evidence(EvidenceFile, Tail),
 }
 
 impl Live {
@@ -56,16 +55,12 @@ impl Live {
         let mut ids: Vec<Arc<str>> = controls.ids().cloned().collect();
         ids.extend(board.snapshot().into_iter().map(|(id, _)| id).filter(|id| controls.source(id).is_none()));
         let announcements = announcements(config, &topics, node, &ids);
-        let memory = Retained::load(
-            log.fs().clone(),
-            log.dir(),
-            wanted(config, &topics, &ids, announcements.iter().map(|a| a.topic.clone())),
-        );
+        let memory =
+            Retained::load(log, wanted(config, &topics, &ids, announcements.iter().map(|a| a.topic.clone())));
         Self {
             config: config.clone(),
             topics,
             ids,
-            log: log.clone(),
             board,
             announcements,
             memory,
@@ -109,8 +104,8 @@ impl Live {
     }
 
     /// The picture of a record.
-    pub fn show_evidence(&mut self, source: &str, file: EvidenceFile) {
-        self.remember(source, Picture::Evidence(file));
+    pub fn show_evidence(&mut self, source: &str, file: EvidenceFile, log: Tail) {
+        self.remember(source, Picture::Evidence(file, log));
     }
 
     fn remember(&mut self, source: &str, picture: Picture) {
@@ -126,6 +121,7 @@ impl Live {
     pub fn send(&mut self, outbox: &mut Outbox, now: Moment, caught_up: bool) -> Result<(), Full> {
         if now >= self.next_state {
             self.next_state = now + STATE_EVERY;
+            self.memory.follow();
             for (source, status) in self.board.snapshot() {
                 self.send_state(outbox, Topic::State { source: &source }, &status)?;
             }
@@ -177,11 +173,11 @@ impl Live {
         let name = self.topics.name(Topic::Snapshot { source });
         let jpeg = match picture {
             Picture::Here(jpeg) => jpeg,
-            Picture::Evidence(file) => {
+            Picture::Evidence(file, log) => {
                 let most = usize::try_from(file.bytes).unwrap_or(usize::MAX);
-                let read = match file.path_in(self.log.dir()) {
+                let read = match file.path_in(log.dir()) {
                     Some(path) if outbox.fits(&name, most) => {
-                        read_whole(&**self.log.fs(), &path, most).map_err(|e| e.to_string())
+                        read_whole(&**log.fs(), &path, most).map_err(|e| e.to_string())
                     }
                     Some(_) => Err(format!("its {most} bytes are more than the broker takes")),
                     None => Err("the record names a file that is none of the log's".to_owned()),

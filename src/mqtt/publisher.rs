@@ -214,7 +214,7 @@ impl Publisher {
         let sent = live.send(outbox, now, caught_up).and_then(|()| {
             let topics = live.topics().clone();
             self.records
-                .send(outbox, &topics, now, |picture| live.show_evidence(&picture.source, picture.file))
+                .send(outbox, &topics, now, |picture| live.show_evidence(&picture.source, picture.file, picture.log))
         });
         if let Err(Full) = sent {
             // Nothing goes into a connection that is over: what it said last tells why.

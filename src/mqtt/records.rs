@@ -73,6 +73,8 @@ struct Refusals {
 pub(super) struct Picture {
     pub source: String,
     pub file: EvidenceFile,
+    /// The log that has it.
+    pub log: Tail,
 }
 
 impl Records {
@@ -141,6 +143,9 @@ impl Records {
             let item = match reader.next_durable() {
                 Ok(Some(item)) => item,
                 Ok(None) => {
+                    if self.follow_on(now) {
+                        continue;
+                    }
                     self.caught_up = true;
                     break;
                 }
@@ -148,6 +153,8 @@ impl Records {
                     log::error!("MQTT: the flag log is damaged, what does not hold is not sent: {e}");
                     continue;
                 }
+                // The folder is gone, and another log stands in its place.
+                Err(_) if self.follow_on(now) => continue,
                 Err(e) => {
                     log::error!("MQTT: the flag log cannot be read: {e}");
                     break;
@@ -171,16 +178,34 @@ impl Records {
                     self.pace.take();
                     done = false;
                 }
+                // The end of an event has no picture; an alert's is that of the frame it is about.
                 if record.kind != EventKind::End
                     && let Some(evidence) = record.evidence
                 {
-                    show(Picture { source: record.source, file: evidence.frame });
+                    show(Picture { source: record.source, file: evidence.frame, log: self.log.clone() });
                 }
             }
             self.pending.push_back(Pending { mark, done });
             self.pass_done();
         }
         Ok(())
+    }
+
+    /// Goes on with the log that has taken the place of this one, if there is one and all that this one had is
+    /// answered.
+    fn follow_on(&mut self, now: Moment) -> bool {
+        let Some(next) = self.log.successor().filter(|_| self.pending.is_empty()) else { return false };
+        match self.own_behind() {
+            0 => log::info!("MQTT: going on with the log that has taken the place of the one before"),
+            lost => log::error!(
+                "MQTT: {lost} record(s) of the log that stood in {} before are not sent: they can no longer be read",
+                next.dir().display()
+            ),
+        }
+        self.save(now, true);
+        *self = Self { straw: (0, 0), ..Self::new(&next, self.board.clone(), self.pace.rate, now) };
+        self.begin();
+        true
     }
 
     /// The broker has answered a record.
@@ -215,7 +240,10 @@ impl Records {
             return true;
         }
         let pause = PAUSE * (1 << (r.times - 1));
-        log::warn!(
+        // Said once; that it is given up is said too.
+        let level = if r.times == 1 { log::Level::Warn } else { log::Level::Debug };
+        log::log!(
+            level,
             "MQTT: the broker refuses record {seq} on {topic}: {why}; trying again in {} s",
             pause.as_secs()
         );
@@ -247,7 +275,7 @@ impl Records {
 
     /// Whether all that the log had is sent and answered.
     pub fn is_idle(&self) -> bool {
-        self.caught_up && self.pending.is_empty()
+        self.caught_up && self.pending.is_empty() && self.log.successor().is_none()
     }
 
     /// Whether the reader has seen the log's end on this connection.
@@ -255,8 +283,13 @@ impl Records {
         self.caught_up
     }
 
-    /// How many of the log's records are not done with.
+    /// How many of the log's records are not done with; those of a log that has taken its place since are all
+    /// counted, until they are its own.
     pub fn behind(&self) -> u64 {
+        self.own_behind() + self.log.successor().map_or(0, |next| next.durable())
+    }
+
+    fn own_behind(&self) -> u64 {
         self.log.durable().saturating_sub(self.done.map_or(0, |m| m.seq))
     }
 

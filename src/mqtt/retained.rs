@@ -6,12 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::flaglog::fs::{Fs, read_whole, write_whole};
+use crate::flaglog::Tail;
+use crate::flaglog::fs::{read_whole, write_whole};
 
 /// Longest file that is read, in bytes; a topic of ours takes about 80.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -25,8 +25,8 @@ struct Stored {
 
 /// The memory.
 pub(super) struct Retained {
-    fs: Arc<dyn Fs>,
-    path: PathBuf,
+    /// In its folder the memory lies.
+    log: Tail,
     /// What the broker may keep of us.
     known: BTreeSet<String>,
     /// What it should keep.
@@ -34,27 +34,41 @@ pub(super) struct Retained {
 }
 
 impl Retained {
-    /// The memory in the log's folder `dir`; `wanted` is all that will be published from now on.
-    pub fn load(fs: Arc<dyn Fs>, dir: &Path, wanted: BTreeSet<String>) -> Self {
-        let path = dir.join("mqtt-retained.json");
-        let known = match read_whole(&*fs, &path, MAX_BYTES) {
-            Ok(bytes) => parse(&bytes).unwrap_or_else(|e| {
-                log::warn!("{}: {e}; what earlier runs left at the broker is not removed", path.display());
-                BTreeSet::new()
-            }),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
-            Err(e) => {
-                log::warn!("{}: {e}; what earlier runs left at the broker is not removed", path.display());
-                BTreeSet::new()
-            }
-        };
-        let mut memory = Self { fs, path, known, wanted };
-        if !memory.wanted.is_subset(&memory.known) {
-            let wanted = memory.wanted.clone();
-            memory.known.extend(wanted);
-            memory.save();
-        }
+    /// The memory in the folder of a log; `wanted` is all that will be published from now on.
+    pub fn load(log: &Tail, wanted: BTreeSet<String>) -> Self {
+        let mut memory = Self { log: log.clone(), known: BTreeSet::new(), wanted };
+        memory.read();
         memory
+    }
+
+    /// What lies in the folder is known too, and all that is known lies there.
+    fn read(&mut self) {
+        let path = self.path();
+        let found = match read_whole(&**self.log.fs(), &path, MAX_BYTES) {
+            Ok(bytes) => parse(&bytes),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+            Err(e) => Err(e.to_string()),
+        };
+        let there = found.unwrap_or_else(|e| {
+            log::warn!("{}: {e}; what earlier runs left at the broker is not removed", path.display());
+            BTreeSet::new()
+        });
+        self.known.extend(there.iter().chain(&self.wanted).cloned());
+        if self.known != there {
+            self.save();
+        }
+    }
+
+    /// Goes along with a log whose folder was taken away.
+    pub fn follow(&mut self) {
+        while let Some(next) = self.log.successor() {
+            self.log = next;
+            self.read();
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.log.dir().join("mqtt-retained.json")
     }
 
     /// What the broker keeps and should not.
@@ -71,9 +85,10 @@ impl Retained {
 
     fn save(&self) {
         let text = serde_json::to_string(&Stored { version: VERSION, topics: self.known.clone() });
-        let saved = write_whole(&*self.fs, &self.path, text.expect("plain members").as_bytes());
+        let path = self.path();
+        let saved = write_whole(&**self.log.fs(), &path, text.expect("plain members").as_bytes());
         if let Err(e) = saved {
-            log::warn!("{}: {e}; retained messages of sources that go may stay", self.path.display());
+            log::warn!("{}: {e}; retained messages of sources that go may stay", path.display());
         }
     }
 }
@@ -92,16 +107,23 @@ fn parse(bytes: &[u8]) -> Result<BTreeSet<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flaglog::fs::OsFs;
+    use crate::clock::SystemClock;
+    use crate::flaglog::FlagLog;
+    use crate::flaglog::tests::config;
 
     fn set(topics: &[&str]) -> BTreeSet<String> {
         topics.iter().map(|t| (*t).to_owned()).collect()
     }
 
+    fn log(dir: &std::path::Path) -> FlagLog {
+        FlagLog::open(&config(dir), "box", SystemClock::shared()).expect("a log")
+    }
+
     #[test]
     fn what_is_no_longer_wanted_is_remembered_until_it_is_removed() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let open = |wanted: &[&str]| Retained::load(Arc::new(OsFs), dir.path(), set(wanted));
+        let log = log(dir.path());
+        let open = |wanted: &[&str]| Retained::load(&log.tail(), set(wanted));
         assert!(open(&["a", "b"]).stale().is_empty());
         // A run that ended before it could remove anything.
         assert_eq!(open(&["b", "c"]).stale(), ["a"]);
@@ -115,12 +137,31 @@ mod tests {
     #[test]
     fn a_damaged_memory_is_replaced() {
         let dir = tempfile::tempdir().expect("tempdir");
+        let log = log(dir.path());
         let path = dir.path().join("mqtt-retained.json");
         for bad in ["", "[]", "{\"version\":2,\"topics\":[]}"] {
             assert!(parse(bad.as_bytes()).is_err());
             std::fs::write(&path, bad).expect("write");
-            assert!(Retained::load(Arc::new(OsFs), dir.path(), set(&["a"])).stale().is_empty());
+            assert!(Retained::load(&log.tail(), set(&["a"])).stale().is_empty());
             assert_eq!(parse(&std::fs::read(&path).expect("read")), Ok(set(&["a"])));
         }
+    }
+
+    #[test]
+    fn the_memory_goes_along_when_the_folder_is_taken_away() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("flags");
+        let mut log = log(&path);
+        let mut memory = Retained::load(&log.tail(), set(&["a"]));
+        std::fs::rename(&path, dir.path().join("elsewhere")).expect("renamed");
+        // A log that stood there before knows of another topic.
+        std::fs::create_dir(&path).expect("made");
+        std::fs::write(path.join("mqtt-retained.json"), "{\"version\":1,\"topics\":[\"b\"]}")
+            .expect("written");
+        log.settle().expect("a new log");
+        memory.follow();
+        assert_eq!(memory.stale(), ["b"]);
+        let there = std::fs::read(path.join("mqtt-retained.json")).expect("read");
+        assert_eq!(parse(&there), Ok(set(&["a", "b"])));
     }
 }

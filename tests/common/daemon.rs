@@ -1,4 +1,5 @@
 //! The daemon's own binary, run as a service manager would.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,18 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it; what it says goes into a file in `dir`.
     pub fn start(config: &Path, dir: &Path) -> Self {
+        Self::start_under(&[], config, dir)
+    }
+
+    /// The same under a program that becomes it, given with its arguments.
+    pub fn start_under(wrapper: &[&str], config: &Path, dir: &Path) -> Self {
         let stderr = dir.join("daemon.log");
         let log = std::fs::File::create(&stderr).expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_spotd"))
+        let spotd = env!("CARGO_BIN_EXE_spotd");
+        let (program, arguments) = wrapper.split_first().map_or((spotd, &[][..]), |(p, rest)| (*p, rest));
+        let child = Command::new(program)
+            .args(arguments)
+            .args((!wrapper.is_empty()).then_some(spotd))
             .args(["run", "--config"])
             .arg(config)
             .stdout(Stdio::null())
@@ -32,9 +42,19 @@ impl Daemon {
         text
     }
 
+    /// Id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as systemd would, and gives its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        self.signal("TERM")
+    }
+
+    /// Sends it a signal and waits for its end; gives its exit code, `None` when a signal ended it.
+    pub fn signal(&mut self, name: &str) -> Option<i32> {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(status.expect("kill").success());
         self.child.wait().expect("waited").code()
     }

@@ -46,6 +46,7 @@ pub fn new_record(source: &str, kind: EventKind) -> NewRecord {
             sha256: Hash::of(b"model").to_string(),
             precision: Precision::F32,
         },
+        alert: None,
     }
 }
 

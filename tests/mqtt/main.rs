@@ -20,6 +20,7 @@ mod certificates;
 mod commands;
 mod discovery;
 mod kills;
+mod moved;
 mod outages;
 mod readme;
 mod refusals;

@@ -2,7 +2,8 @@
 
 mod filter;
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,15 +125,27 @@ pub fn log(args: LogArgs) -> anyhow::Result<u8> {
         source: args.source,
         verdict: args.verdict,
     };
-    let mut reader = Reader::from_start(fs, &dir);
+    // By the folder's descriptor, so that a log is read to its end also when it is taken away meanwhile.
+    let mut held = fs.hold(&dir).map_err(|e| anyhow::anyhow!("{}: {e}", dir.display()))?;
+    let mut reader = Reader::from_start(held.clone(), &dir);
     loop {
-        match reader.next() {
+        let next = reader.next();
+        // A folder that was removed can no longer be read, but another one may come.
+        let gone = matches!(&next, Err(ReadError::Io { error, .. }) if error.kind() == ErrorKind::NotFound);
+        if args.follow && (gone || matches!(next, Ok(None))) {
+            if let Some(other) = taken_over(&*fs, &*held, &dir) {
+                log::warn!("{}: another log stands there now, going on with that one", dir.display());
+                held = other;
+                reader = Reader::from_start(held.clone(), &dir);
+            } else {
+                let _ = clock.after(LOOK_EVERY).recv();
+            }
+            continue;
+        }
+        match next {
             Ok(Some(item)) if filter.wants(&item.entry) && args.json => console::print_json(&item.line)?,
             Ok(Some(item)) if filter.wants(&item.entry) => console::print_line(&line(&item))?,
             Ok(Some(_)) => {}
-            Ok(None) if args.follow => {
-                let _ = clock.after(LOOK_EVERY).recv();
-            }
             Ok(None) => return Ok(EXIT_FINE),
             Err(error @ ReadError::Io { .. }) => return Err(error.into()),
             Err(error) => {
@@ -140,6 +153,12 @@ pub fn log(args: LogArgs) -> anyhow::Result<u8> {
             }
         }
     }
+}
+
+/// The folder that a path leads to now, if it is another one than `held`.
+fn taken_over(fs: &dyn Fs, held: &dyn Fs, dir: &Path) -> Option<Arc<dyn Fs>> {
+    let now = fs.identity(dir).ok()?;
+    (held.identity(dir).ok()? != now).then(|| fs.hold(dir).ok()).flatten()
 }
 
 fn line(item: &Item) -> String {

@@ -3,6 +3,7 @@
 mod bytes;
 mod faults;
 mod model;
+mod moved;
 mod retention;
 mod verifying;
 
@@ -53,6 +54,7 @@ pub(crate) fn new_record(source: &str, score: f64) -> NewRecord {
             sha256: Hash::of(b"model").to_string(),
             precision: Precision::Int8,
         },
+        alert: None,
     }
 }
 
@@ -381,6 +383,7 @@ fn the_documented_example_is_a_record_of_this_schema_and_its_hash_fits() {
     assert_eq!(serde_json::to_string(&entry).expect("json"), line, "members and their order");
     let note: Entry = serde_json::from_str(&block("## A note")).expect("a note");
     let removed: Entry = serde_json::from_str(&block("### Removed")).expect("a note");
+    let moved: Entry = serde_json::from_str(&block("### Moved")).expect("a note");
     let signed: Entry = serde_json::from_str(&block("### Signed")).expect("a note");
     // Every member of the examples, at any depth, is explained in a table.
     fn names(value: &serde_json::Value, out: &mut std::collections::BTreeSet<String>) {
@@ -394,7 +397,9 @@ fn the_documented_example_is_a_record_of_this_schema_and_its_hash_fits() {
         }
     }
     let mut all = std::collections::BTreeSet::new();
-    for entry in [&entry, &note, &removed, &signed] {
+    let alert: Entry = serde_json::from_str(&block("## An alert")).expect("an alert");
+    assert_eq!(serde_json::to_string(&alert).expect("json"), block("## An alert"));
+    for entry in [&entry, &alert, &note, &removed, &moved, &signed] {
         names(&serde_json::to_value(entry).expect("json"), &mut all);
     }
     for name in all {

@@ -1,0 +1,89 @@
+//! How the daemon ends when it is told to.
+
+#[path = "common/daemon.rs"]
+mod daemon;
+#[path = "common/model.rs"]
+#[allow(dead_code, reason = "this file needs only the detector")]
+mod model;
+#[path = "common/records.rs"]
+mod records;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use daemon::Daemon;
+use records::{folder, verified};
+use spotd::clock::{Clock as _, SystemClock};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Bright on the whole, and no tile of it is flat.
+const SOURCE: &str = "videotestsrc is-live=true pattern=zone-plate kx2=8 ky2=8 ! \
+     video/x-raw,format=I420,width=128,height=96,framerate=20/1 ! videobalance brightness=0.35 contrast=0.6 ! \
+     appsink";
+
+fn write_config(dir: &Path) -> PathBuf {
+    let model = model::write_brightness(dir);
+    let path = dir.join("spotd.toml");
+    let text = format!(
+        "[model]\npath = {model:?}\nworkers = 1\n[[source]]\nid = \"cam\"\nuri = \"{SOURCE}\"\nfps = 20\n\
+         [verdict]\nwindow = 3\nmin_frames = 1\n[log]\ndir = \"flags\"\nupdate_seconds = 1\nmin_free_mib = 0\n"
+    );
+    std::fs::write(&path, text).expect("written");
+    path
+}
+
+fn wait_for(what: &str, daemon: &Daemon, mut so: impl FnMut(&str) -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !so(&daemon.log()) {
+        assert!(Instant::now() < end, "{what}: it never was; the daemon said:\n{}", daemon.log());
+        let _ = SystemClock::new().after(Duration::from_millis(50)).recv();
+    }
+}
+
+/// That the open event has its end, which no later start had to write.
+fn ended_in_order(daemon: &Daemon, flags: &Path) {
+    let log = daemon.log();
+    assert!(log.contains("stopping: ") && log.contains(" end\n"), "{log}");
+    let report = verified(flags, None);
+    assert!(report.holds && report.unfinished.is_empty(), "{report:?}");
+    let (code, text) = daemon::spotd(&["log", &flags.to_string_lossy(), "--json"]);
+    assert_eq!(code, Some(0));
+    let last = text.lines().rev().find(|l| l.contains("\"type\":\"event\"")).expect("records");
+    assert!(last.contains("\"kind\":\"end\"") && !last.contains("\"reason\""), "{last}");
+}
+
+#[test]
+fn each_signal_that_asks_for_an_end_gets_an_orderly_one() {
+    for signal in ["HUP", "TERM", "INT"] {
+        let dir = folder();
+        let mut daemon = Daemon::start(&write_config(dir.path()), dir.path());
+        wait_for("an event", &daemon, |log| log.contains(" start\n"));
+        if signal == "HUP" {
+            // A terminal that closes says so more than once.
+            let pid = daemon.id().to_string();
+            for _ in 0..3 {
+                assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
+            }
+        }
+        assert_eq!(daemon.signal(signal), Some(0), "{signal}");
+        assert!(
+            daemon.log().contains(if signal == "INT" { "interrupted" } else { signal }),
+            "{}",
+            daemon.log()
+        );
+        ended_in_order(&daemon, &dir.path().join("flags"));
+    }
+}
+
+#[test]
+fn a_hang_up_that_was_to_be_ignored_is() {
+    let dir = folder();
+    let mut daemon = Daemon::start_under(&["nohup"], &write_config(dir.path()), dir.path());
+    wait_for("an event", &daemon, |log| log.contains(" start\n"));
+    assert!(Command::new("kill").args(["-HUP", &daemon.id().to_string()]).status().expect("kill").success());
+    let before = daemon.log().len();
+    wait_for("it goes on", &daemon, |log| log[before..].contains(" update\n"));
+    assert_eq!(daemon.terminate(), Some(0));
+    ended_in_order(&daemon, &dir.path().join("flags"));
+}
