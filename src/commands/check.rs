@@ -160,7 +160,24 @@ fn metrics_file(file: &Path) -> Result<String, String> {
 #[cfg(feature = "mqtt")]
 fn broker(config: &Config, timeout: Duration) -> Option<Result<String, String>> {
     let mqtt = config.mqtt.as_ref()?;
-    Some(crate::mqtt::probe(mqtt, timeout).map_err(|e| e.to_string()))
+    let probed = crate::mqtt::probe(mqtt, &config.node, timeout).map_err(|e| e.to_string());
+    Some(probed.map(|p| match p.online && !daemon_runs(&config.log.dir) {
+        true => format!(
+            "{}; WARNING: a box called \"{}\" is online there already, and no spotd writes to {} here: boxes of one name \
+             push each other off, give each a [node] name of its own",
+            p.text,
+            config.node,
+            config.log.dir.shown()
+        ),
+        false => p.text,
+    }))
+}
+
+/// Whether a daemon writes to this flag log now.
+#[cfg(feature = "mqtt")]
+fn daemon_runs(dir: &Path) -> bool {
+    let lock = std::fs::File::open(dir.join("lock"));
+    lock.is_ok_and(|l| matches!(l.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
 #[cfg(not(feature = "mqtt"))]

@@ -55,7 +55,8 @@ impl Write for BesideProgress {
 /// Sends `log` to standard error: warnings, and what `spotd` itself does; more with `verbose`.
 pub(super) fn init_log(verbose: u8) {
     let filter = match verbose {
-        0 => "warn,spotd=info",
+        // What the MQTT library says of each refusal, we say once, in other words.
+        0 => "warn,rumqttc=off,spotd=info",
         1 => "info,spotd=debug",
         _ => "debug,spotd=trace",
     };

@@ -132,7 +132,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
         displaced == 0,
         "{}: the folder of the flag log, or a part of it, was renamed, removed, replaced or mounted over {displaced} \
          time(s) while spotd ran (see above); records and pictures may be elsewhere or gone",
-        log_dir.display()
+        log_dir.shown()
     );
     Ok(EXIT_FINE)
 }

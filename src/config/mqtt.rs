@@ -1,9 +1,12 @@
 //! `[mqtt]`, from raw to validated.
 
-use super::load::{ConfigError, Context};
+use super::load::{ConfigError, Context, MAX_NAME};
 use super::raw::RawMqtt;
 use super::{ClientCert, MqttConfig, MqttVersion, Secret};
 use crate::shown::Shown as _;
+
+/// Bytes of a text in MQTT at most.
+const MAX_STRING: usize = 65_535;
 
 pub(super) fn validate(raw: RawMqtt, cx: &Context<'_>) -> Result<MqttConfig, ConfigError> {
     let url = raw
@@ -32,12 +35,23 @@ pub(super) fn validate(raw: RawMqtt, cx: &Context<'_>) -> Result<MqttConfig, Con
         (Some(password), None) => Some(Secret::new(password)),
         (None, Some(file)) => {
             let path = cx.path(&file);
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| cx.key("mqtt.password_file", format!("= \"{}\": {e}", path.shown())))?;
+            let failed = |why: String| cx.key("mqtt.password_file", format!("= \"{}\": {why}", path.shown()));
+            let bytes = std::fs::read(&path).map_err(|e| failed(e.to_string()))?;
+            let text = std::str::from_utf8(&bytes)
+                .map_err(|_| failed("it is not UTF-8; save it as UTF-8".to_owned()))?;
+            // Editors put a mark in front that nobody sees.
+            let text = text.strip_prefix('\u{feff}').unwrap_or(text);
             Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
         }
         (None, None) => None,
     };
+    for (key, text) in
+        [("mqtt.user", raw.user.as_deref()), ("mqtt.password", password.as_ref().map(Secret::expose))]
+    {
+        if text.is_some_and(|t| t.len() > MAX_STRING) {
+            return Err(cx.key(key, format!("has more than the {MAX_STRING} bytes that MQTT has room for")));
+        }
+    }
     if password.is_some() && raw.user.is_none() {
         return Err(cx.key("mqtt.user", "is missing; a password needs a user"));
     }
@@ -65,6 +79,9 @@ pub(super) fn validate(raw: RawMqtt, cx: &Context<'_>) -> Result<MqttConfig, Con
     let level = |key: &str, text: &str| {
         let good = !text.is_empty() && !text.contains(['#', '+', '/', '\0']);
         let form = "must be one topic level without '/', '#' and '+'";
+        if text.chars().count() > MAX_NAME {
+            return Err(cx.key(key, format!("is too long; {MAX_NAME} at most")));
+        }
         if good { Ok(()) } else { Err(cx.key(key, format!("= \"{text}\" {form}"))) }
     };
     level("mqtt.prefix", &prefix)?;

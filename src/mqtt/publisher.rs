@@ -9,15 +9,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvError, select};
+use ulid::Ulid;
 
 use super::commands;
 use super::link::{Full, Incoming, Link, Signal, Will};
 use super::live::Live;
 use super::outbox::{CAPACITY, Outbox, Token};
 use super::records::Records;
-use super::topics::{HomeAssistant, Topic, level};
+use super::rival::Rival;
+use super::topics::{HomeAssistant, Topic};
 use super::{MqttError, broker};
-use crate::clock::{SharedClock, Stop};
+use crate::clock::{Moment, SharedClock, Stop};
 use crate::config::MqttConfig;
 use crate::control::Controls;
 use crate::flaglog::Tail;
@@ -36,7 +38,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// How long the last words of a connection that is over may take.
 const ENDING: Duration = Duration::from_secs(1);
 
-const ONLINE: &str = "online";
+pub(super) const ONLINE: &str = "online";
 const OFFLINE: &str = "offline";
 
 /// Starts the publisher. It ends some time after `stop` is given: whatever is durable in the log by then
@@ -65,7 +67,8 @@ pub fn spawn(
     let publisher = Publisher {
         records: Records::new(log, board.clone(), config.catch_up_rate, clock.now()),
         live: Live::new(&config, node, log, board.clone(), &controls),
-        client_id: format!("spotd-{}", level(node)),
+        client_id: super::client_id(node),
+        spread: Ulid::new().to_string(),
         birth: config.discovery.as_ref().map(|prefix| HomeAssistant::new(prefix, node).birth()),
         wake: log.wake(),
         config,
@@ -83,6 +86,8 @@ pub fn spawn(
 struct Publisher {
     config: MqttConfig,
     client_id: String,
+    /// Differs from process to process, so that two boxes of one name do not keep in step.
+    spread: String,
     records: Records,
     live: Live,
     /// Where Home Assistant says that it has started.
@@ -98,16 +103,22 @@ impl Publisher {
     fn run(mut self) {
         let mut failures = 0;
         let mut told = None;
+        let mut rival = Rival::default();
         loop {
-            let (before, mut connected) = (self.records.position(), false);
+            let (before, mut connected) = (self.records.position(), None);
             let ended = self.session(&mut connected);
             self.records.save(self.clock.now(), true);
             self.board.update_publisher(|p| p.connected = false);
             let Err(error) = ended else { break };
-            // A connection that brings nothing further is not tried at the first one's pace again.
-            let progress = connected && (self.records.position() != before || self.records.behind() == 0);
+            let lived = connected.map(|since| self.clock.now().saturating_sub(since));
+            let further = self.records.position() != before || self.records.behind() == 0;
+            // A connection that ends over the same record again and again has another reason.
+            let error = rival.look(error, lived, !further, &self.client_id);
+            // A connection that brings nothing further is not tried at the first one's pace again, nor is one that
+            // another client takes from us again and again.
+            let progress = connected.is_some() && further && rival.times() == 0;
             failures = if progress { 1 } else { failures + 1 };
-            let wait = backoff(failures, &self.client_id);
+            let wait = backoff(failures.max(rival.times()), &self.spread);
             let level = if told.as_ref() == Some(&error) { log::Level::Debug } else { log::Level::Warn };
             log::log!(
                 level,
@@ -121,8 +132,8 @@ impl Publisher {
         }
     }
 
-    /// One connection, to its end: `Ok` when the stop signal was given.
-    fn session(&mut self, connected: &mut bool) -> Result<(), MqttError> {
+    /// One connection, to its end: `Ok` when the stop signal was given. `connected`: since when the broker has taken us.
+    fn session(&mut self, connected: &mut Option<Moment>) -> Result<(), MqttError> {
         let will = Will { topic: self.live.topics().name(Topic::Status), payload: OFFLINE };
         let link = Link::open(&self.config, &self.client_id, Some(will), CAPACITY)?;
         let (signals, stop) = (link.signals().clone(), self.stop.clone());
@@ -142,20 +153,23 @@ impl Publisher {
             Ok(Signal::Down(error)) => return Err(error),
             Ok(_) | Err(RecvError) => return Err(self.lost("it ended before it began")),
         };
-        *connected = true;
+        let now = self.clock.now();
+        *connected = Some(now);
         log::info!("MQTT: connected to {}", broker(&self.config));
         self.board.update_publisher(|p| {
             p.connected = true;
             p.connections += 1;
         });
-        let now = self.clock.now();
         let mut outbox = Outbox::new(link, max_packet, now);
         self.records.begin();
         self.live.begin(now);
         self.greet(&mut outbox).map_err(|Full| self.lost("no room"))?;
         let served = self.serve(&mut outbox, &signals);
         if let Err(error) = &served {
-            self.records.broke(matches!(error, MqttError::Lost { .. }), outbox.has_settled());
+            self.records.broke(
+                matches!(error, MqttError::Lost { .. } | MqttError::Closed { .. }),
+                outbox.has_settled(),
+            );
         }
         served?;
         self.end(outbox, &signals)
@@ -213,8 +227,9 @@ impl Publisher {
         let live = &mut self.live;
         let sent = live.send(outbox, now, caught_up).and_then(|()| {
             let topics = live.topics().clone();
-            self.records
-                .send(outbox, &topics, now, |picture| live.show_evidence(&picture.source, picture.file, picture.log))
+            self.records.send(outbox, &topics, now, |picture| {
+                live.show_evidence(&picture.source, picture.file, picture.log)
+            })
         });
         if let Err(Full) = sent {
             // Nothing goes into a connection that is over: what it said last tells why.

@@ -164,34 +164,35 @@ fn a_cursor_that_cannot_be_used_sends_again_rather_than_nothing() {
 fn probe_tells_what_is_wrong_and_never_the_password() {
     let broker = Broker::with_password("spotd", "the-right-one");
     let mut config = mqtt_config(broker.port());
-    let refused = mqtt::probe(&config, PATIENCE).expect_err("anonymous").to_string();
+    let refused = mqtt::probe(&config, NODE, PATIENCE).expect_err("anonymous").to_string();
     assert!(refused.contains("refused the login as anonymous"), "{refused}");
     config.user = Some("spotd".into());
     config.password = Some(Secret::new("a-wrong-one".into()));
-    let refused = mqtt::probe(&config, PATIENCE).expect_err("wrong password").to_string();
+    let refused = mqtt::probe(&config, NODE, PATIENCE).expect_err("wrong password").to_string();
     assert!(
         refused.contains("refused the login as \"spotd\"") && !refused.contains("a-wrong-one"),
         "{refused}"
     );
     config.password = Some(Secret::new("the-right-one".into()));
-    let fine = mqtt::probe(&config, PATIENCE).expect("right password");
+    let fine = mqtt::probe(&config, NODE, PATIENCE).expect("right password").text;
     assert!(fine.contains("as \"spotd\"") && fine.contains("not encrypted"), "{fine}");
 
     let nobody = Broker::prepare("");
-    let away = mqtt::probe(&mqtt_config(nobody.port()), PATIENCE).expect_err("nobody listens");
+    let away = mqtt::probe(&mqtt_config(nobody.port()), NODE, PATIENCE).expect_err("nobody listens");
     assert!(matches!(away, mqtt::MqttError::Unreachable { .. }), "{away}");
     let proxy = Proxy::start(broker.port());
     proxy.silent(true);
-    let silent = mqtt::probe(&mqtt_config(proxy.port()), Duration::from_millis(300)).expect_err("silent");
+    let silent =
+        mqtt::probe(&mqtt_config(proxy.port()), NODE, Duration::from_millis(300)).expect_err("silent");
     assert!(matches!(silent, mqtt::MqttError::Silent { .. }), "{silent}");
-    let plain = mqtt::probe(&MqttConfig { tls: true, ..mqtt_config(broker.port()) }, PATIENCE);
+    let plain = mqtt::probe(&MqttConfig { tls: true, ..mqtt_config(broker.port()) }, NODE, PATIENCE);
     assert!(
         matches!(plain, Err(mqtt::MqttError::Tls { .. } | mqtt::MqttError::NoAuthorities { .. })),
         "a broker without TLS: {plain:?}"
     );
     let mut unknown = mqtt_config(broker.port());
     unknown.host = "no-such-host.invalid".into();
-    let unknown = mqtt::probe(&unknown, PATIENCE).expect_err("no such host");
+    let unknown = mqtt::probe(&unknown, NODE, PATIENCE).expect_err("no such host");
     assert!(matches!(unknown, mqtt::MqttError::Dns { .. }), "{unknown}");
 }
 

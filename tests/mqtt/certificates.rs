@@ -41,7 +41,7 @@ fn tls_config(port: u16, ca: &Path) -> MqttConfig {
 }
 
 fn refused(config: &MqttConfig) -> String {
-    match mqtt::probe(config, PATIENCE) {
+    match mqtt::probe(config, NODE, PATIENCE) {
         Err(error @ MqttError::Tls { .. }) => error.to_string(),
         other => panic!("not what TLS should say: {other:?}"),
     }
@@ -53,12 +53,12 @@ fn a_broker_is_trusted_by_its_authority_and_name_alone() {
     let (broker, port) = broker(&ours, "");
     for version in [MqttVersion::V5, MqttVersion::V3] {
         let good = MqttConfig { version, ..tls_config(port, &ours.file("ca.pem")) };
-        let fine = mqtt::probe(&good, PATIENCE).expect("the right authority and name");
+        let fine = mqtt::probe(&good, NODE, PATIENCE).expect("the right authority and name").text;
         assert!(fine.contains("(encrypted"), "{fine}");
 
         let stranger = refused(&MqttConfig { ca_file: Some(other.file("ca.pem")), ..good.clone() });
         assert!(stranger.contains("authority") && stranger.contains("ca_file"), "{stranger}");
-        let system = mqtt::probe(&MqttConfig { ca_file: None, ..good.clone() }, PATIENCE);
+        let system = mqtt::probe(&MqttConfig { ca_file: None, ..good.clone() }, NODE, PATIENCE);
         assert!(matches!(system, Err(MqttError::Tls { .. } | MqttError::NoAuthorities { .. })), "{system:?}");
         // The certificate names localhost, and the broker answers at 127.0.0.1 too.
         let name = refused(&MqttConfig { host: "127.0.0.1".into(), ..good.clone() });
@@ -86,18 +86,18 @@ fn a_bare_ipv6_address_is_connected_to_and_held_against_the_certificate() {
     let (_broker, port) = broker_at("::1", &ours, "");
     for version in [MqttVersion::V5, MqttVersion::V3] {
         let config = MqttConfig { version, host: "::1".into(), ..tls_config(port, &ours.file("ca.pem")) };
-        let fine = mqtt::probe(&config, PATIENCE).expect("the certificate names the address");
+        let fine = mqtt::probe(&config, NODE, PATIENCE).expect("the certificate names the address").text;
         assert!(fine.contains("(encrypted"), "{fine}");
         let stranger = refused(&MqttConfig { ca_file: Some(other.file("ca.pem")), ..config.clone() });
         assert!(stranger.contains("authority") && stranger.contains("ca_file"), "{stranger}");
         // The same address in another form is the same; in plain text it works as well.
         let longer = MqttConfig { host: "0:0:0:0:0:0:0:1".into(), ..config.clone() };
-        mqtt::probe(&longer, PATIENCE).expect("the same address");
+        mqtt::probe(&longer, NODE, PATIENCE).expect("the same address");
         let port = free_port();
         let _six = Broker::run(&format!("allow_anonymous true\nlistener {port} ::1\n"));
         listens("::1", port);
         let plain = MqttConfig { tls: false, ca_file: None, port, ..config };
-        assert!(mqtt::probe(&plain, PATIENCE).expect("plain text").contains("not encrypted"));
+        assert!(mqtt::probe(&plain, NODE, PATIENCE).expect("plain text").text.contains("not encrypted"));
     }
 }
 
@@ -111,7 +111,8 @@ fn a_broker_that_wants_a_certificate_gets_ours() {
         assert!(missing.contains("client_cert_file"), "{missing}");
         let stranger = refused(&MqttConfig { client_cert: client(&other), ..none.clone() });
         assert!(stranger.contains("client_cert_file"), "{stranger}");
-        mqtt::probe(&MqttConfig { client_cert: client(&ours), ..none }, PATIENCE).expect("our certificate");
+        mqtt::probe(&MqttConfig { client_cert: client(&ours), ..none }, NODE, PATIENCE)
+            .expect("our certificate");
     }
     drop(broker);
 }
@@ -124,7 +125,7 @@ fn a_certificate_or_key_that_cannot_be_used_is_named_and_never_shown() {
             client_cert: Some(ClientCert { cert_file: cert, key_file: key }),
             ..tls_config(1, &ours.file("ca.pem"))
         };
-        mqtt::probe(&config, PATIENCE).expect_err("unusable").to_string()
+        mqtt::probe(&config, NODE, PATIENCE).expect_err("unusable").to_string()
     };
     let (cert, key) = (ours.file("client.pem"), ours.file("client.key"));
     let gone = check(ours.file("no.pem"), key.clone());
@@ -140,4 +141,60 @@ fn a_certificate_or_key_that_cannot_be_used_is_named_and_never_shown() {
         .expect("write");
     let broken = check(cert, broken);
     assert!(broken.contains("client_key_file") && !broken.contains("c2VjcmV0"), "{broken}");
+}
+
+/// A certificate as somebody makes one at home, in `dir`.
+fn openssl(dir: &Path, arguments: &str) {
+    let done = std::process::Command::new("openssl").current_dir(dir).args(arguments.split(' ')).output();
+    let done = done.expect("openssl starts; `make test` installs it");
+    assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// What we say of a broker with `own.pem` and `own.key` in `dir`, trusting `trusted` there.
+fn of_own(dir: &Path, trusted: &str) -> Result<mqtt::Probed, MqttError> {
+    let tls = free_port();
+    let at = dir.display();
+    let _broker = Broker::run(&format!(
+        "allow_anonymous true\nlistener {tls} 127.0.0.1\ncertfile {at}/own.pem\nkeyfile {at}/own.key\n"
+    ));
+    listens("127.0.0.1", tls);
+    mqtt::probe(&tls_config(tls, &dir.join(trusted)), NODE, PATIENCE)
+}
+
+#[test]
+fn what_is_said_of_a_certificate_made_at_home_mends_it() {
+    const NEW: &str =
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout own.key -out own.pem -subj /CN=localhost";
+    let dir = tempfile::tempdir().expect("tempdir");
+    let dir = dir.path();
+    openssl(dir, NEW);
+    let said = of_own(dir, "own.pem").expect_err("an authority's own").to_string();
+    let advice = "-addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:localhost";
+    assert!(said.contains(advice) && said.contains("[mqtt] ca_file"), "{said}");
+    openssl(dir, &format!("{NEW} {advice}"));
+    of_own(dir, "own.pem").expect("made as it was said");
+
+    // No name but the CN.
+    openssl(dir, &format!("{NEW} -addext basicConstraints=critical,CA:FALSE"));
+    let said = of_own(dir, "own.pem").expect_err("no name that counts").to_string();
+    assert!(said.contains("a CN alone does not") && said.contains("DNS:localhost"), "{said}");
+
+    // Signed by an authority of one's own, without extensions.
+    openssl(dir, "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.pem -subj /CN=home");
+    openssl(dir, "req -new -newkey rsa:2048 -nodes -keyout own.key -out own.csr -subj /CN=localhost");
+    let sign = "x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out own.pem";
+    openssl(dir, sign);
+    let said = of_own(dir, "ca.pem").expect_err("of version 1").to_string();
+    let plain = std::process::Command::new("openssl")
+        .current_dir(dir)
+        .args(["x509", "-in", "own.pem", "-noout", "-text"])
+        .output();
+    // Later versions of openssl make version 3, without a name.
+    if String::from_utf8_lossy(&plain.expect("openssl runs").stdout).contains("Version: 1 ") {
+        assert!(said.contains("version 1") && said.contains("-extfile"), "{said}");
+    }
+    assert!(said.contains("subjectAltName"), "{said}");
+    std::fs::write(dir.join("more"), "subjectAltName=DNS:localhost\n").expect("written");
+    openssl(dir, &format!("{sign} -extfile more"));
+    of_own(dir, "ca.pem").expect("made as it was said");
 }

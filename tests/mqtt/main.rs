@@ -3,6 +3,8 @@
 
 #[path = "../common/authority.rs"]
 mod authority;
+#[path = "../common/daemon.rs"]
+mod daemon;
 #[path = "../common/model.rs"]
 #[allow(dead_code)]
 mod model;
@@ -24,4 +26,5 @@ mod moved;
 mod outages;
 mod readme;
 mod refusals;
+mod rivals;
 mod security;

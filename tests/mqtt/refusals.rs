@@ -45,6 +45,38 @@ fn a_topic_that_the_broker_refuses_is_given_up_and_the_others_arrive() {
     running.stop();
 }
 
+#[test]
+fn a_refusal_is_one_line_at_the_level_that_is_shown() {
+    let files = tempfile::tempdir().expect("tempdir");
+    let acl = files.path().join("acl");
+    std::fs::write(&acl, "topic read spotd/#\n").expect("written");
+    let settings = format!("allow_anonymous true\nmax_queued_messages 1000\nacl_file {}\n", acl.display());
+    let broker = Broker::with_files(files, &settings);
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut log = open(&dir.path().join("flags"));
+    for _ in 0..3 {
+        append(&mut log, "cam");
+    }
+    drop(log);
+    let model = crate::model::write_brightness(dir.path());
+    let config = dir.path().join("spotd.toml");
+    let text = format!(
+        "[model]\npath = {model:?}\n[log]\ndir = \"flags\"\n[[source]]\nid = \"cam\"\nuri = \"demo://1\"\n\
+         [mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n",
+        broker.port()
+    );
+    std::fs::write(&config, text).expect("written");
+    let mut daemon = crate::daemon::Daemon::start(&config, dir.path());
+    until("a record to be given up", || daemon.log().contains("is not sent: the broker refuses it"));
+    daemon.terminate();
+    let said = daemon.log();
+    let lines = |text: &str| said.lines().filter(|l| l.contains(text)).count();
+    assert_eq!(lines("the broker refuses record"), 1, "{said}");
+    assert_eq!(lines("is not sent: the broker refuses it"), 1, "{said}");
+    assert_eq!(lines("/status: the broker refuses it"), 1, "{said}");
+    assert!(!said.to_lowercase().contains("pkid"), "the library's words are not shown: {said}");
+}
+
 /// Writes short records and one long one in their middle; gives the short ones.
 fn with_a_long_one(log: &mut spotd::flaglog::FlagLog) -> Vec<Record> {
     let mut short: Vec<_> = (0..3).map(|_| append(log, "cam")).collect();

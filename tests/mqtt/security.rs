@@ -31,7 +31,7 @@ fn a_password_is_in_no_log_line_down_to_trace() {
         running.stop();
         // One that is refused, whose error could carry it.
         let wrong = MqttConfig { user: Some("nobody".into()), ..config };
-        let error = mqtt::probe(&wrong, PATIENCE).expect_err("refused");
+        let error = mqtt::probe(&wrong, NODE, PATIENCE).expect_err("refused");
         assert!(!format!("{error} {error:?}").contains(PASSWORD));
     }
     let logged = logged();

@@ -126,7 +126,7 @@ pub fn log(args: LogArgs) -> anyhow::Result<u8> {
         verdict: args.verdict,
     };
     // By the folder's descriptor, so that a log is read to its end also when it is taken away meanwhile.
-    let mut held = fs.hold(&dir).map_err(|e| anyhow::anyhow!("{}: {e}", dir.display()))?;
+    let mut held = fs.hold(&dir).map_err(|e| anyhow::anyhow!("{}: {e}", dir.shown()))?;
     let mut reader = Reader::from_start(held.clone(), &dir);
     loop {
         let next = reader.next();
@@ -134,7 +134,7 @@ pub fn log(args: LogArgs) -> anyhow::Result<u8> {
         let gone = matches!(&next, Err(ReadError::Io { error, .. }) if error.kind() == ErrorKind::NotFound);
         if args.follow && (gone || matches!(next, Ok(None))) {
             if let Some(other) = taken_over(&*fs, &*held, &dir) {
-                log::warn!("{}: another log stands there now, going on with that one", dir.display());
+                log::warn!("{}: another log stands there now, going on with that one", dir.shown());
                 held = other;
                 reader = Reader::from_start(held.clone(), &dir);
             } else {

@@ -25,6 +25,14 @@ pub(super) fn lost(config: &MqttConfig, reason: impl Into<String>) -> MqttError 
     MqttError::Lost { broker: broker(config), reason: reason.into() }
 }
 
+pub(super) fn closed(config: &MqttConfig) -> MqttError {
+    MqttError::Closed { broker: broker(config) }
+}
+
+pub(super) fn taken_over(config: &MqttConfig, id: &str) -> MqttError {
+    MqttError::TakenOver { broker: broker(config), client_id: id.to_owned(), sure: true }
+}
+
 pub(super) fn no_connection(config: &MqttConfig) -> MqttError {
     MqttError::Silent { broker: broker(config), what: format!("no connection within {CONNECT_SECONDS} s") }
 }
@@ -72,6 +80,12 @@ pub(super) fn tls(config: &MqttConfig, error: &rumqttc::TlsError) -> MqttError {
     }
 }
 
+/// A host as a certificate has to name it.
+fn alternative_name(host: &str) -> String {
+    let kind = if host.parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" };
+    format!("{kind}:{host}")
+}
+
 fn tls_reason(config: &MqttConfig, error: &rustls::Error) -> String {
     use CertificateError::{
         BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
@@ -83,10 +97,36 @@ fn tls_reason(config: &MqttConfig, error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
             "its certificate does not come from an authority that is trusted here; set [mqtt] ca_file to the authority's certificate".to_owned()
         }
+        rustls::Error::InvalidCertificate(NotValidForNameContext { presented, .. })
+            if presented.is_empty() =>
+        {
+            format!(
+                "its certificate names no host that counts (a CN alone does not); make it anew with \
+                 subjectAltName = {}, or write in [mqtt] url a name that it is made for",
+                alternative_name(&config.host)
+            )
+        }
         rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => format!(
             "its certificate is not made for \"{}\"; write in [mqtt] url a name that it is made for",
             config.host
         ),
+        // What webpki found has no kind of its own, only its name.
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            match format!("{other:?}") {
+                e if e.contains("CaUsedAsEndEntity") => format!(
+                    "its certificate is one of an authority (`openssl req -x509` makes such), which may not stand for a \
+                     broker itself; make it anew with -addext basicConstraints=critical,CA:FALSE -addext \
+                     subjectAltName={}, and set [mqtt] ca_file to it",
+                    alternative_name(&config.host)
+                ),
+                e if e.contains("UnsupportedCertVersion") => format!(
+                    "its certificate is of X.509 version 1 (`openssl x509 -req` without extensions makes such), which names no \
+                     host; sign it anew with -extfile and subjectAltName={} in that file",
+                    alternative_name(&config.host)
+                ),
+                _ => String::new(),
+            }
+        }
         rustls::Error::InvalidCertificate(
             Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
         ) => "its certificate is over or not valid yet; renew it, or set this machine's clock".to_owned(),

@@ -1,5 +1,6 @@
 //! MQTT 3.1.1.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,11 +109,15 @@ fn explain(error: &ConnectionError, config: &MqttConfig) -> MqttError {
         ConnectionError::NetworkTimeout => fault::no_connection(config),
         ConnectionError::FlushTimeout => fault::takes_nothing(config),
         ConnectionError::MqttState(StateError::AwaitPingResp) => fault::no_ping(config),
+        ConnectionError::MqttState(StateError::ConnectionAborted) => fault::closed(config),
+        // What was on its way when it closed.
+        ConnectionError::MqttState(StateError::Io(e) | StateError::Deserialization(CodecError::Io(e)))
+            if matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
+        {
+            fault::closed(config)
+        }
         ConnectionError::MqttState(StateError::Io(e) | StateError::Deserialization(CodecError::Io(e)))
         | ConnectionError::Io(e) => fault::io(config, e),
-        ConnectionError::MqttState(StateError::ConnectionAborted) => {
-            fault::lost(config, "the broker closed it")
-        }
         ConnectionError::NotConnAck(_) => fault::refused(config, "it answered CONNECT with something else"),
         other => fault::lost(config, other.to_string()),
     }

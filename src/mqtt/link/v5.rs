@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, LastWill, Packet, PubAckReason, SubscribeReasonCode};
+use rumqttc::v5::mqttbytes::v5::{
+    ConnectReturnCode, DisconnectReasonCode, LastWill, Packet, PubAckReason, SubscribeReasonCode,
+};
 use rumqttc::v5::mqttbytes::{Error as CodecError, QoS};
 use rumqttc::v5::{Client, Connection, ConnectionError, Event, MqttOptions, RecvTimeoutError, StateError};
 use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration, Transport};
@@ -16,6 +18,8 @@ use crate::mqtt::MqttError;
 pub(super) struct V5 {
     connection: Connection,
     config: MqttConfig,
+    /// Client id.
+    id: String,
     /// Why the connection is over; told once everything that came before it is.
     over: Option<MqttError>,
 }
@@ -50,7 +54,7 @@ pub(super) fn open(
         options.set_transport(Transport::Tls(TlsConfiguration::Rustls(tls)));
     }
     let (client, connection) = Client::new(options, usize::from(capacity));
-    Ok((client, V5 { connection, config: config.clone(), over: None }))
+    Ok((client, V5 { connection, config: config.clone(), id: id.to_owned(), over: None }))
 }
 
 impl Wire for V5 {
@@ -73,7 +77,7 @@ impl Wire for V5 {
             None => Step::Over,
             Some(Ok(event)) => told(event),
             Some(Err(error)) => {
-                self.over = Some(explain(&error, &self.config));
+                self.over = Some(explain(&error, &self.config, &self.id));
                 Step::Nothing
             }
         }
@@ -109,7 +113,7 @@ fn told(event: Event) -> Step {
     Step::Tell(signal)
 }
 
-fn explain(error: &ConnectionError, config: &MqttConfig) -> MqttError {
+fn explain(error: &ConnectionError, config: &MqttConfig, id: &str) -> MqttError {
     match error {
         ConnectionError::ConnectionRefused(code) => match code {
             ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => fault::login(config),
@@ -123,9 +127,11 @@ fn explain(error: &ConnectionError, config: &MqttConfig) -> MqttError {
         ConnectionError::MqttState(StateError::AwaitPingResp) => fault::no_ping(config),
         ConnectionError::MqttState(StateError::Io(e) | StateError::Deserialization(CodecError::Io(e)))
         | ConnectionError::Io(e) => fault::io(config, e),
-        ConnectionError::MqttState(StateError::ConnectionAborted) => {
-            fault::lost(config, "the broker closed it")
-        }
+        ConnectionError::MqttState(StateError::ConnectionAborted) => fault::closed(config),
+        ConnectionError::MqttState(StateError::ServerDisconnect {
+            reason_code: DisconnectReasonCode::SessionTakenOver,
+            ..
+        }) => fault::taken_over(config, id),
         ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
             let text = reason_string.as_ref().map_or(String::new(), |t| format!(" ({t})"));
             fault::lost(config, format!("the broker closed it: {reason_code:?}{text}"))

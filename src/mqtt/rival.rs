@@ -1,0 +1,101 @@
+//! Another client with our name: a broker has room for one, and closes the older connection for the newer. Both would
+//! push each other off once a second, for ever and without a word.
+
+use std::time::Duration;
+
+use super::MqttError;
+
+/// A connection that lived so long was not taken from us because of a fight. Longer than the longest wait between two
+/// attempts, so that a fight between two that wait the longest is still seen as one.
+const CALM: Duration = Duration::from_secs(300);
+/// So many connections in a row that the broker has closed soon look like a fight, where it does not say so: MQTT 3.1.1 has
+/// no words for it, and mosquitto 2.0 does not use those of MQTT 5.
+const CLOSED: u32 = 4;
+
+/// Whether another client takes our place, as far as the ends of connections tell.
+#[derive(Debug, Default)]
+pub(super) struct Rival {
+    taken: u32,
+    closed: u32,
+}
+
+impl Rival {
+    /// Takes the end of a connection and gives what is to be said about it. `lived`: how long the broker had us, if it did.
+    /// `explained`: whether something else than another client explains that it was closed.
+    pub fn look(
+        &mut self,
+        error: MqttError,
+        lived: Option<Duration>,
+        explained: bool,
+        client_id: &str,
+    ) -> MqttError {
+        if lived.is_some_and(|l| l > CALM) {
+            *self = Self::default();
+        }
+        let closed = matches!(error, MqttError::Closed { .. }) && lived.is_some() && !explained;
+        self.closed = if closed { self.closed + 1 } else { 0 };
+        match error {
+            MqttError::TakenOver { .. } => {
+                self.taken += 1;
+                error
+            }
+            MqttError::Closed { broker } if self.closed >= CLOSED => {
+                self.taken = self.taken.max(self.closed);
+                MqttError::TakenOver { broker, client_id: client_id.to_owned(), sure: false }
+            }
+            // The broker may be away in between; that is no peace.
+            other => other,
+        }
+    }
+
+    /// How often our place was taken, or seems to have been, since there was peace.
+    pub fn times(&self) -> u32 {
+        self.taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed() -> MqttError {
+        MqttError::Closed { broker: "b:1".into() }
+    }
+
+    #[test]
+    fn a_fight_is_counted_until_there_is_peace() {
+        let taken = MqttError::TakenOver { broker: "b:1".into(), client_id: "spotd-x".into(), sure: true };
+        let away = MqttError::Unreachable { broker: "b:1".into(), reason: "refused".into() };
+        let mut rival = Rival::default();
+        for times in 1..5 {
+            assert_eq!(rival.look(taken.clone(), Some(Duration::from_secs(60)), true, "spotd-x"), taken);
+            // That the broker was away in between is no peace.
+            assert_eq!(rival.look(away.clone(), None, true, "spotd-x"), away);
+            assert_eq!(rival.times(), times);
+        }
+        rival.look(closed(), Some(CALM * 2), true, "spotd-x");
+        assert_eq!(rival.times(), 0);
+    }
+
+    #[test]
+    fn connections_that_are_closed_soon_again_and_again_look_like_one_where_the_broker_has_no_words_for_it() {
+        let mut rival = Rival::default();
+        for _ in 1..CLOSED {
+            assert_eq!(rival.look(closed(), Some(Duration::from_secs(1)), false, "spotd-x"), closed());
+            assert_eq!(rival.times(), 0);
+        }
+        let told = rival.look(closed(), Some(Duration::from_secs(1)), false, "spotd-x");
+        assert!(matches!(&told, MqttError::TakenOver { sure: false, .. }), "{told}");
+        assert!(
+            told.to_string().contains("\"spotd-x\"") && told.to_string().contains("[node] name"),
+            "{told}"
+        );
+        assert_eq!(rival.times(), CLOSED);
+        // A broker that is restarted now and then is none, nor one that would have said so.
+        let mut rival = Rival::default();
+        for lived in [Some(Duration::from_secs(1)), Some(CALM * 2), None].into_iter().cycle().take(30) {
+            assert_eq!(rival.look(closed(), lived, false, "spotd-x"), closed());
+            assert_eq!(Rival::default().look(closed(), lived, true, "spotd-x"), closed());
+        }
+    }
+}
