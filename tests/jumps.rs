@@ -157,7 +157,7 @@ fn scores(model: &Model, clip: &Path) -> (f64, Vec<f64>) {
 }
 
 /// What a size of jump costs: with `SPOTD_REAL_CLIPS` naming a folder of clips that are known to be real, shown one
-/// after the other in random order, two frames a second of each. docs/CONFIG.md has what it printed.
+/// after the other in random order, two frames a second of each. See docs/CONFIG.md.
 #[test]
 fn false_alerts_on_real_clips() {
     let Some(folder) = std::env::var_os("SPOTD_REAL_CLIPS") else {
