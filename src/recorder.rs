@@ -90,7 +90,7 @@ impl Recorder {
             model: model.identity(),
             limits: judge::limits(model, &config.verdict),
             window: config.verdict.window,
-            sources: ids.into_iter().map(|id| SourceLog::new(id)).collect(),
+            sources: ids.into_iter().map(SourceLog::new).collect(),
         };
         recorder.close_left_open();
         Ok(recorder)

@@ -214,8 +214,10 @@ struct Meddled {
     deed: Deed,
 }
 
+type Once = Box<dyn FnOnce() + Send>;
+
 #[derive(Clone, Default)]
-struct Deed(Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+struct Deed(Arc<Mutex<Option<Once>>>);
 
 impl std::fmt::Debug for Deed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
