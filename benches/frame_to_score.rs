@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use criterion::{BatchSize, Criterion, Throughput};
 use image::RgbImage;
 use spotd::detector::card::Precision;
+use spotd::detector::coherence::{BlockSums, Luma};
 use spotd::detector::judge::judge;
 use spotd::detector::tiles::select;
 use spotd::detector::{Model, Wanted};
@@ -74,6 +75,16 @@ fn main() {
             b.iter_batched_ref(
                 || frame(width, height, bytes.clone()),
                 |f| select(black_box(f), side, MAX_TILES).expect("selects"),
+                BatchSize::LargeInput,
+            );
+        });
+        group.bench_function(format!("{name} NV12, coherent part alone"), |b| {
+            b.iter_batched_ref(
+                || frame(width, height, bytes.clone()),
+                |f| {
+                    let sums = BlockSums::of(&Luma::of(black_box(f)).expect("luma"));
+                    model.coherent_logit(&sums).expect("runs")
+                },
                 BatchSize::LargeInput,
             );
         });

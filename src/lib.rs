@@ -21,5 +21,5 @@ pub mod recorder;
 pub mod schedule;
 pub mod shown;
 pub mod source;
-mod threads;
+pub mod threads;
 pub mod verdict;

@@ -19,7 +19,7 @@ use crate::clock::{SharedClock, Stop, StopHandle, stop_signal};
 use crate::config::Config;
 use crate::control::Controls;
 use crate::detector::Model;
-use crate::detector::judge;
+use crate::detector::judge::{self, Accumulated};
 use crate::detector::pool::{Pool, Work};
 use crate::detector::tiles;
 use crate::flaglog::{Tail, evidence};
@@ -75,6 +75,7 @@ impl Daemon {
             let stage = VerdictStage {
                 watches: ids.iter().map(|_| Watch::new(&config.verdict)).collect(),
                 machines: vec![machine; ids.len()],
+                accumulated: vec![Accumulated::new(config.verdict.window); ids.len()],
                 ended: vec![false; ids.len()],
                 ids,
                 model: model.clone(),
@@ -311,6 +312,7 @@ struct VerdictStage {
     machines: Vec<VerdictMachine>,
     /// For jumps of the score, where they are an alert.
     watches: Vec<Option<Watch>>,
+    accumulated: Vec<Accumulated>,
     ended: Vec<bool>,
     model: Model,
     board: Board,
@@ -347,15 +349,21 @@ impl VerdictStage {
         let now = self.clock.now();
         match work.score(&self.model) {
             None => self.board.drop_frame(id, "inference"),
-            Some(score) => {
+            Some(mut score) => {
+                let size = (work.frame.width, work.frame.height);
+                // A jump is one of the frame's own score: what is added up lags behind.
+                let own = self.watches[source].is_some().then(|| score.clone());
+                if let Err(error) = self.accumulated[source].add(&self.model, size, &mut score) {
+                    log::warn!("{id}: {error}");
+                }
                 let outcome = self.machines[source].push(now, score.score);
                 self.board.update(id, |s| {
                     s.judged += 1;
                     s.latency = Some(now.saturating_sub(work.frame.arrived));
                 });
                 self.recorder.outcome(source, &outcome, Some((&work.frame, &score)));
-                let watch = self.watches[source].as_mut();
-                if let Some(seen) = watch.and_then(|w| w.push(now, &work.frame, &score)) {
+                let watch = self.watches[source].as_mut().zip(own);
+                if let Some(seen) = watch.and_then(|(watch, own)| watch.push(now, &work.frame, &own)) {
                     self.recorder.alert(source, seen, &outcome);
                 }
             }
@@ -368,6 +376,9 @@ impl VerdictStage {
         let now = self.clock.now();
         for source in 0..self.machines.len() {
             let outcome = self.machines[source].tick(now);
+            if outcome.frames == 0 {
+                self.accumulated[source].forget();
+            }
             if outcome.event.is_some() || outcome.verdict != outcome.before {
                 self.recorder.outcome(source, &outcome, None);
             }

@@ -18,7 +18,9 @@ use crate::detector::Model;
 use crate::detector::judge::{self, FrameScore};
 use crate::detector::model::ModelIdentity;
 use crate::flaglog::record::{Alert, AlertKind};
-use crate::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord, Options, ScoredTile, Signer, Tail};
+use crate::flaglog::{
+    Evidence, FlagLog, FrameInfo, Hash, Logits, NewRecord, Options, ScoredTile, Signer, Tail,
+};
 use crate::frame::Frame;
 use crate::health::{Board, SourceAlert};
 use crate::jump::Jump;
@@ -193,6 +195,7 @@ impl Recorder {
                 frame: Some(frame_info(&after.frame)),
                 captured: after.frame.captured,
                 tiles,
+                logits: Some(logits(&after.score)),
                 model: self.model.clone(),
                 alert: Some(Alert::jump(*jump, frame_info(&before.frame), before.frame.captured)),
             };
@@ -256,6 +259,7 @@ impl Recorder {
             frame: frame.map(|(f, _)| frame_info(f)),
             captured: frame.map_or_else(|| self.clock.wall(), |(f, _)| f.captured),
             tiles,
+            logits: frame.map(|(_, score)| logits(score)),
             model: self.model.clone(),
             alert: None,
         };
@@ -282,6 +286,10 @@ impl Recorder {
 
 fn frame_info(frame: &Frame) -> FrameInfo {
     FrameInfo { sha256: Hash::of(frame.bytes()), width: frame.width, height: frame.height }
+}
+
+fn logits(score: &FrameScore) -> Logits {
+    Logits { network: score.parts.network, coherence: score.parts.coherence }
 }
 
 /// Which record an outcome asks for, given whether the log knows of an open event.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 ///
 /// # Panics
 /// When `work` panics.
-pub(crate) fn side_by_side<T: Send>(
+pub fn side_by_side<T: Send>(
     jobs: usize,
     n: usize,
     work: impl Fn(usize) -> T + Sync,
@@ -39,7 +39,7 @@ pub(crate) fn side_by_side<T: Send>(
 }
 
 /// As many as the machine has cores, unless told otherwise.
-pub(crate) fn jobs(asked: Option<std::num::NonZeroUsize>) -> usize {
+pub fn jobs(asked: Option<std::num::NonZeroUsize>) -> usize {
     asked.or_else(|| std::thread::available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get)
 }
 

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use spotd::detector::card::Card;
+use spotd::detector::card::{Card, Measured};
 
 const BEGIN: &str = "<!-- measured: written by `make card` from models/spotd-edge.toml -->\n";
 const END: &str = "<!-- end -->";
@@ -42,20 +42,31 @@ fn full_table(card: &Card) -> String {
         "Trained on: {}.\nRecipe: {}. {:.0} minutes.\n",
         card.training.data, card.training.recipe, card.training.minutes
     );
-    out += "| set | pictures | AP | blur alone | chance | real, fake | real flagged | fake flagged |\n|---|---|---|---|---|---|---|---|\n";
-    for m in &card.measured {
-        let blur = m.ap_blur_alone.map_or_else(|| "-".to_owned(), |b| format!("{b:.3}"));
+    if let Some(part) = &card.coherence {
         let _ = writeln!(
             out,
-            "| {} | {} | {:.3} | {blur} | {:.3} | {}, {} | {:.1} % | {:.1} % |",
+            "Beside the network stands a coherent part ({}): the logit is {} times the network's plus {} times the coherent one. \
+             Fitted on: {}.\n",
+            part.file, part.network, part.weight, part.data
+        );
+    }
+    out += "| set | generator | pictures | found | true flagged | AUC | content | AP | blur alone | chance | true, generated |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
+    for m in &card.measured {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {:.0} % | {:.1} % | {} | {} | {:.3} | {} | {:.3} | {}, {} |",
             m.set,
+            generator(m),
             m.perturbation,
+            100.0 * m.fake_flagged,
+            100.0 * m.real_flagged,
+            figure(m.auc),
+            figure(m.auc_content),
             m.ap,
+            figure(m.ap_blur_alone),
             m.ap_chance,
             m.real,
-            m.fake,
-            100.0 * m.real_flagged,
-            100.0 * m.fake_flagged
+            m.fake
         );
     }
     out += "\nWhat it is known not to see or to get wrong:\n\n";
@@ -65,21 +76,49 @@ fn full_table(card: &Card) -> String {
     out
 }
 
+fn figure(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"))
+}
+
+fn generator(m: &Measured) -> &'static str {
+    match m.seen {
+        Some(true) => "seen",
+        Some(false) => "unseen",
+        None => "-",
+    }
+}
+
 fn short_table(card: &Card) -> String {
-    let mut out =
-        String::from("| pictures | mean AP | blur alone | chance | sets |\n|---|---|---|---|---|\n");
-    for name in perturbations(card) {
-        let rows: Vec<_> = card.measured.iter().filter(|m| m.perturbation == name).collect();
-        let mean = |f: &dyn Fn(&spotd::detector::card::Measured) -> f64| {
-            rows.iter().map(|m| f(m)).sum::<f64>() / rows.len() as f64
-        };
+    let mut out = String::from(
+        "| set | generator | found | true ones flagged | AUC | AUC of content alone |\n|---|---|---|---|---|---|\n",
+    );
+    for m in card.measured.iter().filter(|m| m.perturbation == "as stored") {
         let _ = writeln!(
             out,
-            "| {name} | {:.3} | {:.3} | {:.3} | {} |",
-            mean(&|m| m.ap),
-            mean(&|m| m.ap_blur_alone.unwrap_or(f64::NAN)),
-            mean(&|m| m.ap_chance),
-            rows.len()
+            "| {} | {} | {:.0} % | {:.1} % | {} | {} |",
+            m.set,
+            generator(m),
+            100.0 * m.fake_flagged,
+            100.0 * m.real_flagged,
+            figure(m.auc),
+            figure(m.auc_content)
+        );
+    }
+    for name in perturbations(card) {
+        let rows: Vec<_> = card.measured.iter().filter(|m| m.perturbation == name).collect();
+        let mean = |f: &dyn Fn(&Measured) -> f64| rows.iter().map(|m| f(m)).sum::<f64>() / rows.len() as f64;
+        let content = rows
+            .iter()
+            .all(|m| m.auc_content.is_some())
+            .then(|| mean(&|m| m.auc_content.unwrap_or_default()));
+        let _ = writeln!(
+            out,
+            "| **mean of {}, {name}** | | {:.0} % | {:.1} % | {:.2} | {} |",
+            rows.len(),
+            100.0 * mean(&|m| m.fake_flagged),
+            100.0 * mean(&|m| m.real_flagged),
+            mean(&|m| m.auc.unwrap_or(f64::NAN)),
+            figure(content)
         );
     }
     out

@@ -6,6 +6,8 @@ pub(crate) mod bounds;
 pub mod calibration;
 #[path = "../../src/detector/card.rs"]
 pub mod card;
+#[path = "../../src/detector/coherence/mod.rs"]
+pub mod coherence;
 #[path = "../../src/detector/engine.rs"]
 pub mod engine;
 #[path = "../../src/detector/identity.rs"]

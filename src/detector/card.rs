@@ -20,6 +20,16 @@ pub struct Measured {
     pub perturbation: String,
     /// Average precision, 0..1, as scikit-learn defines it.
     pub ap: f64,
+    /// Area under the ROC curve, 0..1; a coin gets 0.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auc: Option<f64>,
+    /// The same of the pictures shrunk by four, which leaves content and no trace: a model that does well there knows
+    /// the motifs of a set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auc_content: Option<f64>,
+    /// Whether training saw other pictures of the same generator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<bool>,
     /// AP of blur alone (minus high-frequency energy) on the same images: what the model must beat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ap_blur_alone: Option<f64>,
@@ -49,6 +59,25 @@ pub struct Training {
     pub minutes: f64,
     /// Seed of the run.
     pub seed: u64,
+}
+
+/// The coherent part beside the network, and how the two are added: the logit of a frame is
+/// `network * (mean of its tiles' logits) + weight * (coherent logit) + bias`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoherentPart {
+    /// ONNX file of the head, in the card's folder: float32 `[1, 972]` to `[1, 1]`, see `detector::coherence`.
+    pub file: String,
+    /// SHA-256 of that file, lower-case hexadecimal.
+    pub sha256: String,
+    /// Weight of the network's logit, at least 0.
+    pub network: f64,
+    /// Weight of the coherent logit, at least 0.
+    pub weight: f64,
+    /// What is added.
+    pub bias: f64,
+    /// What the head was fitted on, by name and number.
+    pub data: String,
 }
 
 /// A model card, as it stands in the file.
@@ -81,9 +110,33 @@ pub struct Card {
     pub known_failures: Vec<String>,
     /// Where the weights come from.
     pub training: Training,
+    /// The coherent part; without one the network judges alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coherence: Option<CoherentPart>,
     /// Results, each with its conditions.
     #[serde(default)]
     pub measured: Vec<Measured>,
+}
+
+impl CoherentPart {
+    fn check(&self, is_hash: impl Fn(&str) -> bool) -> Result<(), String> {
+        let path = Path::new(&self.file);
+        if path.file_name() != Some(path.as_os_str()) {
+            return Err(format!("file = {:?} must be the name of a file in the card's folder", self.file));
+        }
+        if !is_hash(&self.sha256) {
+            return Err("sha256 must be 64 hexadecimal digits".into());
+        }
+        for (name, weight) in [("network", self.network), ("weight", self.weight)] {
+            if !(weight.is_finite() && weight >= 0.0) {
+                return Err(format!("{name} = {weight} must be 0 or more"));
+            }
+        }
+        if !self.bias.is_finite() {
+            return Err(format!("bias = {} must be a number", self.bias));
+        }
+        Ok(())
+    }
 }
 
 impl Card {
@@ -128,8 +181,12 @@ impl Card {
         if !(32..=1024).contains(&card.tile) {
             return Err(bad(format!("tile = {} must be 32 to 1024 pixels", card.tile)));
         }
-        if card.sha256.len() != 64 || !card.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_hash(&card.sha256) {
             return Err(bad("sha256 must be 64 hexadecimal digits".into()));
+        }
+        if let Some(part) = &card.coherence {
+            part.check(is_hash).map_err(|reason| bad(format!("[coherence] {reason}")))?;
         }
         Ok(card)
     }
@@ -176,6 +233,7 @@ mod tests {
             licence: "MIT".into(),
             known_failures: vec!["everything".into()],
             training: Training { data: "none".into(), recipe: "none".into(), minutes: 0.0, seed: 1 },
+            coherence: None,
             measured: vec![],
         }
     }

@@ -32,4 +32,7 @@ pub struct ModelIdentity {
     pub sha256: String,
     /// Number format that ran.
     pub precision: Precision,
+    /// SHA-256 of the head of the coherent part, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coherence: Option<String>,
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bounds;
 pub mod calibration;
 pub mod card;
+pub mod coherence;
 pub mod engine;
 mod identity;
 pub mod judge;
@@ -12,5 +13,5 @@ pub mod tiles;
 pub mod whole;
 
 pub use model::{Model, ModelError, Wanted};
-pub(crate) use model::{check_hash, read};
+pub(crate) use model::{check_hash, read, read_head};
 pub use whole::WholePicture;

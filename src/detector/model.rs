@@ -11,7 +11,8 @@ use image::RgbImage;
 use thiserror::Error;
 
 use super::calibration::{Calibration, CalibrationError};
-use super::card::{Card, Precision, sha256_hex};
+use super::card::{Card, CoherentPart, Precision, sha256_hex};
+use super::coherence::{BlockSums, Head};
 use super::engine::Engine;
 pub use super::engine::{Wanted, planar};
 pub use super::identity::ModelIdentity;
@@ -73,6 +74,16 @@ pub enum ModelError {
         /// What differs.
         reason: String,
     },
+    /// The head of the coherent part does not keep its contract.
+    #[error("head {path}: {reason}; its contract is input float32 [1, {features}] and output float32 [1, 1]")]
+    HeadContract {
+        /// The ONNX file.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+        /// Numbers that it is given.
+        features: usize,
+    },
     /// int8 is asked for, and the file is not quantised.
     #[error(
         "model {} is f32, but int8 is asked for; quantise it (spotd quantize --model FILE --calibrate DIR \
@@ -119,6 +130,13 @@ pub struct Model {
     engine: Engine,
     card: Arc<Card>,
     path: PathBuf,
+    coherent: Option<Arc<Coherent>>,
+}
+
+/// The coherent part as it runs.
+struct Coherent {
+    head: Head,
+    part: CoherentPart,
 }
 
 /// The detector that is built in: its ONNX file and card.
@@ -127,6 +145,9 @@ const BUILT_IN: (&[u8], &str) =
 /// The same before it was quantised, for those who ask for f32 or quantise it anew.
 const BUILT_IN_F32: (&[u8], &str) =
     (include_bytes!("../../models/spotd-edge.onnx"), include_str!("../../models/spotd-edge.toml"));
+
+/// The head of the built-in detector's coherent part.
+const BUILT_IN_HEAD: &[u8] = include_bytes!("../../models/spotd-coherence.onnx");
 
 impl Model {
     /// Loads the model at `path`, or the built-in one (int8), and holds it against its card; in int8 where it is
@@ -144,8 +165,13 @@ impl Model {
     /// # Errors
     /// As [`Model::open`]; [`ModelError::NotQuantised`] where int8 cannot be had.
     pub fn open_as(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
-        let (bytes, card, path) = read(path, wanted)?;
-        Self::prepare(&bytes, card, &path, wanted)
+        let (bytes, card, at) = read(path, wanted)?;
+        let mut model = Self::prepare(&bytes, card, &at, wanted)?;
+        if let Some(part) = model.card.coherence.clone() {
+            let (head, file) = read_head(path, &part)?;
+            model.coherent = Some(Arc::new(Coherent::new(&head, part, &file)?));
+        }
+        Ok(model)
     }
 
     /// The built-in detector.
@@ -164,7 +190,8 @@ impl Model {
         Self::open(Some(path))
     }
 
-    /// Prepares a model from the bytes of its ONNX file; `path` is for the messages.
+    /// Prepares a network from the bytes of its ONNX file, without a coherent part, whatever its card says; `path` is
+    /// for the messages.
     ///
     /// # Errors
     /// [`ModelError`] names the file and what is wrong with it.
@@ -180,7 +207,7 @@ impl Model {
         if let Some(report) = engine.report() {
             log::info!("model {}: {report}", path.shown());
         }
-        Ok(Self { engine, card: Arc::new(card), path: path.to_owned() })
+        Ok(Self { engine, card: Arc::new(card), path: path.to_owned(), coherent: None })
     }
 
     /// The same model with the temperature and the limits of one site in place of the card's; without a path
@@ -209,12 +236,39 @@ impl Model {
             version: self.card.version.clone(),
             sha256: self.card.sha256.clone(),
             precision: self.engine.precision(),
+            coherence: self.coherent.as_ref().map(|c| c.part.sha256.clone()),
         }
     }
 
     /// How it runs: precision, instruction set, what was fused.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Whether a coherent part stands beside the network.
+    pub fn is_coherent(&self) -> bool {
+        self.coherent.is_some()
+    }
+
+    /// Logit of the coherent part for what was added up; `None` where there is no such part.
+    ///
+    /// # Errors
+    /// [`ModelError::Inference`] when tract fails.
+    pub fn coherent_logit(&self, sums: &BlockSums) -> Result<Option<f32>, ModelError> {
+        self.coherent.as_ref().map(|c| c.head.logit(sums)).transpose()
+    }
+
+    /// The logit of network and coherent part together, as the card weighs them; the network's own where there is
+    /// no coherent logit.
+    pub fn together(&self, network: f32, coherent: Option<f32>) -> f32 {
+        match (&self.coherent, coherent) {
+            (Some(c), Some(logit)) => {
+                let sum =
+                    c.part.network * f64::from(network) + c.part.weight * f64::from(logit) + c.part.bias;
+                sum as f32
+            }
+            _ => network,
+        }
     }
 
     /// The file it was loaded from.
@@ -238,6 +292,16 @@ impl Model {
     }
 }
 
+impl Coherent {
+    fn new(bytes: &[u8], part: CoherentPart, path: &Path) -> Result<Self, ModelError> {
+        let found = sha256_hex(bytes);
+        if !found.eq_ignore_ascii_case(&part.sha256) {
+            return Err(ModelError::WrongHash { path: path.to_owned(), expected: part.sha256, found });
+        }
+        Ok(Self { head: Head::new(bytes, path)?, part })
+    }
+}
+
 /// The bytes of a model, its card, and the path for messages; without a path the built-in one, of which there is one
 /// for each precision.
 pub(crate) fn read(
@@ -255,6 +319,21 @@ pub(crate) fn read(
     let bytes =
         std::fs::read(path).map_err(|error| ModelError::Unreadable { path: path.to_owned(), error })?;
     Ok((Cow::Owned(bytes), Card::load(&Card::path_for(path))?, path.to_owned()))
+}
+
+/// The bytes of the head that a model's card names, and its path: beside the model, or the built-in one.
+pub(crate) fn read_head(
+    model: Option<&Path>,
+    part: &CoherentPart,
+) -> Result<(Cow<'static, [u8]>, PathBuf), ModelError> {
+    let Some(model) = model else {
+        return Ok((Cow::Borrowed(BUILT_IN_HEAD), PathBuf::from(format!("(built in) {}", part.file))));
+    };
+    let path = model.with_file_name(&part.file);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok((Cow::Owned(bytes), path)),
+        Err(error) => Err(ModelError::Unreadable { path, error }),
+    }
 }
 
 /// Refuses bytes that are not the card's.

@@ -1,14 +1,15 @@
 //! One inference worker a core. A frame's tiles are spread over all of them; the worker that finishes
 //! the last tile hands the frame on. No lock lies on the way.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Model;
-use super::judge::{FrameScore, combine};
+use super::coherence::BlockSums;
+use super::judge::{FrameScore, JudgeError, combine, sums};
 use super::tiles::Selection;
 use crate::frame::Frame;
 use crate::schedule::SourceIndex;
@@ -23,6 +24,8 @@ pub struct Work {
     pub selection: Selection,
     /// One logit a tile, as the bits of an f32; NaN where inference failed.
     logits: Vec<AtomicU32>,
+    /// The frame's block sums, once the job after the last tile is done; `None` where they failed or are not wanted.
+    sums: OnceLock<Option<BlockSums>>,
     left: AtomicUsize,
 }
 
@@ -36,15 +39,35 @@ impl Work {
             frame,
             selection,
             logits: (0..tiles).map(|_| AtomicU32::new(nan)).collect(),
-            left: AtomicUsize::new(tiles),
+            sums: OnceLock::new(),
+            left: AtomicUsize::new(tiles + 1),
         }
     }
 
-    /// The frame's score once all tiles are done; `None` when inference failed on one of them.
+    /// The frame's score once all is done; `None` when inference failed on one of the tiles, or on the sums.
     pub fn score(&self, model: &Model) -> Option<FrameScore> {
         let logits: Vec<f32> =
             self.logits.iter().map(|l| f32::from_bits(l.load(Ordering::Acquire))).collect();
-        logits.iter().all(|l| l.is_finite()).then(|| combine(model, &self.selection, &logits))
+        let sums = self.sums.get()?.clone();
+        if !logits.iter().all(|l| l.is_finite()) || (sums.is_none() && model.is_coherent()) {
+            return None;
+        }
+        combine(model, &self.selection, &logits, sums)
+            .inspect_err(|error| log::warn!("{}: {error}", self.frame.source))
+            .ok()
+    }
+}
+
+impl Work {
+    /// One job: a tile's logit, or, after the last tile, the frame's block sums.
+    fn run(&self, model: &Model, job: usize) -> Result<(), JudgeError> {
+        match self.selection.tiles.get(job) {
+            Some(tile) => self.logits[job].store(model.logit(&tile.pixels)?.to_bits(), Ordering::Release),
+            None => {
+                let _ = self.sums.set(sums(model, &self.frame)?);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -78,7 +101,8 @@ impl Pool {
     /// workers are gone.
     pub fn submit(&self, work: Work) -> bool {
         let work = Arc::new(work);
-        (0..work.selection.tiles.len()).all(|tile| self.jobs.send((work.clone(), tile)).is_ok())
+        // The block sums are the last job, after the tiles.
+        (0..=work.selection.tiles.len()).all(|job| self.jobs.send((work.clone(), job)).is_ok())
     }
 
     /// Lets the workers finish what they have and waits for them.
@@ -93,16 +117,14 @@ impl Pool {
 }
 
 fn work(model: &Model, queue: &Receiver<(Arc<Work>, usize)>, done: &Sender<Arc<Work>>) {
-    for (work, tile) in queue {
+    for (work, job) in queue {
         // tract is outside of our hands: a panic in it costs this frame its score, not the daemon its
         // worker.
-        let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            model.logit(&work.selection.tiles[tile].pixels)
-        }));
+        let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run(model, job)));
         match answer {
-            Ok(Ok(logit)) => work.logits[tile].store(logit.to_bits(), Ordering::Release),
+            Ok(Ok(())) => {}
             Ok(Err(error)) => log::warn!("{}: {error}", work.frame.source),
-            Err(_) => log::error!("{}: inference panicked on a tile", work.frame.source),
+            Err(_) => log::error!("{}: inference panicked on a frame", work.frame.source),
         }
         if work.left.fetch_sub(1, Ordering::AcqRel) == 1 && done.send(work).is_err() {
             return;

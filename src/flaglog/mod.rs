@@ -34,7 +34,7 @@ pub use chain::Hash;
 pub use error::LogError;
 pub use evidence::Evidence;
 pub use reader::{Item, ReadError, Reader};
-pub use record::{ClockStatus, Entry, FrameInfo, NewRecord, Note, Record, ScoredTile};
+pub use record::{ClockStatus, Entry, FrameInfo, Logits, NewRecord, Note, Record, ScoredTile};
 pub use retain::LogStatus;
 pub use sign::{PublicKey, Signer};
 pub use tail::Tail;

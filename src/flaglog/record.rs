@@ -53,6 +53,16 @@ pub struct ScoredTile {
     pub score: f64,
 }
 
+/// What each part of the detector said of a frame, as logits: positive speaks for synthetic.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Logits {
+    /// The network's: the mean of the tiles'.
+    pub network: f32,
+    /// The coherent part's, of the frames added up so far; `None` where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coherence: Option<f32>,
+}
+
 /// A file of evidence, bound to the record by its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvidenceFile {
@@ -161,6 +171,8 @@ pub struct NewRecord {
     pub tiles: Vec<ScoredTile>,
     /// When the frame was captured; for a record without a frame, when it was found out.
     pub captured: SystemTime,
+    /// What each part of the detector said of the frame.
+    pub logits: Option<Logits>,
     /// Who judged.
     pub model: ModelIdentity,
     /// What was found, in an alert.
@@ -185,6 +197,7 @@ impl NewRecord {
             frame: None,
             tiles: Vec::new(),
             captured: now,
+            logits: None,
             model: last.model.clone(),
             alert: None,
         }
@@ -236,6 +249,9 @@ pub struct Record {
     pub frame: Option<FrameInfo>,
     /// All tiles that were judged in the frame.
     pub tiles: Vec<ScoredTile>,
+    /// What each part of the detector said of the frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logits: Option<Logits>,
     /// Who judged.
     pub model: ModelIdentity,
     /// What was found, in an alert.

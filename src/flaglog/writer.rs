@@ -339,6 +339,7 @@ impl FlagLog {
             frames: new.frames,
             frame: new.frame,
             tiles,
+            logits: new.logits,
             model: new.model,
             alert: new.alert,
             software: SOFTWARE.to_owned(),

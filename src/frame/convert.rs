@@ -63,6 +63,35 @@ pub(super) fn crop(frame: &Frame, rect: Rect) -> Result<RgbImage, FrameError> {
     Ok(out)
 }
 
+/// Luma of packed RGB pixels, in levels of 0..255, by the weights of ITU-R BT.601.
+pub(crate) fn luma_of_rgb(rgb: &[u8]) -> impl Iterator<Item = f32> + '_ {
+    rgb.chunks_exact(3)
+        .map(|px| 0.299 * f32::from(px[0]) + 0.587 * f32::from(px[1]) + 0.114 * f32::from(px[2]))
+}
+
+/// Luma of `rect`, which is not empty and lies inside the frame.
+pub(super) fn luma(frame: &Frame, rect: Rect) -> Result<Vec<f32>, FrameError> {
+    let (x0, width) = (rect.x as usize, rect.width as usize);
+    let step = match frame.format {
+        PixelFormat::Yuyv | PixelFormat::Uyvy => 2,
+        PixelFormat::Nv12 | PixelFormat::I420 | PixelFormat::Grey => 1,
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 | PixelFormat::Mjpg => {
+            return Ok(luma_of_rgb(crop(frame, rect)?.as_raw()).collect());
+        }
+    };
+    check(frame)?;
+    let first = usize::from(frame.format == PixelFormat::Uyvy);
+    let (black, gain) = if frame.colour.full_range { (0.0, 1.0) } else { (16.0, 255.0 / 219.0) };
+    let plane = frame.planes[0];
+    let mut out = Vec::with_capacity(width * rect.height as usize);
+    for y in rect.y..rect.y + rect.height {
+        let row = &frame.bytes()[plane.offset + y as usize * plane.stride..];
+        let row = row[first..].iter().step_by(step).skip(x0).take(width);
+        out.extend(row.map(|&level| (f32::from(level) - black) * gain));
+    }
+    Ok(out)
+}
+
 /// `order` is where luma of the even pixel, U and V lie in four bytes; the odd pixel's luma is two on.
 fn packed_422(out: &mut [u8], row: &[u8], x0: usize, yuv: &Yuv, order: [usize; 3]) {
     for (i, rgb) in out.chunks_exact_mut(3).enumerate() {
@@ -251,6 +280,35 @@ mod tests {
             for (got, exact) in rgb.into_iter().zip([red, green, blue]) {
                 let exact = exact.clamp(0.0, 1.0) * 255.0;
                 prop_assert!((f64::from(got) - exact).abs() <= 0.51, "{} is not {}", got, exact);
+            }
+        }
+
+        #[test]
+        fn luma_is_that_of_the_rgb_pixels(
+            f in 0usize..RAW.len(), w in 1u32..40, h in 1u32..20, pad in 0usize..9, seed: u32, x in 0u32..40, y in 0u32..20,
+        ) {
+            let mut frame = noise(RAW[f], w, h, pad, 0, seed);
+            // Colours that RGB holds unclipped: grey ones.
+            if matches!(frame.format, PixelFormat::Yuyv | PixelFormat::Uyvy | PixelFormat::Nv12 | PixelFormat::I420) {
+                let mut bytes = frame.bytes().to_vec();
+                let packed = matches!(frame.format, PixelFormat::Yuyv | PixelFormat::Uyvy);
+                let luma_first = frame.format != PixelFormat::Uyvy;
+                let end = frame.planes[1].offset;
+                for (i, b) in bytes.iter_mut().enumerate() {
+                    let is_luma = if packed { (i - frame.planes[0].offset) % frame.planes[0].stride % 2 == usize::from(!luma_first) } else { i < end };
+                    *b = if is_luma { 16 + *b % 220 } else { 128 };
+                }
+                frame.data = Box::new(bytes);
+            } else if frame.format == PixelFormat::Grey {
+                frame.colour.full_range = true;
+            }
+            let rect = Rect { x: x % w, y: y % h, width: w - x % w, height: h - y % h };
+            let luma = frame.luma(rect).expect("inside");
+            let rgb = frame.crop(rect).expect("inside");
+            prop_assert_eq!(luma.len(), rgb.pixels().len());
+            for (level, px) in luma.iter().zip(rgb.pixels()) {
+                let want = 0.299 * f32::from(px[0]) + 0.587 * f32::from(px[1]) + 0.114 * f32::from(px[2]);
+                prop_assert!((level - want).abs() <= 0.51, "{} is not {}", level, want);
             }
         }
 

@@ -4,6 +4,8 @@
 //! would destroy the traces that the detector looks for, so there is none.
 
 mod convert;
+#[allow(unused_imports, reason = "the fuzz crate takes this room without its neighbours")]
+pub(crate) use convert::luma_of_rgb;
 pub mod jpeg;
 pub mod picture;
 
@@ -219,12 +221,27 @@ impl Frame {
     /// [`FrameError::Outside`] for a rectangle that is empty or not inside the frame,
     /// [`FrameError::Short`] and [`FrameError::Jpeg`] for damaged data.
     pub fn crop(&self, rect: Rect) -> Result<RgbImage, FrameError> {
+        self.inside(rect)?;
+        convert::crop(self, rect)
+    }
+
+    fn inside(&self, rect: Rect) -> Result<(), FrameError> {
         let fits =
             |start: u32, len: u32, limit: u32| len > 0 && start.checked_add(len).is_some_and(|e| e <= limit);
-        if !fits(rect.x, rect.width, self.width) || !fits(rect.y, rect.height, self.height) {
-            return Err(FrameError::Outside { rect, width: self.width, height: self.height });
+        if fits(rect.x, rect.width, self.width) && fits(rect.y, rect.height, self.height) {
+            return Ok(());
         }
-        convert::crop(self, rect)
+        Err(FrameError::Outside { rect, width: self.width, height: self.height })
+    }
+
+    /// Luma of a rectangle in levels of 0..255, row by row, as ITU-R BT.601 weighs R, G and B; from the frame's own
+    /// luma where it has one (then by the frame's matrix, and not clipped to what RGB can hold).
+    ///
+    /// # Errors
+    /// As [`Frame::crop`].
+    pub fn luma(&self, rect: Rect) -> Result<Vec<f32>, FrameError> {
+        self.inside(rect)?;
+        convert::luma(self, rect)
     }
 
     /// The whole frame in RGB.

@@ -111,6 +111,7 @@ pub fn card(onnx: &[u8]) -> Card {
         licence: "MIT OR Apache-2.0".into(),
         known_failures: vec!["says 'synthetic' of anything bright".into()],
         training: Training { data: "none".into(), recipe: "made by a test".into(), minutes: 0.0, seed: 0 },
+        coherence: None,
         measured: vec![],
     }
 }

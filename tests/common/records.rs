@@ -39,12 +39,14 @@ pub fn new_record(source: &str, kind: EventKind) -> NewRecord {
         frames: 9,
         frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 96, height: 64 }),
         tiles: vec![],
+        logits: None,
         captured: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_500_000),
         model: ModelIdentity {
             name: "test".into(),
             version: "1".into(),
             sha256: Hash::of(b"model").to_string(),
             precision: Precision::F32,
+            coherence: None,
         },
         alert: None,
     }

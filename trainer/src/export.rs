@@ -7,8 +7,7 @@ use crate::{
     module::Module,
     net,
     onnx::{self, Ends},
-    photos, resynth,
-    score::{self, Perturbation},
+    photos, resynth, score,
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use image::RgbImage;
@@ -122,6 +121,7 @@ pub fn ship(
         licence: about.licence,
         known_failures: about.known_failures,
         training: about.training,
+        coherence: None,
         measured: vec![],
     };
     publish(&bytes, card, |tiles| resynth::logits(module, tiles, Device::Cpu), measure_on, out)
@@ -146,7 +146,7 @@ pub fn publish(
     );
     log::info!("libtorch and tract agree within {apart:.1e} on the logit");
     if let Some(layout) = measure_on {
-        card.measured = score::measure(&model, layout, &Perturbation::ALL)?;
+        card.measured = score::measure(&model, layout, &score::possible())?;
         println!("{}", score::table(&card.measured));
     }
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;

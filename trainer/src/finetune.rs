@@ -450,6 +450,7 @@ impl Tuning {
                 ),
                 ..origin.training.clone()
             },
+            coherence: None,
             measured: vec![],
             ..origin.clone()
         };

@@ -7,6 +7,7 @@ pub mod ablate;
 pub mod bank;
 pub mod calibrate;
 pub mod checkpoint;
+pub mod coherence;
 pub mod decoder;
 pub mod device;
 pub mod enlarge;

@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use spotd::detector::Model;
 use spotd_train::{
-    ablate, checkpoint::Run, export, finetune, fit, import, missed, net, pack, resynth, score, windows,
+    ablate, checkpoint::Run, coherence, export, finetune, fit, import, missed, net, pack, resynth, score,
+    windows,
 };
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -31,6 +32,8 @@ enum Command {
     Resynth(ResynthArguments),
     /// Put photographs, sets and models that `resynth` needs into a folder of limited size, for a machine with a GPU.
     Pack(pack::Options),
+    /// Fit the coherent part's head on pairs, matched sets and whatever else there is.
+    Coherence(coherence::Options),
     /// Turn a checkpoint of PyTorch into safetensors, ONNX and a card.
     Import(import::Options),
     /// Write a resynthesis run's detector as ONNX with its card, and the demonstration's network.
@@ -133,9 +136,15 @@ struct ScoreArguments {
     model: Option<PathBuf>,
     /// Sets in the paper's layout, `<set>/[class/]{0_real,1_fake}`.
     layout: PathBuf,
-    /// Only as stored, without the JPEG round.
-    #[arg(long)]
+    /// Only as stored, without JPEG and H.264.
+    #[arg(long, conflicts_with = "write")]
     quick: bool,
+    /// Put the figures into the model's card, in place of those that it has.
+    #[arg(long, requires = "model")]
+    write: bool,
+    /// For the card: a set whose generator training saw, by other pictures; may be given several times.
+    #[arg(long, requires = "write")]
+    seen: Vec<String>,
 }
 
 #[derive(clap::Args)]
@@ -212,6 +221,7 @@ fn run(command: Command) -> Result<()> {
             println!("trained: loss {:.3} at first, {:.3} at last", outcome.loss.0, outcome.loss.1);
         }
         Command::Pack(options) => println!("packed {}", pack::pack(&options)?.report()),
+        Command::Coherence(options) => print!("{}", coherence::coherence(&options)?),
         Command::Import(options) => {
             let imported = import::import(&options)?;
             let files: Vec<String> = imported.files.iter().map(|path| path.display().to_string()).collect();
@@ -232,9 +242,16 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Score(a) => {
             let model = Model::open(a.model.as_deref())?;
-            let perturbations: &[score::Perturbation] =
-                if a.quick { &[score::Perturbation::AsStored] } else { &score::Perturbation::ALL };
-            print!("{}", score::table(&score::measure(&model, &a.layout, perturbations)?));
+            let perturbations = if a.quick { vec![score::Perturbation::AsStored] } else { score::possible() };
+            let mut rows = score::measure(&model, &a.layout, &perturbations)?;
+            print!("{}", score::table(&rows));
+            if let (true, Some(path)) = (a.write, &a.model) {
+                if let Some(unknown) = a.seen.iter().find(|name| rows.iter().all(|row| row.set != **name)) {
+                    anyhow::bail!("--seen {unknown}: {} has no such set", a.layout.display());
+                }
+                rows.iter_mut().for_each(|row| row.seen = Some(a.seen.contains(&row.set)));
+                score::write(path, rows)?;
+            }
         }
         Command::Windows(options) => print!("{}", windows::windows(&options)?),
         Command::Missed(options) => print!("{}", missed::missed(&options)?),

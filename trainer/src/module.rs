@@ -31,7 +31,6 @@ enum Built {
     Noise { strength: Tensor },
     Quantise { half: f64 },
     Residual(Vec<Built>),
-    Lattice { channels: i64, side: i64, period: i64, basis: Tensor },
     Sum(Vec<Built>, Vec<Built>),
     MaxPool(i64, i64),
     MeanPool,
@@ -104,12 +103,6 @@ fn build_one(path: &nn::Path, layer: &Layer) -> Built {
         Layer::Noise { channels } => Built::Noise { strength: path.zeros("strength", &[1, *channels, 1, 1]) },
         Layer::Quantise { levels } => Built::Quantise { half: (levels / 2) as f64 },
         Layer::Residual { layers } => Built::Residual(build(path, layers)),
-        Layer::Lattice { channels, side, period } => Built::Lattice {
-            channels: *channels,
-            side: *side,
-            period: *period,
-            basis: fourier(*period).to_device(path.device()),
-        },
         Layer::Sum { a, b } => Built::Sum(build(&(path / "a"), a), build(&(path / "b"), b)),
         Layer::MaxPool { kernel, stride } => Built::MaxPool(*kernel, *stride),
         Layer::MeanPool => Built::MeanPool,
@@ -125,21 +118,6 @@ pub fn high_pass() -> Tensor {
     let kernel = -row.outer(&row);
     let _ = kernel.get(2).get(2).g_add_scalar_(1.0);
     kernel.reshape([1, 1, 5, 5])
-}
-
-/// `[2 period, period]`: cosines above sines, each row one frequency, unit length.
-pub fn fourier(period: i64) -> Tensor {
-    let row = |f: i64, part: fn(f64) -> f64| {
-        (0..period).map(move |x| {
-            let angle = std::f64::consts::TAU * (f * x) as f64 / period as f64;
-            (part(angle) / (period as f64).sqrt()) as f32
-        })
-    };
-    let values: Vec<f32> = (0..period)
-        .flat_map(|f| row(f, f64::cos))
-        .chain((0..period).flat_map(|f| row(f, f64::sin)))
-        .collect();
-    Tensor::from_slice(&values).reshape([2 * period, period])
 }
 
 /// First weights of a zero-sum stem: the basic residual filters of SRM in 3x3, each put on one colour or on
@@ -232,24 +210,6 @@ fn run_one(layer: &Built, x: &Tensor, train: bool) -> Tensor {
             (&bounded + (bounded.round() - &bounded).detach()) / *half
         }
         Built::Residual(layers) => x + run(layers, x, train),
-        Built::Lattice { channels, side, period, basis } => {
-            let repeats = side / period;
-            let x = x.to_kind(Kind::Float);
-            let folded = x
-                .reshape([-1, *channels, repeats, *period, repeats, *period])
-                .mean_dim([2i64, 4].as_slice(), false, None)
-                .reshape([-1, *period, *period]);
-            // Rows and columns to frequencies: [2p, 2p] of cosine and sine products.
-            let turned = basis.matmul(&folded).matmul(&basis.transpose(0, 1));
-            let part = |v: i64, u: i64| turned.narrow(1, v * period, *period).narrow(2, u * period, *period);
-            let real = part(0, 0) - part(1, 1);
-            let imaginary = part(0, 1) + part(1, 0);
-            let power = (&real * &real + &imaginary * &imaginary).reshape([-1, *channels, period * period]);
-            let mean = (&x * &x).mean_dim([2i64, 3].as_slice(), false, None).unsqueeze(2);
-            // White noise of the map's power would give mean / repeats^2 at each frequency.
-            let expected = mean / (repeats * repeats) as f64;
-            ((power + 1e-7) / (expected + 1e-7)).log().flatten(1, -1)
-        }
         Built::Sum(a, b) => run(a, x, train) + run(b, x, train),
         Built::MaxPool(kernel, stride) => {
             x.max_pool2d([*kernel; 2], [*stride; 2], [kernel / 2; 2], [1, 1], false)

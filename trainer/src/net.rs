@@ -119,17 +119,6 @@ pub enum Layer {
         /// What is added.
         layers: Vec<Layer>,
     },
-    /// The parts of the periodogram of `channels` residual maps that lie on multiples of 1/`period` cycle a
-    /// pixel, by folding the map modulo the period: `[N, C, S, S]` to `[N, C * period^2]`, log power over
-    /// log of the map's mean power. Upsampling leaves peaks there.
-    Lattice {
-        /// Channels in.
-        channels: i64,
-        /// Side of the map; a multiple of the period.
-        side: i64,
-        /// Pixels.
-        period: i64,
-    },
     /// Two readings of one input, logits added: `a(x) + b(x)`.
     Sum {
         /// First.
@@ -237,9 +226,6 @@ fn walk(layers: &[Layer], mut size: (i64, i64), cost: &mut (u64, u64)) -> (i64, 
             Layer::Sum { a, b } => {
                 walk(a, size, cost);
                 size = walk(b, size, cost);
-            }
-            Layer::Lattice { channels, period, .. } => {
-                cost.0 += (channels * period.pow(3) * 4) as u64;
             }
             Layer::Linear { features } => {
                 cost.0 += (features.0 * features.1) as u64;

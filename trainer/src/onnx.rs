@@ -2,7 +2,7 @@
 //! folded into the convolution before it, nothing left that only training needs.
 
 use crate::{
-    module::{BATCH_NORM_EPSILON, effective_weight, fourier, high_pass},
+    module::{BATCH_NORM_EPSILON, effective_weight, high_pass},
     net::{Interpolation, Layer, Net},
 };
 use anyhow::{Context as _, Result, bail};
@@ -80,7 +80,7 @@ pub fn write(net: &Net, store: &VarStore, ends: &Ends) -> Result<Vec<u8>> {
     Ok(model.encode_to_vec())
 }
 
-fn value(name: &str, shape: &[Side]) -> ValueInfoProto {
+pub(crate) fn value(name: &str, shape: &[Side]) -> ValueInfoProto {
     let dim = shape
         .iter()
         .map(|side| tensor_shape_proto::Dimension {
@@ -234,7 +234,6 @@ impl Writer {
                 let b = self.layers(b, &format!("{path}.b"), x)?;
                 self.node("Add", &format!("{path}.sum"), &[&a, &b], vec![])
             }
-            Layer::Lattice { channels, side, period } => self.lattice(path, x, *channels, *side, *period),
             Layer::MaxPool { kernel, stride } => {
                 let attributes = vec![
                     ("kernel_shape", Ints(vec![*kernel; 2])),
@@ -253,55 +252,6 @@ impl Writer {
                 self.node("Gemm", path, &[x, &inputs[0], &inputs[1]], vec![("transB", Int(1))])
             }
         })
-    }
-
-    /// See [`Layer::Lattice`]; the same steps as in [`crate::module`].
-    fn lattice(&mut self, path: &str, x: &str, channels: i64, side: i64, period: i64) -> String {
-        use Attribute::{Int, Ints};
-        let (repeats, bins) = (side / period, period * period);
-        let name = |part: &str| format!("{path}.{part}");
-        let keep = || ("keepdims", Int(0));
-        let basis = fourier(period);
-        let numbers = |t: &Tensor| Vec::<f32>::try_from(t.contiguous().view(-1)).expect("a float tensor");
-        let basis_t =
-            self.constant(&name("basis_t"), &[period, 2 * period], &numbers(&basis.transpose(0, 1)));
-        let basis = self.constant(&name("basis"), &[2 * period, period], &numbers(&basis));
-        let six = self.integers(&name("six"), &[-1, channels, repeats, period, repeats, period]);
-        let tiles = self.node("Reshape", &name("tiles"), &[x, &six], vec![]);
-        let folded =
-            self.node("ReduceMean", &name("folded"), &[&tiles], vec![("axes", Ints(vec![2, 4])), keep()]);
-        let left = self.node("MatMul", &name("left"), &[&basis, &folded], vec![]);
-        let turned = self.node("MatMul", &name("turned"), &[&left, &basis_t], vec![]);
-        let axes = self.integers(&name("axes"), &[2, 3]);
-        let mut part = |v: i64, u: i64| {
-            let from = self.integers(&name(&format!("from{v}{u}")), &[v * period, u * period]);
-            let to = self.integers(&name(&format!("to{v}{u}")), &[(v + 1) * period, (u + 1) * period]);
-            self.node("Slice", &name(&format!("part{v}{u}")), &[&turned, &from, &to, &axes], vec![])
-        };
-        let (cc, ss, cs, sc) = (part(0, 0), part(1, 1), part(0, 1), part(1, 0));
-        let real = self.node("Sub", &name("real"), &[&cc, &ss], vec![]);
-        let imaginary = self.node("Add", &name("imaginary"), &[&cs, &sc], vec![]);
-        let real = self.node("Mul", &name("real2"), &[&real, &real], vec![]);
-        let imaginary = self.node("Mul", &name("imaginary2"), &[&imaginary, &imaginary], vec![]);
-        let power = self.node("Add", &name("power"), &[&real, &imaginary], vec![]);
-        let flat = self.integers(&name("flat"), &[-1, channels, bins]);
-        let power = self.node("Reshape", &name("bins"), &[&power, &flat], vec![]);
-        let square = self.node("Mul", &name("square"), &[x, x], vec![]);
-        let mean =
-            self.node("ReduceMean", &name("mean"), &[&square], vec![("axes", Ints(vec![2, 3])), keep()]);
-        let column = self.integers(&name("column"), &[-1, channels, 1]);
-        let mean = self.node("Reshape", &name("expected"), &[&mean, &column], vec![]);
-        let share = self.constant(&name("share"), &[], &[1.0 / (repeats * repeats) as f32]);
-        let expected = self.node("Mul", &name("white"), &[&mean, &share], vec![]);
-        let floor = self.constant(&name("floor"), &[], &[1e-7]);
-        let (above, below) = (
-            self.node("Add", &name("above"), &[&power, &floor], vec![]),
-            self.node("Add", &name("below"), &[&expected, &floor], vec![]),
-        );
-        let ratio = self.node("Div", &name("ratio"), &[&above, &below], vec![]);
-        let log = self.node("Log", &name("log"), &[&ratio], vec![]);
-        let all = self.integers(&name("all"), &[-1, channels * bins]);
-        self.node("Reshape", path, &[&log, &all], vec![])
     }
 
     fn variable(&self, path: &str, name: &str) -> Result<Tensor> {

@@ -2,15 +2,20 @@
 //! same ONNX file, the same mean of logits.
 
 use anyhow::{Context as _, Result};
-use image::RgbImage;
+use image::{RgbImage, imageops};
 use spotd::{
-    detector::{Model, card::Measured, judge},
+    detector::{
+        Model,
+        card::{Card, Measured},
+        judge,
+    },
     forensics::{
         ap,
         augment::{JpegCodec, jpeg},
-        baseline, dataset,
+        baseline, dataset, metrics,
     },
     frame::Frame,
+    source::recode::VideoCodec,
 };
 use std::{
     collections::HashMap,
@@ -25,26 +30,45 @@ pub enum Perturbation {
     AsStored,
     /// JPEG of quality 75, chroma halved both ways.
     Jpeg75,
+    /// A key frame of H.264 at a constant rate factor of 23.
+    H264,
 }
 
 impl Perturbation {
-    /// Both.
-    pub const ALL: [Perturbation; 2] = [Perturbation::AsStored, Perturbation::Jpeg75];
+    /// All.
+    pub const ALL: [Perturbation; 3] = [Perturbation::AsStored, Perturbation::Jpeg75, Perturbation::H264];
 
     /// As cards name it.
     pub fn name(self) -> &'static str {
         match self {
             Perturbation::AsStored => "as stored",
             Perturbation::Jpeg75 => "jpeg 75",
+            Perturbation::H264 => "h264 23",
         }
     }
 
-    fn apply(self, picture: RgbImage) -> RgbImage {
-        match self {
+    fn apply(self, picture: RgbImage) -> Result<RgbImage> {
+        Ok(match self {
             Perturbation::AsStored => picture,
             Perturbation::Jpeg75 => jpeg(&picture, JpegCodec::Quartered, 75),
-        }
+            Perturbation::H264 => VideoCodec::H264.recode(&picture, 23).map_err(anyhow::Error::msg)?,
+        })
     }
+}
+
+/// What this machine can do: without GStreamer no video codec.
+pub fn possible() -> Vec<Perturbation> {
+    let video =
+        VideoCodec::H264.available().inspect_err(|why| log::warn!("not measured after H.264: {why}")).is_ok();
+    Perturbation::ALL.into_iter().filter(|p| *p != Perturbation::H264 || video).collect()
+}
+
+/// A picture shrunk by four and enlarged again: its motif without any trace.
+fn content(picture: &RgbImage) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let small =
+        imageops::resize(picture, width.div_ceil(4), height.div_ceil(4), imageops::FilterType::Triangle);
+    imageops::resize(&small, width, height, imageops::FilterType::CatmullRom)
 }
 
 /// Tiles a picture: more than any set's picture has, so that the whole picture counts.
@@ -56,6 +80,8 @@ struct Scored {
     logit: f32,
     score: f64,
     softness: f32,
+    /// Logit of its motif alone; where it was asked for.
+    content: Option<f32>,
 }
 
 /// One row for each set and perturbation, sets by name; pictures shared between sets are scored once.
@@ -91,22 +117,29 @@ pub fn measure(model: &Model, layout: &Path, perturbations: &[Perturbation]) -> 
 
 fn score(model: &Model, path: &Path, perturbation: Perturbation) -> Result<Option<Scored>> {
     let picture = match dataset::load(path) {
-        Ok(picture) => perturbation.apply(picture),
+        Ok(picture) => perturbation.apply(picture)?,
         Err(bad) => {
             log::warn!("{}: skipped, cannot be read: {}", bad.path.display(), bad.reason);
             return Ok(None);
         }
     };
     let softness = -baseline::sharpness(&picture);
-    let frame = Frame::from_rgb(
-        path.display().to_string().into(),
-        0,
-        SystemTime::UNIX_EPOCH,
-        Duration::ZERO,
-        picture,
-    );
-    let judged = judge::judge(model, frame, MOST_TILES).with_context(|| path.display().to_string())?;
-    Ok(Some(Scored { logit: judged.logit, score: judged.score, softness }))
+    let judge = |picture| {
+        let frame = Frame::from_rgb(
+            path.display().to_string().into(),
+            0,
+            SystemTime::UNIX_EPOCH,
+            Duration::ZERO,
+            picture,
+        );
+        judge::judge(model, frame, MOST_TILES).with_context(|| path.display().to_string())
+    };
+    let content = match perturbation {
+        Perturbation::AsStored => Some(judge(content(&picture))?.logit),
+        _ => None,
+    };
+    let judged = judge(picture)?;
+    Ok(Some(Scored { logit: judged.logit, score: judged.score, softness, content }))
 }
 
 fn row(
@@ -123,6 +156,11 @@ fn row(
         ap::average_precision(&values, &positive)
             .with_context(|| format!("{set}: no readable real or generated pictures"))
     };
+    let area = |value: &dyn Fn(&Scored) -> Option<f32>| -> Option<f64> {
+        let values: Option<Vec<f32>> = real.iter().chain(fake).map(value).collect();
+        let curve = metrics::Ranking::new(&values?, &positive)?.curve(None);
+        curve.has_both().then(|| round(curve.auc()))
+    };
     let flagged = |list: &[Scored]| {
         list.iter().filter(|s| s.score >= model.card().threshold).count() as f64 / list.len() as f64
     };
@@ -130,6 +168,9 @@ fn row(
         set: set.into(),
         perturbation: perturbation.name().into(),
         ap: round(precision(|s| s.logit)?),
+        auc: area(&|s| Some(s.logit)),
+        auc_content: area(&|s| s.content),
+        seen: None,
         ap_blur_alone: Some(round(precision(|s| s.softness)?)),
         ap_chance: round(fake.len() as f64 / positive.len() as f64),
         real: real.len(),
@@ -145,18 +186,30 @@ fn round(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
+/// Puts `rows` into the card of the model at `path`, in place of those that it has.
+///
+/// # Errors
+/// The card cannot be read or written.
+pub fn write(path: &Path, rows: Vec<Measured>) -> Result<()> {
+    let at = Card::path_for(path);
+    let card = Card { measured: rows, ..Card::load(&at)? };
+    crate::checkpoint::write(&at, card.to_toml().as_bytes())
+}
+
 /// A table for a terminal.
 pub fn table(rows: &[Measured]) -> String {
     let mut out = format!(
-        "{:<20}{:<11}{:>6}{:>7}{:>8}{:>7}{:>7}{:>10}{:>10}\n",
-        "set", "after", "AP", "blur", "chance", "real", "fake", "real flag", "fake flag"
+        "{:<20}{:<11}{:>6}{:>6}{:>9}{:>7}{:>8}{:>7}{:>7}{:>10}{:>10}\n",
+        "set", "after", "AP", "AUC", "content", "blur", "chance", "real", "fake", "real flag", "fake flag"
     );
     for r in rows {
         out += &format!(
-            "{:<20}{:<11}{:>6.3}{:>7.3}{:>8.3}{:>7}{:>7}{:>9.1}%{:>9.1}%\n",
+            "{:<20}{:<11}{:>6.3}{:>6.3}{:>9.3}{:>7.3}{:>8.3}{:>7}{:>7}{:>9.1}%{:>9.1}%\n",
             r.set,
             r.perturbation,
             r.ap,
+            r.auc.unwrap_or(f64::NAN),
+            r.auc_content.unwrap_or(f64::NAN),
             r.ap_blur_alone.unwrap_or(f64::NAN),
             r.ap_chance,
             r.real,
@@ -170,10 +223,12 @@ pub fn table(rows: &[Measured]) -> String {
         if !some.is_empty() {
             let mean = |f: fn(&Measured) -> f64| some.iter().map(|r| f(r)).sum::<f64>() / some.len() as f64;
             out += &format!(
-                "{:<20}{:<11}{:>6.3}{:>7.3}{:>8.3}\n",
+                "{:<20}{:<11}{:>6.3}{:>6.3}{:>9}{:>7.3}{:>8.3}\n",
                 "mean of sets",
                 perturbation.name(),
                 mean(|r| r.ap),
+                mean(|r| r.auc.unwrap_or(f64::NAN)),
+                "",
                 mean(|r| r.ap_blur_alone.unwrap_or(f64::NAN)),
                 mean(|r| r.ap_chance)
             );

@@ -214,7 +214,7 @@ fn the_graph_says_what_the_module_says() {
         assert!(apart < 1e-4, "{}: {apart}", net.name);
         assert_eq!(graph.to_bytes().unwrap(), bytes, "{}: nothing was trained, nothing changes", net.name);
     }
-    let odd = Net { name: "odd".into(), layers: vec![Layer::Lattice { channels: 3, side: 32, period: 8 }] };
+    let odd = Net { name: "odd".into(), layers: vec![Layer::PixelShuffle { factor: 1 }] };
     let bytes = onnx::write(&odd, &VarStore::new(Device::Cpu), &Ends::detector(32)).unwrap();
     let error = format!("{:#}", Graph::read(&bytes, Device::Cpu).err().unwrap());
     assert!(error.contains("cannot be trained here"), "{error}");

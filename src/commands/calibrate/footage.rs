@@ -1,15 +1,19 @@
 //! Footage to smoothed logits, as the daemon would see them: its tiles, its workers, its median.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
+use crossbeam_channel::Receiver;
 use indicatif::ProgressBar;
 
 use super::super::input::Input;
 use super::super::video::read_frames;
 use crate::detector::Model;
+use crate::detector::judge::{Accumulated, FrameScore};
 use crate::detector::pool::{Pool, Work};
 use crate::detector::tiles::select;
 use crate::forensics::alarms::Recording;
@@ -43,14 +47,11 @@ impl Look<'_> {
     /// Watches a folder of pictures (frames in the order of their names), a video, or an address.
     pub fn watch(&self, input: &Input, bar: &ProgressBar) -> anyhow::Result<Seen> {
         let (pool, done) = Pool::start(self.model, self.jobs).context("inference threads")?;
-        let model = self.model.clone();
-        // Frames come back in any order; the pool waits when nobody takes them.
+        let (model, window) = (self.model.clone(), self.verdict.window);
+        // The pool waits when nobody takes what is done.
         let taker = std::thread::Builder::new()
             .name("scores".into())
-            .spawn(move || {
-                let scored = |work: &Work| Some((work.frame.arrived, work.score(&model)?.logit));
-                done.iter().filter_map(|work| scored(&work)).collect::<Vec<_>>()
-            })
+            .spawn(move || in_order(&model, window, &done))
             .context("a thread")?;
         let mut without = 0;
         let mut failure = None;
@@ -72,13 +73,11 @@ impl Look<'_> {
             None => read_frames(input, self.fps, self.live, &mut each).map_err(anyhow::Error::msg),
         };
         pool.join();
-        let mut scores =
-            taker.join().map_err(|_| anyhow::anyhow!("the thread that takes scores panicked"))?;
+        let scores = taker.join().map_err(|_| anyhow::anyhow!("the thread that takes scores panicked"))?;
         read?;
         if let Some(why) = failure {
             log::warn!("{}: some frames could not be read; one of them: {why}", input.shown);
         }
-        scores.sort_by_key(|(at, _)| *at);
         let frames = scores.len();
         Ok(Seen { recording: self.smooth(scores), frames, without })
     }
@@ -124,6 +123,38 @@ impl Look<'_> {
         }
         recording
     }
+}
+
+/// Frames that may overtake each other in the pool, at most; far more than it has threads.
+const OVERTAKEN: usize = 256;
+
+/// Logits of the frames with their times, each with the coherent part of those before it. Frames come out of the pool a
+/// little out of order; the sums of a whole day would not fit into memory, so only a few wait.
+fn in_order(model: &Model, window: usize, done: &Receiver<Arc<Work>>) -> Vec<(Duration, f32)> {
+    let mut accumulated = Accumulated::new(window);
+    let mut waiting = BTreeMap::new();
+    let mut scores = Vec::new();
+    let mut next = |waiting: &mut BTreeMap<(Duration, u64), ((u32, u32), FrameScore)>| {
+        if let Some(((at, _), (size, mut score))) = waiting.pop_first() {
+            match accumulated.add(model, size, &mut score) {
+                Ok(()) => scores.push((at, score.logit)),
+                Err(error) => log::warn!("a frame is left out: {error}"),
+            }
+        }
+    };
+    for work in done {
+        if let Some(score) = work.score(model) {
+            let frame = &work.frame;
+            waiting.insert((frame.arrived, frame.seq), ((frame.width, frame.height), score));
+        }
+        if waiting.len() > OVERTAKEN {
+            next(&mut waiting);
+        }
+    }
+    while !waiting.is_empty() {
+        next(&mut waiting);
+    }
+    scores
 }
 
 /// The logit that has this score under this temperature.

@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use super::eval::{Perturbations, Row, comparable, compare};
 use super::{EXIT_FINE, console, output, pool, progress_bar};
 use crate::detector::card::{Card, Precision, sha256_hex};
-use crate::detector::{Model, Wanted, check_hash, read};
+use crate::detector::{Model, Wanted, check_hash, read, read_head};
 use crate::quantize::{Clipping, Options, Progress, Quantized, Residual, quantize as quantize_model};
 use crate::shown::Shown as _;
 use footage::{Gathered, Look};
@@ -197,6 +197,11 @@ pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
     };
     if let Some((_, rows)) = &measured {
         int8.measured = rows.iter().filter_map(report::measured).collect();
+    }
+    // The card names the coherent part's head, which lies beside the model.
+    if let Some(part) = &int8.coherence {
+        let (head, _) = read_head(args.model.as_deref(), part)?;
+        output::write(&args.out.with_file_name(&part.file), &head)?;
     }
     output::write(&args.out, &made.onnx)?;
     output::write(&Card::path_for(&args.out), int8.to_toml().as_bytes())?;

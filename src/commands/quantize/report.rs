@@ -26,6 +26,9 @@ pub(super) struct Found<'a> {
 pub(super) fn measured(row: &Row) -> Option<Measured> {
     let round = |v: f64| (v * 1e4).round() / 1e4;
     Some(Measured {
+        auc: None,
+        auc_content: None,
+        seen: None,
         set: row.set.clone()?,
         perturbation: row.after.to_string(),
         ap: round(row.values[0]),

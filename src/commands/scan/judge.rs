@@ -10,7 +10,7 @@ use super::super::video::{Content, read_video};
 use super::inputs::Item;
 use super::report::Row;
 use crate::detector::Model;
-use crate::detector::judge::{FrameScore, judge, limits};
+use crate::detector::judge::{Accumulated, FrameScore, judge, limits};
 use crate::frame::Frame;
 use crate::frame::picture::{self, Kind};
 use crate::source::Truncated;
@@ -66,6 +66,7 @@ impl Scanner {
     fn pictures(&self, input: &Input, bytes: &[u8]) -> Result<Row, String> {
         let shots = picture::shots(bytes).map_err(|e| e.to_string())?;
         let kind = shots.kind;
+        let mut accumulated = Accumulated::new(self.verdict.window);
         let (mut track, mut worst, mut transparent) = (Track::new(self), None::<Row>, 0.0f64);
         for (shot, number) in shots.zip(1..) {
             let shot = match shot {
@@ -80,7 +81,11 @@ impl Scanner {
             let (at, share) = (shot.at, shot.transparent());
             let frame = Frame::from_rgb("scan".into(), 0, SystemTime::UNIX_EPOCH, at, shot.image);
             let size = (frame.width, frame.height);
-            let score = judge(&self.model, frame, self.max_tiles).map_err(|e| e.to_string())?;
+            let score = match kind {
+                Kind::Animation => accumulated.judge(&self.model, frame, self.max_tiles),
+                Kind::Still | Kind::Pages => judge(&self.model, frame, self.max_tiles),
+            };
+            let score = score.map_err(|e| e.to_string())?;
             track.add(at, size, &score);
             transparent = transparent.max(share);
             let mut row = self.still(input, size, score);
@@ -121,9 +126,10 @@ impl Scanner {
         let mut track = Track::new(self);
         let mut last = None;
         let mut failure = None;
+        let mut accumulated = Accumulated::new(self.verdict.window);
         let content = read_video(input, self.fps, self.live, |frame| {
             let (at, size) = (frame.arrived, (frame.width, frame.height));
-            match judge(&self.model, frame, self.max_tiles) {
+            match accumulated.judge(&self.model, frame, self.max_tiles) {
                 Ok(score) => {
                     track.add(at, size, &score);
                     last = Some((size, score));

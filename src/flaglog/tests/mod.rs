@@ -47,12 +47,14 @@ pub(crate) fn new_record(source: &str, score: f64) -> NewRecord {
         frames: 7,
         frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 96, height: 64 }),
         tiles: vec![ScoredTile { rect: rect(0), score }, ScoredTile { rect: rect(32), score: score / 2.0 }],
+        logits: None,
         captured: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_500_000_123),
         model: ModelIdentity {
             name: "test".into(),
             version: "1".into(),
             sha256: Hash::of(b"model").to_string(),
             precision: Precision::Int8,
+            coherence: None,
         },
         alert: None,
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::commands::video::watch_file;
 use crate::detector::Model;
-use crate::detector::judge::{JudgeError, judge};
+use crate::detector::judge::{Accumulated, JudgeError};
 use crate::verdict::{EventKind, Limits, Verdict, VerdictConfig, VerdictMachine, median};
 
 /// How clips are judged.
@@ -37,7 +37,7 @@ pub(super) struct Watched {
 pub(super) struct Judged {
     /// Seconds from the clip's beginning.
     pub at: f64,
-    /// Its own score, 0..1.
+    /// Its own score, 0..1; of the coherent part with the frames before it.
     pub raw: f64,
     /// Its own logit.
     pub logit: f32,
@@ -89,13 +89,14 @@ impl Watcher {
     /// It cannot be read to its end, or the network fails.
     pub fn watch(&self, clip: &Path) -> Result<Watched, String> {
         let mut machine = VerdictMachine::new(self.verdict.clone(), self.limits, Duration::MAX);
+        let mut accumulated = Accumulated::new(self.verdict.window);
         let mut watched = Watched::default();
         let mut failure = None;
         let lost = watch_file(clip, self.fps, |frame| {
             let at = frame.arrived;
             watched.size = (frame.width, frame.height);
             watched.last = at.as_secs_f64();
-            match judge(&self.model, frame, self.max_tiles) {
+            match accumulated.judge(&self.model, frame, self.max_tiles) {
                 Ok(score) if score.limited.is_none() => {
                     let outcome = machine.push(at, score.score);
                     watched.frames.push(Judged {

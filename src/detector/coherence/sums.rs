@@ -1,0 +1,182 @@
+//! Sums over the blocks of a frame, or of several: all that is kept of them.
+
+use std::sync::Arc;
+
+use rustfft::num_complex::Complex32;
+use rustfft::{Fft, FftPlanner};
+
+use super::Luma;
+use super::residual::{residual, second_difference};
+
+/// Side of a block in pixels. Decoders enlarge by 2, 4, 8 and 16: whatever they leave repeats with 16.
+pub const SIDE: usize = 16;
+/// Frequencies that are kept of each row of a block's spectrum: the plane is real, so the rest mirrors them.
+pub(super) const HALF: usize = SIDE / 2 + 1;
+const AREA: usize = SIDE * SIDE;
+/// Added to powers, so that a block of one colour divides by something.
+pub(super) const TINY: f32 = 1e-9;
+
+/// Planes that are added up.
+pub(super) const CHANNELS: usize = 4;
+
+/// What is added up for one channel.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct ChannelSums {
+    /// Sum of the blocks' spectra, `SIDE` rows of `SIDE`.
+    pub total: Vec<Complex32>,
+    /// Sum of the blocks' power spectra, likewise.
+    pub power: Vec<f32>,
+}
+
+impl ChannelSums {
+    fn zero() -> Self {
+        Self { total: vec![Complex32::ZERO; AREA], power: vec![0.0; AREA] }
+    }
+}
+
+/// Sums over the blocks of one frame or several: memory does not grow with what was seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockSums {
+    /// Those of the residual, its absolute value, the second difference, and its absolute value.
+    pub(super) channels: [ChannelSums; CHANNELS],
+    /// Blocks that were added, less what was faded.
+    pub(super) blocks: f32,
+    /// Blocks behind the power, likewise.
+    pub(super) measured: f32,
+    /// Sum of the frames' own typical coherences, each by its blocks, faded like them.
+    plain: f32,
+}
+
+/// Blocks of a frame whose power is measured at most, spread evenly: a mean of that many is within 3 %. The sums
+/// themselves, in which the trace lies, are over all blocks.
+const MEASURED: usize = 1024;
+
+impl BlockSums {
+    /// The sums of one plane's blocks, on the grid of its upper left corner. What is left over at the right and at
+    /// the lower edge is not counted.
+    pub fn of(luma: &Luma) -> Self {
+        let plan = Plan::new();
+        let mut sums = Self {
+            channels: std::array::from_fn(|_| ChannelSums::zero()),
+            blocks: 0.0,
+            measured: 0.0,
+            plain: 0.0,
+        };
+        let (columns, rows) = (luma.width / SIDE, luma.height / SIDE);
+        let step = (columns * rows).div_ceil(MEASURED).max(1);
+        sums.blocks = (columns * rows) as f32;
+        sums.measured = (columns * rows).div_ceil(step) as f32;
+        for (half, plane) in [residual(luma), second_difference(luma)].into_iter().enumerate() {
+            let [signed, absolute] = &mut sums.channels[half * 2..half * 2 + 2] else { unreachable!() };
+            let mut folded = [[0.0f32; AREA]; 2];
+            for rows in plane.chunks_exact(luma.width * SIDE) {
+                for (y, row) in rows.chunks_exact(luma.width).enumerate() {
+                    let [plain, magnitude] = &mut folded;
+                    let (plain, magnitude) =
+                        (&mut plain[y * SIDE..][..SIDE], &mut magnitude[y * SIDE..][..SIDE]);
+                    for piece in row.chunks_exact(SIDE) {
+                        for ((p, m), &r) in plain.iter_mut().zip(magnitude.iter_mut()).zip(piece) {
+                            *p += r;
+                            *m += r.abs();
+                        }
+                    }
+                }
+            }
+            for block in (0..columns * rows).step_by(step) {
+                let from = block / columns * SIDE * luma.width + block % columns * SIDE;
+                let mut both = [Complex32::ZERO; AREA];
+                for (y, to) in both.chunks_exact_mut(SIDE).enumerate() {
+                    let row = &plane[from + y * luma.width..][..SIDE];
+                    // Both channels are real, so one complex transform serves both.
+                    to.iter_mut().zip(row).for_each(|(to, &r)| *to = Complex32::new(r, r.abs()));
+                }
+                plan.transform(&mut both);
+                add_power(&both, &mut signed.power, &mut absolute.power);
+            }
+            for (channel, folded) in [signed, absolute].into_iter().zip(&folded) {
+                // The sum of spectra is the spectrum of the sum.
+                channel.total.iter_mut().zip(folded).for_each(|(to, &v)| *to = Complex32::new(v, 0.0));
+                plan.transform(&mut channel.total);
+            }
+        }
+        sums.plain = sums.typical() * sums.blocks;
+        sums
+    }
+
+    /// Coherence of a channel at a frequency: about 1 where no phase is kept, up to the number of blocks.
+    pub(super) fn coherence(&self, channel: usize, at: usize) -> f32 {
+        let ChannelSums { total, power } = &self.channels[channel];
+        let mean = total[at].norm_sqr() / (self.blocks * self.blocks).max(1.0);
+        mean / (power[at] / self.measured.max(1.0) + TINY) * self.blocks
+    }
+
+    /// The median of the residual's coherence over all frequencies but the mean.
+    fn typical(&self) -> f32 {
+        let mut all: Vec<f32> = (1..AREA).map(|at| self.coherence(0, at)).collect();
+        let middle = all.len() / 2;
+        *all.select_nth_unstable_by(middle, f32::total_cmp).1
+    }
+
+    /// By how much coherence has grown from frame to frame in all frequencies alike, at least 1. A scene that does not
+    /// move repeats too, and with it everything in it: this much of the growth is the scene's.
+    pub(super) fn stillness(&self) -> f32 {
+        let single = self.plain / self.blocks.max(1.0);
+        (self.typical() / single.max(TINY)).max(1.0)
+    }
+
+    /// Fades what was added up to `keep` (0..1) of its weight and adds the next frame's sums.
+    pub fn follow(&mut self, next: &Self, keep: f32) {
+        for (mine, theirs) in self.channels.iter_mut().zip(&next.channels) {
+            mine.total.iter_mut().zip(&theirs.total).for_each(|(a, b)| *a = *a * keep + b);
+            mine.power.iter_mut().zip(&theirs.power).for_each(|(a, b)| *a = *a * keep + b);
+        }
+        self.blocks = self.blocks * keep + next.blocks;
+        self.measured = self.measured * keep + next.measured;
+        self.plain = self.plain * keep + next.plain;
+    }
+
+    /// Number of blocks behind the sums.
+    pub fn blocks(&self) -> f32 {
+        self.blocks
+    }
+}
+
+/// Takes the power of both channels out of their joint transform `z = F(r) + i F(|r|)`: with `m` the frequency
+/// mirrored, `F(r) = (z + conj z_m) / 2` and `F(|r|) = (z - conj z_m) / 2i`.
+fn add_power(z: &[Complex32; AREA], first: &mut [f32], second: &mut [f32]) {
+    for v in 0..SIDE {
+        let mirrored_row = (SIDE - v) % SIDE * SIDE;
+        for u in 0..SIDE {
+            let at = v * SIDE + u;
+            let m = z[mirrored_row + (SIDE - u) % SIDE].conj();
+            first[at] += (z[at] + m).norm_sqr() / 4.0;
+            second[at] += (z[at] - m).norm_sqr() / 4.0;
+        }
+    }
+}
+
+/// A transform of 16x16.
+struct Plan {
+    fft: Arc<dyn Fft<f32>>,
+}
+
+impl Plan {
+    fn new() -> Self {
+        Self { fft: FftPlanner::new().plan_fft_forward(SIDE) }
+    }
+
+    fn transform(&self, block: &mut [Complex32]) {
+        self.fft.process(block);
+        transpose(block);
+        self.fft.process(block);
+        transpose(block);
+    }
+}
+
+fn transpose(block: &mut [Complex32]) {
+    for y in 0..SIDE {
+        for x in y + 1..SIDE {
+            block.swap(y * SIDE + x, x * SIDE + y);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What the head is fitted on: pictures by kind, each drawn several times through what pictures meet on their way.
+
+use anyhow::{Context as _, Result, ensure};
+use image::RgbImage;
+use spotd::{
+    detector::coherence::{BlockSums, FEATURES, Luma, SIDE, features},
+    forensics::{
+        augment::{JpegCodec, Plan, resize},
+        dataset,
+        rng::{Rng, mix},
+    },
+    source::recode::VideoCodec,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+/// How the two sides of a kind belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Match {
+    /// Each generated picture is a photograph of the same name, redrawn.
+    Pairs,
+    /// Both sides have the same origin: motifs, size and codec are alike.
+    Sets,
+    /// One side alone, or sides that merely share a name.
+    Loose,
+}
+
+/// The pictures of one kind: `real/<kind>` and `fake/<kind>`.
+#[derive(Clone, Debug)]
+pub struct Kind {
+    /// Name of both folders.
+    pub name: String,
+    /// How its sides belong together.
+    pub matched: Match,
+    /// True pictures.
+    pub real: Vec<PathBuf>,
+    /// Generated or redrawn ones.
+    pub fake: Vec<PathBuf>,
+}
+
+/// The kinds below `folder/{real,fake}`, by name. A kind whose sides have the same file names is of pairs.
+///
+/// # Errors
+/// `folder` lies in or links to validation pictures, has no `real` or `fake`, or cannot be read.
+pub fn kinds(folder: &Path) -> Result<Vec<Kind>> {
+    dataset::refuse_validation(folder)?;
+    let mut sides: BTreeMap<String, [Vec<PathBuf>; 2]> = BTreeMap::new();
+    let mut found = false;
+    for (side, name) in ["real", "fake"].into_iter().enumerate() {
+        let Ok(entries) = std::fs::read_dir(folder.join(name)) else { continue };
+        found = true;
+        for entry in entries {
+            let path = entry.with_context(|| folder.display().to_string())?.path();
+            if path.is_dir() {
+                dataset::refuse_validation(&path)?;
+                let kind = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                sides.entry(kind).or_default()[side] = dataset::list_pictures(&path)?;
+            }
+        }
+    }
+    ensure!(found, "{}: it has neither a folder real nor a folder fake", folder.display());
+    Ok(sides
+        .into_iter()
+        .map(|(name, [real, fake])| {
+            let stems = |paths: &[PathBuf]| -> BTreeSet<_> {
+                paths.iter().filter_map(|p| p.file_stem().map(ToOwned::to_owned)).collect()
+            };
+            let matched = match (real.is_empty(), fake.is_empty()) {
+                (false, false) if stems(&real) == stems(&fake) => Match::Pairs,
+                (false, false) => Match::Sets,
+                _ => Match::Loose,
+            };
+            Kind { name, matched, real, fake }
+        })
+        .collect())
+}
+
+/// Features with their labels and how much each counts.
+#[derive(Debug, Default)]
+pub struct Samples {
+    /// Row by row, [`FEATURES`] each.
+    pub rows: Vec<f32>,
+    /// 1 for generated.
+    pub labels: Vec<f32>,
+    /// Weight of each row; those of all rows sum to 1.
+    pub weights: Vec<f64>,
+    /// Which of the kinds each row is of.
+    pub kinds: Vec<usize>,
+    /// Rows of a fifth of the pictures, for measuring; both sides of a pair go the same way.
+    pub held_out: Vec<bool>,
+}
+
+/// Shares of pairs, matched sets and loose kinds in what is drawn; where one is missing the others take its share.
+const SHARES: [(Match, f64); 3] = [(Match::Pairs, 0.40), (Match::Sets, 0.35), (Match::Loose, 0.25)];
+
+/// Draws every picture of all kinds `times` times. Within pairs both sides meet the same fate, whose seed is the name.
+///
+/// # Errors
+/// No thread, or one side has no picture that can be read.
+pub fn draw(kinds: &[Kind], times: u64, seed: u64, bar: &indicatif::ProgressBar) -> Result<Samples> {
+    let jobs: Vec<(usize, bool, &Path)> = (kinds.iter().enumerate())
+        .flat_map(|(at, kind)| {
+            (kind.real.iter().map(move |p| (at, false, p.as_path())))
+                .chain(kind.fake.iter().map(move |p| (at, true, p.as_path())))
+        })
+        .collect();
+    bar.set_length(jobs.len() as u64);
+    let video = VideoCodec::H264.available().is_ok();
+    let drawn: Vec<Vec<[f32; FEATURES]>> =
+        spotd::threads::side_by_side(spotd::threads::jobs(None), jobs.len(), |job| {
+            let (_, _, path) = jobs[job];
+            bar.inc(1);
+            let picture = match dataset::load(path) {
+                Ok(picture) => picture,
+                Err(bad) => {
+                    log::warn!("{}: {}; left out", bad.path.display(), bad.reason);
+                    return vec![];
+                }
+            };
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let word = name.bytes().fold(seed, |h, b| mix(h ^ u64::from(b)));
+            (0..times).filter_map(|time| one(&picture, &mut Rng::new(mix(word ^ mix(time))), video)).collect()
+        })?;
+    let mut samples = Samples::default();
+    let mut counts: BTreeMap<(usize, bool), usize> = BTreeMap::new();
+    for ((kind, fake, _), rows) in jobs.iter().zip(&drawn) {
+        *counts.entry((*kind, *fake)).or_default() += rows.len();
+    }
+    let shares = shares(kinds, &counts);
+    for ((kind, fake, path), rows) in jobs.iter().zip(drawn) {
+        let held_out = is_held_out(path);
+        for row in rows {
+            samples.rows.extend(row);
+            samples.labels.push(f32::from(u8::from(*fake)));
+            samples.kinds.push(*kind);
+            samples.held_out.push(held_out);
+            samples.weights.push(shares[&(*kind, *fake)] / counts[&(*kind, *fake)] as f64);
+        }
+    }
+    for label in [0.0, 1.0] {
+        ensure!(
+            samples.labels.contains(&label),
+            "no {} picture that can be read",
+            if label > 0.5 { "generated" } else { "true" }
+        );
+    }
+    Ok(samples)
+}
+
+/// One picture in five, by its name.
+fn is_held_out(path: &Path) -> bool {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    name.bytes().fold(7, |h, b| mix(h ^ u64::from(b))) % 5 == 0
+}
+
+/// What each side of each kind weighs: half true, half generated in each sort of match; within it by the root of the
+/// numbers, so that a large set does not drown the small ones.
+fn shares(kinds: &[Kind], counts: &BTreeMap<(usize, bool), usize>) -> BTreeMap<(usize, bool), f64> {
+    let mut shares = BTreeMap::new();
+    for (matched, share) in SHARES {
+        for fake in [false, true] {
+            let mine: Vec<_> = counts
+                .iter()
+                .filter(|((kind, f), n)| kinds[*kind].matched == matched && *f == fake && **n > 0)
+                .collect();
+            let roots: f64 = mine.iter().map(|(_, n)| (**n as f64).sqrt()).sum();
+            shares.extend(mine.iter().map(|(key, n)| (**key, share / 2.0 * (**n as f64).sqrt() / roots)));
+        }
+    }
+    for fake in [false, true] {
+        let total: f64 = shares.iter().filter(|((_, f), _)| *f == fake).map(|(_, s)| s).sum();
+        shares.iter_mut().filter(|((_, f), _)| *f == fake).for_each(|(_, s)| *s /= 2.0 * total);
+    }
+    shares
+}
+
+/// Sides of a crop in blocks: 160 to 384 pixels, or all there is. Only drawing sizes alike on both sides keeps the head
+/// from telling them apart by the number of blocks.
+const CROPS: [u32; 8] = [10, 12, 14, 16, 16, 20, 24, 64];
+
+/// One picture through one fate: its features, or none where it is too small.
+fn one(picture: &RgbImage, rng: &mut Rng, video: bool) -> Option<[f32; FEATURES]> {
+    let way = rng.unit();
+    let (quality, again, crf) =
+        (60 + rng.below(37) as u8, 75 + rng.below(22) as u8, 16 + rng.below(15) as u8);
+    let codec = if rng.chance(0.7) { JpegCodec::Quartered } else { *rng.pick(&JpegCodec::ALL) };
+    let factor = rng.range(0.7, 0.95);
+    let filter = *rng.pick(&[image::imageops::FilterType::Triangle, image::imageops::FilterType::CatmullRom]);
+    let through = |plan: Plan| plan.apply(picture);
+    let changed = match way {
+        w if w < 0.35 => picture.clone(),
+        w if w < 0.70 => through(Plan { jpeg: Some((codec, quality)), ..Plan::NONE }),
+        w if w < 0.80 => through(Plan {
+            earlier_jpeg: Some((codec, again)),
+            jpeg: Some((JpegCodec::Quartered, quality.max(70))),
+            ..Plan::NONE
+        }),
+        w if w < 0.95 && video => VideoCodec::H264.recode(picture, crf).ok()?,
+        _ => Plan { jpeg: Some((JpegCodec::Quartered, 90)), ..Plan::NONE }
+            .apply(&resize(picture, factor, filter)),
+    };
+    let side = SIDE as u32;
+    let (columns, rows) = (changed.width() / side, changed.height() / side);
+    let wanted = *rng.pick(&CROPS);
+    let (w, h) = (columns.min(wanted), rows.min(wanted));
+    if w * h < 64 {
+        return None;
+    }
+    let (x, y) = (rng.below((columns - w + 1) as usize) as u32, rng.below((rows - h + 1) as usize) as u32);
+    let crop = image::imageops::crop_imm(&changed, x * side, y * side, w * side, h * side).to_image();
+    features(&BlockSums::of(&Luma::of_rgb(&crop))).try_into().ok()
+}
