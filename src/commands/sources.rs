@@ -1,6 +1,5 @@
 //! `spotd sources`: which cameras this machine has, what they offer, and what to call them.
 
-use crate::shown::Shown as _;
 use clap::Args;
 
 /// Arguments of `spotd sources`.
@@ -50,6 +49,8 @@ pub fn sources(args: SourcesArgs) -> anyhow::Result<u8> {
 /// A camera for people: the name to use, what it is, and a line for each format and size.
 #[cfg(feature = "v4l")]
 fn describe(camera: &crate::source::v4l::Camera) -> String {
+    use crate::shown::Shown as _;
+
     let mut lines = vec![camera.uri.shown()];
     if let Some(problem) = &camera.problem {
         lines.push(format!("  {problem}"));

@@ -43,7 +43,7 @@ impl Site {
         for (folder, brightness) in [("sets/set/0_real", 30), ("sets/set/1_fake", 230), ("footage", 30)] {
             std::fs::create_dir_all(site.path(folder)).expect("a folder");
             for n in 0..20u8 {
-                let path = site.path(&format!("{folder}/{n:02}.png"));
+                let path = site.path(format!("{folder}/{n:02}.png"));
                 pictures::textured(brightness + n % 5, 72, 64).save(path).expect("saved");
             }
         }
