@@ -22,7 +22,14 @@ fn val() -> Option<PathBuf> {
 
 /// The real photographs that a set of fakes is held against.
 fn reals_of(set: &str) -> &'static str {
-    if set == "stylegan2" { "ffhq_real" } else { "bsds_real" }
+    match set {
+        "web-ai" => "web_real",
+        "video-sd-fairy" => "video_real",
+        "nano-banana" | "pixart" | "sd15" => "photos_real",
+        "stylegan1-256" => "shrunk-ffhq_real",
+        "stylegan2" => "ffhq_real",
+        _ => "bsds_real",
+    }
 }
 
 #[test]
