@@ -25,7 +25,7 @@ fn tiles() -> Vec<(Rect, f64)> {
 
 fn record() -> NewRecord {
     NewRecord {
-        frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 1280, height: 720 }),
+        frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 1280, height: 720, interlaced: None }),
         tiles: tiles().into_iter().map(|(rect, score)| ScoredTile { rect, score }).collect(),
         ..records::new_record("cam", EventKind::Start)
     }

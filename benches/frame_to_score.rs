@@ -13,7 +13,7 @@ use spotd::detector::judge::judge;
 use spotd::detector::tiles::select;
 use spotd::detector::{Model, Wanted};
 use spotd::forensics::scenes::SceneRenderer;
-use spotd::frame::{Colour, Frame, PixelFormat, Plane};
+use spotd::frame::{Colour, Frame, Interlacing, PixelFormat, Plane};
 
 /// Tiles a frame, as the daemon's default.
 const MAX_TILES: usize = 9;
@@ -52,6 +52,7 @@ fn frame(width: u32, height: u32, bytes: Vec<u8>) -> Frame {
             Plane::default(),
         ],
         colour: Colour::default(),
+        interlacing: Interlacing::Unsaid,
         data: Box::new(bytes),
     }
 }

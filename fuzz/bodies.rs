@@ -2,7 +2,7 @@
 //! for a bounded number of inputs.
 
 use spotd::config::SourceUri;
-use spotd::frame::{Colour, Frame, PixelFormat, Plane, jpeg, picture};
+use spotd::frame::{Colour, Frame, Interlacing, PixelFormat, Plane, jpeg, picture};
 use spotd::shown::redact;
 
 /// A camera's buffer that should hold a JPEG image.
@@ -28,6 +28,7 @@ pub fn mjpg(buffer: &[u8]) {
         height: 1,
         planes: [Plane::default(); 3],
         colour: Colour::default(),
+        interlacing: Interlacing::Unsaid,
         data: Box::new(buffer.to_vec()),
     };
     if let Ok(decoded) = frame.decoded() {

@@ -23,7 +23,7 @@ use crate::detector::judge::{self, Accumulated};
 use crate::detector::pool::{Pool, Work};
 use crate::detector::tiles;
 use crate::flaglog::{Tail, evidence};
-use crate::frame::Frame;
+use crate::frame::{Deinterlacer, Frame};
 use crate::health::metrics::{self, Metrics};
 use crate::health::{Board, SourceState};
 use crate::recorder::Recorder;
@@ -122,6 +122,7 @@ impl Daemon {
         }
         let look = {
             let stage = LookStage {
+                fields: vec![Deinterlacer::default(); frames.len()],
                 frames,
                 warned: BTreeSet::new(),
                 side: model.card().tile,
@@ -218,6 +219,8 @@ struct LookStage {
     frames: Vec<Receiver<Frame>>,
     /// Sources already warned about, by reason: once is enough for a camera that stays as it is.
     warned: BTreeSet<(SourceIndex, &'static str)>,
+    /// What is known of the fields of each source's frames.
+    fields: Vec<Deinterlacer>,
     side: u32,
     max_tiles: usize,
     snapshots: Snapshots,
@@ -255,6 +258,8 @@ impl LookStage {
             self.board.drop_frame(&id, "paused");
             return false;
         }
+        let frame = self.fields[source].take(frame);
+        self.tell_fields(&frame);
         let (width, height) = (frame.width, frame.height);
         match tiles::select(&frame, self.side, self.max_tiles) {
             Err(error) => self.refuse(source, &id, "corrupt", &error.to_string()),
@@ -272,6 +277,24 @@ impl LookStage {
                 }
                 None => self.pool.submit(Work::new(source, frame, selection)),
             },
+        }
+    }
+
+    /// Says on the board, and once in the log, whether fields of the source's frames are judged.
+    fn tell_fields(&self, frame: &Frame) {
+        let now = frame.interlacing.field();
+        let mut before = None;
+        self.board.update(&frame.source, |s| before = std::mem::replace(&mut s.interlaced, now));
+        match (before, now) {
+            (None, Some(order)) => log::info!(
+                "{}: interlaced ({}), so one field of each frame is judged, {}x{}",
+                frame.source,
+                order.as_str(),
+                frame.width,
+                frame.height
+            ),
+            (Some(_), None) => log::info!("{}: no longer interlaced, whole frames are judged", frame.source),
+            _ => {}
         }
     }
 

@@ -285,7 +285,12 @@ impl Recorder {
 }
 
 fn frame_info(frame: &Frame) -> FrameInfo {
-    FrameInfo { sha256: Hash::of(frame.bytes()), width: frame.width, height: frame.height }
+    FrameInfo {
+        sha256: Hash::of(frame.bytes()),
+        width: frame.width,
+        height: frame.height,
+        interlaced: frame.interlacing.field(),
+    }
 }
 
 fn logits(score: &FrameScore) -> Logits {

@@ -14,7 +14,7 @@ use spotd::detector::Model;
 use spotd::detector::judge::{judge, limits};
 use spotd::forensics::augment::{JpegCodec, gaussian_blur, jpeg, jpeg_bytes, resize};
 use spotd::forensics::scenes::SceneRenderer;
-use spotd::frame::{Colour, Frame, PixelFormat, Plane};
+use spotd::frame::{Colour, Frame, Interlacing, PixelFormat, Plane};
 use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
 #[cfg(feature = "gstreamer")]
 use spotd::source::recode::VideoCodec;
@@ -44,6 +44,7 @@ fn frame(format: PixelFormat, (width, height): (u32, u32), planes: [Plane; 3], d
         height,
         planes,
         colour: Colour::default(),
+        interlacing: Interlacing::Unsaid,
         data: Box::new(data),
     }
 }

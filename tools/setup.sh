@@ -26,6 +26,9 @@ gstreamer1.0-libav|GStreamer: decoders
 [ "$purpose" = test ] && packages+="
 libgstrtspserver-1.0-dev|the RTSP server of the tests
 gstreamer1.0-tools|makes the videos of the tests
+ffmpeg|makes the interlaced videos, and those with alpha or a cover, of the tests
+nginx|the RTMP server of the tests
+libnginx-mod-rtmp|the RTMP server of the tests
 mosquitto|the MQTT broker of the tests
 mosquitto-clients|listens to the broker as README says
 unzip|takes apart what spotd exports
@@ -52,10 +55,12 @@ install_packages() {
     [ ${#missing[@]} = 0 ] && return
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
-    # The tests start brokers of their own; one that listens to everybody is not wanted.
-    case " ${missing[*]} " in *" mosquitto "*)
-        command -v systemctl >/dev/null && [ -d /run/systemd/system ] && as_root systemctl disable --now mosquitto >/dev/null 2>&1 || true ;;
-    esac
+    # The tests start brokers and servers of their own; ones that listen to everybody are not wanted.
+    for name in mosquitto nginx; do
+        case " ${missing[*]} " in *" $name "*)
+            command -v systemctl >/dev/null && [ -d /run/systemd/system ] && as_root systemctl disable --now "$name" >/dev/null 2>&1 || true ;;
+        esac
+    done
 }
 
 if command -v apt-get >/dev/null; then

@@ -18,8 +18,13 @@ pub mod torchfile;
 pub mod shown;
 #[path = "../../src/config/stream.rs"]
 mod stream;
+#[path = "../../src/config/contribution.rs"]
+mod contribution;
 #[path = "../../src/config/uri.rs"]
 mod uri;
+
+use contribution::Contribution;
+
 #[cfg(feature = "onnx")]
 pub mod detector;
 #[cfg(feature = "onnx")]
@@ -43,5 +48,6 @@ pub mod detector {
 }
 
 pub mod config {
+    pub use crate::contribution::Contribution;
     pub use crate::uri::{SourceUri, V4lUri};
 }

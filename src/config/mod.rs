@@ -1,5 +1,6 @@
 //! The configuration: raw text to validated values, once. Nothing past this room can be invalid.
 
+mod contribution;
 mod environment;
 mod load;
 mod locate;
@@ -8,6 +9,7 @@ mod raw;
 mod stream;
 mod uri;
 
+pub use contribution::Contribution;
 pub use environment::environment;
 pub use load::{ConfigError, load, parse};
 pub use stream::StreamUrl;

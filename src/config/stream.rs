@@ -24,7 +24,7 @@ impl StreamUrl {
     /// The schemes of streams; upper case is as good.
     pub const SCHEMES: [&str; 9] = ["rtsp", "rtsps", "rtspt", "rtspu", "srt", "http", "https", "udp", "rtp"];
 
-    /// Parses an address with one of [`Self::SCHEMES`].
+    /// Parses an address with one of [`Self::SCHEMES`], or `rtmp` or `rtmps`.
     ///
     /// # Errors
     /// A sentence that says what is wrong with it and what would be right, without anything of a login.
@@ -119,7 +119,9 @@ fn scheme(text: &str) -> &str {
 
 /// Whether addresses of this scheme have a login in front of their host.
 fn has_login(scheme: &str) -> bool {
-    ["rtsp", "http"].iter().any(|s| scheme.get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case(s)))
+    ["rtsp", "rtmp", "http"]
+        .iter()
+        .any(|s| scheme.get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case(s)))
 }
 
 /// A login that was cut by a character in it.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use super::Contribution;
 use super::stream::StreamUrl;
 use crate::shown::{Sensitive, Shown as _, redact};
 
@@ -23,6 +24,8 @@ pub enum SourceUri {
     /// `rtsp://` (over TCP), `rtspu://` (over UDP), `rtsps://`, `srt://`, `http://`, `https://`, `udp://`,
     /// `rtp://`, handed to GStreamer as it is.
     Stream(StreamUrl),
+    /// `rtmp://`, `rtmps://`, `rist://`, `whep://`, `wheps://`, `ndi://`, `decklink://`.
+    Contribution(Contribution),
     /// A video, an image or a folder of images: `file:///...` or a path.
     File(PathBuf),
     /// A GStreamer pipeline text, written `pipeline:TEXT` or `gst:TEXT`; its last element is an `appsink`, added
@@ -77,6 +80,7 @@ impl SourceUri {
     pub fn hide(&self, text: &str) -> String {
         match self {
             Self::Stream(url) => url.hide(text),
+            Self::Contribution(feed) => feed.hide(text),
             _ => redact(text),
         }
     }
@@ -85,6 +89,7 @@ impl SourceUri {
     pub fn doubt(&self) -> String {
         match self {
             Self::Stream(url) => url.doubt(),
+            Self::Contribution(feed) => feed.doubt(),
             _ => String::new(),
         }
     }
@@ -122,6 +127,9 @@ impl SourceUri {
         if StreamUrl::SCHEMES.contains(&&*scheme) {
             return StreamUrl::parse(text).map(Self::Stream);
         }
+        if let Some(found) = Contribution::parse(&scheme, text) {
+            return found.map(Self::Contribution);
+        }
         let url = Url::parse(text).map_err(|e| format!("is not a valid address: {e}"))?;
         match &*scheme {
             "demo" => {
@@ -138,7 +146,8 @@ impl SourceUri {
                 .map(Self::File)
                 .map_err(|()| "file:// takes an absolute path: file:///folder/clip.mp4".into()),
             other => Err(format!(
-                "has an unknown scheme '{other}://'; known are rtsp, rtspu, rtsps, srt, udp, rtp, http, https, file, v4l2 and demo"
+                "has an unknown scheme '{other}://'; known are rtsp, rtspu, rtsps, srt, udp, rtp, http, https, {}, file, v4l2 and demo",
+                Contribution::SCHEMES.join(", ")
             )),
         }
     }
@@ -154,6 +163,7 @@ impl std::fmt::Display for SourceUri {
             Self::File(path) => f.write_str(&path.shown()),
             Self::Pipeline(text) => text.fmt(f),
             Self::Stream(url) => url.fmt(f),
+            Self::Contribution(feed) => feed.fmt(f),
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::coherence::{self, BlockSums, Luma};
 use super::tiles::{Limited, Selection, select};
 use super::{Model, ModelError};
-use crate::frame::{Frame, FrameError, Rect};
+use crate::frame::{Frame, FrameError, Rect, one_field};
 use crate::verdict::{Limits, Verdict};
 
 /// Blocks below which the coherent part says nothing: those of 128x128 pixels.
@@ -116,11 +116,19 @@ pub fn combine(
     })
 }
 
-/// Judges one frame by at most `max_tiles` tiles.
+/// Judges one frame by at most `max_tiles` tiles; of an interlaced one, a field.
 ///
 /// # Errors
 /// [`JudgeError`] when its pixels are damaged or the network fails.
 pub fn judge(model: &Model, frame: Frame, max_tiles: usize) -> Result<FrameScore, JudgeError> {
+    judge_lines(model, one_field(frame.decoded()?), max_tiles)
+}
+
+/// Judges all lines of a frame as they are, by at most `max_tiles` tiles.
+///
+/// # Errors
+/// As [`judge`].
+pub fn judge_lines(model: &Model, frame: Frame, max_tiles: usize) -> Result<FrameScore, JudgeError> {
     let frame = frame.decoded()?;
     let selection = select(&frame, model.card().tile, max_tiles)?;
     let logits = selection.tiles.iter().map(|t| model.logit(&t.pixels)).collect::<Result<Vec<_>, _>>()?;
@@ -172,8 +180,21 @@ impl Accumulated {
     /// # Errors
     /// As [`judge`].
     pub fn judge(&mut self, model: &Model, frame: Frame, max_tiles: usize) -> Result<FrameScore, JudgeError> {
+        self.judge_lines(model, one_field(frame.decoded()?), max_tiles)
+    }
+
+    /// [`judge_lines`], then [`Accumulated::add`].
+    ///
+    /// # Errors
+    /// As [`judge`].
+    pub fn judge_lines(
+        &mut self,
+        model: &Model,
+        frame: Frame,
+        max_tiles: usize,
+    ) -> Result<FrameScore, JudgeError> {
         let size = (frame.width, frame.height);
-        let mut score = judge(model, frame, max_tiles)?;
+        let mut score = judge_lines(model, frame, max_tiles)?;
         self.add(model, size, &mut score)?;
         Ok(score)
     }

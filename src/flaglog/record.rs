@@ -9,7 +9,7 @@ use ulid::Ulid;
 
 use super::chain::{self, Hash};
 use crate::detector::model::ModelIdentity;
-use crate::frame::Rect;
+use crate::frame::{FieldOrder, Rect};
 use crate::jump::Jump;
 use crate::verdict::{EventKind, Verdict};
 
@@ -39,8 +39,11 @@ pub struct FrameInfo {
     pub sha256: Hash,
     /// Width in pixels.
     pub width: u32,
-    /// Height in pixels.
+    /// Height in pixels, of the field where one was judged.
     pub height: u32,
+    /// Of an interlaced frame, whose top field alone was judged: which field was filmed first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interlaced: Option<FieldOrder>,
 }
 
 /// A judged piece of the frame.

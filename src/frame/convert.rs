@@ -102,7 +102,7 @@ fn packed_422(out: &mut [u8], row: &[u8], x0: usize, yuv: &Yuv, order: [usize; 3
 }
 
 /// Refuses a frame whose bytes end before its last row does. Strides and offsets may be anything.
-fn check(frame: &Frame) -> Result<(), FrameError> {
+pub(super) fn check(frame: &Frame) -> Result<(), FrameError> {
     let needed = needed(frame).unwrap_or(usize::MAX);
     let have = frame.bytes().len();
     if have < needed {
@@ -195,6 +195,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::frame::Interlacing;
 
     const RAW: [PixelFormat; 7] = [
         PixelFormat::Yuyv,
@@ -217,6 +218,7 @@ mod tests {
             height,
             planes,
             colour: Colour::default(),
+            interlacing: Interlacing::Unsaid,
             data: Box::new(data),
         }
     }

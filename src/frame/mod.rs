@@ -6,6 +6,7 @@
 mod convert;
 #[allow(unused_imports, reason = "the fuzz crate takes this room without its neighbours")]
 pub(crate) use convert::luma_of_rgb;
+pub mod interlace;
 pub mod jpeg;
 pub mod picture;
 
@@ -15,6 +16,7 @@ use std::time::SystemTime;
 use image::RgbImage;
 use thiserror::Error;
 
+pub use self::interlace::{Deinterlacer, FieldOrder, Interlacing, one_field};
 use crate::clock::Moment;
 
 /// Layout of the pixels in memory.
@@ -102,6 +104,8 @@ pub struct Frame {
     pub planes: [Plane; 3],
     /// How the numbers are to be read; without meaning for RGB and MJPG.
     pub colour: Colour,
+    /// What is known of its lines.
+    pub interlacing: Interlacing,
     /// The bytes.
     pub data: FrameData,
 }
@@ -121,6 +125,7 @@ impl Frame {
             height: self.height,
             planes: self.planes,
             colour: self.colour,
+            interlacing: self.interlacing,
         }
     }
 }
@@ -189,6 +194,7 @@ impl Frame {
             height,
             planes: [Plane { offset: 0, stride: width as usize * 3 }, Plane::default(), Plane::default()],
             colour: Colour { full_range: true, ..Colour::default() },
+            interlacing: Interlacing::Unsaid,
             data: Box::new(image.into_raw()),
         }
     }
@@ -207,7 +213,9 @@ impl Frame {
             return Ok(self);
         }
         let image = jpeg::decode(self.bytes())?;
-        Ok(Self::from_rgb(self.source, self.seq, self.captured, self.arrived, image))
+        let interlacing = self.interlacing;
+        let frame = Self::from_rgb(self.source, self.seq, self.captured, self.arrived, image);
+        Ok(Self { interlacing, ..frame })
     }
 
     /// The whole frame's area.

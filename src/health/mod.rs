@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::flaglog::LogStatus;
 use crate::flaglog::record::AlertKind;
+use crate::frame::FieldOrder;
 use crate::verdict::Verdict;
 
 /// Where a source stands.
@@ -107,6 +108,8 @@ pub struct SourceStatus {
     pub last_frame: Option<SystemTime>,
     /// Width and height of the last frame in pixels.
     pub size: Option<(u32, u32)>,
+    /// The order of the fields where the last frame was interlaced, and so one field of it is judged.
+    pub interlaced: Option<FieldOrder>,
     /// Time from the last judged frame's arrival to its verdict.
     #[serde(serialize_with = "millis_opt", rename = "latency_ms")]
     pub latency: Option<Duration>,
@@ -129,6 +132,7 @@ impl Default for SourceStatus {
             dropped: BTreeMap::new(),
             last_frame: None,
             size: None,
+            interlaced: None,
             latency: None,
         }
     }

@@ -144,7 +144,9 @@ pub fn open(config: &SourceConfig, clock: &SharedClock) -> Result<Box<dyn Source
         SourceUri::File(path) if files::shows(path) => {
             Ok(Box::new(files::FilesSource::new(path.clone(), config.fps, clock.clone())))
         }
-        SourceUri::File(_) | SourceUri::Stream(_) | SourceUri::Pipeline(_) => open_gstreamer(config, clock),
+        SourceUri::File(_) | SourceUri::Stream(_) | SourceUri::Contribution(_) | SourceUri::Pipeline(_) => {
+            open_gstreamer(config, clock)
+        }
     }
 }
 

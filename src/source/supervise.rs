@@ -50,7 +50,7 @@ impl Policy {
     /// The usual pauses, and what the source's kind says about its end.
     pub fn of(config: &SourceConfig) -> Self {
         let endless = match config.uri {
-            SourceUri::V4l(_) | SourceUri::Demo { .. } => true,
+            SourceUri::V4l(_) | SourceUri::Contribution(_) | SourceUri::Demo { .. } => true,
             // A clip on a web server is a stream with an end: who wants it again says so.
             SourceUri::Stream(_) => !config.repeat,
             // A live pipeline makes a failure of its end by itself.

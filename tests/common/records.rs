@@ -37,7 +37,7 @@ pub fn new_record(source: &str, kind: EventKind) -> NewRecord {
         unsure_from: 0.5,
         window: 9,
         frames: 9,
-        frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 96, height: 64 }),
+        frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 96, height: 64, interlaced: None }),
         tiles: vec![],
         logits: None,
         captured: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_500_000),

@@ -18,7 +18,7 @@ use crate::detector::pool::{Pool, Work};
 use crate::detector::tiles::select;
 use crate::forensics::alarms::Recording;
 use crate::forensics::dataset::{list_pictures, load};
-use crate::frame::Frame;
+use crate::frame::{Deinterlacer, Frame};
 use crate::verdict::{Limits, VerdictConfig, VerdictMachine};
 
 /// How footage is looked at.
@@ -55,10 +55,13 @@ impl Look<'_> {
             .context("a thread")?;
         let mut without = 0;
         let mut failure = None;
+        let mut fields = Deinterlacer::default();
         let mut each = |frame: Frame| {
             bar.inc(1);
-            let selection =
-                frame.decoded().and_then(|f| Ok((select(&f, self.model.card().tile, self.max_tiles)?, f)));
+            let selection = frame.decoded().and_then(|f| {
+                let f = fields.take(f);
+                Ok((select(&f, self.model.card().tile, self.max_tiles)?, f))
+            });
             match selection {
                 Ok((selection, frame)) if selection.limited.is_none() => {
                     pool.submit(Work::new(0, frame, selection));

@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use super::super::pool::side_by_side;
 use super::perturb::Perturbation;
 use crate::detector::card::Card;
-use crate::detector::judge::judge;
+use crate::detector::judge::{FrameScore, JudgeError, judge, judge_lines};
 use crate::detector::{Model, Wanted, WholePicture};
 use crate::forensics::{baseline, dataset};
 use crate::frame::Frame;
@@ -82,14 +82,16 @@ impl Eye {
 
     /// Logit of a picture, and whether it rests on no proper tile.
     fn look(&self, picture: RgbImage) -> Result<(f32, bool), String> {
-        let tiles = |model: &Model, picture: RgbImage, most: usize| {
-            let frame = Frame::from_rgb("eval".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture);
-            let judged = judge(model, frame, most).map_err(|error| error.to_string())?;
-            Ok((judged.logit, judged.limited.is_some()))
+        let frame = |picture: RgbImage| {
+            Frame::from_rgb("eval".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture)
+        };
+        let answer = |judged: Result<FrameScore, JudgeError>| {
+            judged.map(|score| (score.logit, score.limited.is_some())).map_err(|error| error.to_string())
         };
         match self {
-            Eye::Tiles(model, most) => tiles(model, picture, *most),
-            Eye::Crop(model) => tiles(model, centre(&picture, model.card().tile), 1),
+            Eye::Tiles(model, most) => answer(judge(model, frame(picture), *most)),
+            // As it is published: whatever is in the crop.
+            Eye::Crop(model) => answer(judge_lines(model, frame(centre(&picture, model.card().tile)), 1)),
             Eye::Whole(whole) => {
                 let side = whole.card().tile;
                 if picture.width().min(picture.height()) < SMALLEST {

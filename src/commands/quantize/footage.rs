@@ -15,7 +15,7 @@ use crate::config::{SourceConfig, SourceUri};
 use crate::detector::model::planar;
 use crate::detector::tiles::select;
 use crate::forensics::dataset::{list_pictures, load};
-use crate::frame::Frame;
+use crate::frame::{Frame, one_field};
 use crate::health::Board;
 use crate::quantize::Tiles;
 use crate::source;
@@ -56,7 +56,7 @@ pub(super) struct Gathered {
 
 impl Gathered {
     fn add(&mut self, frame: Frame, side: u32) {
-        let selection = frame.decoded().and_then(|f| select(&f, side, TILES));
+        let selection = frame.decoded().and_then(|f| select(&one_field(f), side, TILES));
         match selection {
             Ok(selection) if selection.limited.is_none() => {
                 // Tiles of one picture are alike: they stay on one side.

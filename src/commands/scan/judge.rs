@@ -10,9 +10,9 @@ use super::super::video::{Content, read_video};
 use super::inputs::Item;
 use super::report::Row;
 use crate::detector::Model;
-use crate::detector::judge::{Accumulated, FrameScore, judge, limits};
-use crate::frame::Frame;
+use crate::detector::judge::{Accumulated, FrameScore, JudgeError, judge_lines, limits};
 use crate::frame::picture::{self, Kind};
+use crate::frame::{Deinterlacer, FieldOrder, Frame};
 use crate::source::Truncated;
 use crate::verdict::{EventKind, Limits, Verdict, VerdictConfig, VerdictMachine, median};
 
@@ -82,8 +82,8 @@ impl Scanner {
             let frame = Frame::from_rgb("scan".into(), 0, SystemTime::UNIX_EPOCH, at, shot.image);
             let size = (frame.width, frame.height);
             let score = match kind {
-                Kind::Animation => accumulated.judge(&self.model, frame, self.max_tiles),
-                Kind::Still | Kind::Pages => judge(&self.model, frame, self.max_tiles),
+                Kind::Animation => accumulated.judge_lines(&self.model, frame, self.max_tiles),
+                Kind::Still | Kind::Pages => judge_lines(&self.model, frame, self.max_tiles),
             };
             let score = score.map_err(|e| e.to_string())?;
             track.add(at, size, &score);
@@ -125,11 +125,17 @@ impl Scanner {
     fn video(&self, input: &Input) -> Result<Row, String> {
         let mut track = Track::new(self);
         let mut last = None;
+        let mut fields = Deinterlacer::default();
         let mut failure = None;
         let mut accumulated = Accumulated::new(self.verdict.window);
         let content = read_video(input, self.fps, self.live, |frame| {
             let (at, size) = (frame.arrived, (frame.width, frame.height));
-            match accumulated.judge(&self.model, frame, self.max_tiles) {
+            let judged = frame.decoded().map_err(JudgeError::from).and_then(|frame| {
+                let frame = fields.take(frame);
+                track.interlaced = track.interlaced.or(frame.interlacing.field());
+                accumulated.judge_lines(&self.model, frame, self.max_tiles)
+            });
+            match judged {
                 Ok(score) => {
                     track.add(at, size, &score);
                     last = Some((size, score));
@@ -168,6 +174,7 @@ struct Track {
     seen: u64,
     note: Option<&'static str>,
     size: Option<(u32, u32)>,
+    interlaced: Option<FieldOrder>,
     spans: Vec<(f64, f64)>,
     open: Option<f64>,
     last: f64,
@@ -185,6 +192,7 @@ impl Track {
             seen: 0,
             note: None,
             size: None,
+            interlaced: None,
             spans: vec![],
             open: None,
             last: 0.0,
@@ -245,6 +253,7 @@ impl Track {
             spans: self.spans,
             note,
             truncated: self.truncated,
+            interlaced: self.interlaced,
             error: None,
             ..Row::failed(shown.to_owned(), String::new())
         })

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::commands::console;
 use crate::detector::judge::TileScore;
+use crate::frame::FieldOrder;
 use crate::source::Truncated;
 use crate::verdict::Verdict;
 
@@ -32,6 +33,9 @@ pub(super) struct Row {
     /// Spans of a video that are synthetic, in seconds from its start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<(f64, f64)>,
+    /// Of an interlaced picture or video, one field of which was judged: which field was filmed first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interlaced: Option<FieldOrder>,
     /// Of several pages the one that is told of, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<u64>,
@@ -62,6 +66,7 @@ impl Row {
             tiles: vec![],
             frames: None,
             spans: vec![],
+            interlaced: None,
             page: None,
             transparent: None,
             truncated: None,
@@ -142,6 +147,9 @@ fn table_line(row: &Row) -> String {
     // What is missing has words of its own behind.
     if let Some(note) = row.note.filter(|_| row.truncated.is_none()) {
         line += &format!("  ({note})");
+    }
+    if row.interlaced.is_some() {
+        line += "  (interlaced)";
     }
     if let Some(share) = row.transparent {
         line += &format!("  ({:.0} % transparent)", (share * 100.0).max(1.0));

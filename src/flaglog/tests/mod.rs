@@ -45,7 +45,7 @@ pub(crate) fn new_record(source: &str, score: f64) -> NewRecord {
         unsure_from: 0.5,
         window: 9,
         frames: 7,
-        frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 96, height: 64 }),
+        frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 96, height: 64, interlaced: None }),
         tiles: vec![ScoredTile { rect: rect(0), score }, ScoredTile { rect: rect(32), score: score / 2.0 }],
         logits: None,
         captured: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_500_000_123),

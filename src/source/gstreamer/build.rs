@@ -9,10 +9,12 @@ use gst::prelude::*;
 use gstreamer_app::AppSink;
 
 use super::super::SourceError;
+use super::contribution::{Feed, is_sound, open};
 use super::fault;
+use super::http::{ContentType, watch};
 use super::keyframes::Thinning;
 use super::witness::Witness;
-use crate::config::SourceUri;
+use crate::config::{Contribution, SourceUri};
 
 /// Milliseconds that an RTSP jitter buffer holds packets back: enough for a house network, a tenth of
 /// GStreamer's own default.
@@ -39,6 +41,12 @@ pub(super) struct Built {
     pub own_sink: bool,
     /// What it tells beside its frames.
     pub witness: Witness,
+    /// It gives the pace whatever the pipeline says of itself.
+    pub live: bool,
+    /// It has its frames from a network.
+    pub network: bool,
+    /// What a web server calls the content.
+    pub content: ContentType,
 }
 
 /// What our appsink takes: first what a frame can hold as it is, so that decoders choose it, then any
@@ -52,9 +60,11 @@ pub(super) fn sink_caps() -> gst::Caps {
     .expect("caps are well-formed")
 }
 
-/// What a decoder bin is to expose: raw video in whatever memory, and JPEG undecoded.
+/// What a decoder bin is to expose: raw video in whatever memory, JPEG undecoded, and what [`adapters`] decodes.
 fn exposed_caps() -> gst::Caps {
-    gst::Caps::from_str("video/x-raw(ANY); image/jpeg").expect("caps are well-formed")
+    let text = "video/x-raw(ANY); image/jpeg; video/x-vp8, codec-alpha=(boolean)true; \
+                video/x-vp9, codec-alpha=(boolean)true";
+    gst::Caps::from_str(text).expect("caps are well-formed")
 }
 
 /// Builds the pipeline for `uri`; its decoders get key frames alone where `thinning` allows it.
@@ -62,6 +72,7 @@ pub(super) fn build(uri: &SourceUri, pace: Pace, thinning: Option<&Thinning>) ->
     match uri {
         SourceUri::Pipeline(text) => from_text(&text.expose_text(), pace, thinning),
         SourceUri::Stream(url) => from_address(&url.expose_for_gstreamer(), pace, thinning),
+        SourceUri::Contribution(feed) => from_feed(feed, pace, thinning),
         SourceUri::File(path) => {
             let absolute = std::path::absolute(path).map_err(|e| {
                 SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
@@ -80,7 +91,8 @@ pub(super) fn build(uri: &SourceUri, pace: Pace, thinning: Option<&Thinning>) ->
             let address = gst::glib::filename_to_uri(&absolute, None).map_err(|e| {
                 SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
             })?;
-            from_address(&address, pace, thinning)
+            let built = from_address(&address, pace, thinning)?;
+            Ok(Built { network: false, ..built })
         }
         SourceUri::V4l(_) | SourceUri::Demo { .. } => {
             Err(SourceError::Configuration(format!("{uri} is not opened through GStreamer")))
@@ -115,30 +127,108 @@ fn from_text(text: &str, pace: Pace, thinning: Option<&Thinning>) -> Result<Buil
         sink.set_caps(Some(&sink_caps()));
     }
     set_up_sink(&sink, pace);
-    watch_elements(&pipeline, thinning);
+    watch_elements(&pipeline, thinning, &ContentType::default());
     let witness = Witness::default();
     witness.watch(&pipeline);
-    Ok(Built { pipeline, sink, own_sink: named, witness })
+    let network = pipeline
+        .iterate_recurse()
+        .into_iter()
+        .filter_map(|e| e.ok()?.factory()?.metadata("klass").map(str::to_owned))
+        .any(|klass| klass.contains("Network"));
+    Ok(Built {
+        pipeline,
+        sink,
+        own_sink: named,
+        witness,
+        live: false,
+        network,
+        content: ContentType::default(),
+    })
 }
 
 fn from_address(address: &str, pace: Pace, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
     let pipeline = gst::Pipeline::new();
-    let decoder = make("uridecodebin", "gstreamer1.0-plugins-base")?;
+    let decoder = make_decoder("uridecodebin")?;
     decoder.set_property("uri", address);
-    decoder.set_property("caps", exposed_caps());
-    // Sound is neither decoded nor waited for.
-    decoder.set_property("expose-all-streams", false);
     let sink = AppSink::builder().caps(&sink_caps()).build();
     set_up_sink(&sink, pace);
     pipeline
         .add_many([&decoder, sink.upcast_ref()])
         .map_err(|e| SourceError::Configuration(format!("the pipeline cannot be built: {e}")))?;
-    watch_elements(&pipeline, thinning);
+    let content = ContentType::default();
+    watch_elements(&pipeline, thinning, &content);
     let witness = Witness::default();
     witness.watch(&pipeline);
     witness.guide(&decoder);
     link_first_video(&pipeline, &decoder, &sink, &witness);
-    Ok(Built { pipeline, sink, own_sink: false, witness })
+    Ok(Built { pipeline, sink, own_sink: false, witness, live: false, network: true, content })
+}
+
+fn from_feed(feed: &Contribution, pace: Pace, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
+    let pipeline = gst::Pipeline::new();
+    let sink = AppSink::builder().caps(&sink_caps()).build();
+    set_up_sink(&sink, pace);
+    let failed = |e: gst::glib::BoolError| {
+        SourceError::Configuration(crate::shown::redact(&format!(
+            "the pipeline of {feed} cannot be built: {e}"
+        )))
+    };
+    pipeline.add(&sink).map_err(failed)?;
+    let opened = open(feed)?;
+    watch_elements(&pipeline, thinning, &ContentType::default());
+    let witness = Witness::default();
+    witness.watch(&pipeline);
+    match opened {
+        Feed::Encoded(source) => {
+            let decoder = make_decoder("decodebin")?;
+            pipeline.add_many([&source, &decoder]).map_err(failed)?;
+            if source.static_pad("src").is_some() {
+                source.link(&decoder).map_err(failed)?;
+            } else {
+                link_when_it_appears(&source, &decoder);
+            }
+            link_first_video(&pipeline, &decoder, &sink, &witness);
+        }
+        Feed::Raw(source) => {
+            pipeline.add(&source).map_err(failed)?;
+            source.link(&sink).map_err(failed)?;
+        }
+        Feed::Split(source, split) => {
+            pipeline.add_many([&source, &split]).map_err(failed)?;
+            source.link(&split).map_err(failed)?;
+            link_first_video(&pipeline, &split, &sink, &witness);
+        }
+    }
+    let content = ContentType::default();
+    Ok(Built { pipeline, sink, own_sink: false, witness, live: true, network: true, content })
+}
+
+/// Links the first pad of `source` that is no sound.
+fn link_when_it_appears(source: &gst::Element, decoder: &gst::Element) {
+    let decoder = decoder.downgrade();
+    source.connect_pad_added(move |source, pad| {
+        let into = decoder.upgrade().and_then(|decoder| decoder.static_pad("sink"));
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        if let Some(into) = into.filter(|into| !into.is_linked() && !is_sound(&caps))
+            && let Err(e) = pad.link(&into)
+        {
+            gst::element_error!(
+                source,
+                gst::StreamError::Format,
+                ("video of {caps} cannot be used"),
+                ["{e}"]
+            );
+        }
+    });
+}
+
+/// A bin that decodes and exposes pictures alone.
+fn make_decoder(name: &str) -> Result<gst::Element, SourceError> {
+    let decoder = make(name, "the package gstreamer1.0-plugins-base")?;
+    decoder.set_property("caps", exposed_caps());
+    // Sound is neither decoded nor waited for.
+    decoder.set_property("expose-all-streams", false);
+    Ok(decoder)
 }
 
 fn set_up_sink(sink: &AppSink, pace: Pace) {
@@ -156,11 +246,10 @@ fn set_up_sink(sink: &AppSink, pace: Pace) {
     }
 }
 
-pub(super) fn make(name: &str, package: &str) -> Result<gst::Element, SourceError> {
+/// An element; `way_out` is what to install where it is missing.
+pub(super) fn make(name: &str, way_out: &str) -> Result<gst::Element, SourceError> {
     gst::ElementFactory::make(name).build().map_err(|_| {
-        SourceError::Configuration(format!(
-            "GStreamer has no element `{name}` here; install the package {package}"
-        ))
+        SourceError::Configuration(format!("GStreamer has no element `{name}` here; install {way_out}"))
     })
 }
 
@@ -173,10 +262,10 @@ fn link_first_video(pipeline: &gst::Pipeline, decoder: &gst::Element, sink: &App
     decoder.connect_pad_added(move |_, pad| {
         let (Some(pipeline), Some(sink)) = (weak_pipeline.upgrade(), weak_sink.upgrade()) else { return };
         let into = sink.static_pad("sink").expect("an appsink has a sink pad");
-        if into.is_linked() {
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        if into.is_linked() || is_sound(&caps) {
             return;
         }
-        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         witness.gather(&caps, &into);
         let mut chain = match adapters(&caps) {
             Ok(chain) => chain,
@@ -243,6 +332,17 @@ fn adapters(caps: &gst::CapsRef) -> Result<Vec<gst::Element>, SourceError> {
         // It cuts a byte stream into images. Where it is missing, most streams come cut already.
         return Ok(gst::ElementFactory::make("jpegparse").build().into_iter().collect());
     }
+    if first.get::<bool>("codec-alpha").is_ok_and(|alpha| alpha) {
+        // Their decoder is a bin that says nothing of what it gives, so a decoder bin that is to expose pictures alone
+        // does not take it.
+        const PACKAGES: &str = "the packages gstreamer1.0-plugins-good and gstreamer1.0-plugins-bad";
+        let names: &[&str] = if first.name() == "video/x-vp9" {
+            &["vp9parse", "vp9alphadecodebin"]
+        } else {
+            &["vp8alphadecodebin"]
+        };
+        return names.iter().map(|name| make(name, PACKAGES)).collect();
+    }
     let features = caps.features(0);
     let Some(&(memory, names)) =
         DOWNLOADERS.iter().find(|(memory, _)| features.is_some_and(|f| f.contains(*memory)))
@@ -259,14 +359,18 @@ fn adapters(caps: &gst::CapsRef) -> Result<Vec<gst::Element>, SourceError> {
 }
 
 /// Sets the properties of sources and decoders as they appear, wherever in the pipeline.
-fn watch_elements(pipeline: &gst::Pipeline, thinning: Option<&Thinning>) {
-    let thinning = thinning.cloned();
-    pipeline.connect_deep_element_added(move |_, _, element| set_up(element, thinning.as_ref()));
+fn watch_elements(pipeline: &gst::Pipeline, thinning: Option<&Thinning>, content: &ContentType) {
+    let (thinning, content) = (thinning.cloned(), content.clone());
+    pipeline.connect_deep_element_added(move |_, bin, element| {
+        // Of a picture with alpha both halves have to come.
+        let halves = bin.factory().is_some_and(|factory| factory.name().contains("alphadecodebin"));
+        set_up(element, thinning.as_ref().filter(|_| !halves), &content);
+    });
 }
 
 /// Sets what differs from GStreamer's defaults. Elements of a user's text are not touched: they are
 /// there before this is called.
-fn set_up(element: &gst::Element, thinning: Option<&Thinning>) {
+fn set_up(element: &gst::Element, thinning: Option<&Thinning>, content: &ContentType) {
     let Some(factory) = element.factory() else { return };
     match factory.name().as_str() {
         "rtspsrc" => {
@@ -288,6 +392,9 @@ fn set_up(element: &gst::Element, thinning: Option<&Thinning>) {
         }
         // Reconnecting is the supervisor's.
         "srtsrc" => set(element, "auto-reconnect", false),
+        "souphttpsrc" => watch(element, content),
+        // Otherwise the decoder bin waits for more streams until megabytes have come, which a small camera takes minutes for.
+        "multipartdemux" => set(element, "single-stream", true),
         "udpsrc" => set(element, "buffer-size", UDP_BUFFER_BYTES),
         _ if factory.has_type(gst::ElementFactoryType::DECODER) => {
             set(element, "output-corrupt", false);

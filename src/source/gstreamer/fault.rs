@@ -4,7 +4,7 @@ use ::gstreamer as gst;
 use gst::glib;
 
 use super::super::SourceError;
-use crate::config::SourceUri;
+use crate::config::{Contribution, SourceUri};
 use crate::shown::redact;
 
 /// What a pipeline reported.
@@ -12,6 +12,70 @@ use crate::shown::redact;
 pub(super) struct Report {
     pub error: glib::Error,
     pub debug: Option<String>,
+}
+
+/// A decoder or the like that is not installed, or not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// `MPEG-4 AAC decoder`.
+    pub name: String,
+    /// What it would decode: `audio/mpeg`.
+    pub media: Option<String>,
+}
+
+/// What else is known when a pipeline fails.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Circumstances {
+    /// What the pipeline said it lacks.
+    pub missing: Vec<Missing>,
+    /// What a web server calls the content.
+    pub content: Option<String>,
+}
+
+impl Circumstances {
+    /// These, and what the debug text of a failure lists: not all of it comes as a message.
+    fn with_listed(&self, debug: Option<&str>) -> Self {
+        let mut all = self.clone();
+        for listed in debug.iter().flat_map(|debug| debug.lines()).filter_map(listed) {
+            if !all.missing.iter().any(|m| m.media == listed.media) {
+                all.missing.push(listed);
+            }
+        }
+        all
+    }
+
+    /// Whether a person's page came instead of a stream.
+    fn is_web_page(&self) -> bool {
+        let is_page = |text: &str| text.starts_with("text/html") || text.starts_with("application/xhtml");
+        self.content.as_deref().is_some_and(is_page)
+            || self.missing.iter().filter_map(|m| m.media.as_deref()).any(is_page)
+    }
+
+    /// What sound there is, if there is nothing else.
+    fn sound_alone(&self) -> Option<String> {
+        let is_sound = |m: &Missing| m.media.as_deref().is_some_and(|media| media.starts_with("audio/"));
+        let names: Vec<&str> =
+            self.missing.iter().map(|m| m.name.strip_suffix(" decoder").unwrap_or(&m.name)).collect();
+        (!names.is_empty() && self.missing.iter().all(is_sound)).then(|| names.join(", "))
+    }
+
+    /// What is missing for the pictures, or for anything.
+    fn lacking(&self) -> Option<&str> {
+        let is_picture = |m: &&Missing| m.media.as_deref().is_some_and(|media| !media.starts_with("audio/"));
+        self.missing.iter().find(is_picture).or(self.missing.first()).map(|m| m.name.as_str())
+    }
+}
+
+/// `Missing decoder: MPEG-1 Layer 3 (MP3) (audio/mpeg, mpegversion=(int)1)`
+fn listed(line: &str) -> Option<Missing> {
+    let rest = line.strip_prefix("Missing decoder: ")?;
+    let (name, caps) =
+        rest.match_indices(" (").map(|(at, _)| (&rest[..at], &rest[at + 2..])).find(|(_, caps)| {
+            let media = caps.split([',', ')', ' ']).next().unwrap_or_default();
+            media.split_once('/').is_some_and(|(kind, _)| kind.chars().all(|c| c.is_ascii_alphabetic()))
+        })?;
+    let media = caps.split([',', ')', ' ']).next()?;
+    Some(Missing { name: name.to_owned(), media: Some(media.to_owned()) })
 }
 
 /// An error in a user's pipeline text.
@@ -29,13 +93,13 @@ pub(super) fn text_error(text: &str, error: &glib::Error) -> SourceError {
     )))
 }
 
-/// Turns a report of the running pipeline of `uri` into ours. `missing` is what decoder the pipeline said
-/// it lacks.
-pub(super) fn classify(uri: &SourceUri, report: &Report, missing: Option<&str>) -> SourceError {
+/// Turns a report of the running pipeline of `uri` into ours.
+pub(super) fn classify(uri: &SourceUri, report: &Report, known: &Circumstances) -> SourceError {
     let Report { error, debug } = report;
+    let known = &known.with_listed(debug.as_deref());
     let lacks_plugin = error.matches(gst::CoreError::MissingPlugin)
         || error.matches(gst::StreamError::CodecNotFound)
-        || error.matches(gst::CoreError::StateChange) && missing.is_some();
+        || error.matches(gst::CoreError::StateChange) && !known.missing.is_empty();
     let refused = error.matches(gst::ResourceError::NotAuthorized);
     let odd = error.matches(gst::StreamError::TypeNotFound)
         || error.matches(gst::StreamError::WrongType)
@@ -45,14 +109,36 @@ pub(super) fn classify(uri: &SourceUri, report: &Report, missing: Option<&str>) 
         || error.matches(gst::StreamError::Format);
 
     let message = error.message();
+    if (lacks_plugin || odd) && known.is_web_page() {
+        return SourceError::Configuration(redact(&format!(
+            "{uri} is a web page, not a stream: does the camera ask for a login? Give its user name and password, and the \
+             address of the stream itself (its manual has it)"
+        )));
+    }
+    if lacks_plugin && let Some(sound) = known.sound_alone() {
+        let text = redact(&format!("{uri} has no video, only sound ({sound})"));
+        // A live feed may get its pictures later.
+        return match uri {
+            SourceUri::File(_) => SourceError::Configuration(text),
+            _ => SourceError::Retry(text),
+        };
+    }
+    let says = |word: &str| message.contains(word) || debug.as_deref().is_some_and(|d| d.contains(word));
+    let tls = says("TLS");
     let (lasting, way_out) = if lacks_plugin {
-        let what = missing.unwrap_or("what the stream needs");
+        let what = known.lacking().unwrap_or("what the stream needs");
         (
             true,
             format!(
                 " ({what}); install gstreamer1.0-libav, gstreamer1.0-plugins-good and gstreamer1.0-plugins-bad"
             ),
         )
+    } else if says("TLS certificate") {
+        let mend = "; this machine does not trust its certificate: put that, or its authority's, into \
+                    /usr/local/share/ca-certificates and run update-ca-certificates";
+        (true, mend.to_owned())
+    } else if tls {
+        (false, "; TLS needs the package glib-networking".to_owned())
     } else if refused {
         (true, "; check user name and password in its address".to_owned())
     } else if odd {
@@ -67,6 +153,8 @@ pub(super) fn classify(uri: &SourceUri, report: &Report, missing: Option<&str>) 
             _ => "; check path and port in its address, and that the sender runs",
         };
         (matches!(uri, SourceUri::File(_)), way_out.to_owned())
+    } else if let SourceUri::Contribution(Contribution::Decklink { .. }) = uri {
+        (false, "; is the card there, and Blackmagic's driver (Desktop Video) installed?".to_owned())
     } else {
         (false, String::new())
     };
@@ -93,7 +181,7 @@ mod tests {
     fn classified(uri: &str, error: glib::Error, debug: &str) -> SourceError {
         gst::init().expect("GStreamer");
         let uri = SourceUri::parse(uri).expect("parses");
-        classify(&uri, &Report { error, debug: Some(debug.into()) }, None)
+        classify(&uri, &Report { error, debug: Some(debug.into()) }, &Circumstances::default())
     }
 
     #[test]
@@ -120,6 +208,35 @@ mod tests {
             assert!(why.contains(uri.rsplit('@').next().expect("text")), "{why}");
             assert_eq!(matches!(classified(uri, error, debug), Configuration(_)), lasting, "{shown}");
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_read_from_the_debug_text_too() {
+        for (line, name, media) in [
+            (
+                "Missing decoder: MPEG-1 Layer 3 (MP3) (audio/mpeg, mpegversion=(int)1)",
+                "MPEG-1 Layer 3 (MP3)",
+                "audio/mpeg",
+            ),
+            (
+                "Missing decoder: Raw 16-bit PCM audio (audio/x-raw, format=(string)S16LE)",
+                "Raw 16-bit PCM audio",
+                "audio/x-raw",
+            ),
+            ("Missing decoder: text/html (text/html)", "text/html", "text/html"),
+        ] {
+            assert_eq!(listed(line), Some(Missing { name: name.into(), media: Some(media.into()) }));
+        }
+        assert_eq!(listed("no suitable plugins found:"), None);
+        let error = || glib::Error::new(gst::CoreError::MissingPlugin, "missing a plug-in");
+        let why =
+            |uri: &str, lines: &str| classified(uri, error(), &format!("x.c(1): f ():\n{lines}")).to_string();
+        let sound = "Missing decoder: MPEG-4 AAC (audio/mpeg, mpegversion=(int)4)";
+        assert!(why("/a.m4a", sound).contains("has no video, only sound (MPEG-4 AAC)"));
+        let both = why("/a.mp4", &format!("{sound}\nMissing decoder: H.266 (video/x-h266, width=(int)9)"));
+        assert!(both.contains("(H.266)") && both.contains("install"), "{both}");
+        let page = why("http://cam/", "Missing decoder: text/html (text/html)");
+        assert!(page.contains("web page") && page.contains("login"), "{page}");
     }
 
     #[test]

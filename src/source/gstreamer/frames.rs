@@ -5,9 +5,10 @@ use std::time::SystemTime;
 
 use ::gstreamer as gst;
 use gstreamer_video as gst_video;
+use gstreamer_video::prelude::VideoBufferExt as _;
 
 use crate::clock::Moment;
-use crate::frame::{Colour, Frame, Matrix, PixelFormat, Plane, jpeg, picture};
+use crate::frame::{Colour, FieldOrder, Frame, Interlacing, Matrix, PixelFormat, Plane, jpeg, picture};
 
 /// Why a sample gave no frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,16 @@ enum Kind {
     Jpeg,
 }
 
+impl Kind {
+    /// What the caps say of uncompressed video.
+    fn info(&self) -> Option<&gst_video::VideoInfo> {
+        match self {
+            Kind::Native { info, .. } | Kind::Converted { info, .. } => Some(info),
+            Kind::Jpeg => None,
+        }
+    }
+}
+
 impl FrameMaker {
     /// The frame in `sample`.
     pub fn frame(
@@ -47,6 +58,7 @@ impl FrameMaker {
             return Err(Fault::Lost("corrupt"));
         }
         let kind = self.kind(sample)?;
+        let interlacing = kind.info().map_or(Interlacing::Unsaid, |info| interlacing(info, &buffer));
         let (format, (width, height), planes, colour, data) = match kind {
             Kind::Native { info, format, colour } => {
                 let planes = planes(&buffer, info)?;
@@ -85,12 +97,24 @@ impl FrameMaker {
                 (PixelFormat::Mjpg, size, [Plane::default(); 3], Colour::default(), Box::new(map) as _)
             }
         };
-        Ok(Frame { source, seq: 0, captured, arrived, format, width, height, planes, colour, data })
+        Ok(Frame {
+            source,
+            seq: 0,
+            captured,
+            arrived,
+            format,
+            width,
+            height,
+            planes,
+            colour,
+            interlacing,
+            data,
+        })
     }
 
     /// Frames a second that the sample's caps state, if they do.
     pub fn rate(&mut self, sample: &gst::Sample) -> Option<f64> {
-        let (Kind::Native { info, .. } | Kind::Converted { info, .. }) = self.kind(sample).ok()? else {
+        let Some(info) = self.kind(sample).ok()?.info() else {
             let caps = sample.caps()?;
             return caps.structure(0)?.get::<gst::Fraction>("framerate").ok().and_then(rate_of);
         };
@@ -131,6 +155,8 @@ fn kind_of(caps: &gst::Caps) -> Result<Kind, Fault> {
     let target = if info.has_alpha() { gst_video::VideoFormat::Rgba } else { gst_video::VideoFormat::Rgb };
     let rgb = gst_video::VideoInfo::builder(target, info.width(), info.height())
         .fps(info.fps())
+        // The converter refuses to change it, and by it knows whose lines chroma belongs to.
+        .interlace_mode(info.interlace_mode())
         .build()
         .map_err(|e| unusable(&e))?;
     let mut config = gst_video::VideoConverterConfig::new();
@@ -176,6 +202,33 @@ fn colour(info: &gst_video::VideoInfo) -> Option<Colour> {
         _ => return None,
     };
     Some(Colour { matrix, full_range: colorimetry.range() == gst_video::VideoColorRange::Range0_255 })
+}
+
+/// What caps and buffer say of the lines.
+fn interlacing(info: &gst_video::VideoInfo, buffer: &gst::BufferRef) -> Interlacing {
+    let flags = buffer.video_flags();
+    let top_first = flags.contains(gst_video::VideoBufferFlags::TFF);
+    let order = match (info.interlace_mode(), info.field_order()) {
+        (gst_video::VideoInterlaceMode::Interleaved, gst_video::VideoFieldOrder::TopFieldFirst) => {
+            FieldOrder::TopFirst
+        }
+        (gst_video::VideoInterlaceMode::Interleaved, gst_video::VideoFieldOrder::BottomFieldFirst) => {
+            FieldOrder::BottomFirst
+        }
+        // Each frame says for itself.
+        (gst_video::VideoInterlaceMode::Interleaved | gst_video::VideoInterlaceMode::Mixed, _)
+            if flags.contains(gst_video::VideoBufferFlags::INTERLACED) =>
+        {
+            if top_first {
+                FieldOrder::TopFirst
+            } else {
+                FieldOrder::BottomFirst
+            }
+        }
+        (gst_video::VideoInterlaceMode::Interleaved, _) => FieldOrder::Unknown,
+        _ => return Interlacing::Unsaid,
+    };
+    Interlacing::Said(order)
 }
 
 /// Where the planes lie: by the buffer's own video meta, which decoders with padding set, or as usual.

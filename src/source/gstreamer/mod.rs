@@ -7,8 +7,10 @@
 
 mod build;
 pub mod content;
+mod contribution;
 mod fault;
 mod frames;
+mod http;
 mod keyframes;
 mod recode;
 mod running;
@@ -24,7 +26,7 @@ pub(super) use recode::recode;
 pub use video::{VideoSummary, read_video, watch_video};
 
 use self::build::{Pace, build};
-use self::fault::{Report, classify};
+use self::fault::{Circumstances, Missing, Report, classify};
 use self::frames::{Fault, FrameMaker};
 use self::keyframes::Thinning;
 use self::running::{Event, Running, Start};
@@ -106,7 +108,7 @@ impl Source for GstSource {
             seen: 0,
             last: None,
             stamper: Stamper::default(),
-            missing: None,
+            missing: Vec::new(),
             live: false,
             silence: Silence { limit: self.patience.first, since: self.clock.now(), told: false },
         }
@@ -131,6 +133,7 @@ impl Source for GstSource {
     fn describe(&self) -> String {
         match &self.uri {
             SourceUri::Stream(url) => format!("{} {}", url.scheme().to_ascii_uppercase(), self.uri),
+            SourceUri::Contribution(feed) => format!("{} {}", feed.scheme().to_ascii_uppercase(), self.uri),
             SourceUri::File(_) => format!("video {}", self.uri),
             _ => format!("pipeline {}", self.uri),
         }
@@ -166,7 +169,7 @@ struct Run<'a> {
     seen: u64,
     last: Option<Duration>,
     stamper: Stamper,
-    missing: Option<String>,
+    missing: Vec<Missing>,
     live: bool,
     silence: Silence,
 }
@@ -234,10 +237,10 @@ impl Run<'_> {
     fn hear(&mut self, event: Event) -> Result<Option<Over>, SourceError> {
         match event {
             Event::Missing(what) => {
-                self.missing = Some(what);
+                self.missing.push(what);
                 Ok(None)
             }
-            Event::Failed(report) => Err(classify(self.uri, &report, self.missing.as_deref())),
+            Event::Failed(report) => Err(self.classify(&report)),
             Event::Ended => {
                 // The last frame may still be on its way to us.
                 if let Ok(sample) = self.running.samples().try_recv() {
@@ -290,8 +293,8 @@ impl Run<'_> {
         loop {
             select! {
                 recv(self.running.events()) -> event => match event {
-                    Ok(Event::Missing(what)) => self.missing = Some(what),
-                    Ok(Event::Failed(report)) => return classify(self.uri, &report, self.missing.as_deref()),
+                    Ok(Event::Missing(what)) => self.missing.push(what),
+                    Ok(Event::Failed(report)) => return self.classify(&report),
                     Ok(Event::Ended) => {}
                     Err(_) => break,
                 },
@@ -299,7 +302,18 @@ impl Run<'_> {
             }
         }
         let error = gst::glib::Error::new(gst::CoreError::StateChange, "the pipeline does not start");
-        classify(self.uri, &Report { error, debug: None }, self.missing.as_deref())
+        self.classify(&Report { error, debug: None })
+    }
+
+    fn classify(&mut self, report: &Report) -> SourceError {
+        // What is missing may be told after the failure that comes of it.
+        for event in self.running.events().try_iter() {
+            if let Event::Missing(what) = event {
+                self.missing.push(what);
+            }
+        }
+        let known = Circumstances { missing: self.missing.clone(), content: self.running.content_type() };
+        classify(self.uri, report, &known)
     }
 }
 

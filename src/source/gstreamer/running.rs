@@ -12,7 +12,8 @@ use gstreamer_app::{AppSink, AppSinkCallbacks};
 
 use super::super::SourceError;
 use super::build::{Built, Pace};
-use super::fault::Report;
+use super::fault::{Missing, Report};
+use super::http::ContentType;
 use super::witness::Witness;
 use crate::clock::SharedClock;
 use crate::shown::redact;
@@ -30,7 +31,7 @@ pub(super) enum Event {
     /// It cannot go on.
     Failed(Report),
     /// A decoder or the like is not installed.
-    Missing(String),
+    Missing(Missing),
     /// The stream is over, and its last frame was delivered.
     Ended,
 }
@@ -46,6 +47,8 @@ pub(super) struct Running {
     started: Receiver<Start>,
     overwritten: Arc<AtomicU64>,
     witness: Witness,
+    network: bool,
+    content: ContentType,
     /// The thread that starts the pipeline, and the word that it is not wanted any more.
     starter: Option<JoinHandle<()>>,
     closing: Arc<AtomicBool>,
@@ -68,7 +71,7 @@ impl Running {
     /// # Errors
     /// When the machine cannot start another thread.
     pub fn start(built: Built, pace: Pace, what: String, clock: SharedClock) -> Result<Self, SourceError> {
-        let Built { pipeline, sink, own_sink, witness } = built;
+        let Built { pipeline, sink, own_sink, witness, live, network, content } = built;
         let (sample_tx, samples) = bounded(1);
         let (event_tx, events) = bounded(MESSAGES);
         let (start_tx, started) = bounded(1);
@@ -89,6 +92,8 @@ impl Running {
             started,
             overwritten,
             witness,
+            network,
+            content,
             starter: None,
             closing: closing.clone(),
         };
@@ -98,6 +103,7 @@ impl Running {
                 let start = match pipeline.set_state(gst::State::Paused) {
                     Err(_) => Start::Refused,
                     Ok(gst::StateChangeSuccess::NoPreroll) => Start::Live,
+                    Ok(_) if live => Start::Live,
                     Ok(_) => Start::Paced,
                 };
                 // A live frame is wanted when it is here; a file is to run by its clock.
@@ -127,6 +133,16 @@ impl Running {
     /// One message, once it was started.
     pub fn started(&self) -> &Receiver<Start> {
         &self.started
+    }
+
+    /// Whether frames come over a network, so that those without a time of their own are as old as their arrival.
+    pub fn is_network(&self) -> bool {
+        self.network
+    }
+
+    /// What a web server calls the content.
+    pub fn content_type(&self) -> Option<String> {
+        self.content.get()
     }
 
     /// Frames that were overwritten by newer ones since the last call.
@@ -228,7 +244,10 @@ fn listen(message: &gst::Message, tx: &Sender<Event>) {
         gst::MessageView::Eos(_) => Event::Ended,
         gst::MessageView::Element(e) => match e.structure() {
             Some(s) if s.name() == "missing-plugin" => {
-                Event::Missing(s.get::<String>("name").unwrap_or_else(|_| "a plug-in".into()))
+                let detail = s.get::<gst::Caps>("detail").ok();
+                let media = detail.and_then(|caps| caps.structure(0).map(|s| s.name().to_string()));
+                let name = s.get::<String>("name").unwrap_or_else(|_| "a plug-in".into());
+                Event::Missing(Missing { name, media })
             }
             _ => return,
         },

@@ -8,13 +8,13 @@ use crossbeam_channel::{never, select};
 
 use super::super::{Patience, SourceError, Truncated, cut};
 use super::build::{Pace, build};
-use super::fault::classify;
+use super::fault::{Circumstances, classify};
 use super::frames::{Fault, FrameMaker};
 use super::init;
 use super::keyframes::Thinning;
 use super::running::{Event, Running, Start};
 use super::witness::Witness;
-use crate::clock::SharedClock;
+use crate::clock::{Moment, SharedClock};
 use crate::config::SourceUri;
 use crate::frame::{Frame, jpeg};
 
@@ -43,7 +43,9 @@ pub struct VideoSummary {
 /// is due: at most `per_second` for each second of the video. Ends with the video, or when `each` breaks.
 ///
 /// Of these frames, `seq` counts from 0, `arrived` is the position in the video, and `captured` is that
-/// position after the Unix epoch. Of a still picture nothing is handed over, see [`VideoSummary::picture`].
+/// position after the Unix epoch. Where the video carries no times, the position is the time since its first frame arrived
+/// if it comes over a network, and follows from the stated rate, or 25 frames a second, if not.
+/// Of a still picture nothing is handed over, see [`VideoSummary::picture`].
 ///
 /// # Errors
 /// As of [`super::GstSource`]; also when nothing comes for a minute.
@@ -88,6 +90,7 @@ fn read(
     let id: Arc<str> = uri.to_string().into();
     let mut reader = Reader {
         frames: FrameMaker::default(),
+        arrivals: running.is_network().then(|| Arrivals { clock: clock.clone(), first: None }),
         period: 1.0 / per_second,
         due: 0,
         held: Held::Nothing,
@@ -96,7 +99,7 @@ fn read(
     };
     let unusable = |why: String| SourceError::Configuration(format!("{uri}: {why}"));
     let mut starting = Some(running.started().clone());
-    let mut missing = None;
+    let mut known = Circumstances::default();
     let mut refused = None;
     loop {
         let unready = never();
@@ -110,8 +113,11 @@ fn read(
                 }
             },
             recv(running.events()) -> event => match event {
-                Ok(Event::Missing(what)) => missing = Some(what),
-                Ok(Event::Failed(report)) => return Err(classify(uri, &report, missing.as_deref())),
+                Ok(Event::Missing(what)) => known.missing.push(what),
+                Ok(Event::Failed(report)) => {
+                    known.content = running.content_type();
+                    return Err(classify(uri, &report, &known));
+                }
                 Ok(Event::Ended) => {
                     // The sink says so when its last sample was handed on, which may still wait for us.
                     while let Ok(sample) = running.samples().try_recv() {
@@ -142,8 +148,24 @@ fn read(
     }
 }
 
+/// When frames came, for streams that carry no times, as Motion JPEG over HTTP does.
+struct Arrivals {
+    clock: SharedClock,
+    first: Option<Moment>,
+}
+
+impl Arrivals {
+    /// Time since the first frame.
+    fn next(&mut self) -> Duration {
+        let now = self.clock.now();
+        now.saturating_sub(*self.first.get_or_insert(now))
+    }
+}
+
 struct Reader {
     frames: FrameMaker,
+    /// Of what comes over a network.
+    arrivals: Option<Arrivals>,
     /// Seconds between two frames that are due.
     period: f64,
     /// Number of the next one on the grid of periods.
@@ -198,7 +220,8 @@ impl Reader {
     fn read(&mut self, sample: &::gstreamer::Sample, id: &Arc<str>) -> Result<Option<Frame>, String> {
         let number = self.summary.decoded;
         self.summary.decoded += 1;
-        let position = Running::stream_time(sample).unwrap_or_else(|| {
+        let arrived = self.arrivals.as_mut().map(Arrivals::next);
+        let position = Running::stream_time(sample).or(arrived).unwrap_or_else(|| {
             let rate = self.frames.rate(sample).unwrap_or(25.0);
             Duration::from_secs_f64(number as f64 / rate)
         });

@@ -23,6 +23,8 @@ pub(super) struct PixFormat {
     pub fourcc: [u8; 4],
     /// Bytes from row to row.
     pub stride: u32,
+    /// `V4L2_FIELD_*`.
+    pub field: u32,
     /// `V4L2_COLORSPACE_*`.
     pub colorspace: u32,
     /// `V4L2_YCBCR_ENC_*`.

@@ -1,7 +1,7 @@
 //! Which format to ask of a camera, and what its bytes mean.
 
 use super::device::PixFormat;
-use crate::frame::{Colour, Matrix, PixelFormat, Plane};
+use crate::frame::{Colour, FieldOrder, Interlacing, Matrix, PixelFormat, Plane};
 
 /// Fourccs that a frame can hold, from the best to the least: more chroma and no compression first, luma
 /// alone last.
@@ -53,6 +53,9 @@ pub(super) struct Layout {
     pub format: PixelFormat,
     pub planes: [Plane; 3],
     pub colour: Colour,
+    pub interlacing: Interlacing,
+    /// Lines of the picture: those of a field, where fields lie one behind the other.
+    pub lines: u32,
     /// Bytes that a whole picture has at least; 0 where that is not known before.
     pub bytes: usize,
 }
@@ -60,6 +63,7 @@ pub(super) struct Layout {
 /// The layout of what the driver says it delivers; `None` for a fourcc that a frame cannot hold.
 pub(super) fn layout(pix: &PixFormat) -> Option<Layout> {
     let (width, height) = (pix.width as usize, pix.height as usize);
+    let (interlacing, lines) = fields(pix);
     let (format, tight) = match &pix.fourcc {
         b"YUYV" => (PixelFormat::Yuyv, width.div_ceil(2) * 4),
         b"UYVY" => (PixelFormat::Uyvy, width.div_ceil(2) * 4),
@@ -74,6 +78,8 @@ pub(super) fn layout(pix: &PixFormat) -> Option<Layout> {
                 format: PixelFormat::Mjpg,
                 planes: [Plane::default(); 3],
                 colour,
+                interlacing,
+                lines,
                 bytes: 0,
             });
         }
@@ -101,7 +107,30 @@ pub(super) fn layout(pix: &PixFormat) -> Option<Layout> {
         }
         _ => {}
     }
-    Some(Layout { format, planes, colour: colour(pix, format), bytes })
+    Some(Layout { format, planes, colour: colour(pix, format), interlacing, lines, bytes })
+}
+
+/// What the driver says of fields, and the lines of the picture that is taken.
+fn fields(pix: &PixFormat) -> (Interlacing, u32) {
+    /// `V4L2_FIELD_*`. One field a buffer; then the height is that of a field.
+    const ONE: [u32; 3] = [2, 3, 7];
+    /// Woven; which field is the first depends on the television standard, or is told.
+    const INTERLACED: u32 = 4;
+    const INTERLACED_TOP_FIRST: u32 = 8;
+    const INTERLACED_BOTTOM_FIRST: u32 = 9;
+    /// Both fields, one behind the other: the first is taken.
+    const TOP_THEN_BOTTOM: u32 = 5;
+    const BOTTOM_THEN_TOP: u32 = 6;
+    let lines = pix.height;
+    match pix.field {
+        field if ONE.contains(&field) => (Interlacing::Field(FieldOrder::Unknown), lines),
+        INTERLACED => (Interlacing::Said(FieldOrder::Unknown), lines),
+        INTERLACED_TOP_FIRST => (Interlacing::Said(FieldOrder::TopFirst), lines),
+        INTERLACED_BOTTOM_FIRST => (Interlacing::Said(FieldOrder::BottomFirst), lines),
+        TOP_THEN_BOTTOM => (Interlacing::Field(FieldOrder::TopFirst), lines / 2),
+        BOTTOM_THEN_TOP => (Interlacing::Field(FieldOrder::BottomFirst), lines / 2),
+        _ => (Interlacing::Unsaid, lines),
+    }
 }
 
 /// The kernel's rules for what a driver leaves at its default.
@@ -180,6 +209,24 @@ mod tests {
         for fourcc in KNOWN {
             assert!(layout(&pix(&fourcc, 64, 48, 0)).is_some());
         }
+    }
+
+    #[test]
+    fn fields_are_told_from_frames() {
+        let of = |field| {
+            let layout = layout(&PixFormat { field, ..pix(b"YUYV", 720, 480, 0) }).expect("known");
+            assert_eq!(layout.bytes, 720 * 480 * 2, "the buffer is what it is");
+            (layout.interlacing, layout.lines)
+        };
+        for progressive in [0, 1, 77] {
+            assert_eq!(of(progressive), (Interlacing::Unsaid, 480));
+        }
+        assert_eq!(of(4), (Interlacing::Said(FieldOrder::Unknown), 480));
+        assert_eq!(of(8), (Interlacing::Said(FieldOrder::TopFirst), 480));
+        assert_eq!(of(9), (Interlacing::Said(FieldOrder::BottomFirst), 480));
+        assert_eq!(of(7), (Interlacing::Field(FieldOrder::Unknown), 480));
+        assert_eq!(of(5), (Interlacing::Field(FieldOrder::TopFirst), 240));
+        assert_eq!(of(6), (Interlacing::Field(FieldOrder::BottomFirst), 240));
     }
 
     #[test]

@@ -249,7 +249,7 @@ impl Framer<'_> {
         if !self.sink.wants_frame() {
             return;
         }
-        let picture = match picture(&self.layout, (self.pix.width, self.pix.height), stream.bytes(filled)) {
+        let picture = match picture(&self.layout, (self.pix.width, self.layout.lines), stream.bytes(filled)) {
             Ok(picture) => picture,
             Err(reason) => return self.sink.lost(reason),
         };
@@ -264,6 +264,7 @@ impl Framer<'_> {
             height,
             planes: self.layout.planes,
             colour: self.layout.colour,
+            interlacing: self.layout.interlacing,
             // The driver wants its buffer back; only wanted frames are copied.
             data: Box::new(bytes.to_vec()),
         });

@@ -169,6 +169,7 @@ fn read(format: &v4l2_format) -> PixFormat {
         height: pix.height,
         fourcc: pix.pixelformat.to_le_bytes(),
         stride: pix.bytesperline,
+        field: pix.field,
         colorspace: pix.colorspace,
         encoding,
         quantization: pix.quantization,
