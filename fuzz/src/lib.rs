@@ -24,6 +24,7 @@ mod contribution;
 mod uri;
 
 use contribution::Contribution;
+use stream::StreamUrl;
 
 #[cfg(feature = "onnx")]
 pub mod detector;
