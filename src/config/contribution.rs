@@ -220,7 +220,7 @@ mod tests {
     fn wrong_ones_say_what_would_be_right() {
         for (text, word) in [
             ("rtmp://server/live", "APPLICATION/STREAM"),
-            ("rtmp:///live/camera", "address"),
+            ("rtmp:///live/camera", "rtmp://HOST/"),
             ("rist://:5005", "even port"),
             ("rist://host", "even port"),
             ("rist://:5004?buffer=long", "milliseconds"),
