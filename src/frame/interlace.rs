@@ -302,7 +302,8 @@ mod tests {
     #[test]
     fn patterns_that_are_no_combs_are_left_alone() {
         let of = |value: fn(u32, u32) -> u8| RgbImage::from_fn(256, 256, |x, y| image::Rgb([value(x, y); 3]));
-        let patterns: [(&str, fn(u32, u32) -> u8); 5] = [
+        type Pattern = fn(u32, u32) -> u8;
+        let patterns: [(&str, Pattern); 5] = [
             ("flat", |_, _| 90),
             ("checkerboard", |x, y| if (x + y) % 2 == 0 { 40 } else { 200 }),
             ("columns", |x, _| if x % 2 == 0 { 40 } else { 200 }),
@@ -390,7 +391,7 @@ mod tests {
             let interlacing = if said { SAID } else { Interlacing::Unsaid };
             let frame = Frame {
                 format: PixelFormat::I420, width: w, height: h, planes: [plane; 3],
-                data: Box::new((0..length).map(|i| (i * i >> 3) as u8).collect::<Vec<u8>>()),
+                data: Box::new((0..length).map(|i| ((i * i) >> 3) as u8).collect::<Vec<u8>>()),
                 ..frame(RgbImage::new(1, 1), interlacing)
             };
             let fits = frame.to_rgb().is_ok();

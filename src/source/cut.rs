@@ -83,7 +83,7 @@ fn transport_is_cut(file: &mut (impl Read + Seek), size: u64) -> Option<bool> {
     };
     for (packet, sync) in PACKETS {
         if (0..4).all(|n| byte(n * packet + sync) == Some(SYNC)) {
-            return Some(size % packet != 0);
+            return Some(!size.is_multiple_of(packet));
         }
     }
     None

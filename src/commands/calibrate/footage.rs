@@ -131,13 +131,16 @@ impl Look<'_> {
 /// Frames that may overtake each other in the pool, at most; far more than it has threads.
 const OVERTAKEN: usize = 256;
 
+/// Frames by time and number, with size and score.
+type Waiting = BTreeMap<(Duration, u64), ((u32, u32), FrameScore)>;
+
 /// Logits of the frames with their times, each with the coherent part of those before it. Frames come out of the pool a
 /// little out of order; the sums of a whole day would not fit into memory, so only a few wait.
 fn in_order(model: &Model, window: usize, done: &Receiver<Arc<Work>>) -> Vec<(Duration, f32)> {
     let mut accumulated = Accumulated::new(window);
-    let mut waiting = BTreeMap::new();
+    let mut waiting = Waiting::new();
     let mut scores = Vec::new();
-    let mut next = |waiting: &mut BTreeMap<(Duration, u64), ((u32, u32), FrameScore)>| {
+    let mut next = |waiting: &mut Waiting| {
         if let Some(((at, _), (size, mut score))) = waiting.pop_first() {
             match accumulated.add(model, size, &mut score) {
                 Ok(()) => scores.push((at, score.logit)),

@@ -230,7 +230,7 @@ impl Track {
     /// The answer. Fewer frames than a verdict takes are too few of a video; an animation's are judged as one
     /// picture is.
     fn row(mut self, shown: &str, animation: bool) -> Option<Row> {
-        let few = self.scores.len() < self.min_frames && !(animation && !self.scores.is_empty());
+        let few = self.scores.len() < self.min_frames && (!animation || self.scores.is_empty());
         self.close();
         let score = self.peak.or_else(|| median(self.scores.iter().copied()));
         if self.seen == 0 {

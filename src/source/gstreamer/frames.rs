@@ -335,9 +335,9 @@ mod tests {
     #[test]
     fn what_is_transparent_is_painted_over_unless_all_is() {
         for (pixel, want) in [("0x00ff8040", [255, 128, 64]), ("0xffff8040", [255, 128, 64])] {
-            let caps = format!("video/x-raw,format=ARGB,width=62,height=32 ! identity");
+            let caps = "video/x-raw,format=ARGB,width=62,height=32 ! identity";
             let frame =
-                frame(&sample(&caps, &format!("solid-color foreground-color={pixel}"))).expect("a frame");
+                frame(&sample(caps, &format!("solid-color foreground-color={pixel}"))).expect("a frame");
             assert_eq!(frame.to_rgb().expect("pixels").get_pixel(3, 3).0, want, "{pixel}");
         }
         let half: Vec<u8> = [[9, 9, 9, 0], [1, 2, 3, 255]].concat().repeat(4);

@@ -149,7 +149,7 @@ impl Witness {
         let end = Duration::from_nanos(self.0.end.load(Ordering::Relaxed));
         let step = Duration::from_nanos(self.0.step.load(Ordering::Relaxed));
         (end + step + SLACK < stated)
-            .then(|| Truncated { seconds: end.as_secs_f64(), of: Some(stated.as_secs_f64()) })
+            .then_some(Truncated { seconds: end.as_secs_f64(), of: Some(stated.as_secs_f64()) })
     }
 }
 
