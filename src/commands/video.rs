@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::input::Input;
 use crate::frame::{Frame, picture};
+#[cfg(feature = "gstreamer")]
 use crate::shown::Shown as _;
 use crate::source::Truncated;
 
