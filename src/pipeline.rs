@@ -379,7 +379,7 @@ impl VerdictStage {
                 if let Err(error) = self.accumulated[source].add(&self.model, size, &mut score) {
                     log::warn!("{id}: {error}");
                 }
-                let outcome = self.machines[source].push(now, score.score);
+                let outcome = self.machines[source].push_frame(now, score.score, score.degraded);
                 self.board.update(id, |s| {
                     s.judged += 1;
                     s.latency = Some(now.saturating_sub(work.frame.arrived));

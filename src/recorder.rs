@@ -25,7 +25,7 @@ use crate::frame::Frame;
 use crate::health::{Board, SourceAlert};
 use crate::jump::Jump;
 use crate::schedule::SourceIndex;
-use crate::verdict::{EventKind, Limits, Outcome, Verdict};
+use crate::verdict::{EventKind, Limits, Outcome, Reason, Verdict};
 
 /// How often the log is tidied although nothing is written.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
@@ -146,6 +146,7 @@ impl Recorder {
         let id = self.sources[source].id.clone();
         self.board.update(&id, |s| {
             s.verdict = outcome.verdict;
+            s.reason = outcome.reason;
             s.raw = outcome.raw.or(s.raw);
             s.smoothed = outcome.smoothed;
             s.peak = outcome.peak.or(s.peak);
@@ -316,6 +317,11 @@ fn explain(outcome: &Outcome, limits: Limits) -> String {
             outcome.before
         ),
         None => verdict,
+        Some(median) if outcome.reason == Some(Reason::Degraded) => format!(
+            "{verdict}: the frames are too compressed, blurred or small for the model to find much in them; median {median:.2} of {} \
+             frames, was {}",
+            outcome.frames, outcome.before
+        ),
         Some(median) => format!(
             "{verdict}: median {median:.2} of {} frames (synthetic from {:.2}, unsure from {:.2}), was {}",
             outcome.frames, limits.threshold, limits.unsure_from, outcome.before
@@ -328,7 +334,16 @@ mod tests {
     use super::*;
 
     fn outcome(verdict: Verdict, event: Option<EventKind>) -> Outcome {
-        Outcome { verdict, before: verdict, raw: None, smoothed: None, peak: None, frames: 0, event }
+        Outcome {
+            verdict,
+            before: verdict,
+            raw: None,
+            smoothed: None,
+            peak: None,
+            frames: 0,
+            reason: None,
+            event,
+        }
     }
 
     #[test]

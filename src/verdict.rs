@@ -3,7 +3,8 @@
 //! The smoothed score is the median over the last `window` judged frames, so that a few odd frames
 //! move nothing. A source is `synthetic` from `threshold` on and stays so until the median has fallen
 //! below `threshold - hysteresis`; between `unsure_from` and `threshold` it is `unsure`, below that
-//! `clear`. Until `min_frames` frames are in the window it is `unsure`: too little was seen.
+//! `clear`. Until `min_frames` frames are in the window it is `unsure`: too little was seen. And instead of `clear` it is
+//! `unsure` while most frames of the window are degraded: of such frames hardly anything generated scores high.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,6 +12,26 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
+
+/// Why a verdict is no more than unsure, where that is not the score's doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// Fewer frames were judged than a verdict takes.
+    FewFrames,
+    /// The frames have lost so much to compression, blur or scaling that a low score says nothing.
+    Degraded,
+}
+
+impl Reason {
+    /// The word used in states and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::FewFrames => "few-frames",
+            Reason::Degraded => "degraded",
+        }
+    }
+}
 
 /// What is said of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -135,6 +156,8 @@ pub struct Outcome {
     pub peak: Option<f64>,
     /// Frames in the window.
     pub frames: usize,
+    /// Why the verdict is unsure, where the scores alone would not say so.
+    pub reason: Option<Reason>,
     /// The event to record, if any.
     pub event: Option<EventKind>,
 }
@@ -145,10 +168,18 @@ pub struct VerdictMachine {
     config: VerdictConfig,
     limits: Limits,
     update_every: Duration,
-    scores: VecDeque<f64>,
+    scores: VecDeque<Scored>,
     verdict: Verdict,
+    reason: Option<Reason>,
     last_score: Option<Moment>,
     event: Option<Open>,
+}
+
+/// A frame in the window.
+#[derive(Debug, Clone, Copy)]
+struct Scored {
+    score: f64,
+    degraded: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -166,6 +197,7 @@ impl VerdictMachine {
             limits,
             update_every,
             verdict: Verdict::Unsure,
+            reason: None,
             last_score: None,
             event: None,
         }
@@ -173,6 +205,11 @@ impl VerdictMachine {
 
     /// Takes the score of a frame judged at `at`. A score that is not a number counts as none.
     pub fn push(&mut self, at: Moment, score: f64) -> Outcome {
+        self.push_frame(at, score, false)
+    }
+
+    /// [`Self::push`], with whether the frame is degraded: see [`Reason::Degraded`].
+    pub fn push_frame(&mut self, at: Moment, score: f64, degraded: bool) -> Outcome {
         let expired = self.expire(at);
         if !score.is_finite() {
             return expired;
@@ -181,10 +218,10 @@ impl VerdictMachine {
         if self.scores.len() == self.config.window {
             self.scores.pop_front();
         }
-        self.scores.push_back(score.clamp(0.0, 1.0));
+        self.scores.push_back(Scored { score: score.clamp(0.0, 1.0), degraded });
         self.last_score = Some(at);
         let smoothed = self.median().expect("just pushed");
-        self.verdict = self.next_verdict(smoothed);
+        (self.verdict, self.reason) = self.next_verdict(smoothed);
         // An event that ended because its scores were forgotten is told before a new one can begin: the
         // window then holds one score, and `min_frames` decides whether that is enough.
         let event = expired.event.or_else(|| self.step_event(at, smoothed));
@@ -205,8 +242,8 @@ impl VerdictMachine {
         let smoothed = self.median();
         self.scores.clear();
         self.last_score = None;
-        self.verdict = Verdict::Unsure;
-        Outcome { verdict: self.verdict, before, raw: None, smoothed, peak, frames: 0, event }
+        (self.verdict, self.reason) = (Verdict::Unsure, None);
+        Outcome { verdict: self.verdict, before, raw: None, smoothed, peak, frames: 0, reason: None, event }
     }
 
     /// The limits in force.
@@ -221,22 +258,32 @@ impl VerdictMachine {
         }
     }
 
-    fn next_verdict(&self, smoothed: f64) -> Verdict {
+    fn next_verdict(&self, smoothed: f64) -> (Verdict, Option<Reason>) {
         if self.scores.len() < self.config.min_frames {
-            return Verdict::Unsure;
+            return (Verdict::Unsure, Some(Reason::FewFrames));
         }
         let slack = |held: bool| if held { self.config.hysteresis } else { 0.0 };
         let Limits { threshold, unsure_from } = self.limits;
         if smoothed >= threshold - slack(self.verdict == Verdict::Synthetic) {
-            Verdict::Synthetic
-        } else if smoothed
-            >= unsure_from
-                - slack(self.verdict == Verdict::Unsure && self.scores.len() > self.config.min_frames)
-        {
-            Verdict::Unsure
+            (Verdict::Synthetic, None)
+        } else if smoothed >= unsure_from - slack(self.is_unsure_by_score()) {
+            (Verdict::Unsure, None)
+        } else if self.is_degraded() {
+            (Verdict::Unsure, Some(Reason::Degraded))
         } else {
-            Verdict::Clear
+            (Verdict::Clear, None)
         }
+    }
+
+    fn is_unsure_by_score(&self) -> bool {
+        self.verdict == Verdict::Unsure && self.reason.is_none() && self.scores.len() > self.config.min_frames
+    }
+
+    /// Whether most frames of the window are degraded; once they were, more than a third.
+    fn is_degraded(&self) -> bool {
+        let degraded = self.scores.iter().filter(|s| s.degraded).count();
+        let held = self.reason == Some(Reason::Degraded);
+        degraded * if held { 3 } else { 2 } > self.scores.len()
     }
 
     fn step_event(&mut self, at: Moment, smoothed: f64) -> Option<EventKind> {
@@ -269,12 +316,13 @@ impl VerdictMachine {
             smoothed: self.median(),
             peak,
             frames: self.scores.len(),
+            reason: self.reason,
             event,
         }
     }
 
     fn median(&self) -> Option<f64> {
-        median(self.scores.iter().copied())
+        median(self.scores.iter().map(|s| s.score))
     }
 }
 
@@ -363,6 +411,27 @@ mod tests {
         let out = m.push(Duration::from_secs(500), 0.99);
         assert_eq!((out.event, out.frames, out.verdict), (Some(EventKind::End), 1, Verdict::Unsure));
         assert_eq!(feed(&mut m, 501, &[0.99, 0.99])[1].event, Some(EventKind::Start));
+    }
+
+    #[test]
+    fn degraded_frames_are_never_called_clear() {
+        let mut m = machine();
+        let mut push = |at, score, degraded| {
+            let out = m.push_frame(Duration::from_secs(at), score, degraded);
+            (out.verdict, out.reason)
+        };
+        assert_eq!(push(0, 0.1, true), (Verdict::Unsure, Some(Reason::FewFrames)));
+        push(1, 0.1, true);
+        assert_eq!(push(2, 0.1, true), (Verdict::Unsure, Some(Reason::Degraded)));
+        push(3, 0.1, false);
+        push(4, 0.1, false);
+        // Two of five in the window are still degraded: the word is kept until a third or fewer are.
+        assert_eq!(push(5, 0.1, false), (Verdict::Unsure, Some(Reason::Degraded)));
+        assert_eq!(push(6, 0.1, false), (Verdict::Clear, None));
+        assert_eq!(push(7, 0.1, true), (Verdict::Clear, None));
+        // A high score says as much as ever.
+        let flagged: Vec<_> = (8..13).map(|at| push(at, 0.95, true)).collect();
+        assert_eq!(flagged[4], (Verdict::Synthetic, None));
     }
 
     #[test]

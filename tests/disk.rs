@@ -110,6 +110,7 @@ fn a_full_disk_is_an_alarm_on_the_board_and_judging_goes_on() {
         smoothed: Some(0.9),
         peak: Some(0.9),
         frames: 9,
+        reason: None,
         event: None,
     };
     let hog = disk.hog();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ModelError;
+use super::conditions::{Conditions, Reach};
 pub use super::identity::Precision;
 
 /// One measured row: how well the model ranks one set's fakes above its reals.
@@ -113,6 +114,9 @@ pub struct Card {
     /// The coherent part; without one the network judges alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coherence: Option<CoherentPart>,
+    /// How much is found under which conditions; without it nothing is said to be degraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
     /// Results, each with its conditions.
     #[serde(default)]
     pub measured: Vec<Measured>,
@@ -188,7 +192,15 @@ impl Card {
         if let Some(part) = &card.coherence {
             part.check(is_hash).map_err(|reason| bad(format!("[coherence] {reason}")))?;
         }
+        if let Some(reach) = &card.reach {
+            reach.check().map_err(|reason| bad(format!("[reach] {reason}")))?;
+        }
         Ok(card)
+    }
+
+    /// Whether too little is found under these conditions for "clear" to mean anything.
+    pub fn is_degraded(&self, conditions: Conditions) -> bool {
+        self.reach.as_ref().is_some_and(|reach| reach.is_degraded(conditions))
     }
 
     /// The card as the text of its file.
@@ -234,6 +246,7 @@ mod tests {
             known_failures: vec!["everything".into()],
             training: Training { data: "none".into(), recipe: "none".into(), minutes: 0.0, seed: 1 },
             coherence: None,
+            reach: None,
             measured: vec![],
         }
     }

@@ -4,10 +4,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::coherence::{self, BlockSums, Luma};
+use super::conditions::Conditions;
 use super::tiles::{Limited, Selection, select};
 use super::{Model, ModelError};
 use crate::frame::{Frame, FrameError, Rect, one_field};
-use crate::verdict::{Limits, Verdict};
+use crate::verdict::{Limits, Reason, Verdict};
 
 /// Blocks below which the coherent part says nothing: those of 128x128 pixels.
 const LEAST_BLOCKS: u32 = 64;
@@ -47,6 +48,8 @@ pub struct FrameScore {
     pub tiles: Vec<TileScore>,
     /// Tiles skipped as flat.
     pub flat: usize,
+    /// Whether the frame has lost so much that a low score says nothing, see [`super::conditions`].
+    pub degraded: bool,
     /// Set when the score rests on no proper tile, so that no verdict but unsure may be given.
     pub limited: Option<Limited>,
 }
@@ -56,8 +59,14 @@ impl FrameScore {
     pub fn verdict(&self, limits: Limits) -> Verdict {
         match self.limited {
             Some(_) => Verdict::Unsure,
+            None if self.reason(limits).is_some() => Verdict::Unsure,
             None => Verdict::of_score(self.score, limits),
         }
+    }
+
+    /// Why it is unsure although the score is that of a clear frame.
+    pub fn reason(&self, limits: Limits) -> Option<Reason> {
+        (self.degraded && Verdict::of_score(self.score, limits) == Verdict::Clear).then_some(Reason::Degraded)
     }
 }
 
@@ -110,6 +119,7 @@ pub fn combine(
         tiles: (selection.tiles.iter().zip(logits))
             .map(|(t, &l)| TileScore { rect: t.rect, score: score(l) })
             .collect(),
+        degraded: sums.as_ref().is_some_and(|sums| model.card().is_degraded(Conditions::of(sums))),
         sums,
         flat: selection.flat,
         limited: selection.limited,

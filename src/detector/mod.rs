@@ -4,6 +4,7 @@ pub(crate) mod bounds;
 pub mod calibration;
 pub mod card;
 pub mod coherence;
+pub mod conditions;
 pub mod engine;
 mod identity;
 pub mod judge;

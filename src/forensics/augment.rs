@@ -82,6 +82,9 @@ impl Policy {
         ..Policy::NONE
     };
 
+    /// What leaves a decoder's trace whole, for the first part of a curriculum: one good JPEG at most.
+    pub const MILD: Policy = Policy { chroma_420: 0.25, jpeg_good: 0.5, ..Policy::NONE };
+
     /// What pictures meet in the field: [`Policy::LIGHT`] flags photographs that were enlarged or are soft, because
     /// training never showed it such real ones.
     pub const FIELD: Policy = Policy {

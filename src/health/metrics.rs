@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{Board, SourceState, SourceStatus};
 use crate::clock::{SharedClock, Stop};
 use crate::config::MetricsConfig;
-use crate::verdict::Verdict;
+use crate::verdict::{Reason, Verdict};
 
 /// Mode of the file: everybody may read it.
 const MODE: u32 = 0o644;
@@ -131,6 +131,14 @@ fn sources(out: &mut Text, all: &[(std::sync::Arc<str>, SourceStatus)]) {
         Kind::Gauge,
         "1 while a command keeps its frames from being judged.",
         &paused,
+    );
+    let degraded = |s: &SourceStatus| Some(f64::from(u8::from(s.reason == Some(Reason::Degraded))));
+    each(
+        out,
+        "spotd_source_degraded",
+        Kind::Gauge,
+        "1 while its frames have lost too much for a low score to say anything.",
+        &degraded,
     );
     for (name, help, score) in [
         (

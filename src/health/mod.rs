@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::flaglog::LogStatus;
 use crate::flaglog::record::AlertKind;
 use crate::frame::FieldOrder;
-use crate::verdict::Verdict;
+use crate::verdict::{Reason, Verdict};
 
 /// Where a source stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -84,6 +84,8 @@ pub struct SourceStatus {
     pub paused: bool,
     /// Current verdict.
     pub verdict: Verdict,
+    /// Why it is unsure, where the scores alone would not say so.
+    pub reason: Option<Reason>,
     /// Score of the last frame, 0..1.
     pub raw: Option<f64>,
     /// Median over the window, 0..1.
@@ -121,6 +123,7 @@ impl Default for SourceStatus {
             state: SourceState::Starting,
             paused: false,
             verdict: Verdict::Unsure,
+            reason: None,
             raw: None,
             smoothed: None,
             peak: None,

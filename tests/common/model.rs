@@ -112,6 +112,7 @@ pub fn card(onnx: &[u8]) -> Card {
         known_failures: vec!["says 'synthetic' of anything bright".into()],
         training: Training { data: "none".into(), recipe: "made by a test".into(), minutes: 0.0, seed: 0 },
         coherence: None,
+        reach: None,
         measured: vec![],
     }
 }

@@ -122,6 +122,7 @@ pub fn ship(
         known_failures: about.known_failures,
         training: about.training,
         coherence: None,
+        reach: None,
         measured: vec![],
     };
     publish(&bytes, card, |tiles| resynth::logits(module, tiles, Device::Cpu), measure_on, out)

@@ -451,6 +451,7 @@ impl Tuning {
                 ..origin.training.clone()
             },
             coherence: None,
+            reach: None,
             measured: vec![],
             ..origin.clone()
         };

@@ -25,6 +25,7 @@ pub mod pack;
 pub mod pairs;
 pub mod photos;
 pub mod plot;
+pub mod reach;
 pub mod resnet;
 pub mod resynth;
 pub mod score;

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use spotd::detector::Model;
 use spotd_train::{
-    ablate, checkpoint::Run, coherence, export, finetune, fit, import, missed, net, pack, resynth, score,
-    windows,
+    ablate, checkpoint::Run, coherence, export, finetune, fit, import, missed, net, pack, pairs, reach,
+    resynth, score, windows,
 };
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -40,6 +40,8 @@ enum Command {
     Export(ExportArguments),
     /// Average precision of an exported model over sets in the paper's layout.
     Score(ScoreArguments),
+    /// How much is found under which conditions: the table of a card from which `degraded` is told.
+    Reach(reach::Options),
     /// How many frames and tiles a verdict needs: error rates of tiles, their correlation, thresholds.
     Windows(windows::Options),
     /// What a model does not see: rendered scenes, redrawn by each network of a bank and changed on their way.
@@ -78,6 +80,9 @@ struct ResynthArguments {
     /// Let decoders redraw alone: no bank, no random upsamplers.
     #[arg(long, requires = "decoder")]
     decoders_only: bool,
+    /// What pairs go through before they are cut. A curriculum takes these one after the other, with --resume.
+    #[arg(long, value_enum, default_value_t)]
+    degrade: pairs::Degrade,
     /// Threads that degrade and cut; by default one for each processor but one.
     #[arg(long)]
     workers: Option<usize>,
@@ -208,6 +213,7 @@ fn run(command: Command) -> Result<()> {
                 video: a.video_codec,
                 decoders: a.decoder,
                 decoders_only: a.decoders_only,
+                degrade: a.degrade,
                 workers: a.workers,
                 seed: a.seed,
                 resume: a.resume,
@@ -253,6 +259,7 @@ fn run(command: Command) -> Result<()> {
                 score::write(path, rows)?;
             }
         }
+        Command::Reach(options) => print!("{}", reach::reach(&options)?),
         Command::Windows(options) => print!("{}", windows::windows(&options)?),
         Command::Missed(options) => print!("{}", missed::missed(&options)?),
         Command::Scenes(a) => {

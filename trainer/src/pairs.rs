@@ -68,6 +68,29 @@ impl Batch {
     }
 }
 
+/// What pairs go through before they are cut: the steps of a curriculum, which never drops the mild ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Degrade {
+    /// At most one good JPEG: first the traces must be learned.
+    Mild,
+    /// A third mild, a third lightly degraded, a third as in the field.
+    Mixed,
+    /// What pictures meet in the field.
+    #[default]
+    Field,
+}
+
+impl Degrade {
+    /// One of these is drawn for each pair.
+    pub fn policies(self) -> &'static [Policy] {
+        match self {
+            Degrade::Mild => &[Policy::MILD],
+            Degrade::Mixed => &[Policy::MILD, Policy::LIGHT, Policy::FIELD],
+            Degrade::Field => &[Policy::FIELD],
+        }
+    }
+}
+
 /// Makes pairs.
 pub struct Source<'a> {
     photos: &'a Photos,
@@ -140,11 +163,30 @@ impl Source<'_> {
 #[derive(Clone)]
 pub struct Cutter<'a> {
     strangers: &'a [Strangers],
-    policy: Policy,
+    policies: &'a [Policy],
     video: Option<Video>,
 }
 
-impl Cutter<'_> {
+impl<'a> Cutter<'a> {
+    /// One of matched pairs alone, mildly degraded: what tells how well traces are known.
+    pub fn mild(strangers: &'a [Strangers]) -> Self {
+        Self { strangers, policies: Degrade::Mild.policies(), video: None }
+    }
+
+    /// `n` pairs of the matched ones, which there must be, cut to `side` pixels.
+    ///
+    /// # Errors
+    /// As [`Cutter::batch`].
+    pub fn pairs_alone(&self, n: usize, side: u32, rng: &mut Rng) -> Result<Batch> {
+        let picks = (0..n).map(|_| {
+            let of = rng.pick(self.strangers);
+            let (real, fake) = *rng.pick(&of.pairs);
+            Arc::new((of.real[real].clone(), of.fake[fake].clone()))
+        });
+        let picks: Vec<_> = picks.collect();
+        Cutter { strangers: &[], ..self.clone() }.batch(&picks, side, rng)
+    }
+
     /// One batch of `side` pixels: `picks`, of which strangers replace their share, degraded and cut; both of a pair
     /// alike.
     ///
@@ -156,7 +198,7 @@ impl Cutter<'_> {
         let strangers = n * self.strangers.len().min(2) / 4;
         let mut made: Vec<(RgbImage, RgbImage, bool)> = Vec::with_capacity(n);
         for (at, pick) in picks.iter().enumerate() {
-            let mut plan = self.policy.draw(rng);
+            let mut plan = rng.pick(self.policies).draw(rng);
             let stranger = (at >= n - strangers).then(|| rng.pick(self.strangers));
             let (real, fake, paired) = match stranger {
                 None => (&pick.0, &pick.1, true),
@@ -230,14 +272,14 @@ impl<'a> Pairs<'a> {
         photos: &'a Photos,
         bank: Vec<Trained>,
         strangers: &'a [Strangers],
-        policy: Policy,
+        policies: &'a [Policy],
         device: Device,
         rng: Rng,
     ) -> Self {
         let rings = Rings::new(DRAWN.into(), device);
         Pairs {
             source: Source { photos, bank, decoders: &[], rings, device, rng: rng.fork(1) },
-            cutter: Cutter { strangers, policy, video: None },
+            cutter: Cutter { strangers, policies, video: None },
             pool: Pool::default(),
             rng: rng.fork(2),
             batches: 0,
@@ -341,7 +383,7 @@ mod tests {
         let matched = Strangers { real: vec![ramp(0)], fake: vec![ramp(40)], pairs: vec![(0, 0)] };
         let loose = Strangers { real: vec![ramp(0)], fake: vec![RgbImage::new(140, 140)], pairs: vec![] };
         let strangers = [matched, loose];
-        let cutter = Cutter { strangers: &strangers, policy: Policy::NONE, video: None };
+        let cutter = Cutter { strangers: &strangers, policies: &[Policy::NONE], video: None };
         let pick = Arc::new((ramp(0), ramp(20)));
         let mut rng = Rng::new(4);
         let mut seen = [0; 2];

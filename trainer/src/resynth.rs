@@ -9,13 +9,13 @@ use crate::{
     fit::recipe::Video,
     module::Module,
     net::Net,
-    pairs::{self, Batch, Pairs, Strangers},
+    pairs::{self, Batch, Cutter, Degrade, Pairs, Strangers},
     photos::{self, bar},
     start,
 };
 use anyhow::{Result, anyhow, bail, ensure};
 use image::RgbImage;
-use spotd::forensics::{augment::Policy, dataset, matched, rng::Rng};
+use spotd::forensics::{dataset, matched, rng::Rng};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -66,6 +66,8 @@ pub struct Options {
     pub decoders: Vec<PathBuf>,
     /// Neither bank nor random upsamplers: decoders alone.
     pub decoders_only: bool,
+    /// What pairs go through: the step of the curriculum.
+    pub degrade: Degrade,
     /// Threads that degrade and cut; by default one for each processor but one.
     pub workers: Option<usize>,
     /// Windows of held-out photographs that set the thresholds.
@@ -94,6 +96,7 @@ impl Default for Options {
             video: None,
             decoders: vec![],
             decoders_only: false,
+            degrade: Degrade::default(),
             workers: None,
             calibration_windows: 768,
         }
@@ -157,7 +160,7 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
         .map(|path| Decoder::open(path, pairs::DRAWN.into()))
         .collect::<Result<_>>()?;
     let split = photos::load(&options.photos, options.scenes, options.seed)?;
-    let strangers = load_strangers(&options.fakes, &options.sets)?;
+    let (strangers, held_out) = load_strangers(&options.fakes, &options.sets)?;
     let bank = if options.decoders_only {
         vec![]
     } else {
@@ -193,7 +196,7 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     state.budget_seconds = state.seconds + options.budget.as_secs_f64();
     // Another stream after a resumption, or it would see the same pairs again.
     let rng = Rng::new(options.seed).fork(state.steps);
-    let pairs = Pairs::new(&split.train, bank, &strangers, Policy::FIELD, device, rng.fork(1))
+    let pairs = Pairs::new(&split.train, bank, &strangers, options.degrade.policies(), device, rng.fork(1))
         .through(options.video)
         .with_decoders(&decoders)?;
 
@@ -204,13 +207,13 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
         let (rng, speed) = (rng.fork(3), &speed);
         // Ends when the trainer drops its end.
         let maker = scope.spawn(move || feed(pairs, how, &rng, sender, speed).into_bank());
-        let outcome = optimise(net, options, &run, state, (device, bf16), (receiver, speed));
+        let outcome = optimise(net, options, &run, state, (device, bf16), (receiver, speed), &held_out);
         (outcome, maker.join())
     });
     let mut outcome = outcome?;
     let bank = bank.map_err(|_| anyhow!("the thread that makes pairs has panicked"))?;
-    let mut held =
-        Pairs::new(&split.held, bank, &[], Policy::FIELD, device, rng.fork(2)).with_decoders(&decoders)?;
+    let mut held = Pairs::new(&split.held, bank, &[], Degrade::Field.policies(), device, rng.fork(2))
+        .with_decoders(&decoders)?;
     let (_store, module) = load_average(&run, &outcome.state.net, device)?;
     let seed = outcome.state.seed;
     let calibration =
@@ -221,8 +224,9 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn load_strangers(fakes: &[PathBuf], sets: &[PathBuf]) -> Result<Vec<Strangers>> {
-    let mut all = Vec::new();
+/// What is trained on, and the matched pairs whose photographs are held out.
+fn load_strangers(fakes: &[PathBuf], sets: &[PathBuf]) -> Result<(Vec<Strangers>, Vec<Strangers>)> {
+    let (mut all, mut held_out) = (Vec::new(), Vec::new());
     for folder in fakes {
         let fake = load_all(&dataset::list_pictures(folder)?);
         if fake.is_empty() {
@@ -236,9 +240,11 @@ fn load_strangers(fakes: &[PathBuf], sets: &[PathBuf]) -> Result<Vec<Strangers>>
     for folder in sets {
         for set in dataset::find_sets(folder)? {
             // What is held out of the photographs may be in a set too.
-            let trained: Vec<PathBuf> =
-                set.real.iter().filter(|path| !photos::is_held_out(path)).cloned().collect();
+            let (held, trained): (Vec<PathBuf>, Vec<PathBuf>) =
+                set.real.iter().cloned().partition(|path| photos::is_held_out(path));
             let (real, fake) = (load_all(&trained), load_all(&set.fake));
+            let held = matched_or_not(load_all(&held), fake.clone());
+            held_out.extend((!held.pairs.is_empty()).then_some(held));
             if real.is_empty() || fake.is_empty() {
                 bail!("--sets {}: of set {} one kind cannot be read", folder.display(), set.name);
             }
@@ -263,7 +269,31 @@ fn load_strangers(fakes: &[PathBuf], sets: &[PathBuf]) -> Result<Vec<Strangers>>
     lines.iter().for_each(|(_, line)| log::info!("{line}"));
     of_sets.sort_by_key(|strangers| strangers.pairs.is_empty());
     all.extend(of_sets);
-    Ok(all)
+    Ok((all, held_out))
+}
+
+/// Matched pairs of a batch of those held out.
+const WATCHED: usize = 16;
+/// Such batches.
+const WATCHES: usize = 6;
+
+/// How well held-out matched pairs are told apart, mildly degraded: the share of pictures on the right side of 0, and of
+/// pairs whose generated half has the higher logit. `None` where there are none.
+fn watch(module: &Module, held_out: &[Strangers], side: u32, device: Device) -> Result<Option<(f64, f64)>> {
+    if held_out.is_empty() {
+        return Ok(None);
+    }
+    let (mut rng, cutter) = (Rng::new(17), Cutter::mild(held_out));
+    let (mut right, mut ordered) = (0.0, 0.0);
+    for _ in 0..WATCHES {
+        let x = cutter.pairs_alone(WATCHED, side, &mut rng)?.pixels(device);
+        let z = tch::no_grad(|| module.forward(&x, false)).to_kind(Kind::Float).squeeze_dim(1);
+        let (real, fake) = (z.narrow(0, 0, WATCHED as i64), z.narrow(0, WATCHED as i64, WATCHED as i64));
+        right += f64::try_from(real.lt(0.0).sum(Kind::Float) + fake.gt(0.0).sum(Kind::Float))? / 2.0;
+        ordered += f64::try_from(fake.gt_tensor(&real).sum(Kind::Float))?;
+    }
+    let all = (WATCHES * WATCHED) as f64;
+    Ok(Some((right / all, ordered / all)))
 }
 
 /// A set's pictures with its matched pairs, if it has any. Where the photograph of a pair is held out, its redrawn self is
@@ -307,12 +337,13 @@ fn optimise(
     mut state: State,
     (device, bf16): (Device, bool),
     (batches, speed): (mpsc::Receiver<Result<Batch>>, &Speed),
+    held_out: &[Strangers],
 ) -> Result<Outcome> {
     tch::manual_seed(options.seed as i64);
     let mut store = nn::VarStore::new(device);
     let module = Module::new(&store.root(), net);
     let mut average = nn::VarStore::new(device);
-    Module::new(&average.root(), net);
+    let averaged = Module::new(&average.root(), net);
     if options.resume {
         checkpoint::load(&mut store, &run.weights())?;
         checkpoint::load(&mut average, &run.average())?;
@@ -388,6 +419,9 @@ fn optimise(
         if saved.elapsed() >= SAVE_EVERY {
             state.seconds = already + start.elapsed().as_secs_f64();
             save(run, &store, &average, &state)?;
+            if let Some((right, ordered)) = watch(&averaged, held_out, options.side, device)? {
+                log::info!("step {}: held-out pairs: right {right:.3}, in order {ordered:.3}", state.steps);
+            }
             saved = Instant::now();
         }
     }

@@ -72,7 +72,7 @@ fn content(picture: &RgbImage) -> RgbImage {
 }
 
 /// Tiles a picture: more than any set's picture has, so that the whole picture counts.
-const MOST_TILES: usize = 64;
+pub(crate) const MOST_TILES: usize = 64;
 
 /// What one picture scored.
 #[derive(Clone, Copy)]

@@ -278,7 +278,7 @@ fn both_of_a_pair_go_through_the_video_codec() {
         let bank =
             bank::build(&dir.path().join("bank"), &photographs, Duration::ZERO, 1, device, false).unwrap();
         let mut pairs =
-            Pairs::new(&photographs, bank, &sets, Policy::NONE, device, Rng::new(3)).through(video);
+            Pairs::new(&photographs, bank, &sets, &[Policy::NONE], device, Rng::new(3)).through(video);
         pairs.batch(4, 96).unwrap().pixels(device)
     };
     let (plain, coded) = (batch(None), batch(Some(Video { chance: 1.0, crf: (30, 30) })));

@@ -14,7 +14,7 @@ use crate::detector::judge::{Accumulated, FrameScore, JudgeError, judge_lines, l
 use crate::frame::picture::{self, Kind};
 use crate::frame::{Deinterlacer, FieldOrder, Frame};
 use crate::source::Truncated;
-use crate::verdict::{EventKind, Limits, Verdict, VerdictConfig, VerdictMachine, median};
+use crate::verdict::{EventKind, Limits, Reason, Verdict, VerdictConfig, VerdictMachine, median};
 
 /// Judges inputs; shared by all scan threads.
 pub(super) struct Scanner {
@@ -92,7 +92,8 @@ impl Scanner {
             row.transparent = (share > 0.0).then_some(share);
             row.page = (kind == Kind::Pages).then_some(number);
             // A page without a proper tile says least.
-            let rank = |row: &Row| (row.note.is_none(), row.score.unwrap_or_default());
+            let proper = |row: &Row| row.note.is_none_or(|note| note == Reason::Degraded.as_str());
+            let rank = |row: &Row| (proper(row), row.score.unwrap_or_default());
             if worst.as_ref().is_none_or(|worst| rank(&row) > rank(worst)) {
                 worst = Some(row);
             }
@@ -114,7 +115,7 @@ impl Scanner {
             score: Some(score.score),
             verdict: Some(score.verdict(self.limits)),
             size: Some(size),
-            note: score.limited.map(|l| l.as_str()),
+            note: score.limited.map(|l| l.as_str()).or_else(|| score.reason(self.limits).map(Reason::as_str)),
             tiles: score.tiles,
             error: None,
             ..Row::failed(input.shown.clone(), String::new())
@@ -168,6 +169,7 @@ impl Scanner {
 struct Track {
     machine: VerdictMachine,
     scores: Vec<f64>,
+    degraded: usize,
     min_frames: usize,
     limits: Limits,
     peak: Option<f64>,
@@ -186,6 +188,7 @@ impl Track {
         Self {
             machine: VerdictMachine::new(scanner.verdict.clone(), scanner.limits, Duration::MAX),
             scores: vec![],
+            degraded: 0,
             min_frames: scanner.verdict.min_frames,
             limits: scanner.limits,
             peak: None,
@@ -208,8 +211,9 @@ impl Track {
             return;
         }
         self.scores.push(score.score);
+        self.degraded += usize::from(score.degraded);
         self.last = at.as_secs_f64();
-        let outcome = self.machine.push(at, score.score);
+        let outcome = self.machine.push_frame(at, score.score, score.degraded);
         if outcome.frames >= self.min_frames {
             let smoothed = outcome.smoothed.unwrap_or_default();
             self.peak = Some(self.peak.map_or(smoothed, |p| p.max(smoothed)));
@@ -240,7 +244,10 @@ impl Track {
             Some(score) if !few => Verdict::of_score(score, self.limits),
             _ => Verdict::Unsure,
         };
-        let mut note = if few { self.note.or(Some("few-frames")) } else { None };
+        let mut note = if few { self.note.or(Some(Reason::FewFrames.as_str())) } else { None };
+        if verdict == Verdict::Clear && 2 * self.degraded > self.scores.len() {
+            (verdict, note) = (Verdict::Unsure, Some(Reason::Degraded.as_str()));
+        }
         // Nobody knows what is missing.
         if self.truncated.is_some() && verdict == Verdict::Clear {
             (verdict, note) = (Verdict::Unsure, note.or(Some("truncated")));

@@ -45,7 +45,7 @@ pub(super) struct Row {
     /// What is missing at a video's end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncated: Option<Truncated>,
-    /// Why the verdict is limited: `too-small`, `flat`, `few-frames`, `truncated`.
+    /// Why the verdict is limited: `too-small`, `flat`, `few-frames`, `degraded`, `truncated`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]

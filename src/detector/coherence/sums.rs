@@ -135,6 +135,18 @@ impl BlockSums {
         self.plain = self.plain * keep + next.plain;
     }
 
+    /// Mean power of the second difference at frequencies of 5/16 to 8/16 of a cycle a pixel, in either direction, in
+    /// decibels of a checkerboard's.
+    pub(in crate::detector) fn detail(&self) -> f32 {
+        let high = |at: usize| {
+            let distance = |n: usize| n.min(SIDE - n);
+            distance(at % SIDE).max(distance(at / SIDE)) >= 5
+        };
+        let power: f32 = (0..AREA).filter(|&at| high(at)).map(|at| self.channels[2].power[at]).sum();
+        // A checkerboard puts all its power, `AREA` squared, into one frequency.
+        10.0 * (power / self.measured.max(1.0) / (AREA * AREA) as f32 + TINY).log10()
+    }
+
     /// Number of blocks behind the sums.
     pub fn blocks(&self) -> f32 {
         self.blocks

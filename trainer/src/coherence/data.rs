@@ -180,6 +180,43 @@ fn shares(kinds: &[Kind], counts: &BTreeMap<(usize, bool), usize>) -> BTreeMap<(
 /// from telling them apart by the number of blocks.
 const CROPS: [u32; 8] = [10, 12, 14, 16, 16, 20, 24, 64];
 
+/// Plain enlarging by a viewer, an editor or a scaler. Both sides of a kind meet it: it leaves coherence of its own at the
+/// filter's period, of which a head that never saw it says "generated" (so it said of every eighth doubled photograph).
+struct Enlarging {
+    factor: f32,
+    filter: image::imageops::FilterType,
+    quality: Option<u8>,
+    /// Where the part that is enlarged lies, as shares of what is left beside it.
+    at: (f32, f32),
+}
+
+impl Enlarging {
+    /// At most this much of a picture is enlarged, in pixels a side: a crop is cut from it afterwards anyway.
+    const PART: u32 = 384;
+
+    fn draw(rng: &mut Rng) -> Self {
+        let any = rng.range(1.1, 2.0);
+        let factor = *rng.pick(&[2.0, 2.0, 1.5, 4.0 / 3.0, any, any]);
+        let filter = *rng.pick(&[
+            image::imageops::FilterType::Triangle,
+            image::imageops::FilterType::CatmullRom,
+            image::imageops::FilterType::Lanczos3,
+        ]);
+        let quality = rng.chance(0.5).then(|| 75 + rng.below(22) as u8);
+        Self { factor, filter, quality, at: (rng.unit(), rng.unit()) }
+    }
+
+    fn apply(&self, picture: &RgbImage) -> RgbImage {
+        let (w, h) = (picture.width().min(Self::PART), picture.height().min(Self::PART));
+        let place = |share: f32, room: u32| (share * room as f32) as u32;
+        let (x, y) = (place(self.at.0, picture.width() - w), place(self.at.1, picture.height() - h));
+        let part = image::imageops::crop_imm(picture, x, y, w, h).to_image();
+        let large = resize(&part, self.factor, self.filter);
+        let jpeg = self.quality.map(|quality| (JpegCodec::Quartered, quality));
+        Plan { jpeg, ..Plan::NONE }.apply(&large)
+    }
+}
+
 /// One picture through one fate: its features, or none where it is too small.
 fn one(picture: &RgbImage, rng: &mut Rng, video: bool) -> Option<[f32; FEATURES]> {
     let way = rng.unit();
@@ -188,9 +225,11 @@ fn one(picture: &RgbImage, rng: &mut Rng, video: bool) -> Option<[f32; FEATURES]
     let codec = if rng.chance(0.7) { JpegCodec::Quartered } else { *rng.pick(&JpegCodec::ALL) };
     let factor = rng.range(0.7, 0.95);
     let filter = *rng.pick(&[image::imageops::FilterType::Triangle, image::imageops::FilterType::CatmullRom]);
+    let enlarging = Enlarging::draw(rng);
     let through = |plan: Plan| plan.apply(picture);
     let changed = match way {
-        w if w < 0.35 => picture.clone(),
+        w if w < 0.28 => picture.clone(),
+        w if w < 0.42 => enlarging.apply(picture),
         w if w < 0.70 => through(Plan { jpeg: Some((codec, quality)), ..Plan::NONE }),
         w if w < 0.80 => through(Plan {
             earlier_jpeg: Some((codec, again)),

@@ -4,18 +4,27 @@
 mod data;
 mod head;
 
-use crate::{checkpoint, photos::bar};
+use crate::{
+    bank, checkpoint,
+    photos::{self, bar},
+};
 use anyhow::{Context as _, Result, ensure};
 use data::{Kind, Match};
 use spotd::{
     detector::{card::sha256_hex, coherence},
-    forensics::{metrics, rng::mix, scenes::SceneRenderer},
+    forensics::{
+        metrics,
+        rng::{Rng, mix},
+        scenes::SceneRenderer,
+    },
     source::demo::{HEIGHT, Resynthesis, WIDTH},
 };
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
 };
+
+use tch::Device;
 
 /// What to fit on, and how long.
 #[derive(clap::Args, Clone, Debug)]
@@ -30,6 +39,15 @@ pub struct Options {
     /// Pairs of a rendered scene and what the demonstration's network makes of it.
     #[arg(long, default_value_t = 100)]
     pub scenes: u64,
+    /// Folder with networks of a `resynth` run that redraw photographs of `--photos`, as pairs of one kind.
+    #[arg(long, requires = "photos")]
+    pub bank: Option<PathBuf>,
+    /// Folder of photographs for `--bank`; may be given several times. Never val.
+    #[arg(long, requires = "bank")]
+    pub photos: Vec<PathBuf>,
+    /// Pairs by each network of the bank.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub bank_pairs: u32,
     /// How often each picture is drawn, each time through other degradations and as another crop.
     #[arg(long, default_value_t = 4)]
     pub times: u64,
@@ -64,6 +82,9 @@ pub fn coherence(options: &Options) -> Result<String> {
     let rendered = tempfile::tempdir().context("a folder for rendered scenes")?;
     if options.scenes > 0 {
         kinds.push(render(rendered.path(), options.scenes)?);
+    }
+    if let Some(bank) = &options.bank {
+        kinds.push(redraw(rendered.path(), bank, options)?);
     }
     let how = head::Fit {
         members: options.members,
@@ -121,6 +142,36 @@ fn render(folder: &Path, n: u64) -> Result<Kind> {
             paths.push(path);
         }
         progress.inc(1);
+    }
+    Ok(kind)
+}
+
+/// Side of what the bank redraws, in pixels, and what is cut off all around, where padding shows.
+const REDRAWN: u32 = 352;
+const MARGIN: u32 = 16;
+
+/// Writes photographs and what each network of the bank makes of them as PNG below `folder`.
+fn redraw(folder: &Path, bank: &Path, options: &Options) -> Result<Kind> {
+    let bank = bank::load_all(bank, Device::Cpu)?;
+    let photos = photos::load(&options.photos, 0, options.seed)?.train;
+    let mut rng = Rng::new(options.seed ^ 0xba4c);
+    let mut kind = Kind { name: "bank".into(), matched: Match::Pairs, real: vec![], fake: vec![] };
+    let progress = bar(bank.len() as u64 * u64::from(options.bank_pairs), "redrawing");
+    for (at, member) in bank.iter().enumerate() {
+        for number in 0..options.bank_pairs {
+            let real = photos.batch(1, REDRAWN, &mut rng);
+            let fake = member.redraw(&real);
+            for (side, x, paths) in [("real", &real, &mut kind.real), ("fake", &fake, &mut kind.fake)] {
+                let inner = i64::from(REDRAWN - 2 * MARGIN);
+                let inner = x.narrow(2, MARGIN.into(), inner).narrow(3, MARGIN.into(), inner);
+                let folder = folder.join("bank").join(side);
+                std::fs::create_dir_all(&folder).context("a folder for redrawn photographs")?;
+                let path = folder.join(format!("{at:02}-{number:04}.png"));
+                photos::to_pictures(&inner)?[0].save(&path).with_context(|| path.display().to_string())?;
+                paths.push(path);
+            }
+            progress.inc(1);
+        }
     }
     Ok(kind)
 }

@@ -98,7 +98,7 @@ impl Watcher {
             watched.last = at.as_secs_f64();
             match accumulated.judge(&self.model, frame, self.max_tiles) {
                 Ok(score) if score.limited.is_none() => {
-                    let outcome = machine.push(at, score.score);
+                    let outcome = machine.push_frame(at, score.score, score.degraded);
                     watched.frames.push(Judged {
                         at: at.as_secs_f64(),
                         raw: score.score,
