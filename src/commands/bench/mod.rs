@@ -1,6 +1,7 @@
 //! `spotd bench`: what this board can do with a detector, for whoever has to choose one.
 
 mod board;
+mod coherent;
 mod layers;
 mod peak;
 
@@ -88,6 +89,8 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
     let spinner = console::progress().add(indicatif::ProgressBar::new_spinner());
     spinner.set_message("one core");
     let one = one_core(&model, &tile, lasts, &clock)?;
+    spinner.set_message("coherent part");
+    let coherent = coherent::milliseconds(&model, &clock)?;
     spinner.set_message("each operator");
     let layers = layers::layers(model.engine().plan(), &model.engine().input(&tile), LAYER_RUNS, &clock)
         .map_err(|e| anyhow::anyhow!("{e:#}"))
@@ -98,7 +101,8 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
     let after = State::read();
     spinner.finish_and_clear();
 
-    let found = Found { model: &model, threads, tiles, rate, one, layers, peak, all, before, after };
+    let found =
+        Found { model: &model, threads, tiles, rate, one, coherent, layers, peak, all, before, after };
     if args.json {
         console::print_json(&found.json())?;
     } else {
@@ -203,6 +207,8 @@ struct Found<'a> {
     tiles: usize,
     rate: Option<f64>,
     one: OneCore,
+    /// Milliseconds of the coherent part, for a whole frame.
+    coherent: Option<f64>,
     layers: Vec<Layer>,
     peak: Peak,
     all: AllCores,
@@ -225,7 +231,13 @@ impl Found<'_> {
         let mut rates = RATES.to_vec();
         rates.extend(self.rate.filter(|r| !RATES.contains(r)));
         rates.sort_by(f64::total_cmp);
-        rates.into_iter().map(|fps| (fps, self.all.rate / (self.tiles as f64 * fps))).collect()
+        let frame = self.tiles as f64 + self.coherent_tiles().unwrap_or_default();
+        rates.into_iter().map(|fps| (fps, self.all.rate / (frame * fps))).collect()
+    }
+
+    /// The coherent part of a frame, counted in tiles that take as long.
+    fn coherent_tiles(&self) -> Option<f64> {
+        Some(self.coherent? / self.one.median_ms)
     }
 
     fn slowed(&self) -> Option<String> {
@@ -254,6 +266,13 @@ impl Found<'_> {
             self.one.runs,
             self.one_rate()
         ));
+        if let (Some(ms), Some(tiles), (width, height)) =
+            (self.coherent, self.coherent_tiles(), coherent::SIZE)
+        {
+            lines.push(format!(
+                "coherent part of a frame of {width}x{height}: {ms:.2} ms in the median, as long as {tiles:.1} tiles"
+            ));
+        }
         lines.push(format!(
             "{} workers: {:.1} tiles a second, {:.2} times one core",
             self.threads,
@@ -319,7 +338,7 @@ impl Found<'_> {
         }
         for (fps, cameras) in self.cameras() {
             lines.push(format!(
-                "{fps} frames a second, {} tiles a frame: {} cameras (decoding not counted)",
+                "{fps} frames a second, {} tiles a frame: {} cameras (decoding and choice of tiles not counted)",
                 self.tiles,
                 if cameras >= 1.0 {
                     format!("{:.0}", cameras.floor())
@@ -359,6 +378,8 @@ impl Found<'_> {
             "min_ms": self.one.min_ms,
             "median_ms": self.one.median_ms,
             "times": self.one.runs,
+            "coherent_ms": self.coherent,
+            "coherent_tiles": self.coherent_tiles(),
             "tiles_per_second_core": self.one_rate(),
             "tiles_per_second": self.all.rate,
             "lasting": self.all.lasting,

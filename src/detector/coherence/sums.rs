@@ -1,6 +1,6 @@
 //! Sums over the blocks of a frame, or of several: all that is kept of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
@@ -55,7 +55,7 @@ impl BlockSums {
     /// The sums of one plane's blocks, on the grid of its upper left corner. What is left over at the right and at
     /// the lower edge is not counted.
     pub fn of(luma: &Luma) -> Self {
-        let plan = Plan::new();
+        let plan = Plan::shared();
         let mut sums = Self {
             channels: std::array::from_fn(|_| ChannelSums::zero()),
             blocks: 0.0,
@@ -173,8 +173,10 @@ struct Plan {
 }
 
 impl Plan {
-    fn new() -> Self {
-        Self { fft: FftPlanner::new().plan_fft_forward(SIDE) }
+    /// Made once for all frames.
+    fn shared() -> &'static Self {
+        static PLAN: OnceLock<Plan> = OnceLock::new();
+        PLAN.get_or_init(|| Self { fft: FftPlanner::new().plan_fft_forward(SIDE) })
     }
 
     fn transform(&self, block: &mut [Complex32]) {

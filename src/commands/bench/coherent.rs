@@ -1,0 +1,55 @@
+//! What the coherent part costs, a whole frame at a time.
+
+use std::time::{Duration, SystemTime};
+
+use crate::clock::Clock;
+use crate::detector::{Model, judge};
+use crate::forensics::scenes::SceneRenderer;
+use crate::frame::{Colour, Frame, Interlacing, PixelFormat, Plane};
+
+/// Width and height of the frame.
+pub(super) const SIZE: (u32, u32) = (1920, 1080);
+
+/// Runs, of which the median counts.
+const RUNS: usize = 15;
+
+/// Milliseconds for a frame on one core, in the median; `None` where the detector has no such part.
+pub(super) fn milliseconds(model: &Model, clock: &dyn Clock) -> anyhow::Result<Option<f64>> {
+    if !model.is_coherent() {
+        return Ok(None);
+    }
+    let frame = frame();
+    let mut times = Vec::with_capacity(RUNS);
+    for _ in 0..RUNS {
+        let from = clock.now();
+        if let Some(sums) = judge::sums(model, &frame)? {
+            std::hint::black_box(model.coherent_logit(&sums)?);
+        }
+        times.push((clock.now() - from).as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Some(times[RUNS / 2]))
+}
+
+/// A rendered scene as decoders give it: NV12, here without colour.
+fn frame() -> Frame {
+    let (width, height) = SIZE;
+    let scene = SceneRenderer::new(1, width, height).frame(0);
+    let area = (width * height) as usize;
+    let mut bytes: Vec<u8> = scene.pixels().map(|pixel| pixel.0[1]).collect();
+    bytes.resize(area * 3 / 2, 128);
+    let stride = width as usize;
+    Frame {
+        source: "bench".into(),
+        seq: 0,
+        captured: SystemTime::UNIX_EPOCH,
+        arrived: Duration::ZERO,
+        format: PixelFormat::Nv12,
+        width,
+        height,
+        planes: [Plane { offset: 0, stride }, Plane { offset: area, stride }, Plane::default()],
+        colour: Colour::default(),
+        interlacing: Interlacing::Unsaid,
+        data: Box::new(bytes),
+    }
+}
