@@ -6,20 +6,21 @@ use spotd::{
     detector::coherence::{BlockSums, FEATURES, Luma, SIDE, features},
     forensics::{
         augment::{JpegCodec, Plan, resize},
-        dataset,
+        dataset, inventory,
+        matched::{self, Matched},
         rng::{Rng, mix},
     },
     source::recode::VideoCodec,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
 /// How the two sides of a kind belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Match {
-    /// Each generated picture is a photograph of the same name, redrawn.
+    /// Generated pictures are photographs of the same name, redrawn: see [`matched`].
     Pairs,
     /// Both sides have the same origin: motifs, size and codec are alike.
     Sets,
@@ -40,7 +41,8 @@ pub struct Kind {
     pub fake: Vec<PathBuf>,
 }
 
-/// The kinds below `folder/{real,fake}`, by name. A kind whose sides have the same file names is of pairs.
+/// The kinds below `folder/{real,fake}`, by name. A kind is of pairs where half of its generated pictures or more have a
+/// photograph of their name, size and content.
 ///
 /// # Errors
 /// `folder` lies in or links to validation pictures, has no `real` or `fake`, or cannot be read.
@@ -60,15 +62,16 @@ pub fn kinds(folder: &Path) -> Result<Vec<Kind>> {
             }
         }
     }
+    let size = |path: &Path| inventory::header(path).ok().map(|header| (header.width, header.height));
     ensure!(found, "{}: it has neither a folder real nor a folder fake", folder.display());
     Ok(sides
         .into_iter()
         .map(|(name, [real, fake])| {
-            let stems = |paths: &[PathBuf]| -> BTreeSet<_> {
-                paths.iter().filter_map(|p| p.file_stem().map(ToOwned::to_owned)).collect()
-            };
+            let [ours, theirs] =
+                [&real, &fake].map(|side| side.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+            let pairs = || matched::pairs(&ours, &theirs, size).len();
             let matched = match (real.is_empty(), fake.is_empty()) {
-                (false, false) if stems(&real) == stems(&fake) => Match::Pairs,
+                (false, false) if Matched::of(pairs(), fake.len(), &[], true).is_some() => Match::Pairs,
                 (false, false) => Match::Sets,
                 _ => Match::Loose,
             };
