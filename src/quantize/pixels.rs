@@ -15,7 +15,8 @@ pub(super) struct Pixels {
 /// What became of the normalisation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Normalisation {
-    /// It was folded into the first convolution; otherwise there is none or it stays in float.
+    /// It was folded into the first convolution, which may still be kept in float; otherwise there is none or it stays
+    /// in float.
     pub folded: bool,
     /// Largest distance, in levels of 0..255, between the pixel that padding stood for and the one that it
     /// stands for now; 0: exact.

@@ -159,6 +159,35 @@ fn bad_input_is_said_and_nothing_is_written() {
 }
 
 #[test]
+fn what_the_report_says_of_the_first_layer_is_what_runs() {
+    let mut net = networks::Net::new("small", model::TILE as usize, 1, false);
+    net.normalise(&[0.5], &[0.25]);
+    net.conv(4, 3, 2, 1, networks::Act::Relu);
+    net.conv(8, 3, 2, 1, networks::Act::Relu);
+    net.mean();
+    net.dense(1, networks::Act::None);
+    let onnx = net.onnx();
+    let site = Site::new();
+    std::fs::write(site.path("f32.onnx"), &onnx).expect("written");
+    std::fs::write(site.path("f32.toml"), model::card(&onnx).to_toml()).expect("written");
+    site.pictures("pictures", 14, 96);
+    // The normalisation is folded into the first convolution either way, and only bytes right behind the input are pixels.
+    for (more, first, from) in
+        [(&["--all-int8"][..], true, "pixels"), (&["--keep-float", "conv_2"], false, "floats")]
+    {
+        let pictures = site.text("pictures");
+        let output = site.quantize(&[&["--calibrate", &pictures, "--clip", "mse", "--json"], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        let told: Value = serde_json::from_slice(&output.stdout).expect("one object");
+        assert_eq!(told["normalisation_folded"], true, "{told}");
+        assert_eq!(told["layers"].as_array().expect("names").contains(&"conv_2".into()), first, "{told}");
+        let runs = Model::load(&site.path("int8.onnx")).expect("loads").engine().describe();
+        assert_eq!(told["runs"], runs.as_str());
+        assert!(runs.ends_with(&format!(", from {from}")), "{runs}");
+    }
+}
+
+#[test]
 fn the_boxs_own_source_will_do() {
     let site = Site::new();
     // The demonstration is a source like a camera, in real time.

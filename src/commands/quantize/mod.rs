@@ -207,8 +207,14 @@ pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
     output::write(&Card::path_for(&args.out), int8.to_toml().as_bytes())?;
 
     let sizes = (bytes.len(), made.onnx.len());
-    let found =
-        report::Found { gathered: &gathered, made: &made, card: &int8, measured: measured.as_ref(), sizes };
+    let found = report::Found {
+        gathered: &gathered,
+        made: &made,
+        card: &int8,
+        measured: measured.as_ref(),
+        sizes,
+        runs: &model.engine().describe(),
+    };
     if args.json {
         console::print_json(&found.json(&args.out))?;
     } else {

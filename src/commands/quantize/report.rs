@@ -20,6 +20,8 @@ pub(super) struct Found<'a> {
     pub measured: Option<&'a BothRows>,
     /// Bytes of the two files.
     pub sizes: (usize, usize),
+    /// How the new model runs here, as `int8 on avx2, from pixels`.
+    pub runs: &'a str,
 }
 
 /// A row as a card holds it; means are left out.
@@ -82,6 +84,7 @@ impl Found<'_> {
         if !report.float.is_empty() {
             lines.push(format!("in float: {}", report.float.join(", ")));
         }
+        lines.push(format!("runs here as {}", self.runs));
         let d = &report.difference;
         lines.push(format!(
             "logit against f32 over {} tiles: {:.4} in the mean, {:.4} at most; the logits spread by {:.3}",
@@ -150,6 +153,7 @@ impl Found<'_> {
             "layers": report.layers,
             "float": report.float,
             "kept_in_float": report.kept,
+            "runs": self.runs,
             "logit": report.difference,
             "noise": report.noise,
             "tried": report.trials,
