@@ -54,6 +54,7 @@ printf '%s' "$*" >"$guest/arguments"
 rm -rf "$guest"
 
 log=$cache/serial.log
+# no_timer_check: on a busy machine the emulated timer ticks too late for the kernel's test of it, which then panics.
 echo "vm: starting the guest" >&2
 begun=$SECONDS
 qemu=$cache/root/usr/bin/qemu-system-x86_64
@@ -61,7 +62,7 @@ LD_LIBRARY_PATH=$cache/root/usr/lib/x86_64-linux-gnu:$cache/root/lib/x86_64-linu
     timeout "$most_seconds" "$qemu" -L "$cache/root/usr/share/qemu" -L "$cache/root/usr/share/seabios" \
     -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nographic -no-reboot -nodefaults -serial stdio \
     -kernel "$cache/vmlinuz" -initrd "$work/initrd" \
-    -append 'console=ttyS0 panic=-1 loglevel=4 mitigations=off' </dev/null >"$log" 2>&1 || true
+    -append 'console=ttyS0 panic=-1 loglevel=4 mitigations=off no_timer_check' </dev/null >"$log" 2>&1 || true
 
 tr -d '\r' <"$log" | grep -E '^test .*\.\.\. |^test result' || true
 code=$(tr -d '\r' <"$log" | sed -n 's/^guest: the tests ended with \([0-9]*\)$/\1/p')
