@@ -159,7 +159,8 @@ fn from_address(address: &str, pace: Pace, thinning: Option<&Thinning>) -> Resul
     watch_elements(&pipeline, thinning, &content);
     let witness = Witness::default();
     witness.watch(&pipeline);
-    witness.guide(&decoder);
+    let is_local = ["file:", "fd:"].iter().any(|scheme| address.starts_with(scheme));
+    witness.guide(&decoder, !is_local);
     link_first_video(&pipeline, &decoder, &sink, &witness);
     Ok(Built { pipeline, sink, own_sink: false, witness, live: false, network: true, content })
 }
@@ -187,6 +188,14 @@ fn from_feed(feed: &Contribution, pace: Pace, thinning: Option<&Thinning>) -> Re
             } else {
                 link_when_it_appears(&source, &decoder);
             }
+            link_first_video(&pipeline, &decoder, &sink, &witness);
+        }
+        Feed::Demuxed(source, demuxer) => {
+            let decoder = make_decoder("decodebin")?;
+            pipeline.add_many([&source, &demuxer, &decoder]).map_err(failed)?;
+            source.link(&demuxer).map_err(failed)?;
+            link_when_it_appears(&demuxer, &decoder);
+            swallow_sound(&pipeline, &demuxer, &decoder);
             link_first_video(&pipeline, &decoder, &sink, &witness);
         }
         Feed::Raw(source) => {
@@ -217,6 +226,42 @@ fn link_when_it_appears(source: &gst::Element, decoder: &gst::Element) {
                 gst::StreamError::Format,
                 ("video of {caps} cannot be used"),
                 ["{e}"]
+            );
+        }
+    });
+}
+
+/// Takes the sound that `demuxer` gives, which would fail if nobody did; where there is nothing else, says so.
+fn swallow_sound(pipeline: &gst::Pipeline, demuxer: &gst::Element, decoder: &gst::Element) {
+    let (weak_pipeline, sound) = (pipeline.downgrade(), Arc::new(Mutex::new(None)));
+    let heard = sound.clone();
+    demuxer.connect_pad_added(move |_, pad| {
+        let Some(pipeline) = weak_pipeline.upgrade() else { return };
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        if !is_sound(&caps) {
+            return;
+        }
+        *heard.lock().expect("sound lock") = Some(caps);
+        let taken = gst::ElementFactory::make("fakesink").property("async", false).property("sync", false);
+        // Core elements are there wherever GStreamer is; without it the demuxer says what is wrong.
+        if let Ok(end) = taken.build()
+            && pipeline.add(&end).is_ok()
+            && end.sync_state_with_parent().is_ok()
+            && let Some(into) = end.static_pad("sink")
+        {
+            let _ = pad.link(&into);
+        }
+    });
+    let decoder = decoder.downgrade();
+    demuxer.connect_no_more_pads(move |demuxer| {
+        let video = decoder.upgrade().and_then(|d| d.static_pad("sink")).is_some_and(|pad| pad.is_linked());
+        if let (false, Some(caps)) = (video, &*sound.lock().expect("sound lock")) {
+            let name = caps.structure(0).map_or("sound", |s| s.name().as_str());
+            gst::element_error!(
+                demuxer,
+                gst::CoreError::MissingPlugin,
+                ("there are no pictures in it"),
+                ["Missing decoder: {name} ({caps})"]
             );
         }
     });
@@ -267,6 +312,7 @@ fn link_first_video(pipeline: &gst::Pipeline, decoder: &gst::Element, sink: &App
             return;
         }
         witness.gather(&caps, &into);
+        witness.forget_times(pad, &into);
         let mut chain = match adapters(&caps) {
             Ok(chain) => chain,
             Err(SourceError::Retry(why) | SourceError::Configuration(why)) => {

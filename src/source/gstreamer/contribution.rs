@@ -8,6 +8,7 @@ use super::build::make;
 use crate::config::Contribution;
 
 /// Packages of Debian, and what is not in Debian.
+const GOOD: &str = "the package gstreamer1.0-plugins-good";
 const BAD: &str = "the package gstreamer1.0-plugins-bad";
 const WHEP: &str = "the plug-in webrtchttp of gst-plugins-rs (https://gstreamer.freedesktop.org, \
                     not packaged by Debian 12), or pull RTSP from the same server";
@@ -18,6 +19,9 @@ const NDI: &str = "the plug-in ndi of gst-plugins-rs (https://gstreamer.freedesk
 pub(super) enum Feed {
     /// Something encoded, which `decodebin` takes.
     Encoded(gst::Element),
+    /// What the second element takes apart. A decoder bin that does it waits until it knows all that is in there: for RTMP
+    /// without sound 6 s.
+    Demuxed(gst::Element, gst::Element),
     /// Pictures, on the element's pad for them.
     Raw(gst::Element),
     /// Pictures on a pad that appears, of the second element, which takes what the first gives.
@@ -33,7 +37,7 @@ pub(super) fn open(feed: &Contribution) -> Result<Feed, SourceError> {
         Contribution::Rtmp(url) => {
             let source = make("rtmp2src", BAD)?;
             source.set_property("location", url.expose().as_str());
-            Feed::Encoded(source)
+            Feed::Demuxed(source, make("flvdemux", GOOD)?)
         }
         Contribution::Rist { address, port, buffer } => {
             let source = make("ristsrc", BAD)?;

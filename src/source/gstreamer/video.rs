@@ -42,7 +42,8 @@ pub struct VideoSummary {
 /// Hands the frames of a video file, stream or pipeline to `each`, in order and without dropping any that
 /// is due: at most `per_second` for each second of the video. Ends with the video, or when `each` breaks.
 ///
-/// Of these frames, `seq` counts from 0, `arrived` is the position in the video, and `captured` is that
+/// Of these frames, `seq` counts from 0, `arrived` is the position in the video, or since the first frame of what comes
+/// over a network, and `captured` is that
 /// position after the Unix epoch. Where the video carries no times, the position is the time since its first frame arrived
 /// if it comes over a network, and follows from the stated rate, or 25 frames a second, if not.
 /// Of a still picture nothing is handed over, see [`VideoSummary::picture`].
@@ -91,6 +92,7 @@ fn read(
     let mut reader = Reader {
         frames: FrameMaker::default(),
         arrivals: running.is_network().then(|| Arrivals { clock: clock.clone(), first: None }),
+        begin: (!running.is_network()).then_some(Duration::ZERO),
         period: 1.0 / per_second,
         due: 0,
         held: Held::Nothing,
@@ -166,6 +168,8 @@ struct Reader {
     frames: FrameMaker,
     /// Of what comes over a network.
     arrivals: Option<Arrivals>,
+    /// Where the first frame stood in its stream. What comes over a network may be running for hours: it begins here.
+    begin: Option<Duration>,
     /// Seconds between two frames that are due.
     period: f64,
     /// Number of the next one on the grid of periods.
@@ -226,6 +230,7 @@ impl Reader {
             Duration::from_secs_f64(number as f64 / rate)
         });
         self.last = Some(position);
+        let position = position.saturating_sub(*self.begin.get_or_insert(position));
         // A microsecond of grace: positions are rounded.
         let seconds = position.as_secs_f64() + 1e-6;
         if seconds < self.due as f64 * self.period {

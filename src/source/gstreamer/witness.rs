@@ -21,6 +21,10 @@ const PICTURES: [&str; 5] = ["image/png", "image/webp", "image/gif", "image/bmp"
 /// Demuxers whose duration is what the file's header states; others estimate it from what there is.
 const STATING: [&str; 4] = ["qtdemux", "matroskademux", "flvdemux", "asfdemux"];
 
+/// Streams of nothing but pictures, with no container around them, as GStreamer calls them. They carry no times: what their
+/// parsers give is made up from a rate that is stated somewhere, or guessed.
+const BARE: [&str; 4] = ["video/x-h264", "video/x-h265", "video/mpeg", "video/x-av1"];
+
 /// How far before its stated end a whole file may end, beside the time of a frame: headers are rounded.
 const SLACK: Duration = Duration::from_millis(250);
 
@@ -32,6 +36,8 @@ pub(super) struct Witness(Arc<Seen>);
 struct Seen {
     /// What the stream is as a whole, as its first bytes tell.
     kind: Mutex<Option<String>>,
+    /// It is pictures without a container, see [`BARE`].
+    bare: AtomicBool,
     /// Bytes of a picture.
     picture: Mutex<Vec<u8>>,
     gathers: AtomicBool,
@@ -73,8 +79,9 @@ impl Witness {
         });
     }
 
-    /// Makes `decoder`, a `uridecodebin`, hand pictures out undecoded.
-    pub fn guide(&self, decoder: &gst::Element) {
+    /// Makes `decoder`, a `uridecodebin`, hand pictures out undecoded, and looks what the whole is. `live`: it may come as it
+    /// is recorded.
+    pub fn guide(&self, decoder: &gst::Element, live: bool) {
         let seen = self.0.clone();
         decoder.connect("autoplug-continue", false, move |args| {
             let caps = args[2].get::<gst::Caps>().ok();
@@ -84,6 +91,8 @@ impl Witness {
             let whole = kind.is_none();
             if whole {
                 *kind = Some(name.to_owned());
+                let system = caps.as_ref().and_then(|c| c.structure(0)?.get::<bool>("systemstream").ok());
+                seen.bare.store(live && BARE.contains(&name) && system != Some(true), Ordering::Relaxed);
             }
             let decode = !(whole && PICTURES.contains(&name));
             Some(decode.to_value())
@@ -122,6 +131,24 @@ impl Witness {
                 all.clear();
             }
             gst::PadProbeReturn::Handled
+        });
+    }
+
+    /// Takes from the frames in front of `sink` the times that a parser made up, if the stream carries none and comes as
+    /// it is recorded: then its arrival counts. `decoder` is the pad that they come from.
+    pub fn forget_times(&self, decoder: &gst::Pad, sink: &gst::Pad) {
+        // A file has a length, wherever it comes from; of it nothing is known of the time but the rate.
+        let recorded = decoder.query_duration::<gst::format::Bytes>().is_some_and(|size| *size > 0);
+        if !self.0.bare.load(Ordering::Relaxed) || recorded {
+            return;
+        }
+        sink.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+            if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
+                let buffer = buffer.make_mut();
+                buffer.set_pts(None);
+                buffer.set_dts(None);
+            }
+            gst::PadProbeReturn::Ok
         });
     }
 
