@@ -225,21 +225,23 @@ fn one(picture: &RgbImage, rng: &mut Rng, video: bool) -> Option<[f32; FEATURES]
     let way = rng.unit();
     let (quality, again, crf) =
         (60 + rng.below(37) as u8, 75 + rng.below(22) as u8, 16 + rng.below(15) as u8);
+    // Strong compression is where most is lost, so it is met more often than good.
+    let quality = if rng.chance(0.4) { 65 + rng.below(20) as u8 } else { quality };
     let codec = if rng.chance(0.7) { JpegCodec::Quartered } else { *rng.pick(&JpegCodec::ALL) };
     let factor = rng.range(0.7, 0.95);
     let filter = *rng.pick(&[image::imageops::FilterType::Triangle, image::imageops::FilterType::CatmullRom]);
     let enlarging = Enlarging::draw(rng);
     let through = |plan: Plan| plan.apply(picture);
     let changed = match way {
-        w if w < 0.28 => picture.clone(),
-        w if w < 0.42 => enlarging.apply(picture),
-        w if w < 0.70 => through(Plan { jpeg: Some((codec, quality)), ..Plan::NONE }),
-        w if w < 0.80 => through(Plan {
+        w if w < 0.25 => picture.clone(),
+        w if w < 0.35 => enlarging.apply(picture),
+        w if w < 0.71 => through(Plan { jpeg: Some((codec, quality)), ..Plan::NONE }),
+        w if w < 0.82 => through(Plan {
             earlier_jpeg: Some((codec, again)),
             jpeg: Some((JpegCodec::Quartered, quality.max(70))),
             ..Plan::NONE
         }),
-        w if w < 0.95 && video => VideoCodec::H264.recode(picture, crf).ok()?,
+        w if w < 0.96 && video => VideoCodec::H264.recode(picture, crf).ok()?,
         _ => Plan { jpeg: Some((JpegCodec::Quartered, 90)), ..Plan::NONE }
             .apply(&resize(picture, factor, filter)),
     };
