@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use criterion::{BatchSize, Criterion, Throughput};
 use image::RgbImage;
 use spotd::detector::card::Precision;
-use spotd::detector::coherence::{BlockSums, Luma};
-use spotd::detector::judge::judge;
+use spotd::detector::coherence::Grids;
+use spotd::detector::judge::{judge, read};
 use spotd::detector::tiles::select;
 use spotd::detector::{Model, Wanted};
 use spotd::forensics::scenes::SceneRenderer;
@@ -83,8 +83,8 @@ fn main() {
             b.iter_batched_ref(
                 || frame(width, height, bytes.clone()),
                 |f| {
-                    let sums = BlockSums::of(&Luma::of(black_box(f)).expect("luma"));
-                    model.coherent_logit(&sums).expect("runs")
+                    let readings = read(&model, black_box(f), Grids::OneMore(0)).expect("luma");
+                    model.coherent(&readings.expect("enough blocks")).expect("runs")
                 },
                 BatchSize::LargeInput,
             );

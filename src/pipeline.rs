@@ -19,6 +19,7 @@ use crate::clock::{SharedClock, Stop, StopHandle, stop_signal};
 use crate::config::Config;
 use crate::control::Controls;
 use crate::detector::Model;
+use crate::detector::coherence::Grids;
 use crate::detector::judge::{self, Accumulated};
 use crate::detector::pool::{Pool, Work};
 use crate::detector::tiles;
@@ -123,6 +124,7 @@ impl Daemon {
         let look = {
             let stage = LookStage {
                 fields: vec![Deinterlacer::default(); frames.len()],
+                turn: vec![0; frames.len()],
                 frames,
                 warned: BTreeSet::new(),
                 side: model.card().tile,
@@ -221,6 +223,8 @@ struct LookStage {
     warned: BTreeSet<(SourceIndex, &'static str)>,
     /// What is known of the fields of each source's frames.
     fields: Vec<Deinterlacer>,
+    /// Frames that went to work, for each source: whose turn it is of the scaled grids.
+    turn: Vec<usize>,
     side: u32,
     max_tiles: usize,
     snapshots: Snapshots,
@@ -275,7 +279,11 @@ impl LookStage {
                     self.board.drop_frame(&id, limited.as_str());
                     false
                 }
-                None => self.pool.submit(Work::new(source, frame, selection)),
+                None => {
+                    let turn = &mut self.turn[source];
+                    *turn += 1;
+                    self.pool.submit(Work::new(source, frame, selection, Grids::OneMore(*turn)))
+                }
             },
         }
     }

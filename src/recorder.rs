@@ -295,7 +295,7 @@ fn frame_info(frame: &Frame) -> FrameInfo {
 }
 
 fn logits(score: &FrameScore) -> Logits {
-    Logits { network: score.parts.network, coherence: score.parts.coherence }
+    Logits { network: score.parts.network, coherence: score.parts.coherence, scale: score.parts.scale }
 }
 
 /// Which record an outcome asks for, given whether the log knows of an open event.

@@ -300,6 +300,7 @@ fn model(onnx: &[u8], file: &str) -> Model {
         known_failures: vec![],
         training: Training { data: "none".into(), recipe: "random".into(), minutes: 0.0, seed: 0 },
         coherence: None,
+        reach: None,
         measured: vec![],
     };
     Model::from_bytes(onnx, card, Path::new(file)).expect("keeps the contract")

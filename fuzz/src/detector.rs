@@ -8,6 +8,8 @@ pub mod calibration;
 pub mod card;
 #[path = "../../src/detector/coherence/mod.rs"]
 pub mod coherence;
+#[path = "../../src/detector/conditions.rs"]
+pub mod conditions;
 #[path = "../../src/detector/engine.rs"]
 pub mod engine;
 #[path = "../../src/detector/identity.rs"]

@@ -77,6 +77,14 @@ pub struct CoherentPart {
     pub weight: f64,
     /// What is added.
     pub bias: f64,
+    /// Factors by which a picture may have been scaled after it was generated, see `detector::coherence::readings`; 1.5
+    /// is an enlarged one. Each is 0.25 to 4 and not 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scales: Vec<f64>,
+    /// What is taken from the logit of a reading that assumes such a factor, at least 0: the highest of many readings
+    /// counts, so each must be surer than the one alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub scaled_less: f64,
     /// What the head was fitted on, by name and number.
     pub data: String,
 }
@@ -122,6 +130,10 @@ pub struct Card {
     pub measured: Vec<Measured>,
 }
 
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 impl CoherentPart {
     fn check(&self, is_hash: impl Fn(&str) -> bool) -> Result<(), String> {
         let path = Path::new(&self.file);
@@ -131,7 +143,11 @@ impl CoherentPart {
         if !is_hash(&self.sha256) {
             return Err("sha256 must be 64 hexadecimal digits".into());
         }
-        for (name, weight) in [("network", self.network), ("weight", self.weight)] {
+        if let Some(wrong) = self.scales.iter().find(|&&s| !(0.25..=4.0).contains(&s) || s == 1.0) {
+            return Err(format!("scales holds {wrong}; factors must be 0.25 to 4, and not 1"));
+        }
+        let weights = [("network", self.network), ("weight", self.weight), ("scaled_less", self.scaled_less)];
+        for (name, weight) in weights {
             if !(weight.is_finite() && weight >= 0.0) {
                 return Err(format!("{name} = {weight} must be 0 or more"));
             }

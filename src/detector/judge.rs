@@ -3,15 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::coherence::{self, BlockSums, Luma};
+use super::coherence::{Grids, Luma, Readings};
 use super::conditions::Conditions;
 use super::tiles::{Limited, Selection, select};
 use super::{Model, ModelError};
 use crate::frame::{Frame, FrameError, Rect, one_field};
 use crate::verdict::{Limits, Reason, Verdict};
-
-/// Blocks below which the coherent part says nothing: those of 128x128 pixels.
-const LEAST_BLOCKS: u32 = 64;
 
 /// What the detector said of one tile: the network of the tile, the coherent part of the whole frame.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -31,6 +28,9 @@ pub struct Parts {
     /// The coherent part's, of the frame or of the frames added up so far; `None` where the detector has no such
     /// part, or the frame too few blocks.
     pub coherence: Option<f32>,
+    /// The factor by which the picture was scaled after it was generated, where the coherent part says most when it
+    /// assumes one.
+    pub scale: Option<f64>,
 }
 
 /// What is said of a frame.
@@ -41,7 +41,7 @@ pub struct FrameScore {
     /// What each part said.
     pub parts: Parts,
     /// The frame's block sums, for adding up over frames.
-    pub sums: Option<BlockSums>,
+    pub readings: Option<Readings>,
     /// `sigmoid(logit / temperature)`, 0..1, 1 = synthetic.
     pub score: f64,
     /// The tiles that were judged.
@@ -86,12 +86,11 @@ pub enum JudgeError {
 ///
 /// # Errors
 /// [`FrameError`] when its pixels are damaged.
-pub fn sums(model: &Model, frame: &Frame) -> Result<Option<BlockSums>, FrameError> {
-    let side = coherence::SIDE as u32;
-    if !model.is_coherent() || (frame.width / side) * (frame.height / side) < LEAST_BLOCKS {
+pub fn read(model: &Model, frame: &Frame, grids: Grids) -> Result<Option<Readings>, FrameError> {
+    if !model.is_coherent() {
         return Ok(None);
     }
-    Ok(Some(BlockSums::of(&Luma::of(frame)?)))
+    Ok(Readings::of(&Luma::of(frame)?, model.scales(), grids))
 }
 
 /// The frame score of tile logits and block sums. Of the network it is the mean of the logits: a generator paints the
@@ -104,23 +103,26 @@ pub fn combine(
     model: &Model,
     selection: &Selection,
     logits: &[f32],
-    sums: Option<BlockSums>,
+    readings: Option<Readings>,
 ) -> Result<FrameScore, ModelError> {
     let network = logits.iter().sum::<f32>() / logits.len() as f32;
-    let coherence = match &sums {
-        Some(sums) => model.coherent_logit(sums)?,
+    // A scaled grid that happens to have its turn says nothing of this frame against the next.
+    let said = match &readings {
+        Some(readings) if readings.all => model.coherent(readings)?,
+        Some(readings) => model.coherent(&readings.own_alone())?,
         None => None,
     };
+    let coherence = said.map(|said| said.logit);
     let score = |logit: f32| model.card().score(model.together(logit, coherence));
     Ok(FrameScore {
         logit: model.together(network, coherence),
-        parts: Parts { network, coherence },
+        parts: Parts { network, coherence, scale: said.and_then(|said| said.scale) },
         score: score(network),
         tiles: (selection.tiles.iter().zip(logits))
             .map(|(t, &l)| TileScore { rect: t.rect, score: score(l) })
             .collect(),
-        degraded: sums.as_ref().is_some_and(|sums| model.card().is_degraded(Conditions::of(sums))),
-        sums,
+        degraded: readings.as_ref().is_some_and(|r| model.card().is_degraded(Conditions::of(&r.own))),
+        readings,
         flat: selection.flat,
         limited: selection.limited,
     })
@@ -139,10 +141,14 @@ pub fn judge(model: &Model, frame: Frame, max_tiles: usize) -> Result<FrameScore
 /// # Errors
 /// As [`judge`].
 pub fn judge_lines(model: &Model, frame: Frame, max_tiles: usize) -> Result<FrameScore, JudgeError> {
+    judge_on(model, frame, max_tiles, Grids::All)
+}
+
+fn judge_on(model: &Model, frame: Frame, max_tiles: usize, grids: Grids) -> Result<FrameScore, JudgeError> {
     let frame = frame.decoded()?;
     let selection = select(&frame, model.card().tile, max_tiles)?;
     let logits = selection.tiles.iter().map(|t| model.logit(&t.pixels)).collect::<Result<Vec<_>, _>>()?;
-    Ok(combine(model, &selection, &logits, sums(model, &frame)?)?)
+    Ok(combine(model, &selection, &logits, read(model, &frame, grids)?)?)
 }
 
 /// The coherent part over the frames of one source: their block sums fade as a verdict's window moves on, so that
@@ -152,13 +158,15 @@ pub struct Accumulated {
     /// How much of what was added up is kept with each new frame.
     keep: f32,
     size: (u32, u32),
-    sums: Option<BlockSums>,
+    readings: Option<Readings>,
+    /// Frames judged so far: whose turn it is of the scaled grids.
+    turn: usize,
 }
 
 impl Accumulated {
     /// Nothing yet; frames count for about as long as a window of `window` frames.
     pub fn new(window: usize) -> Self {
-        Self { keep: 1.0 - 1.0 / window.max(1) as f32, size: (0, 0), sums: None }
+        Self { keep: 1.0 - 1.0 / window.max(1) as f32, size: (0, 0), readings: None, turn: 0 }
     }
 
     /// Adds a frame of `width` x `height` pixels and puts what all say together into its score. A change of size
@@ -172,14 +180,15 @@ impl Accumulated {
         (width, height): (u32, u32),
         score: &mut FrameScore,
     ) -> Result<(), ModelError> {
-        let Some(new) = &score.sums else { return Ok(()) };
-        match &mut self.sums {
-            Some(sums) if self.size == (width, height) => sums.follow(new, self.keep),
-            sums => *sums = Some(new.clone()),
+        let Some(new) = &score.readings else { return Ok(()) };
+        match &mut self.readings {
+            Some(readings) if self.size == (width, height) => readings.follow(new, self.keep),
+            readings => *readings = Some(new.clone()),
         }
         self.size = (width, height);
-        let sums = self.sums.as_ref().expect("just put there");
-        score.parts.coherence = model.coherent_logit(sums)?;
+        let said = model.coherent(self.readings.as_ref().expect("just put there"))?;
+        score.parts.coherence = said.map(|said| said.logit);
+        score.parts.scale = said.and_then(|said| said.scale);
         score.logit = model.together(score.parts.network, score.parts.coherence);
         score.score = model.card().score(score.logit);
         Ok(())
@@ -204,14 +213,15 @@ impl Accumulated {
         max_tiles: usize,
     ) -> Result<FrameScore, JudgeError> {
         let size = (frame.width, frame.height);
-        let mut score = judge_lines(model, frame, max_tiles)?;
+        let mut score = judge_on(model, frame, max_tiles, Grids::OneMore(self.turn))?;
+        self.turn += 1;
         self.add(model, size, &mut score)?;
         Ok(score)
     }
 
     /// Forgets what was added up: the feed was away, or is another one.
     pub fn forget(&mut self) {
-        self.sums = None;
+        self.readings = None;
     }
 }
 

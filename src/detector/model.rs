@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::calibration::{Calibration, CalibrationError};
 use super::card::{Card, CoherentPart, Precision, sha256_hex};
-use super::coherence::{BlockSums, Head};
+use super::coherence::{Head, Readings};
 use super::engine::Engine;
 pub use super::engine::{Wanted, planar};
 pub use super::identity::ModelIdentity;
@@ -139,6 +139,15 @@ struct Coherent {
     part: CoherentPart,
 }
 
+/// What the coherent part says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Coherence {
+    /// Positive speaks for synthetic.
+    pub logit: f32,
+    /// The factor by which the picture was scaled after it was generated, where the reading that says most assumes one.
+    pub scale: Option<f64>,
+}
+
 /// The detector that is built in: its ONNX file and card.
 const BUILT_IN: (&[u8], &str) =
     (include_bytes!("../../models/spotd-edge-int8.onnx"), include_str!("../../models/spotd-edge-int8.toml"));
@@ -250,12 +259,28 @@ impl Model {
         self.coherent.is_some()
     }
 
-    /// Logit of the coherent part for what was added up; `None` where there is no such part.
+    /// Factors by which a picture may have been scaled after it was generated; none where there is no coherent part.
+    pub fn scales(&self) -> &[f64] {
+        self.coherent.as_ref().map_or(&[], |c| &c.part.scales)
+    }
+
+    /// What the coherent part says of what was added up, by the reading that says most; `None` where there is no such
+    /// part.
     ///
     /// # Errors
     /// [`ModelError::Inference`] when tract fails.
-    pub fn coherent_logit(&self, sums: &BlockSums) -> Result<Option<f32>, ModelError> {
-        self.coherent.as_ref().map(|c| c.head.logit(sums)).transpose()
+    pub fn coherent(&self, readings: &Readings) -> Result<Option<Coherence>, ModelError> {
+        let Some(coherent) = &self.coherent else { return Ok(None) };
+        let Coherent { head, part } = &**coherent;
+        let mut most = Coherence { logit: head.logit(&readings.own)?, scale: None };
+        for (sums, &scale) in readings.scaled.iter().zip(&part.scales) {
+            let Some(sums) = sums else { continue };
+            let logit = head.logit(sums)? - part.scaled_less as f32;
+            if logit > most.logit {
+                most = Coherence { logit, scale: Some(scale) };
+            }
+        }
+        Ok(Some(most))
     }
 
     /// The logit of network and coherent part together, as the card weighs them; the network's own where there is

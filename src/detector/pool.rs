@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Model;
-use super::coherence::BlockSums;
-use super::judge::{FrameScore, JudgeError, combine, sums};
+use super::coherence::{Grids, Readings};
+use super::judge::{FrameScore, JudgeError, combine, read};
 use super::tiles::Selection;
 use crate::frame::Frame;
 use crate::schedule::SourceIndex;
@@ -24,14 +24,15 @@ pub struct Work {
     pub selection: Selection,
     /// One logit a tile, as the bits of an f32; NaN where inference failed.
     logits: Vec<AtomicU32>,
+    grids: Grids,
     /// The frame's block sums, once the job after the last tile is done; `None` where they failed or are not wanted.
-    sums: OnceLock<Option<BlockSums>>,
+    readings: OnceLock<Option<Readings>>,
     left: AtomicUsize,
 }
 
 impl Work {
-    /// Work on the chosen tiles of a frame.
-    pub fn new(source: SourceIndex, frame: Frame, selection: Selection) -> Self {
+    /// Work on the chosen tiles of a frame, and on `grids` of the whole of it.
+    pub fn new(source: SourceIndex, frame: Frame, selection: Selection, grids: Grids) -> Self {
         let tiles = selection.tiles.len();
         let nan = f32::NAN.to_bits();
         Self {
@@ -39,7 +40,8 @@ impl Work {
             frame,
             selection,
             logits: (0..tiles).map(|_| AtomicU32::new(nan)).collect(),
-            sums: OnceLock::new(),
+            grids,
+            readings: OnceLock::new(),
             left: AtomicUsize::new(tiles + 1),
         }
     }
@@ -48,11 +50,11 @@ impl Work {
     pub fn score(&self, model: &Model) -> Option<FrameScore> {
         let logits: Vec<f32> =
             self.logits.iter().map(|l| f32::from_bits(l.load(Ordering::Acquire))).collect();
-        let sums = self.sums.get()?.clone();
-        if !logits.iter().all(|l| l.is_finite()) || (sums.is_none() && model.is_coherent()) {
+        let readings = self.readings.get()?.clone();
+        if !logits.iter().all(|l| l.is_finite()) || (readings.is_none() && model.is_coherent()) {
             return None;
         }
-        combine(model, &self.selection, &logits, sums)
+        combine(model, &self.selection, &logits, readings)
             .inspect_err(|error| log::warn!("{}: {error}", self.frame.source))
             .ok()
     }
@@ -64,7 +66,7 @@ impl Work {
         match self.selection.tiles.get(job) {
             Some(tile) => self.logits[job].store(model.logit(&tile.pixels)?.to_bits(), Ordering::Release),
             None => {
-                let _ = self.sums.set(sums(model, &self.frame)?);
+                let _ = self.readings.set(read(model, &self.frame, self.grids)?);
             }
         }
         Ok(())

@@ -64,6 +64,10 @@ pub struct Logits {
     /// The coherent part's, of the frames added up so far; `None` where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coherence: Option<f32>,
+    /// The factor by which the picture was scaled after it was generated, where the coherent part says most when it
+    /// assumes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
 }
 
 /// A file of evidence, bound to the record by its hash.

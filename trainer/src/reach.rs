@@ -190,11 +190,11 @@ fn one(model: &Model, ways: &[Way], path: &Path, generated: bool) -> Result<Vec<
         // Of true pictures only the conditions are wanted.
         let tiles = if generated { crate::score::MOST_TILES } else { 1 };
         let score = judge::judge_lines(model, frame, tiles).context(name)?;
-        if let (Some(sums), None) = (&score.sums, score.limited) {
+        if let (Some(readings), None) = (&score.readings, score.limited) {
             all.push(Seen {
                 way: at,
                 generated,
-                conditions: Conditions::of(sums),
+                conditions: Conditions::of(&readings.own),
                 found: score.score >= model.card().threshold,
             });
         }

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::clock::Clock;
+use crate::detector::coherence::Grids;
 use crate::detector::{Model, judge};
 use crate::forensics::scenes::SceneRenderer;
 use crate::frame::{Colour, Frame, Interlacing, PixelFormat, Plane};
@@ -20,10 +21,10 @@ pub(super) fn milliseconds(model: &Model, clock: &dyn Clock) -> anyhow::Result<O
     }
     let frame = frame();
     let mut times = Vec::with_capacity(RUNS);
-    for _ in 0..RUNS {
+    for run in 0..RUNS {
         let from = clock.now();
-        if let Some(sums) = judge::sums(model, &frame)? {
-            std::hint::black_box(model.coherent_logit(&sums)?);
+        if let Some(readings) = judge::read(model, &frame, Grids::OneMore(run))? {
+            std::hint::black_box(model.coherent(&readings)?);
         }
         times.push((clock.now() - from).as_secs_f64() * 1e3);
     }

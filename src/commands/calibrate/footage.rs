@@ -13,6 +13,7 @@ use indicatif::ProgressBar;
 use super::super::input::Input;
 use super::super::video::read_frames;
 use crate::detector::Model;
+use crate::detector::coherence::Grids;
 use crate::detector::judge::{Accumulated, FrameScore};
 use crate::detector::pool::{Pool, Work};
 use crate::detector::tiles::select;
@@ -56,6 +57,7 @@ impl Look<'_> {
         let mut without = 0;
         let mut failure = None;
         let mut fields = Deinterlacer::default();
+        let mut turn = 0;
         let mut each = |frame: Frame| {
             bar.inc(1);
             let selection = frame.decoded().and_then(|f| {
@@ -64,7 +66,8 @@ impl Look<'_> {
             });
             match selection {
                 Ok((selection, frame)) if selection.limited.is_none() => {
-                    pool.submit(Work::new(0, frame, selection));
+                    pool.submit(Work::new(0, frame, selection, Grids::OneMore(turn)));
+                    turn += 1;
                 }
                 Ok(_) => without += 1,
                 Err(error) => failure = Some(error.to_string()),

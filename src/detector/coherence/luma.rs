@@ -1,5 +1,7 @@
 //! The middle of a frame as luma in levels.
 
+use fast_image_resize::{self as fir, pixels::F32};
+
 use crate::frame::{Frame, FrameError, Rect};
 
 use super::SIDE;
@@ -35,5 +37,28 @@ impl Luma {
         let ((x, width), (y, height)) = (part(frame.width), part(frame.height));
         let levels = frame.luma(Rect { x, y, width, height })?;
         Ok(Self { width: width as usize, height: height as usize, levels })
+    }
+
+    /// The plane as it was before it was scaled by `scale`: 1.5 makes it smaller by that factor. Of what would come out
+    /// larger than [`MOST`] the upper left part is taken.
+    pub fn scaled_back(&self, scale: f64) -> Self {
+        let back = |n: usize| ((n as f64 / scale).round() as u32).clamp(1, MOST);
+        let (width, height) = (back(self.width), back(self.height));
+        // The same factor along both sides and for all sizes, or the grid would not be met.
+        let part = |n: u32, all: usize| (f64::from(n) * scale).min(all as f64);
+        let pixels = self.levels.iter().map(|&level| F32::new(level)).collect();
+        let source = fir::images::TypedImage::from_pixels(self.width as u32, self.height as u32, pixels)
+            .expect("a plane's levels fit its size");
+        let mut target = fir::images::TypedImage::new(width, height);
+        let filter = if scale > 1.0 { fir::FilterType::Bilinear } else { fir::FilterType::CatmullRom };
+        let how = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter)).crop(
+            0.0,
+            0.0,
+            part(width, self.width),
+            part(height, self.height),
+        );
+        fir::Resizer::new().resize_typed(&source, &mut target, &how).expect("a part of the plane");
+        let levels = target.pixels().iter().map(|pixel| pixel.0).collect();
+        Self { width: width as usize, height: height as usize, levels }
     }
 }

@@ -19,12 +19,14 @@
 mod features;
 mod head;
 mod luma;
+mod readings;
 mod residual;
 mod sums;
 
 pub use features::{FEATURES, features, is_coherence};
 pub use head::Head;
 pub use luma::{Luma, MOST};
+pub use readings::{Grids, Readings};
 pub use sums::{BlockSums, SIDE};
 
 #[cfg(test)]

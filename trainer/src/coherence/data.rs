@@ -1,11 +1,11 @@
 //! What the head is fitted on: pictures by kind, each drawn several times through what pictures meet on their way.
 
+use super::fate::Fate;
 use anyhow::{Context as _, Result, ensure};
 use image::RgbImage;
 use spotd::{
     detector::coherence::{BlockSums, FEATURES, Luma, SIDE, features},
     forensics::{
-        augment::{JpegCodec, Plan, resize},
         dataset, inventory,
         matched::{self, Matched},
         rng::{Rng, mix},
@@ -113,7 +113,7 @@ pub fn draw(kinds: &[Kind], times: u64, seed: u64, bar: &indicatif::ProgressBar)
     let video = VideoCodec::H264.available().is_ok();
     let drawn: Vec<Vec<[f32; FEATURES]>> =
         spotd::threads::side_by_side(spotd::threads::jobs(None), jobs.len(), |job| {
-            let (_, _, path) = jobs[job];
+            let (_, fake, path) = jobs[job];
             bar.inc(1);
             let picture = match dataset::load(path) {
                 Ok(picture) => picture,
@@ -124,7 +124,9 @@ pub fn draw(kinds: &[Kind], times: u64, seed: u64, bar: &indicatif::ProgressBar)
             };
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             let word = name.bytes().fold(seed, |h, b| mix(h ^ u64::from(b)));
-            (0..times).filter_map(|time| one(&picture, &mut Rng::new(mix(word ^ mix(time))), video)).collect()
+            (0..times)
+                .filter_map(|time| one(&picture, fake, &mut Rng::new(mix(word ^ mix(time))), video))
+                .collect()
         })?;
     let mut samples = Samples::default();
     let mut counts: BTreeMap<(usize, bool), usize> = BTreeMap::new();
@@ -181,78 +183,50 @@ fn shares(kinds: &[Kind], counts: &BTreeMap<(usize, bool), usize>) -> BTreeMap<(
 
 /// Sides of a crop in blocks: 160 to 384 pixels, or all there is. Only drawing sizes alike on both sides keeps the head
 /// from telling them apart by the number of blocks.
-const CROPS: [u32; 8] = [10, 12, 14, 16, 16, 20, 24, 64];
+const CROPS: [usize; 8] = [10, 12, 14, 16, 16, 20, 24, 64];
 
-/// Plain enlarging by a viewer, an editor or a scaler. Both sides of a kind meet it: it leaves coherence of its own at the
-/// filter's period, of which a head that never saw it says "generated" (so it said of every eighth doubled photograph).
-struct Enlarging {
-    factor: f32,
-    filter: image::imageops::FilterType,
-    quality: Option<u8>,
-    /// Where the part that is enlarged lies, as shares of what is left beside it.
-    at: (f32, f32),
-}
-
-impl Enlarging {
-    /// At most this much of a picture is enlarged, in pixels a side: a crop is cut from it afterwards anyway.
-    const PART: u32 = 384;
-
-    fn draw(rng: &mut Rng) -> Self {
-        let any = rng.range(1.1, 2.0);
-        let factor = *rng.pick(&[2.0, 2.0, 1.5, 4.0 / 3.0, any, any]);
-        let filter = *rng.pick(&[
-            image::imageops::FilterType::Triangle,
-            image::imageops::FilterType::CatmullRom,
-            image::imageops::FilterType::Lanczos3,
-        ]);
-        let quality = rng.chance(0.5).then(|| 75 + rng.below(22) as u8);
-        Self { factor, filter, quality, at: (rng.unit(), rng.unit()) }
-    }
-
-    fn apply(&self, picture: &RgbImage) -> RgbImage {
-        let (w, h) = (picture.width().min(Self::PART), picture.height().min(Self::PART));
-        let place = |share: f32, room: u32| (share * room as f32) as u32;
-        let (x, y) = (place(self.at.0, picture.width() - w), place(self.at.1, picture.height() - h));
-        let part = image::imageops::crop_imm(picture, x, y, w, h).to_image();
-        let large = resize(&part, self.factor, self.filter);
-        let jpeg = self.quality.map(|quality| (JpegCodec::Quartered, quality));
-        Plan { jpeg, ..Plan::NONE }.apply(&large)
-    }
-}
+/// Factors by which feeds and files are scaled after they were generated, and so the grids that a frame is read on
+/// beside its own: 720p to 1080p, 1024x576 to 720p and to 1080p, and what web sites shrink by.
+pub const SCALES: [f64; 6] = [1.5, 1.25, 1.875, 0.75, 2.0 / 3.0, 0.5];
+/// How often a picture is drawn as one that is read on a scaled grid.
+const SCALED: f32 = 0.25;
+/// How often such a true picture was not scaled by the factor that is assumed: the highest of many readings counts, and
+/// all but one of them are wrong.
+const MISTAKEN: f32 = 0.5;
 
 /// One picture through one fate: its features, or none where it is too small.
-fn one(picture: &RgbImage, rng: &mut Rng, video: bool) -> Option<[f32; FEATURES]> {
-    let way = rng.unit();
-    let (quality, again, crf) =
-        (60 + rng.below(37) as u8, 75 + rng.below(22) as u8, 16 + rng.below(15) as u8);
-    // Strong compression is where most is lost, so it is met more often than good.
-    let quality = if rng.chance(0.4) { 65 + rng.below(20) as u8 } else { quality };
-    let codec = if rng.chance(0.7) { JpegCodec::Quartered } else { *rng.pick(&JpegCodec::ALL) };
-    let factor = rng.range(0.7, 0.95);
-    let filter = *rng.pick(&[image::imageops::FilterType::Triangle, image::imageops::FilterType::CatmullRom]);
-    let enlarging = Enlarging::draw(rng);
-    let through = |plan: Plan| plan.apply(picture);
-    let changed = match way {
-        w if w < 0.25 => picture.clone(),
-        w if w < 0.35 => enlarging.apply(picture),
-        w if w < 0.71 => through(Plan { jpeg: Some((codec, quality)), ..Plan::NONE }),
-        w if w < 0.82 => through(Plan {
-            earlier_jpeg: Some((codec, again)),
-            jpeg: Some((JpegCodec::Quartered, quality.max(70))),
-            ..Plan::NONE
-        }),
-        w if w < 0.96 && video => VideoCodec::H264.recode(picture, crf).ok()?,
-        _ => Plan { jpeg: Some((JpegCodec::Quartered, 90)), ..Plan::NONE }
-            .apply(&resize(picture, factor, filter)),
+fn one(picture: &RgbImage, fake: bool, rng: &mut Rng, video: bool) -> Option<[f32; FEATURES]> {
+    let (scaled, mistaken) = (rng.chance(SCALED), rng.chance(MISTAKEN));
+    let (at, other) = (rng.below(SCALES.len()), rng.below(SCALES.len() + 1));
+    // Not by the factor assumed: by another, or not at all.
+    let factor = match SCALES.get(other) {
+        _ if fake || !mistaken => SCALES[at],
+        Some(&factor) if other != at => factor,
+        _ => 1.0,
     };
-    let side = SIDE as u32;
-    let (columns, rows) = (changed.width() / side, changed.height() / side);
-    let wanted = *rng.pick(&CROPS);
+    let fate = Fate::draw(rng);
+    let (wanted, place) = (*rng.pick(&CROPS), (rng.unit(), rng.unit()));
+    let plane = if scaled {
+        let changed = fate.scaled_by(factor as f32).apply(picture, video)?;
+        crop(&Luma::of_rgb(&changed).scaled_back(SCALES[at]), wanted, place)?
+    } else {
+        crop(&Luma::of_rgb(&fate.apply(picture, video)?), wanted, place)?
+    };
+    features(&BlockSums::of(&plane)).try_into().ok()
+}
+
+/// A part of `wanted` blocks a side, or all there is, on the grid; `place` 0..1 says where.
+fn crop(plane: &Luma, wanted: usize, place: (f32, f32)) -> Option<Luma> {
+    let (columns, rows) = (plane.width / SIDE, plane.height / SIDE);
     let (w, h) = (columns.min(wanted), rows.min(wanted));
     if w * h < 64 {
         return None;
     }
-    let (x, y) = (rng.below((columns - w + 1) as usize) as u32, rng.below((rows - h + 1) as usize) as u32);
-    let crop = image::imageops::crop_imm(&changed, x * side, y * side, w * side, h * side).to_image();
-    features(&BlockSums::of(&Luma::of_rgb(&crop))).try_into().ok()
+    let at = |room: usize, share: f32| ((room + 1) as f32 * share) as usize;
+    let x = at(columns - w, place.0).min(columns - w) * SIDE;
+    let y = at(rows - h, place.1).min(rows - h) * SIDE;
+    let (width, height) = (w * SIDE, h * SIDE);
+    let levels =
+        (y..y + height).flat_map(|row| &plane.levels[row * plane.width + x..][..width]).copied().collect();
+    Some(Luma { width, height, levels })
 }

@@ -2,6 +2,7 @@
 //! photograph and its redrawn self, on matched sets, and on whatever else there is.
 
 mod data;
+mod fate;
 mod head;
 
 use crate::{
