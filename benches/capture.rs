@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use spotd::clock::{Clock, SystemClock, stop_signal};
-use spotd::config::SourceUri;
 use spotd::frame::Frame;
+use spotd::source::SourceUri;
 use spotd::source::gstreamer::GstSource;
 use spotd::source::{FrameSink, Patience, Source};
 

@@ -7,13 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use criterion::{BatchSize, Criterion, Throughput};
 use image::RgbImage;
-use spotd::detector::card::Precision;
+use spotd::detector::Model;
 use spotd::detector::coherence::Grids;
 use spotd::detector::judge::{judge, read};
 use spotd::detector::tiles::select;
-use spotd::detector::{Model, Wanted};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::{Colour, Frame, Interlacing, PixelFormat, Plane};
+use spotd::identity::Precision;
+use spotd::identity::Wanted;
 
 /// Tiles a frame, as the daemon's default.
 const MAX_TILES: usize = 9;

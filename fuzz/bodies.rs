@@ -1,9 +1,9 @@
 //! What has to hold for any input at all. libFuzzer runs this for as long as it is let, and `cargo test`
 //! for a bounded number of inputs.
 
-use spotd::config::SourceUri;
 use spotd::frame::{Colour, Frame, Interlacing, PixelFormat, Plane, jpeg, picture};
 use spotd::shown::redact;
+use spotd::source::SourceUri;
 
 /// A camera's buffer that should hold a JPEG image.
 pub fn mjpg(buffer: &[u8]) {

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use spotd::detector::card::{Card, Precision, sha256_hex};
+use spotd::detector::card::{Card, sha256_hex};
 use spotd::detector::{Model, ModelError};
+use spotd::identity::Precision;
 use spotd::quantize::{self, Options, Tiles};
 
 /// The smallest tile that a card may state.

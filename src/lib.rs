@@ -12,13 +12,14 @@ pub mod flaglog;
 pub mod forensics;
 pub mod frame;
 pub mod health;
+pub mod identity;
 pub mod jump;
-#[cfg(feature = "mqtt")]
 pub mod mqtt;
 pub mod pipeline;
 pub mod quantize;
 pub mod recorder;
 pub mod schedule;
+pub mod settings;
 pub mod shown;
 pub mod source;
 pub mod threads;

@@ -16,13 +16,13 @@ use crate::clock::{Moment, SharedClock};
 use crate::config::Config;
 use crate::detector::Model;
 use crate::detector::judge::{self, FrameScore};
-use crate::detector::model::ModelIdentity;
 use crate::flaglog::record::{Alert, AlertKind};
 use crate::flaglog::{
     Evidence, FlagLog, FrameInfo, Hash, Logits, NewRecord, Options, ScoredTile, Signer, Tail,
 };
 use crate::frame::Frame;
 use crate::health::{Board, SourceAlert};
+use crate::identity::ModelIdentity;
 use crate::jump::Jump;
 use crate::schedule::SourceIndex;
 use crate::verdict::{EventKind, Limits, Outcome, Reason, Verdict};

@@ -9,9 +9,9 @@ mod tls;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use spotd::config::SourceUri;
 use spotd::frame::PixelFormat;
 use spotd::health::SourceState;
+use spotd::source::SourceUri;
 use support::{Rig, Sender, assert_bars, config, free_port, h264, wait_for};
 
 /// nginx with its RTMP module, and somebody who pushes the colour bars to it; both end when this is dropped.

@@ -11,7 +11,7 @@ use crossbeam_channel::Receiver;
 use records::{config, folder, new_record};
 use serde_json::Value;
 use spotd::clock::SystemClock;
-use spotd::config::RetentionConfig;
+use spotd::flaglog::RetentionConfig;
 use spotd::flaglog::{FlagLog, Options, Record, fs::OsFs, segment};
 use spotd::verdict::EventKind;
 

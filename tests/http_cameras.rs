@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use gstreamer::prelude::*;
 use image::{Rgb, RgbImage};
 use spotd::clock::SystemClock;
-use spotd::config::SourceUri;
 use spotd::frame::PixelFormat;
 use spotd::health::SourceState;
 use spotd::source::SourceError;
+use spotd::source::SourceUri;
 use spotd::source::gstreamer::read_video;
 use support::{Rig, config, play};
 

@@ -13,8 +13,8 @@ use common::model;
 use common::pictures::textured;
 use image::{DynamicImage, ImageFormat, RgbImage, Rgba};
 use serde_json::Value;
-use spotd::config::SourceConfig;
 use spotd::health::SourceState;
+use spotd::source::SourceConfig;
 use support::http::HttpServer;
 use support::{Rig, config, play, wait_for};
 

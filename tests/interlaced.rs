@@ -16,11 +16,11 @@ use common::mosquitto::{Broker, Subscriber};
 use image::RgbImage;
 use serde_json::Value;
 use spotd::clock::SystemClock;
-use spotd::config::SourceUri;
 use spotd::detector::Model;
 use spotd::detector::judge::{judge, judge_lines};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::{FieldOrder, Frame, Interlacing, PixelFormat, one_field};
+use spotd::source::SourceUri;
 use support::{LONG, wait_for};
 
 /// The least of which a field holds a tile of the built-in detector.

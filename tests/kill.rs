@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use records::{Numbers, TILE, config, folder, new_record, picture, verified};
 use spotd::clock::{Clock as _, SystemClock};
-use spotd::config::RetentionConfig;
+use spotd::flaglog::RetentionConfig;
 use spotd::flaglog::fs::OsFs;
 use spotd::flaglog::{Entry, Evidence, FlagLog, Hash, Options, Reader, Signer, segment};
 use spotd::verdict::EventKind;

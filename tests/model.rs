@@ -6,10 +6,12 @@ use std::path::Path;
 
 use common::{model, quantised};
 use image::{Rgb, RgbImage};
-use spotd::detector::card::{Card, Precision};
+use spotd::detector::card::Card;
 use spotd::detector::model::planar;
-use spotd::detector::{Model, Wanted, WholePicture};
+use spotd::detector::{Model, WholePicture};
 use spotd::forensics::scenes::SceneRenderer;
+use spotd::identity::Precision;
+use spotd::identity::Wanted;
 use spotd_kernels::tract::{fuse, onnx};
 use tract_onnx::prelude::*;
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use proxy::Proxy;
-use spotd::config::SourceConfig;
 use spotd::health::SourceState;
+use spotd::source::SourceConfig;
 use support::rtsp::RtspServer;
 use support::{Rig, assert_bars, config, h264, wait_for};
 

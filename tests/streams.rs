@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use spotd::clock::SystemClock;
-use spotd::config::SourceUri;
 use spotd::frame::PixelFormat;
 use spotd::health::SourceState;
 use spotd::source::SourceError;
+use spotd::source::SourceUri;
 use spotd::source::gstreamer::read_video;
 use spotd::source::probe::probe;
 use support::rtsp::RtspServer;

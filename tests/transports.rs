@@ -4,9 +4,9 @@ mod support;
 
 use std::path::Path;
 
-use spotd::config::SourceConfig;
 use spotd::frame::PixelFormat;
 use spotd::health::SourceState;
+use spotd::source::SourceConfig;
 use support::http::HttpServer;
 use support::rtsp::RtspServer;
 use support::{Rig, Sender, assert_bars, config, free_port, h264, play, wait_for};

@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use image::RgbImage;
 use serde_json::Value;
 use spotd::detector::Model;
-use spotd::detector::card::{Card, Precision, Training, sha256_hex};
+use spotd::detector::card::{Card, Training, sha256_hex};
+use spotd::identity::Precision;
 use spotd::quantize::{Clipping, Options, Residual, quantize};
 use spotd_kernels::Isa;
 

@@ -12,9 +12,8 @@ pub mod coherence;
 pub mod conditions;
 #[path = "../../src/detector/engine.rs"]
 pub mod engine;
-#[path = "../../src/detector/identity.rs"]
-mod identity;
+
 #[path = "../../src/detector/model.rs"]
 pub mod model;
 
-pub use model::{Model, ModelError, Wanted};
+pub use model::{Model, ModelError};

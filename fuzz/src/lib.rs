@@ -16,15 +16,9 @@ pub mod torchfile;
 
 #[path = "../../src/shown/mod.rs"]
 pub mod shown;
-#[path = "../../src/config/stream.rs"]
-mod stream;
-#[path = "../../src/config/contribution.rs"]
-mod contribution;
-#[path = "../../src/config/uri.rs"]
-mod uri;
-
-use contribution::Contribution;
-use stream::StreamUrl;
+#[path = "../../src/identity.rs"]
+pub mod identity;
+pub mod source;
 
 #[cfg(feature = "onnx")]
 pub mod detector;
@@ -37,18 +31,3 @@ pub mod quantize;
 mod threads;
 #[cfg(feature = "onnx")]
 mod forensics;
-
-#[cfg(not(feature = "onnx"))]
-#[path = "../../src/detector/identity.rs"]
-mod identity;
-#[cfg(not(feature = "onnx"))]
-pub mod detector {
-    pub mod model {
-        pub use crate::identity::ModelIdentity;
-    }
-}
-
-pub mod config {
-    pub use crate::contribution::Contribution;
-    pub use crate::uri::{SourceUri, V4lUri};
-}

@@ -8,10 +8,12 @@ use serde::Serialize;
 
 use super::{EXIT_FINE, EXIT_FLAGGED, calibrate, console};
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{self, Config, SourceConfig};
-use crate::detector::{Model, Wanted};
+use crate::config::{self, Config};
+use crate::detector::Model;
+use crate::identity::Wanted;
 use crate::shown::Shown as _;
 use crate::source;
+use crate::source::SourceConfig;
 
 /// Arguments of `spotd check`.
 #[derive(Debug, Args)]

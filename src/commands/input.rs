@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::config::SourceUri;
 use crate::shown::{Shown as _, exact};
+use crate::source::SourceUri;
 
 /// Something to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]

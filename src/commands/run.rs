@@ -11,12 +11,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::input::Input;
 use super::{EXIT_FINE, calibrate, console};
 use crate::clock::SystemClock;
-use crate::config::{self, Config, SourceUri};
+use crate::config::{self, Config};
+use crate::detector::Model;
 use crate::detector::judge;
-use crate::detector::{Model, Wanted};
 use crate::health::{Board, SourceState, SourceStatus};
+use crate::identity::Wanted;
 use crate::pipeline::Daemon;
 use crate::shown::{Sensitive, Shown as _};
+use crate::source::SourceUri;
 use crate::source::demo;
 
 /// Arguments of `spotd run`.

@@ -34,7 +34,7 @@ pub(super) fn read_video(
     live: Duration,
     mut each: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<Content, String> {
-    let endless = !matches!(input.uri, crate::config::SourceUri::File(_));
+    let endless = !matches!(input.uri, crate::source::SourceUri::File(_));
     let limit = endless.then_some(live);
     let clock = crate::clock::SystemClock::shared();
     let summary = crate::source::gstreamer::read_video(&input.uri, fps, &clock, |frame| {
@@ -65,7 +65,7 @@ pub(super) fn watch_file(
     fps: f64,
     each: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<u64, String> {
-    let uri = crate::config::SourceUri::File(path.to_path_buf());
+    let uri = crate::source::SourceUri::File(path.to_path_buf());
     let clock = crate::clock::SystemClock::shared();
     crate::source::gstreamer::watch_video(&uri, fps, &clock, each)
         .map(|summary| {
@@ -90,7 +90,7 @@ pub(super) fn read_video(
     _: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<Content, String> {
     // A pipe can be read only once, so that nobody has looked yet.
-    if let crate::config::SourceUri::File(path) = &input.uri {
+    if let crate::source::SourceUri::File(path) = &input.uri {
         let bytes = picture::read(path).map_err(|e| e.to_string())?;
         if picture::is_picture(&bytes) {
             return Ok(Content::Picture(bytes));

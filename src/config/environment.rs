@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::load::{ConfigError, Context, with_suggestion};
 use super::raw::RawConfig;
+use crate::settings::{ConfigError, Context, ENV_PREFIX, of_variable, with_suggestion};
 use crate::shown::{Shown as _, redact};
-
-/// What their names begin with.
-pub(super) const ENV_PREFIX: &str = "SPOTD__";
 
 /// The variables that set keys. What else the environment holds is none of ours, and may be anything.
 ///
@@ -26,11 +23,6 @@ pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
             }
         })
         .collect()
-}
-
-/// An error about a variable.
-pub(super) fn of_variable(name: &str, reason: String) -> ConfigError {
-    ConfigError::Invalid { place: format!("environment variable {name}"), reason }
 }
 
 /// File, then environment, through the `config` crate.

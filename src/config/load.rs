@@ -1,42 +1,15 @@
 //! From text and environment to a validated [`Config`].
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use thiserror::Error;
-
-use super::environment::{ENV_PREFIX, environment, merge, of_variable};
-use super::locate;
-use super::raw::{RawConfig, RawMetrics, RawSource};
-use super::{
-    Config, LogConfig, MetricsConfig, ModelConfig, RetentionConfig, SourceConfig, SourceUri,
-    is_bare_pipeline, mqtt,
-};
-use crate::detector::Wanted;
-use crate::shown::{Shown as _, redact};
+use super::environment::{environment, merge};
+use super::raw::RawConfig;
+use super::{Config, ModelConfig};
+use crate::identity::Wanted;
+use crate::settings::{ConfigError, Context, ENV_PREFIX, MAX_NAME};
+use crate::source::SourceConfig;
 use crate::verdict::VerdictConfig;
-
-/// Why a configuration is refused; the text names file, line and key, and the way out.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("configuration {}: {error}", path.shown())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// Something in it is wrong.
-    #[error("{place}: {reason}")]
-    Invalid {
-        /// File and line, or environment variable.
-        place: String,
-        /// What is wrong and what would be right.
-        reason: String,
-    },
-}
 
 /// Reads the file, then the environment, and validates the result.
 ///
@@ -69,120 +42,6 @@ pub fn parse(
     validate(raw, &context)
 }
 
-pub(super) struct Context<'a> {
-    pub(super) text: &'a str,
-    path: &'a Path,
-    /// What the environment sets, by the names of the variables.
-    pub(super) variables: BTreeMap<String, String>,
-}
-
-impl Context<'_> {
-    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
-        let line = error.span().map(|s| locate::line_at(self.text, s.start));
-        self.invalid(line, with_suggestion(error.message()))
-    }
-
-    /// An error about the key at `path`, such as `source[1].fps`.
-    pub(super) fn key(&self, path: &str, reason: impl std::fmt::Display) -> ConfigError {
-        let name = |path: &str| format!("{ENV_PREFIX}{}", path.replace('.', "__")).to_ascii_uppercase();
-        let (own, table) = (name(path), name(path.split_inclusive('.').next().unwrap_or_default()));
-        let mut reason = format!("{path} {reason}");
-        if let Some(set) = self.variables.keys().find(|set| set.eq_ignore_ascii_case(&own)) {
-            return of_variable(set, redact(&reason));
-        }
-        // What is wrong may be how the file and the environment go together.
-        let beside: Vec<&str> = self
-            .variables
-            .keys()
-            .map(String::as_str)
-            .filter(|set| table.ends_with("__") && set.to_ascii_uppercase().starts_with(&table))
-            .collect();
-        if !beside.is_empty() {
-            reason += &format!(" (the environment sets {})", beside.join(", "));
-        }
-        self.invalid(locate::line_of(self.text, path), reason)
-    }
-
-    pub(super) fn invalid(&self, line: Option<usize>, reason: String) -> ConfigError {
-        let file = self.path.shown();
-        let place = line.map_or_else(|| file.clone(), |l| format!("{file}:{l}"));
-        ConfigError::Invalid { place, reason: redact(&reason) }
-    }
-
-    /// A number within bounds.
-    pub(super) fn number<T: PartialOrd + std::fmt::Display + Copy>(
-        &self,
-        key: &str,
-        value: Option<T>,
-        default: T,
-        low: T,
-        high: T,
-    ) -> Result<T, ConfigError> {
-        let value = value.unwrap_or(default);
-        if value >= low && value <= high {
-            Ok(value)
-        } else {
-            Err(self.key(key, format!("= {value} must lie between {low} and {high}")))
-        }
-    }
-
-    fn count(
-        &self,
-        key: &str,
-        value: Option<i64>,
-        default: usize,
-        low: i64,
-        high: i64,
-    ) -> Result<usize, ConfigError> {
-        let default = i64::try_from(default).expect("defaults are small");
-        self.number(key, value, default, low, high)
-            .map(|v| usize::try_from(v).expect("bounds are not negative"))
-    }
-
-    fn seconds(
-        &self,
-        key: &str,
-        value: Option<f64>,
-        default: f64,
-        low: f64,
-        high: f64,
-    ) -> Result<Duration, ConfigError> {
-        self.number(key, value, default, low, high).map(Duration::from_secs_f64)
-    }
-
-    /// Mebibytes, as bytes.
-    fn mib(&self, key: &str, value: Option<i64>, default: i64, low: i64) -> Result<u64, ConfigError> {
-        self.number(key, value, default, low, 1 << 30)
-            .map(|v| u64::try_from(v).expect("bounds are not negative") << 20)
-    }
-
-    /// A path as the user means it: relative to the configuration file.
-    pub(super) fn path(&self, text: impl AsRef<Path>) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new("")).join(text)
-    }
-}
-
-/// serde's `unknown field` message, with the nearest key that exists put first.
-pub(super) fn with_suggestion(message: &str) -> String {
-    let message = message.trim_end();
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    match quoted[..] {
-        [unknown, ref known @ ..] if message.contains("unknown field") && !known.is_empty() => {
-            let near = known
-                .iter()
-                .map(|k| (strsim::damerau_levenshtein(unknown, k), k))
-                .filter(|(d, k)| *d <= 2.max(k.len() / 3))
-                .min();
-            let hint = near.map(|(_, k)| format!("did you mean `{k}`? ")).unwrap_or_default();
-            format!("unknown key `{unknown}`; {hint}Known here: {}", known.join(", "))
-        }
-        _ => message.to_owned(),
-    }
-}
-
-/// Characters of a name at most.
-pub(super) const MAX_NAME: usize = 128;
-
 fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
     let node = match raw.node.name {
         Some(name) if name.trim().is_empty() => return Err(cx.key("node.name", "must not be empty")),
@@ -212,7 +71,7 @@ fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
     }
     let mut sources: Vec<SourceConfig> = Vec::new();
     for (i, source) in raw.source.into_iter().enumerate() {
-        let source = validate_source(i, source, cx)?;
+        let source = source.validate(i, cx)?;
         if sources.iter().any(|s| s.id == source.id) {
             return Err(cx.key(&format!("source[{i}].id"), format!("= \"{}\" is used twice", source.id)));
         }
@@ -253,81 +112,11 @@ fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
     {
         return Err(cx.key("verdict.unsure_from", format!("= {u} must not be above threshold = {t}")));
     }
-    let log = LogConfig {
-        dir: raw.log.dir.as_deref().map_or_else(|| PathBuf::from("/var/lib/spotd/flags"), |d| cx.path(d)),
-        jpeg_quality: u8::try_from(cx.count("log.jpeg_quality", raw.log.jpeg_quality, 95, 1, 100)?)
-            .expect("at most 100"),
-        update_every: cx.seconds("log.update_seconds", raw.log.update_seconds, 60.0, 1.0, 86_400.0)?,
-    };
-    let retention = RetentionConfig {
-        max_age: raw
-            .log
-            .keep_days
-            .map(|d| cx.number("log.keep_days", Some(d), d, 0.01, 36_500.0))
-            .transpose()?
-            .map(|days| Duration::from_secs_f64(days * 86_400.0)),
-        max_bytes: raw.log.keep_mib.map(|m| cx.mib("log.keep_mib", Some(m), m, 16)).transpose()?,
-        min_free: cx.mib("log.min_free_mib", raw.log.min_free_mib, 256, 0)?,
-    };
+    let (log, retention) = raw.log.validate(cx)?;
     let sign_key = raw.log.sign_key.as_deref().map(|f| cx.path(f));
-    let mqtt = raw.mqtt.map(|m| mqtt::validate(m, cx)).transpose()?;
-    let metrics = raw.metrics.map(|m| validate_metrics(m, cx)).transpose()?;
+    let mqtt = raw.mqtt.map(|m| m.validate(cx)).transpose()?;
+    let metrics = raw.metrics.map(|m| m.validate(cx)).transpose()?;
     Ok(Config { node, model, sources, verdict, log, retention, sign_key, mqtt, metrics })
-}
-
-fn validate_metrics(raw: RawMetrics, cx: &Context<'_>) -> Result<MetricsConfig, ConfigError> {
-    let file = raw.file.ok_or_else(|| {
-        let folder = "the folder that node_exporter's --collector.textfile.directory names";
-        cx.key("metrics.file", format!("is missing; give a file ending in .prom in {folder}"))
-    })?;
-    // node_exporter reads files of this name alone, and says nothing of others.
-    if !file.ends_with(".prom") {
-        return Err(cx.key("metrics.file", format!("= \"{file}\" must end in .prom")));
-    }
-    let every = cx.seconds("metrics.every_seconds", raw.every_seconds, 15.0, 1.0, 3600.0)?;
-    Ok(MetricsConfig { file: cx.path(&file), every })
-}
-
-fn validate_source(i: usize, raw: RawSource, cx: &Context<'_>) -> Result<SourceConfig, ConfigError> {
-    let key = |name: &str| format!("source[{i}].{name}");
-    let id = raw.id.ok_or_else(|| cx.key(&key("id"), "is missing; give each source a short name"))?;
-    let named = !id.is_empty()
-        && id.len() <= 64
-        && id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if !named || id.starts_with('.') {
-        return Err(cx.key(
-            &key("id"),
-            format!("= \"{id}\" must be 1 to 64 letters, digits, '-', '_' or '.', and not begin with '.'"),
-        ));
-    }
-    let uri = raw.uri.ok_or_else(|| {
-        cx.key(&key("uri"), "is missing; give /dev/video0, rtsp://..., a file or pipeline:TEXT")
-    })?;
-    let uri = uri.expose_text();
-    let uri = match SourceUri::parse(&uri).map_err(|e| cx.key(&key("uri"), e))? {
-        SourceUri::File(path) => SourceUri::File(cx.path(path)),
-        SourceUri::Pipeline(text) => match SourceUri::existing(&cx.path(&*uri)) {
-            Some(file) => file,
-            None => {
-                if is_bare_pipeline(&uri) {
-                    let hint = "is a pipeline; write pipeline: in front of it, without which it is refused from 1.0 on";
-                    log::warn!("{}", cx.key(&key("uri"), hint));
-                }
-                SourceUri::Pipeline(text)
-            }
-        },
-        other => other,
-    };
-    Ok(SourceConfig {
-        id: id.into(),
-        uri,
-        fps: cx.number(&key("fps"), raw.fps, 2.0, 0.01, 120.0)?,
-        stall_timeout: raw
-            .stall_seconds
-            .map(|s| cx.seconds(&key("stall_seconds"), Some(s), s, 0.5, 3600.0))
-            .transpose()?,
-        repeat: raw.repeat.unwrap_or(false),
-    })
 }
 
 fn cores() -> usize {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::ModelError;
 use super::conditions::{Conditions, Reach};
-pub use super::identity::Precision;
+use crate::identity::Precision;
 
 /// One measured row: how well the model ranks one set's fakes above its reals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

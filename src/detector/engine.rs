@@ -10,32 +10,8 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
 
 use super::bounds;
-use super::identity::Precision;
 use super::model::ModelError;
-
-/// Which precision is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Wanted {
-    /// int8 where the file is quantised, else f32.
-    #[default]
-    Auto,
-    /// This one. A quantised file can be run in f32 too, for comparison: bytes stand between its layers, but each
-    /// layer is computed in floating point.
-    Only(Precision),
-}
-
-impl std::str::FromStr for Wanted {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Wanted::Auto),
-            "f32" => Ok(Wanted::Only(Precision::F32)),
-            "int8" => Ok(Wanted::Only(Precision::Int8)),
-            _ => Err("must be \"auto\", \"f32\" or \"int8\"".into()),
-        }
-    }
-}
+use crate::identity::{Precision, Wanted};
 
 /// A network that is ready to run on pictures of one size. Clones share it; each thread runs its own state.
 #[derive(Debug, Clone)]

@@ -6,13 +6,12 @@ pub mod card;
 pub mod coherence;
 pub mod conditions;
 pub mod engine;
-mod identity;
 pub mod judge;
 pub mod model;
 pub mod pool;
 pub mod tiles;
 pub mod whole;
 
-pub use model::{Model, ModelError, Wanted};
+pub use model::{Model, ModelError};
 pub(crate) use model::{check_hash, read, read_head};
 pub use whole::WholePicture;

@@ -11,11 +11,11 @@ use image::RgbImage;
 use thiserror::Error;
 
 use super::calibration::{Calibration, CalibrationError};
-use super::card::{Card, CoherentPart, Precision, sha256_hex};
+use super::card::{Card, CoherentPart, sha256_hex};
 use super::coherence::{Head, Readings};
 use super::engine::Engine;
-pub use super::engine::{Wanted, planar};
-pub use super::identity::ModelIdentity;
+pub use super::engine::planar;
+use crate::identity::{ModelIdentity, Precision, Wanted};
 use crate::shown::Shown as _;
 
 /// Why a model is refused.

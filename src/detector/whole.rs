@@ -9,8 +9,9 @@ use std::sync::Mutex;
 use image::RgbImage;
 
 use super::card::Card;
-use super::engine::{Engine, Wanted};
+use super::engine::Engine;
 use super::model::{ModelError, check_hash, check_precision, read};
+use crate::identity::Wanted;
 
 /// Plans kept at most; one more makes all others go, which costs time and not correctness.
 const MOST_PLANS: usize = 32;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::chain::{self, Hash};
-use crate::detector::model::ModelIdentity;
 use crate::frame::{FieldOrder, Rect};
+use crate::identity::ModelIdentity;
 use crate::jump::Jump;
 use crate::verdict::{EventKind, Verdict};
 

@@ -50,7 +50,7 @@ use super::segment;
 use super::sign::Signer;
 use super::tail::Tail;
 use crate::clock::SharedClock;
-use crate::config::{LogConfig, RetentionConfig};
+use crate::flaglog::{LogConfig, RetentionConfig};
 use crate::verdict::{EventKind, Verdict};
 
 /// systemd-timesyncd makes this file once the clock follows a server.

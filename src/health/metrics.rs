@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Board, SourceState, SourceStatus};
+use super::{Board, MetricsConfig, SourceState, SourceStatus};
 use crate::clock::{SharedClock, Stop};
-use crate::config::MetricsConfig;
 use crate::verdict::{Reason, Verdict};
 
 /// Mode of the file: everybody may read it.

@@ -2,6 +2,10 @@
 //! read: the state of each source, its scores, rates and drops.
 
 pub mod metrics;
+mod settings;
+
+pub use settings::MetricsConfig;
+pub(crate) use settings::RawMetrics;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -13,12 +13,12 @@ use super::outbox::{Outbox, Settled, Token};
 use super::retained::Retained;
 use super::topics::{HomeAssistant, Topic, Topics};
 use crate::clock::Moment;
-use crate::config::MqttConfig;
 use crate::control::Controls;
 use crate::flaglog::Tail;
 use crate::flaglog::fs::read_whole;
 use crate::flaglog::record::EvidenceFile;
 use crate::health::Board;
+use crate::mqtt::MqttConfig;
 
 /// Live state of a source is sent this often at most.
 const STATE_EVERY: Duration = Duration::from_secs(1);

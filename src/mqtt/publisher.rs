@@ -17,10 +17,9 @@ use super::live::Live;
 use super::outbox::{CAPACITY, Outbox, Token};
 use super::records::Records;
 use super::rival::Rival;
-use super::topics::{HomeAssistant, Topic};
-use super::{MqttError, broker};
+use super::topics::{self, HomeAssistant, Topic};
+use super::{MqttConfig, MqttError};
 use crate::clock::{Moment, SharedClock, Stop};
-use crate::config::MqttConfig;
 use crate::control::Controls;
 use crate::flaglog::Tail;
 use crate::flaglog::chain::Hash;
@@ -61,13 +60,13 @@ pub fn spawn(
     if config.password.is_some() && !config.tls {
         log::warn!(
             "broker {}: the password is sent in plain text; use mqtts:// in [mqtt] url",
-            broker(&config)
+            config.broker()
         );
     }
     let publisher = Publisher {
         records: Records::new(log, board.clone(), config.catch_up_rate, clock.now()),
         live: Live::new(&config, node, log, board.clone(), &controls),
-        client_id: super::client_id(node),
+        client_id: topics::client_id(node),
         spread: Ulid::new().to_string(),
         birth: config.discovery.as_ref().map(|prefix| HomeAssistant::new(prefix, node).birth()),
         wake: log.wake(),
@@ -155,7 +154,7 @@ impl Publisher {
         };
         let now = self.clock.now();
         *connected = Some(now);
-        log::info!("MQTT: connected to {}", broker(&self.config));
+        log::info!("MQTT: connected to {}", self.config.broker());
         self.board.update_publisher(|p| {
             p.connected = true;
             p.connections += 1;
@@ -199,7 +198,7 @@ impl Publisher {
                 outbox.quiet_since = now;
             } else if now.saturating_sub(outbox.quiet_since) > ACK_WITHIN {
                 let what = format!("nothing acknowledged for {} s", ACK_WITHIN.as_secs());
-                return Err(MqttError::Silent { broker: broker(&self.config), what });
+                return Err(MqttError::Silent { broker: self.config.broker(), what });
             }
             let due = self.records.due(now).map_or(self.live.due(), |r| r.min(self.live.due()));
             let timer = self.clock.after(due.saturating_sub(now).max(TICK));
@@ -261,7 +260,7 @@ impl Publisher {
                 recv(deadline) -> _ => {
                     log::warn!(
                         "MQTT: {} did not take everything in time; the rest is sent at the next start",
-                        broker(&self.config)
+                        self.config.broker()
                     );
                     break;
                 }
@@ -321,7 +320,7 @@ impl Publisher {
     }
 
     fn lost(&self, reason: &str) -> MqttError {
-        MqttError::Lost { broker: broker(&self.config), reason: reason.to_owned() }
+        MqttError::Lost { broker: self.config.broker(), reason: reason.to_owned() }
     }
 }
 

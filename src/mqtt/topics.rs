@@ -159,6 +159,11 @@ pub fn level(name: &str) -> String {
     out
 }
 
+/// The client id of a box.
+pub(super) fn client_id(node: &str) -> String {
+    format!("spotd-{}", level(node))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

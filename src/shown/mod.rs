@@ -71,6 +71,28 @@ impl fmt::Debug for Sensitive {
     }
 }
 
+/// A text that never shows itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// Names of files, and other texts of the user's, for people.
 pub trait Shown {
     /// The name of a file that is there: exactly, but for control characters and bytes that are no text, which are

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use super::Truncated;
-use crate::config::SourceUri;
+use crate::source::SourceUri;
 
 /// Sizes of a packet of a transport stream: plain, with a time in front (AVCHD, Blu-ray), with a checksum behind; and
 /// where in it the sync byte lies.

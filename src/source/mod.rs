@@ -1,5 +1,6 @@
 //! Where frames come from. A source only knows how to run once; [`supervise`] owns every retry.
 
+mod contribution;
 #[cfg(feature = "gstreamer")]
 mod cut;
 pub mod demo;
@@ -9,9 +10,12 @@ pub mod gstreamer;
 pub mod latest;
 pub mod probe;
 pub mod recode;
+mod settings;
 pub mod stamp;
+mod stream;
 pub mod supervise;
 pub mod timeline;
+mod uri;
 #[cfg(feature = "v4l")]
 pub mod v4l;
 
@@ -20,8 +24,13 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+pub use contribution::Contribution;
+pub(crate) use settings::RawSource;
+pub use settings::SourceConfig;
+pub use stream::StreamUrl;
+pub use uri::{SourceUri, V4lUri, is_bare_pipeline};
+
 use crate::clock::{SharedClock, Stop};
-use crate::config::{SourceConfig, SourceUri};
 use crate::frame::Frame;
 
 /// How a source's run came to its end without an error.
@@ -152,7 +161,7 @@ pub fn open(config: &SourceConfig, clock: &SharedClock) -> Result<Box<dyn Source
 
 #[cfg(feature = "v4l")]
 fn open_v4l(
-    uri: &crate::config::V4lUri,
+    uri: &crate::source::V4lUri,
     config: &SourceConfig,
     clock: &SharedClock,
 ) -> Result<Box<dyn Source>, SourceError> {
@@ -161,7 +170,7 @@ fn open_v4l(
 
 #[cfg(not(feature = "v4l"))]
 fn open_v4l(
-    _: &crate::config::V4lUri,
+    _: &crate::source::V4lUri,
     config: &SourceConfig,
     _: &SharedClock,
 ) -> Result<Box<dyn Source>, SourceError> {

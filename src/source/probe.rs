@@ -8,8 +8,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::{Ended, FrameSink, SourceError, open};
 use crate::clock::{SharedClock, stop_signal};
-use crate::config::SourceConfig;
 use crate::frame::{Frame, FrameError, PixelFormat};
+use crate::source::SourceConfig;
 
 /// What one frame tells about a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::config::SourceUri;
+    use crate::source::SourceUri;
 
     fn config(path: std::path::PathBuf) -> SourceConfig {
         SourceConfig {

@@ -12,9 +12,9 @@ use std::time::Duration;
 use super::timeline::Timeline;
 use super::{Ended, FrameSink, Source, SourceError};
 use crate::clock::{Moment, SharedClock, Stop};
-use crate::config::{SourceConfig, SourceUri};
 use crate::frame::Frame;
 use crate::health::{Board, SourceState};
+use crate::source::{SourceConfig, SourceUri};
 
 /// When a source is run again.
 #[derive(Debug, Clone, PartialEq, Eq)]

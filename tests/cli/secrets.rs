@@ -3,8 +3,8 @@
 use std::process::Output;
 
 use proptest::prelude::*;
-use spotd::config::SourceUri;
 use spotd::shown::{Sensitive, redact};
+use spotd::source::SourceUri;
 
 use crate::setup::Site;
 

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use prost::Message;
-use spotd::detector::card::{Card, Precision, Training, sha256_hex};
+use spotd::detector::card::{Card, Training, sha256_hex};
+use spotd::identity::Precision;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto::{Tensor, Value};
 use tract_onnx::pb::{

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use image::RgbImage;
-use spotd::config::LogConfig;
-use spotd::detector::card::Precision;
-use spotd::detector::model::ModelIdentity;
+use spotd::flaglog::LogConfig;
 use spotd::flaglog::fs::{Fs, OsFs};
 use spotd::flaglog::verify::{Report, verify};
 use spotd::flaglog::{FrameInfo, Hash, NewRecord, PublicKey};
 use spotd::frame::Rect;
+use spotd::identity::{ModelIdentity, Precision};
 use spotd::verdict::{EventKind, Verdict};
 
 /// A tile of [`picture`].

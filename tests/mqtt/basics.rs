@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use spotd::clock::{SystemClock, stop_signal};
-use spotd::config::{MqttConfig, MqttVersion, Secret};
 use spotd::control::Controls;
 use spotd::flaglog::{Hash, Record};
 use spotd::health::{Board, SourceState};
 use spotd::mqtt;
+use spotd::mqtt::{MqttConfig, MqttVersion};
+use spotd::shown::Secret;
 use spotd::verdict::Verdict;
 
 use crate::mosquitto::{Broker, Message, PATIENCE, Subscriber};

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 
 use image::RgbImage;
 use serde_json::Value;
-use spotd::config::MqttConfig;
+use spotd::mqtt::MqttConfig;
 
 use crate::model;
 use crate::mosquitto::{Broker, Message, Subscriber};

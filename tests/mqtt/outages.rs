@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use spotd::config::{MqttConfig, MqttVersion};
+use spotd::mqtt::{MqttConfig, MqttVersion};
 
 use crate::mosquitto::{Broker, Subscriber};
 use crate::proxy::Proxy;

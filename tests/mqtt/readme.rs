@@ -4,8 +4,9 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use spotd::clock::SystemClock;
-use spotd::config::{MqttConfig, Secret};
 use spotd::health::SourceState;
+use spotd::mqtt::MqttConfig;
+use spotd::shown::Secret;
 use spotd::verdict::Verdict;
 
 use crate::authority::Authority;

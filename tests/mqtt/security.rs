@@ -1,8 +1,9 @@
 //! What must not be seen, and names that mean something to MQTT.
 
 use spotd::clock::SystemClock;
-use spotd::config::{MqttConfig, MqttVersion, Secret};
 use spotd::mqtt::{self, topics};
+use spotd::mqtt::{MqttConfig, MqttVersion};
+use spotd::shown::Secret;
 
 use crate::mosquitto::{Broker, PATIENCE, Subscriber};
 use crate::setup::*;

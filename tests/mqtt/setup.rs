@@ -8,12 +8,12 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::Receiver;
 use image::RgbImage;
 use spotd::clock::{Clock, Moment, SharedClock, StopHandle, SystemClock, stop_signal};
-use spotd::config::{MqttConfig, MqttVersion};
 use spotd::control::Controls;
 use spotd::flaglog::{Entry, Evidence, FlagLog, NewRecord, Record, ScoredTile};
 use spotd::frame::Rect;
 use spotd::health::Board;
 use spotd::mqtt;
+use spotd::mqtt::{MqttConfig, MqttVersion};
 use spotd::verdict::EventKind;
 
 use crate::mosquitto::{Message, PATIENCE};

@@ -5,8 +5,9 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use spotd::detector::Model;
-use spotd::detector::card::{Card, Precision};
+use spotd::detector::card::Card;
 use spotd::forensics::scenes::SceneRenderer;
+use spotd::identity::Precision;
 
 use crate::model;
 use crate::networks::{self};

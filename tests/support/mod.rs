@@ -15,11 +15,11 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use image::RgbImage;
 use spotd::clock::{SharedClock, StopHandle, SystemClock, stop_signal};
-use spotd::config::{SourceConfig, SourceUri};
 use spotd::frame::Frame;
 use spotd::health::{Board, SourceState, SourceStatus};
 use spotd::source::latest::LatestSink;
 use spotd::source::supervise::{Policy, spawn};
+use spotd::source::{SourceConfig, SourceUri};
 
 /// Longest wait for anything: a loaded machine of two cores is slow, a broken program is slower.
 pub const LONG: Duration = Duration::from_secs(60);

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use spotd::detector::Model;
-use spotd::detector::card::{Card, Precision};
+use spotd::detector::card::Card;
+use spotd::identity::Precision;
 
 use super::model::{self, TILE};
 use super::{NODE, SMALL, Vivid, WEBCAM, control, networks, set};

@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use spotd::clock::SystemClock;
-use spotd::config::SourceConfig;
 use spotd::frame::{Matrix, PixelFormat};
 use spotd::health::SourceState;
+use spotd::source::SourceConfig;
 use spotd::source::probe::probe;
 use support::{LONG, Rig, config, wait_for};
 use v4l::control::{Control, Value};

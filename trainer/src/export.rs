@@ -14,9 +14,10 @@ use image::RgbImage;
 use spotd::{
     detector::{
         Model,
-        card::{Card, Precision, Training, sha256_hex},
+        card::{Card, Training, sha256_hex},
     },
     forensics::{rng::Rng, scenes::SceneRenderer},
+    identity::Precision,
 };
 use std::path::{Path, PathBuf};
 use tch::{Device, nn::VarStore};

@@ -249,7 +249,7 @@ fn news(options: &Options) -> Result<(Vec<Sample>, Vec<Sample>)> {
 /// The frames of a video as PNG files in `folder`.
 #[cfg(feature = "gstreamer")]
 fn frames(video: &Path, folder: &Path, fps: f64) -> Result<Vec<PathBuf>> {
-    use spotd::{clock::SystemClock, config::SourceUri, source::gstreamer::read_video};
+    use spotd::{clock::SystemClock, source::SourceUri, source::gstreamer::read_video};
     use std::ops::ControlFlow;
     let name = video.display();
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;

@@ -3,11 +3,9 @@
 mod common;
 
 use spotd::{
-    detector::{
-        Model,
-        card::{Card, Precision},
-    },
+    detector::{Model, card::Card},
     forensics::rng::Rng,
+    identity::Precision,
 };
 use spotd_train::{
     ablate, export,

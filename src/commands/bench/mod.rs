@@ -18,8 +18,9 @@ use serde_json::json;
 use super::{EXIT_FINE, console, pool};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
-use crate::detector::{Model, Wanted};
+use crate::detector::Model;
 use crate::forensics::scenes::SceneRenderer;
+use crate::identity::Wanted;
 use board::State;
 use layers::Layer;
 

@@ -13,9 +13,10 @@ use super::super::pool::side_by_side;
 use super::perturb::Perturbation;
 use crate::detector::card::Card;
 use crate::detector::judge::{FrameScore, JudgeError, judge, judge_lines};
-use crate::detector::{Model, Wanted, WholePicture};
+use crate::detector::{Model, WholePicture};
 use crate::forensics::{baseline, dataset};
 use crate::frame::Frame;
+use crate::identity::Wanted;
 
 /// Which part of a picture is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

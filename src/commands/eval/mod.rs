@@ -16,8 +16,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::{EXIT_FINE, EXIT_FLAGGED, console, output, pool, progress_bar};
-use crate::detector::Wanted;
 use crate::forensics::published::{is_forensynths, published};
+use crate::identity::Wanted;
 use crate::shown::Shown as _;
 pub(super) use compare::{comparable, compare};
 pub(super) use figures::Row;

@@ -11,7 +11,6 @@ use indicatif::ProgressBar;
 use super::super::input::Input;
 use super::super::video::read_frames;
 use crate::clock::{SystemClock, stop_signal};
-use crate::config::{SourceConfig, SourceUri};
 use crate::detector::model::planar;
 use crate::detector::tiles::select;
 use crate::forensics::dataset::{list_pictures, load};
@@ -20,6 +19,7 @@ use crate::health::Board;
 use crate::quantize::Tiles;
 use crate::source;
 use crate::source::latest::LatestSink;
+use crate::source::{SourceConfig, SourceUri};
 
 /// Tiles taken of one picture: more would say much the same.
 const TILES: usize = 2;

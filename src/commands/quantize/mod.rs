@@ -15,8 +15,10 @@ use indicatif::ProgressBar;
 
 use super::eval::{Perturbations, Row, comparable, compare};
 use super::{EXIT_FINE, console, output, pool, progress_bar};
-use crate::detector::card::{Card, Precision, sha256_hex};
-use crate::detector::{Model, Wanted, check_hash, read, read_head};
+use crate::detector::card::{Card, sha256_hex};
+use crate::detector::{Model, check_hash, read, read_head};
+use crate::identity::Precision;
+use crate::identity::Wanted;
 use crate::quantize::{Clipping, Options, Progress, Quantized, Residual, quantize as quantize_model};
 use crate::shown::Shown as _;
 use footage::{Gathered, Look};

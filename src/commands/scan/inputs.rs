@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::super::input::{Input, Unusable};
-use crate::config::SourceUri;
 use crate::frame::picture;
+use crate::source::SourceUri;
 
 /// Endings of files that are expected to be judged, beside those of [`picture::ENDINGS`]: if they cannot be, that
 /// is an error.

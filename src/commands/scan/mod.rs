@@ -14,7 +14,8 @@ use clap::Args;
 use crossbeam_channel::bounded;
 
 use super::{EXIT_ERROR, EXIT_FINE, EXIT_FLAGGED, pool, progress_bar};
-use crate::detector::{Model, Wanted};
+use crate::detector::Model;
+use crate::identity::Wanted;
 use crate::verdict::{Verdict, VerdictConfig};
 use inputs::Item;
 use judge::Scanner;

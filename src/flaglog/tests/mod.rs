@@ -20,10 +20,9 @@ use super::memfs::MemFs;
 use super::record::NoteKind;
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
-use crate::config::LogConfig;
-use crate::detector::card::Precision;
-use crate::detector::model::ModelIdentity;
+use crate::flaglog::LogConfig;
 use crate::frame::Rect;
+use crate::identity::{ModelIdentity, Precision};
 use crate::verdict::{EventKind, Verdict};
 
 const DIR: &str = "/log";

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::RetentionConfig;
+use crate::flaglog::RetentionConfig;
 use crate::flaglog::cursor::{CursorFile, Mark};
 
 #[derive(Debug, Clone)]

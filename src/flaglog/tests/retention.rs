@@ -1,7 +1,7 @@
 //! Age, size, free space; what a crash in between leaves; events that a crash has left open.
 
 use super::*;
-use crate::config::RetentionConfig;
+use crate::flaglog::RetentionConfig;
 
 const START: Duration = Duration::from_secs(1_795_500_000);
 const DAY: Duration = Duration::from_secs(86_400);

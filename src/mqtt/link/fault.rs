@@ -5,16 +5,15 @@ use std::io;
 use rustls::{AlertDescription, CertificateError};
 
 use super::{CONNECT_SECONDS, KEEP_ALIVE};
-use crate::config::MqttConfig;
-use crate::mqtt::{MqttError, broker};
+use crate::mqtt::{MqttConfig, MqttError};
 
 pub(super) fn login(config: &MqttConfig) -> MqttError {
     let user = config.user.as_ref().map_or("anonymous".to_owned(), |u| format!("\"{u}\""));
-    MqttError::Login { broker: broker(config), user }
+    MqttError::Login { broker: config.broker(), user }
 }
 
 pub(super) fn refused(config: &MqttConfig, reason: impl Into<String>) -> MqttError {
-    MqttError::Refused { broker: broker(config), reason: reason.into() }
+    MqttError::Refused { broker: config.broker(), reason: reason.into() }
 }
 
 pub(super) fn version(config: &MqttConfig, other: &str) -> MqttError {
@@ -22,33 +21,33 @@ pub(super) fn version(config: &MqttConfig, other: &str) -> MqttError {
 }
 
 pub(super) fn lost(config: &MqttConfig, reason: impl Into<String>) -> MqttError {
-    MqttError::Lost { broker: broker(config), reason: reason.into() }
+    MqttError::Lost { broker: config.broker(), reason: reason.into() }
 }
 
 pub(super) fn closed(config: &MqttConfig) -> MqttError {
-    MqttError::Closed { broker: broker(config) }
+    MqttError::Closed { broker: config.broker() }
 }
 
 pub(super) fn taken_over(config: &MqttConfig, id: &str) -> MqttError {
-    MqttError::TakenOver { broker: broker(config), client_id: id.to_owned(), sure: true }
+    MqttError::TakenOver { broker: config.broker(), client_id: id.to_owned(), sure: true }
 }
 
 pub(super) fn no_connection(config: &MqttConfig) -> MqttError {
-    MqttError::Silent { broker: broker(config), what: format!("no connection within {CONNECT_SECONDS} s") }
+    MqttError::Silent { broker: config.broker(), what: format!("no connection within {CONNECT_SECONDS} s") }
 }
 
 pub(super) fn takes_nothing(config: &MqttConfig) -> MqttError {
-    MqttError::Silent { broker: broker(config), what: format!("it took nothing for {CONNECT_SECONDS} s") }
+    MqttError::Silent { broker: config.broker(), what: format!("it took nothing for {CONNECT_SECONDS} s") }
 }
 
 pub(super) fn no_ping(config: &MqttConfig) -> MqttError {
     let what = format!("no answer to a ping within {} s", KEEP_ALIVE.as_secs());
-    MqttError::Silent { broker: broker(config), what }
+    MqttError::Silent { broker: config.broker(), what }
 }
 
 pub(super) fn io(config: &MqttConfig, error: &io::Error) -> MqttError {
     use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
-    let (broker, reason) = (broker(config), error.to_string());
+    let (broker, reason) = (config.broker(), error.to_string());
     if let Some(e) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
         return MqttError::Tls { broker, reason: tls_reason(config, e) };
     }
@@ -71,12 +70,14 @@ pub(super) fn tls(config: &MqttConfig, error: &rumqttc::TlsError) -> MqttError {
             }
             other => other,
         },
-        rumqttc::TlsError::TLS(e) => MqttError::Tls { broker: broker(config), reason: tls_reason(config, e) },
+        rumqttc::TlsError::TLS(e) => {
+            MqttError::Tls { broker: config.broker(), reason: tls_reason(config, e) }
+        }
         rumqttc::TlsError::DNSName(_) => MqttError::Tls {
-            broker: broker(config),
+            broker: config.broker(),
             reason: "no certificate can be made for this host; give the broker a name".to_owned(),
         },
-        other => MqttError::Tls { broker: broker(config), reason: other.to_string() },
+        other => MqttError::Tls { broker: config.broker(), reason: other.to_string() },
     }
 }
 

@@ -7,8 +7,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::MqttConfig;
-use crate::mqtt::{MqttError, broker};
+use crate::mqtt::{MqttConfig, MqttError};
 
 pub(super) fn client_config(config: &MqttConfig) -> Result<ClientConfig, MqttError> {
     let mut roots = RootCertStore::empty();
@@ -24,7 +23,7 @@ pub(super) fn client_config(config: &MqttConfig) -> Result<ClientConfig, MqttErr
             return Err(MqttError::NoAuthorities { reason });
         }
     }
-    let failed = |reason: String| MqttError::Tls { broker: broker(config), reason };
+    let failed = |reason: String| MqttError::Tls { broker: config.broker(), reason };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -12,7 +12,7 @@ use rumqttc::{
 
 use super::{CONNECT_SECONDS, Incoming, KEEP_ALIVE, MAX_HEAD, MAX_INCOMING, MAX_PAYLOAD};
 use super::{Signal, Step, Will, Wire, fault, tls};
-use crate::config::MqttConfig;
+use crate::mqtt::MqttConfig;
 use crate::mqtt::MqttError;
 
 pub(super) struct V3 {

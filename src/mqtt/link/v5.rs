@@ -12,7 +12,7 @@ use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration, Transport};
 
 use super::{CONNECT_SECONDS, Incoming, KEEP_ALIVE, MAX_INCOMING};
 use super::{Signal, Step, Will, Wire, fault, tls};
-use crate::config::MqttConfig;
+use crate::mqtt::MqttConfig;
 use crate::mqtt::MqttError;
 
 pub(super) struct V5 {

@@ -14,7 +14,7 @@ use super::fault;
 use super::http::{ContentType, watch};
 use super::keyframes::Thinning;
 use super::witness::Witness;
-use crate::config::{Contribution, SourceUri};
+use crate::source::{Contribution, SourceUri};
 
 /// Milliseconds that an RTSP jitter buffer holds packets back: enough for a house network, a tenth of
 /// GStreamer's own default.

@@ -5,7 +5,7 @@ use gst::prelude::*;
 
 use super::super::SourceError;
 use super::build::make;
-use crate::config::Contribution;
+use crate::source::Contribution;
 
 /// Packages of Debian, and what is not in Debian.
 const GOOD: &str = "the package gstreamer1.0-plugins-good";

@@ -4,8 +4,8 @@ use ::gstreamer as gst;
 use gst::glib;
 
 use super::super::SourceError;
-use crate::config::{Contribution, SourceUri};
 use crate::shown::redact;
+use crate::source::{Contribution, SourceUri};
 
 /// What a pipeline reported.
 #[derive(Debug, Clone)]

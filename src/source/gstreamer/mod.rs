@@ -34,7 +34,7 @@ use super::files::Show;
 use super::stamp::Stamper;
 use super::{Ended, FrameSink, Patience, Source, SourceError, cut};
 use crate::clock::{Moment, SharedClock, Stop};
-use crate::config::SourceUri;
+use crate::source::SourceUri;
 
 /// An element that refuses to start posts its reason within this time, or not at all.
 const REASON: Duration = Duration::from_secs(2);

@@ -15,8 +15,8 @@ use super::keyframes::Thinning;
 use super::running::{Event, Running, Start};
 use super::witness::Witness;
 use crate::clock::{Moment, SharedClock};
-use crate::config::SourceUri;
 use crate::frame::{Frame, jpeg};
+use crate::source::SourceUri;
 
 /// A video that gives nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(60);

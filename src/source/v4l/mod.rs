@@ -22,9 +22,9 @@ use self::sys::{Filled, Stream};
 use super::stamp::Stamper;
 use super::{Ended, FrameSink, Patience, Source, SourceError};
 use crate::clock::{SharedClock, Stop};
-use crate::config::V4lUri;
 use crate::frame::{Frame, PixelFormat, jpeg};
 use crate::shown::Shown as _;
+use crate::source::V4lUri;
 
 /// How often the stop signal is looked at while the camera gives nothing.
 const GLANCE: Duration = Duration::from_millis(200);

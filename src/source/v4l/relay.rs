@@ -2,8 +2,8 @@
 
 use super::super::{Ended, FrameSink, Patience, SourceError};
 use crate::clock::{SharedClock, Stop};
-use crate::config::V4lUri;
 use crate::shown::Shown as _;
+use crate::source::V4lUri;
 
 /// Runs the device through GStreamer until it ends; `why` goes to the log.
 #[cfg(feature = "gstreamer")]
@@ -16,7 +16,7 @@ pub(super) fn run_once(
     stop: &Stop,
 ) -> Result<Ended, SourceError> {
     use super::super::{Source, gstreamer::GstSource};
-    use crate::config::SourceUri;
+    use crate::source::SourceUri;
 
     let text = pipeline(uri)?;
     log::info!("{}: {why}; opened through GStreamer: {text}", uri.device.shown());

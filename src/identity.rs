@@ -1,4 +1,5 @@
-//! Which model it was, as records and cards name it; apart from the engine, so that who only reads records needs none.
+//! Which model it was, as records and cards name it, and which precision is asked for; apart from the detector, so that who
+//! only reads records or settings needs no inference engine.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,30 @@ impl std::fmt::Display for Precision {
             Precision::F32 => "f32",
             Precision::Int8 => "int8",
         })
+    }
+}
+
+/// Which precision is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted {
+    /// int8 where the file is quantised, else f32.
+    #[default]
+    Auto,
+    /// This one. A quantised file can be run in f32 too, for comparison: bytes stand between its layers, but each
+    /// layer is computed in floating point.
+    Only(Precision),
+}
+
+impl std::str::FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Wanted::Auto),
+            "f32" => Ok(Wanted::Only(Precision::F32)),
+            "int8" => Ok(Wanted::Only(Precision::Int8)),
+            _ => Err("must be \"auto\", \"f32\" or \"int8\"".into()),
+        }
     }
 }
 

@@ -1,0 +1,168 @@
+//! What every room needs to read its own part of the configuration: the value of a key, its bounds, and an error that
+//! names file, line and key. Rooms have their settings, `config` has the file.
+
+mod locate;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::shown::{Shown as _, redact};
+
+/// What their names begin with.
+pub(crate) const ENV_PREFIX: &str = "SPOTD__";
+
+/// Characters of a name at most.
+pub(crate) const MAX_NAME: usize = 128;
+
+/// Why a configuration is refused; the text names file, line and key, and the way out.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration {}: {error}", path.shown())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("{place}: {reason}")]
+    Invalid {
+        /// File and line, or environment variable.
+        place: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+}
+
+/// An error about a variable.
+pub(crate) fn of_variable(name: &str, reason: String) -> ConfigError {
+    ConfigError::Invalid { place: format!("environment variable {name}"), reason }
+}
+
+/// Where the configuration comes from, for messages and for paths relative to the file.
+pub(crate) struct Context<'a> {
+    /// The file's text.
+    pub(crate) text: &'a str,
+    /// The file.
+    pub(crate) path: &'a Path,
+    /// What the environment sets, by the names of the variables.
+    pub(crate) variables: BTreeMap<String, String>,
+}
+
+impl Context<'_> {
+    /// An error of TOML or of a type, with its line.
+    pub(crate) fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+        let line = error.span().map(|s| locate::line_at(self.text, s.start));
+        self.invalid(line, with_suggestion(error.message()))
+    }
+
+    /// An error about the key at `path`, such as `source[1].fps`.
+    pub(crate) fn key(&self, path: &str, reason: impl std::fmt::Display) -> ConfigError {
+        let name = |path: &str| format!("{ENV_PREFIX}{}", path.replace('.', "__")).to_ascii_uppercase();
+        let (own, table) = (name(path), name(path.split_inclusive('.').next().unwrap_or_default()));
+        let mut reason = format!("{path} {reason}");
+        if let Some(set) = self.variables.keys().find(|set| set.eq_ignore_ascii_case(&own)) {
+            return of_variable(set, redact(&reason));
+        }
+        // What is wrong may be how the file and the environment go together.
+        let beside: Vec<&str> = self
+            .variables
+            .keys()
+            .map(String::as_str)
+            .filter(|set| table.ends_with("__") && set.to_ascii_uppercase().starts_with(&table))
+            .collect();
+        if !beside.is_empty() {
+            reason += &format!(" (the environment sets {})", beside.join(", "));
+        }
+        self.invalid(locate::line_of(self.text, path), reason)
+    }
+
+    /// An error about a line, or the whole file.
+    pub(crate) fn invalid(&self, line: Option<usize>, reason: String) -> ConfigError {
+        let file = self.path.shown();
+        let place = line.map_or_else(|| file.clone(), |l| format!("{file}:{l}"));
+        ConfigError::Invalid { place, reason: redact(&reason) }
+    }
+
+    /// A number within bounds.
+    pub(crate) fn number<T: PartialOrd + std::fmt::Display + Copy>(
+        &self,
+        key: &str,
+        value: Option<T>,
+        default: T,
+        low: T,
+        high: T,
+    ) -> Result<T, ConfigError> {
+        let value = value.unwrap_or(default);
+        if value >= low && value <= high {
+            Ok(value)
+        } else {
+            Err(self.key(key, format!("= {value} must lie between {low} and {high}")))
+        }
+    }
+
+    /// A whole number within bounds, none of them negative.
+    pub(crate) fn count(
+        &self,
+        key: &str,
+        value: Option<i64>,
+        default: usize,
+        low: i64,
+        high: i64,
+    ) -> Result<usize, ConfigError> {
+        let default = i64::try_from(default).expect("defaults are small");
+        self.number(key, value, default, low, high)
+            .map(|v| usize::try_from(v).expect("bounds are not negative"))
+    }
+
+    /// Seconds within bounds.
+    pub(crate) fn seconds(
+        &self,
+        key: &str,
+        value: Option<f64>,
+        default: f64,
+        low: f64,
+        high: f64,
+    ) -> Result<Duration, ConfigError> {
+        self.number(key, value, default, low, high).map(Duration::from_secs_f64)
+    }
+
+    /// Mebibytes, as bytes.
+    pub(crate) fn mib(
+        &self,
+        key: &str,
+        value: Option<i64>,
+        default: i64,
+        low: i64,
+    ) -> Result<u64, ConfigError> {
+        self.number(key, value, default, low, 1 << 30)
+            .map(|v| u64::try_from(v).expect("bounds are not negative") << 20)
+    }
+
+    /// A path as the user means it: relative to the configuration file.
+    pub(crate) fn path(&self, text: impl AsRef<Path>) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(text)
+    }
+}
+
+/// serde's `unknown field` message, with the nearest key that exists put first.
+pub(crate) fn with_suggestion(message: &str) -> String {
+    let message = message.trim_end();
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match quoted[..] {
+        [unknown, ref known @ ..] if message.contains("unknown field") && !known.is_empty() => {
+            let near = known
+                .iter()
+                .map(|k| (strsim::damerau_levenshtein(unknown, k), k))
+                .filter(|(d, k)| *d <= 2.max(k.len() / 3))
+                .min();
+            let hint = near.map(|(_, k)| format!("did you mean `{k}`? ")).unwrap_or_default();
+            format!("unknown key `{unknown}`; {hint}Known here: {}", known.join(", "))
+        }
+        _ => message.to_owned(),
+    }
+}
