@@ -12,7 +12,6 @@ pub mod coherence;
 pub mod conditions;
 #[path = "../../src/detector/engine.rs"]
 pub mod engine;
-
 #[path = "../../src/detector/model.rs"]
 pub mod model;
 
