@@ -186,7 +186,7 @@ fn catch_up(base: &Path) {
     let mut last = None;
     let begun = Instant::now();
     while let Some(item) = reader.next().expect("sound") {
-        last = Some(Mark::of(&item));
+        last = Some(item.mark());
     }
     println!("reading them from the start: {:.0} ms", begun.elapsed().as_secs_f64() * 1e3);
     let mark = last.expect("records");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use spotd::flaglog::chain::{self, Hash};
-use spotd::flaglog::cursor::{CursorFile, Mark};
+use spotd::flaglog::cursor::CursorFile;
 use spotd::flaglog::fs::{Fs, Identity, Lock, LogFile};
 use spotd::flaglog::{Item, ReadError, Reader, segment};
 
@@ -184,7 +184,7 @@ fn read_all(files: &Files) {
             assert_eq!(item.entry.prev(), before.entry.hash(), "nor another line before");
         }
         // A cursor leads back to it, by its place or without.
-        let mark = Mark::of(&item);
+        let mark = item.mark();
         Reader::after(shared.clone(), Path::new(DIR), mark).expect("it was just read there");
         last = Some(item);
     }

@@ -12,7 +12,10 @@ pub mod coherence;
 pub mod conditions;
 #[path = "../../src/detector/engine.rs"]
 pub mod engine;
+#[path = "../../src/detector/error.rs"]
+mod error;
 #[path = "../../src/detector/model.rs"]
 pub mod model;
 
-pub use model::{Model, ModelError};
+pub use error::{CalibrationError, ModelError};
+pub use model::Model;

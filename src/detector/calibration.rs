@@ -1,48 +1,12 @@
 //! A calibration for one site: threshold and temperature for a stated rate of false alarms, as a TOML file
 //! that lies over the model's card (`[model] calibration`). Written by `spotd calibrate`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::card::Card;
-use crate::shown::Shown as _;
-
-/// Why a calibration is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum CalibrationError {
-    /// The file cannot be read.
-    #[error("calibration {}: {error}; make one with spotd calibrate", path.shown())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// It is not of its form.
-    #[error("calibration {}: {reason}", path.shown())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// It was made for another model.
-    #[error(
-        "calibration {} is for the model with SHA-256 {wanted}, but {model} has {found}; \
-         a threshold means nothing to another model: run spotd calibrate again", path.shown()
-    )]
-    OtherModel {
-        /// The file.
-        path: PathBuf,
-        /// SHA-256 in it.
-        wanted: String,
-        /// The model's name and version.
-        model: String,
-        /// The model's SHA-256.
-        found: String,
-    },
-}
+use super::error::CalibrationError;
 
 /// How the threshold was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
 
 use super::bounds;
-use super::model::ModelError;
+use super::error::ModelError;
 use crate::identity::{Precision, Wanted};
 
 /// A network that is ready to run on pictures of one size. Clones share it; each thread runs its own state.

@@ -6,12 +6,14 @@ pub mod card;
 pub mod coherence;
 pub mod conditions;
 pub mod engine;
+mod error;
 pub mod judge;
 pub mod model;
 pub mod pool;
 pub mod tiles;
 pub mod whole;
 
-pub use model::{Model, ModelError};
+pub use error::{CalibrationError, ModelError};
+pub use model::Model;
 pub(crate) use model::{check_hash, read, read_head};
 pub use whole::WholePicture;

@@ -10,7 +10,8 @@ use image::RgbImage;
 
 use super::card::Card;
 use super::engine::Engine;
-use super::model::{ModelError, check_hash, check_precision, read};
+use super::error::ModelError;
+use super::model::{check_hash, check_precision, read};
 use crate::identity::Wanted;
 
 /// Plans kept at most; one more makes all others go, which costs time and not correctness.

@@ -16,8 +16,6 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::Hash;
 use super::fs::{Fs, read_whole, write_whole};
-use super::reader::Item;
-use super::segment;
 
 /// Longest cursor file that is read, in bytes; ours have about 170.
 const MAX_BYTES: usize = 4096;
@@ -48,13 +46,6 @@ impl Mark {
     /// The mark of a record by what it is alone.
     pub fn new(seq: u64, hash: Hash) -> Self {
         Self { seq, hash, at: None }
-    }
-
-    /// The mark of what was read.
-    pub fn of(item: &Item) -> Self {
-        let segment = segment::parse_name(&item.place.segment);
-        let at = segment.map(|segment| At { segment, offset: item.place.offset });
-        Self { seq: item.entry.seq(), hash: item.entry.hash(), at }
     }
 }
 

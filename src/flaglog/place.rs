@@ -25,8 +25,8 @@ use super::fs::{Fs, Identity, Lock};
 use super::index::Index;
 use super::record::{Entry, NewRecord, NoteKind, Record};
 use super::recover::{Found, recover};
-use super::segment;
-use super::writer::{FlagLog, Segment};
+use super::segment::{self, Segment};
+use super::writer::FlagLog;
 use crate::verdict::EventKind;
 
 /// How often the path may lead elsewhere again while a new log is being begun.

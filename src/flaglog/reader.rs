@@ -9,7 +9,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::chain::{self, Hash, MAX_LINE};
-use super::cursor::Mark;
+use super::cursor::{At, Mark};
 use super::fs::Fs;
 use super::record::{Entry, SCHEMA};
 use super::segment;
@@ -27,6 +27,15 @@ pub struct Item {
     pub line: String,
     /// Its place.
     pub place: Place,
+}
+
+impl Item {
+    /// Its mark, for a reader that is done with it.
+    pub fn mark(&self) -> Mark {
+        let segment = segment::parse_name(&self.place.segment);
+        let at = segment.map(|segment| At { segment, offset: self.place.offset });
+        Mark { seq: self.entry.seq(), hash: self.entry.hash(), at }
+    }
 }
 
 /// Where a line stands.

@@ -17,8 +17,7 @@ use super::error::LogError;
 use super::fs::{Fs, write_whole};
 use super::reader::{ReadError, Reader};
 use super::record::NoteKind;
-use super::segment;
-use super::writer::Segment;
+use super::segment::{self, Segment};
 
 /// Disks write so many bytes whole or not at all, or multiples of it.
 const SECTOR: usize = 512;

@@ -1,4 +1,4 @@
-//! Names of the files in a log's folder.
+//! The segment that is appended to, and the names of the files in a log's folder.
 //!
 //! ```text
 //! <dir>/flags-00000000000000000001.jsonl   a segment, named by the `seq` of its first record
@@ -11,13 +11,63 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::fs::Fs;
+use super::fs::{Fs, LogFile};
 
 /// The folder of all evidence.
 pub const EVIDENCE: &str = "evidence";
 
 const PREFIX: &str = "flags-";
 const SUFFIX: &str = ".jsonl";
+
+/// The segment that is appended to.
+pub(super) struct Segment {
+    pub path: PathBuf,
+    /// `seq` of its first record.
+    pub first: u64,
+    /// Its durable length in bytes.
+    pub len: u64,
+    /// `None`: what lies behind `len` is unknown and must be cut before it is written to again.
+    pub file: Option<Box<dyn LogFile>>,
+    /// Whether its name is durable.
+    pub named: bool,
+}
+
+impl Segment {
+    /// Appends a line and makes it durable; `dir` is the folder that the segment lies in.
+    pub(super) fn append(&mut self, fs: &dyn Fs, dir: &Path, line: &[u8]) -> io::Result<()> {
+        self.repair(fs)?;
+        let file = self.file.as_mut().expect("repair opens it");
+        file.write(line)?;
+        file.sync()?;
+        if !self.named {
+            fs.sync_dir(dir)?;
+            self.named = true;
+        }
+        self.len += line.len() as u64;
+        Ok(())
+    }
+
+    /// Opens the file at its last durable length.
+    pub(super) fn repair(&mut self, fs: &dyn Fs) -> io::Result<()> {
+        if self.file.is_none() {
+            let mut file = fs.append(&self.path)?;
+            file.truncate(self.len)?;
+            file.sync()?;
+            self.file = Some(file);
+        }
+        Ok(())
+    }
+
+    /// Takes the last `bytes` back, in the very file that they were written to.
+    pub(super) fn take_back(&mut self, bytes: u64) {
+        self.len = self.len.saturating_sub(bytes);
+        if let Some(file) = &mut self.file
+            && file.len().is_ok_and(|len| len > self.len)
+        {
+            let _ = file.truncate(self.len).and_then(|()| file.sync());
+        }
+    }
+}
 
 /// Name of the segment whose first record has this `seq`.
 pub fn file_name(first: u64) -> String {

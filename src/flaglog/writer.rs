@@ -31,8 +31,7 @@
 //! See [`super::recover`].
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use image::RgbImage;
@@ -42,11 +41,11 @@ use ulid::Ulid;
 use super::chain::{Hash, MAX_LINE};
 use super::error::LogError;
 use super::evidence::{self, Caption, Evidence, Stored};
-use super::fs::{Fs, LogFile, OsFs, is_full};
+use super::fs::{Fs, OsFs, is_full};
 use super::index::Index;
 use super::place::{Carried, Opened, Place};
 use super::record::{ClockStatus, Entry, NewRecord, Note, NoteKind, Record, SCHEMA, SOFTWARE, timestamp};
-use super::segment;
+use super::segment::{self, Segment};
 use super::sign::Signer;
 use super::tail::Tail;
 use crate::clock::SharedClock;
@@ -110,19 +109,6 @@ pub struct FlagLog {
     /// How often something of the log was found in another's place.
     pub(super) displaced: u64,
     pub(super) evidence_removed: u64,
-}
-
-/// The segment that is appended to.
-pub(super) struct Segment {
-    pub path: PathBuf,
-    /// `seq` of its first record.
-    pub first: u64,
-    /// Its durable length in bytes.
-    pub len: u64,
-    /// `None`: what lies behind `len` is unknown and must be cut before it is written to again.
-    pub file: Option<Box<dyn LogFile>>,
-    /// Whether its name is durable.
-    pub named: bool,
 }
 
 impl FlagLog {
@@ -520,41 +506,5 @@ impl FlagLog {
 impl Drop for FlagLog {
     fn drop(&mut self) {
         self.sign_if(true);
-    }
-}
-
-impl Segment {
-    fn append(&mut self, fs: &dyn Fs, dir: &Path, line: &[u8]) -> io::Result<()> {
-        self.repair(fs)?;
-        let file = self.file.as_mut().expect("repair opens it");
-        file.write(line)?;
-        file.sync()?;
-        if !self.named {
-            fs.sync_dir(dir)?;
-            self.named = true;
-        }
-        self.len += line.len() as u64;
-        Ok(())
-    }
-
-    /// Opens the file at its last durable length.
-    fn repair(&mut self, fs: &dyn Fs) -> io::Result<()> {
-        if self.file.is_none() {
-            let mut file = fs.append(&self.path)?;
-            file.truncate(self.len)?;
-            file.sync()?;
-            self.file = Some(file);
-        }
-        Ok(())
-    }
-
-    /// Takes the last `bytes` back, in the very file that they were written to.
-    fn take_back(&mut self, bytes: u64) {
-        self.len = self.len.saturating_sub(bytes);
-        if let Some(file) = &mut self.file
-            && file.len().is_ok_and(|len| len > self.len)
-        {
-            let _ = file.truncate(self.len).and_then(|()| file.sync());
-        }
     }
 }

@@ -12,7 +12,11 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::FrameError;
-use super::picture::{MAX_PIXELS, MAX_SIDE};
+
+/// Larger sides are refused before anything is allocated for them.
+pub const MAX_SIDE: u32 = 65_535;
+/// Most pixels of a picture, for the same reason: 384 MiB of RGB.
+pub const MAX_PIXELS: u64 = 128 << 20;
 
 /// Decodes the image at the start of `buffer`, whatever follows it.
 /// A cut or damaged image is an error.

@@ -14,12 +14,9 @@ use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageRead
 use thiserror::Error;
 
 use super::jpeg;
+pub use super::jpeg::{MAX_PIXELS, MAX_SIDE};
 use crate::shown::Shown as _;
 
-/// Larger sides are refused before anything is allocated for them.
-pub const MAX_SIDE: u32 = 65_535;
-/// Most pixels of a picture, for the same reason: 384 MiB of RGB.
-pub const MAX_PIXELS: u64 = 128 << 20;
 /// Most bytes of a file that is taken for a picture.
 pub const MAX_BYTES: u64 = 1 << 30;
 /// So many first bytes of a file tell what it is.

@@ -160,7 +160,7 @@ impl Records {
                     break;
                 }
             };
-            let mark = Mark::of(&item);
+            let mark = item.mark();
             // Notes are the log's own business.
             let mut done = true;
             if let Entry::Event(record) = item.entry {

@@ -1,5 +1,6 @@
 //! Where frames come from. A source only knows how to run once; [`supervise`] owns every retry.
 
+mod codec;
 mod contribution;
 #[cfg(feature = "gstreamer")]
 mod cut;

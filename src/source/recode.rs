@@ -1,25 +1,10 @@
 //! A picture there and back through a video codec: what `eval` perturbs with and the trainer augments with.
 
-use std::fmt;
-
 use image::RgbImage;
 
-/// A video codec of the cameras.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VideoCodec {
-    /// AVC, by x264.
-    H264,
-    /// HEVC, by x265.
-    H265,
-}
+pub use super::codec::VideoCodec;
 
 impl VideoCodec {
-    /// Both.
-    pub const ALL: [VideoCodec; 2] = [VideoCodec::H264, VideoCodec::H265];
-
-    /// The coarsest constant rate factor; 0 is the finest.
-    pub const COARSEST: u8 = 51;
-
     /// `picture` as a key frame of constant rate factor `crf` (0..=51, more is coarser; x264's own choice is 23,
     /// x265's is 28), decoded again as the daemon decodes a camera's frames. The same picture always gives the
     /// same. An odd last column or row is cut off: 4:2:0 has none.
@@ -44,14 +29,5 @@ impl VideoCodec {
     /// A reason with the way out.
     pub fn available(self) -> Result<(), String> {
         self.recode(&RgbImage::new(32, 32), 30).map(|_| ())
-    }
-}
-
-impl fmt::Display for VideoCodec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            VideoCodec::H264 => "H.264",
-            VideoCodec::H265 => "H.265",
-        })
     }
 }

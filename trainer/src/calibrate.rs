@@ -4,9 +4,7 @@
 //! ([`crate::windows`] measures how little), so one judged frame stands for a window here. Its score is the mean over
 //! as many tiles as `run` takes.
 
-use crate::{
-    checkpoint::Calibration, module::Module, pairs::Pairs, photos, photos::Photos, resynth, windows,
-};
+use crate::{checkpoint::Calibration, module::Module, pairs::Pairs, photos, photos::Photos, windows};
 use anyhow::{Context as _, Result, bail};
 use image::{
     RgbImage,
@@ -56,9 +54,7 @@ pub fn calibrate(
     let (mut z_real, mut z_fake) = (Vec::new(), Vec::new());
     for _ in 0..(count / 40).max(1) {
         let batch = pairs.batch(16, side.min(crate::pairs::KEPT / 2))?;
-        let z = Vec::<f32>::try_from(
-            resynth::forward(module, &batch.pixels(device)).to_device(Device::Cpu).view(-1),
-        )?;
+        let z = Vec::<f32>::try_from(module.infer(&batch.pixels(device)).to_device(Device::Cpu).view(-1))?;
         z_real.extend(&z[..z.len() / 2]);
         z_fake.extend(&z[z.len() / 2..]);
     }
@@ -109,7 +105,7 @@ fn windows_of(
                 continue;
             }
             let tiles: Vec<RgbImage> = selection.tiles.into_iter().map(|tile| tile.pixels).collect();
-            let logits = resynth::logits(module, &tiles, device)?;
+            let logits = module.logits(&tiles, device)?;
             means.push(logits.iter().map(|z| f64::from(*z)).sum::<f64>() / logits.len() as f64);
         }
     }

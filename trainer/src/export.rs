@@ -126,7 +126,7 @@ pub fn ship(
         reach: None,
         measured: vec![],
     };
-    publish(&bytes, card, |tiles| resynth::logits(module, tiles, Device::Cpu), measure_on, out)
+    publish(&bytes, card, |tiles| module.logits(tiles, Device::Cpu), measure_on, out)
 }
 
 /// Writes `bytes` as `<name>.onnx` and the card, which needs neither hash nor figures yet, into `out`; `logits`

@@ -1,7 +1,11 @@
 //! The reader of a [`Net`] that trains: tensors in a `VarStore`, named by the layer's place in the list.
 
-use crate::net::{Interpolation, Layer, Net};
-use tch::{Kind, Tensor, nn, nn::Module as _};
+use crate::{
+    net::{Interpolation, Layer, Net},
+    photos,
+};
+use anyhow::Result;
+use tch::{Device, Kind, Tensor, nn, nn::Module as _};
 
 /// Epsilon of batch normalisation, here and where it is folded.
 pub const BATCH_NORM_EPSILON: f64 = 1e-5;
@@ -38,6 +42,24 @@ enum Built {
 }
 
 impl Module {
+    /// The answer to a batch, without training.
+    pub fn infer(&self, x: &Tensor) -> Tensor {
+        tch::no_grad(|| self.forward(x, false))
+    }
+
+    /// Logits of pictures of one size.
+    ///
+    /// # Errors
+    /// When the network's answer is not one number a picture.
+    pub fn logits(&self, pictures: &[image::RgbImage], device: Device) -> Result<Vec<f32>> {
+        let mut out = Vec::new();
+        for some in pictures.chunks(16) {
+            let x = photos::to_tensor(some).to_device(device);
+            out.extend(Vec::<f32>::try_from(self.infer(&x).to_device(Device::Cpu).view(-1))?);
+        }
+        Ok(out)
+    }
+
     /// Adds the network's variables below `path` and reads them from there.
     pub fn new(path: &nn::Path, net: &Net) -> Module {
         Module { layers: build(path, &net.layers) }

@@ -22,7 +22,7 @@ use std::{
     sync::mpsc,
     time::{Duration, Instant},
 };
-use tch::{Device, Kind, Tensor, nn, nn::OptimizerConfig as _};
+use tch::{Device, Kind, nn, nn::OptimizerConfig as _};
 
 /// What `fit` is told.
 #[derive(Clone, Debug)]
@@ -464,20 +464,4 @@ pub fn load_average(run: &Run, net: &Net, device: Device) -> Result<(nn::VarStor
     checkpoint::load(&mut store, &run.average())?;
     store.freeze();
     Ok((store, module))
-}
-
-/// Logits of pictures of one size.
-pub fn logits(module: &Module, pictures: &[image::RgbImage], device: Device) -> Result<Vec<f32>> {
-    let mut out = Vec::new();
-    for some in pictures.chunks(16) {
-        let x = photos::to_tensor(some).to_device(device);
-        let z = tch::no_grad(|| module.forward(&x, false)).to_device(Device::Cpu).view(-1);
-        out.extend(Vec::<f32>::try_from(z)?);
-    }
-    Ok(out)
-}
-
-/// Scores a batch without training, for tests and callers outside.
-pub fn forward(module: &Module, x: &Tensor) -> Tensor {
-    tch::no_grad(|| module.forward(x, false))
 }

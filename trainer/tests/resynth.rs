@@ -93,7 +93,7 @@ fn fit_learns_and_its_checkpoint_loads() {
     let (store, module) = resynth::load_average(&run, &tiny(), tch::Device::Cpu).unwrap();
     let again = resynth::load_average(&run, &tiny(), tch::Device::Cpu).unwrap();
     let x = tch::Tensor::rand([2, 3, 32, 32], (tch::Kind::Float, tch::Device::Cpu));
-    assert_eq!(resynth::forward(&module, &x), resynth::forward(&again.1, &x));
+    assert_eq!(module.infer(&x), again.1.infer(&x));
     assert!(!store.is_empty());
 
     // A second fit does not overwrite it; a resumption goes on from it.
@@ -128,13 +128,12 @@ fn a_run_starts_from_exported_models_or_from_their_mean() {
         let models: Vec<PathBuf> = models.iter().copied().cloned().collect();
         let mut store = VarStore::new(Device::Cpu);
         let module = Module::new(&store.root(), &tiny());
-        start::load_mean(&mut store, &tiny(), &models)
-            .map(|()| (resynth::forward(&module, &x), store.variables()))
+        start::load_mean(&mut store, &tiny(), &models).map(|()| (module.infer(&x), store.variables()))
     };
     let far = |p: &Tensor, q: &Tensor| f64::try_from((p - q).abs().max()).unwrap();
     let ((y_a, w_a), (y_b, w_b)) = (started(&[&a]).unwrap(), started(&[&b]).unwrap());
-    assert!(far(&y_a, &resynth::forward(&of_a, &x)) < 1e-5, "one model alone answers as it did");
-    assert!(far(&y_b, &resynth::forward(&of_b, &x)) < 1e-5);
+    assert!(far(&y_a, &of_a.infer(&x)) < 1e-5, "one model alone answers as it did");
+    assert!(far(&y_b, &of_b.infer(&x)) < 1e-5);
     assert!(far(&y_a, &y_b) > 1e-3, "two models that differ");
     let (_, mean) = started(&[&a, &b]).unwrap();
     for (name, tensor) in &mean {
@@ -150,7 +149,7 @@ fn a_run_starts_from_exported_models_or_from_their_mean() {
     let state = resynth::fit(&tiny(), &more).unwrap().state;
     assert!(state.frozen_norm && state.steps == 10, "{state:?}");
     let (store, module) = resynth::load_average(&Run::new(&run).unwrap(), &tiny(), Device::Cpu).unwrap();
-    let moved = far(&resynth::forward(&module, &x), &y_a);
+    let moved = far(&module.infer(&x), &y_a);
     assert!(moved > 0.0 && moved < 1.0, "{moved}");
     assert_eq!(far(&store.variables()["2.running_var"], &Tensor::ones([8], (Kind::Float, Device::Cpu))), 0.0);
 

@@ -1,7 +1,8 @@
 //! From sums to the numbers that the head reads.
 
 use super::BlockSums;
-use super::sums::{CHANNELS, HALF, SIDE};
+use super::luma::SIDE;
+use super::sums::{CHANNELS, HALF};
 
 /// Frequencies of a quarter plane.
 const BINS: usize = HALF * HALF;

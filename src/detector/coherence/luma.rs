@@ -4,7 +4,8 @@ use fast_image_resize::{self as fir, pixels::F32};
 
 use crate::frame::{Frame, FrameError, Rect};
 
-use super::SIDE;
+/// Side of a block in pixels. Decoders enlarge by 2, 4, 8 and 16: whatever they leave repeats with 16.
+pub const SIDE: usize = 16;
 
 /// Largest side of the part that is looked at, in pixels. More blocks would tell more, but not faster.
 pub const MOST: u32 = 1024;

@@ -25,9 +25,9 @@ mod sums;
 
 pub use features::{FEATURES, features, is_coherence};
 pub use head::Head;
-pub use luma::{Luma, MOST};
+pub use luma::{Luma, MOST, SIDE};
 pub use readings::{Grids, Readings};
-pub use sums::{BlockSums, SIDE};
+pub use sums::BlockSums;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! What is left of a luma plane when its content is taken away, in two ways: the pixel less the median of its
 //! neighbourhood, and a second difference both ways. Either is squashed, so that an edge counts no more than a grain.
 
-use super::Luma;
+use super::luma::Luma;
 
 /// Levels (of 0..255) at which the squashing reaches a half: about the noise of a good sensor, so that what is
 /// below keeps its proportions and edges of a hundred levels count like one of ten.

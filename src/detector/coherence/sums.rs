@@ -5,11 +5,9 @@ use std::sync::{Arc, OnceLock};
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
-use super::Luma;
+use super::luma::{Luma, SIDE};
 use super::residual::{residual, second_difference};
 
-/// Side of a block in pixels. Decoders enlarge by 2, 4, 8 and 16: whatever they leave repeats with 16.
-pub const SIDE: usize = 16;
 /// Frequencies that are kept of each row of a block's spectrum: the plane is real, so the rest mirrors them.
 pub(super) const HALF: usize = SIDE / 2 + 1;
 const AREA: usize = SIDE * SIDE;

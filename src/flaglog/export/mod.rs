@@ -2,6 +2,7 @@
 //! that lie between them (the chain needs these), its evidence, up to the next signature, and a page on how to
 //! check it.
 
+mod error;
 mod target;
 
 use std::collections::BTreeSet;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use ulid::Ulid;
 
 use super::chain::Hash;
@@ -19,7 +19,7 @@ use super::fs::{Fs, read_whole};
 use super::reader::{ReadError, Reader};
 use super::record::{Entry, EvidenceFile, EvidenceFiles, NoteKind, SOFTWARE};
 use super::segment;
-use crate::shown::Shown as _;
+pub use error::ExportError;
 use target::Target;
 
 /// Says what an export holds.
@@ -65,42 +65,6 @@ impl Manifest {
         }
         Ok(manifest)
     }
-}
-
-/// Why an event cannot be exported.
-#[derive(Debug, Error)]
-pub enum ExportError {
-    /// The file system refuses.
-    #[error("{}: {error}", path.shown())]
-    Io {
-        /// File or folder.
-        path: PathBuf,
-        /// What the operating system said.
-        error: io::Error,
-    },
-    /// No such event.
-    #[error("{}: no event {event} is in this log; `spotd log` lists those that are", dir.shown())]
-    Unknown {
-        /// The log's folder.
-        dir: PathBuf,
-        /// What was asked for.
-        event: Ulid,
-    },
-    /// The log does not hold there.
-    #[error("{0}; the export would not hold either, see `spotd verify`")]
-    Damaged(String),
-    /// The folder is in use.
-    #[error("{}: it is there already and not empty; give another folder", to.shown())]
-    NotEmpty {
-        /// The folder.
-        to: PathBuf,
-    },
-    /// A file of that name is there.
-    #[error("{}: it is there already; give another name", to.shown())]
-    Exists {
-        /// The file.
-        to: PathBuf,
-    },
 }
 
 /// What was exported.

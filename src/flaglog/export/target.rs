@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use super::ExportError;
+use super::error::ExportError;
 use crate::flaglog::fs::{FILE_MODE, Fs, TMP, write_whole};
 
 /// Takes an export's files.

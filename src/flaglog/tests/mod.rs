@@ -298,7 +298,7 @@ fn where_a_record_stood_is_a_hint_that_is_checked() {
     let (items, _) = read(&fs);
     assert!(segments(&fs).len() > 2);
     for item in &items {
-        let mark = cursor::Mark::of(item);
+        let mark = item.mark();
         let at = mark.at.expect("a place");
         let seq = (mark.seq < 9).then_some(mark.seq + 1);
         assert_eq!(next(mark), seq);
@@ -312,7 +312,7 @@ fn where_a_record_stood_is_a_hint_that_is_checked() {
         Reader::after(shared.clone(), Path::new(DIR), other).map(drop).expect_err("another log's");
     }
     // The search goes from the segment's start, the hint does not: damage before the record is not met again.
-    let last = cursor::Mark::of(items.last().expect("records"));
+    let last = items.last().expect("records").mark();
     fs.put(&segments(&fs)[0], b"damaged\n");
     assert_eq!(next(last), None);
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flaglog::RetentionConfig;
-use crate::flaglog::cursor::{CursorFile, Mark};
+use crate::flaglog::cursor::CursorFile;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -116,7 +116,7 @@ impl World {
         for _ in 0..records {
             match reader.next_durable() {
                 Ok(Some(item)) => {
-                    let mark = Mark::of(&item);
+                    let mark = item.mark();
                     // At least once: what it has got already, it knows by its number.
                     if self.got.last().is_none_or(|&last| last < mark.seq) {
                         self.got.push(mark.seq);

@@ -10,6 +10,7 @@ use gstreamer_app::AppSink;
 
 use super::super::SourceError;
 use super::contribution::{Feed, is_sound, open};
+use super::element::make;
 use super::fault;
 use super::http::{ContentType, watch};
 use super::keyframes::Thinning;
@@ -289,13 +290,6 @@ fn set_up_sink(sink: &AppSink, pace: Pace) {
             sink.set_sync(false);
         }
     }
-}
-
-/// An element; `way_out` is what to install where it is missing.
-pub(super) fn make(name: &str, way_out: &str) -> Result<gst::Element, SourceError> {
-    gst::ElementFactory::make(name).build().map_err(|_| {
-        SourceError::Configuration(format!("GStreamer has no element `{name}` here; install {way_out}"))
-    })
 }
 
 /// Links the first video pad of `decoder` with `sink`, through whatever brings it into main memory. When

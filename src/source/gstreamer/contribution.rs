@@ -4,7 +4,7 @@ use ::gstreamer as gst;
 use gst::prelude::*;
 
 use super::super::SourceError;
-use super::build::make;
+use super::element::make;
 use crate::source::Contribution;
 
 /// Packages of Debian, and what is not in Debian.

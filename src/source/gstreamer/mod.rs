@@ -8,6 +8,7 @@
 mod build;
 pub mod content;
 mod contribution;
+mod element;
 mod fault;
 mod frames;
 mod http;

@@ -11,7 +11,7 @@ use image::RgbImage;
 use super::frames::{Fault, FrameMaker};
 use super::init;
 use crate::source::SourceError;
-use crate::source::recode::VideoCodec;
+use crate::source::codec::VideoCodec;
 
 /// A single frame takes milliseconds; without an answer after this, something hangs.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(30);

@@ -1,6 +1,6 @@
 //! Which format to ask of a camera, and what its bytes mean.
 
-use super::device::PixFormat;
+use super::answer::PixFormat;
 use crate::frame::{Colour, FieldOrder, Interlacing, Matrix, PixelFormat, Plane};
 
 /// Fourccs that a frame can hold, from the best to the least: more chroma and no compression first, luma

@@ -3,6 +3,7 @@
 //! Two kinds of devices go through GStreamer's `v4l2src` instead, by themselves: those that deliver planes
 //! in separate buffers, and HDMI receivers, whose format follows the signal (`relay.rs`).
 
+mod answer;
 mod device;
 mod layout;
 mod list;
@@ -13,7 +14,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use self::device::{Device, Flags, Fraction, PixFormat, Size, rate};
+use self::answer::PixFormat;
+use self::device::{Device, Flags, Fraction, Size, rate};
 pub use self::list::{Camera, CameraFormat, CameraSize, list};
 pub use self::sys::have_v4l2src_drain;
 

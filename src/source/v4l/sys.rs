@@ -28,7 +28,7 @@ use ::v4l::v4l_sys::{
 };
 use ::v4l::v4l2::{self, vidioc};
 
-use super::device::{Identity, PixFormat};
+use super::answer::{Identity, PixFormat};
 
 // The kernel checks these sizes, as they are part of each request's number.
 const WIDE: bool = size_of::<usize>() == 8;

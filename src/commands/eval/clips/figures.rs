@@ -2,11 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::Set;
 use super::watch::{Answer, Watched, Watcher};
 use crate::forensics::ap::quantile;
 use crate::forensics::metrics::{Ranking, bootstrap_weights};
 use crate::verdict::Verdict;
+
+/// A set of clips, by their places in the list of all.
+pub(super) struct Set {
+    pub name: String,
+    /// Of the true clips, and of the generated ones.
+    pub sides: [Vec<usize>; 2],
+}
 
 /// What is measured how.
 pub(super) struct Measure {

@@ -23,18 +23,11 @@ use crate::forensics::matched::Matched;
 use crate::shown::Shown as _;
 use crate::threads::side_by_side;
 use crate::verdict::VerdictConfig;
-use figures::Measure;
+use figures::{Measure, Set};
 use watch::{Watched, Watcher};
 
 /// Tiles judged in a frame unless told otherwise, as `run`.
 const TILES: usize = 9;
-
-/// A set of clips, by their places in the list of all.
-struct Set {
-    name: String,
-    /// Of the true clips, and of the generated ones.
-    sides: [Vec<usize>; 2],
-}
 
 /// Whether these are sets of clips.
 ///

@@ -1,0 +1,137 @@
+//! The table of rooms in `docs/ARCHITECTURE.md` is held to the code: each room has its row, uses exactly the rooms that
+//! its row names, and no two of them use one another, not even through others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+type Uses = BTreeMap<String, BTreeSet<String>>;
+
+/// What a room of `src/` uses, by the rooms' names: a file or a folder each.
+fn used() -> Uses {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Uses::new();
+    for entry in fs::read_dir(&src).expect("src") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_str().expect("ASCII").to_owned();
+        if !matches!(&*name, "lib" | "main") {
+            read(&path, &name, &mut found);
+        }
+    }
+    found
+}
+
+fn read(path: &Path, room: &str, found: &mut Uses) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("a folder") {
+            read(&entry.expect("an entry").path(), room, found);
+        }
+        return;
+    }
+    // Tests may reach for anything.
+    if path.ends_with("tests.rs") || path.iter().any(|part| part == "tests") {
+        return;
+    }
+    let text = fs::read_to_string(path).expect("a source file");
+    let text = text.split("#[cfg(test)]\nmod tests {").next().expect("a beginning");
+    let code: String =
+        text.lines().map(|l| l.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
+    let rooms = found.entry(room.to_owned()).or_default();
+    rooms.extend(named(&code).into_iter().filter(|other| other != room));
+}
+
+/// The rooms that a piece of code names: after `crate::`, also as a list in braces.
+fn named(code: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        let Some(list) = rest.strip_prefix('{') else {
+            out.push(word(rest));
+            continue;
+        };
+        let mut depth = 0;
+        let mut at_start = true;
+        for (i, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => at_start = true,
+                c if at_start && !c.is_whitespace() => {
+                    out.push(word(&list[i..]));
+                    at_start = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    out
+}
+
+fn word(text: &str) -> String {
+    text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+}
+
+/// What the table says, by rooms; `None` where a room may use all.
+fn written() -> BTreeMap<String, Option<BTreeSet<String>>> {
+    let text = include_str!("../docs/ARCHITECTURE.md");
+    let table =
+        text.split("\n## Rooms\n").nth(1).expect("the rooms").split("\n## ").next().expect("their end");
+    let mut out = BTreeMap::new();
+    for row in table.lines().filter(|l| l.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let [rooms, _, uses] = cells[..] else { panic!("three cells: {row}") };
+        let quoted = |cell: &str| -> BTreeSet<String> {
+            cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        for room in quoted(rooms) {
+            // Members of the workspace keep to themselves by their manifests.
+            if !room.ends_with('/') {
+                let uses = (uses.trim() != "all").then(|| quoted(uses));
+                assert!(out.insert(room.clone(), uses).is_none(), "{room} has two rows");
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn each_room_uses_what_the_table_says() {
+    let (used, written) = (used(), written());
+    let names = |rooms: &BTreeSet<String>| rooms.iter().cloned().collect::<Vec<_>>().join(", ");
+    let mut wrong = Vec::new();
+    for (room, uses) in &used {
+        match written.get(room) {
+            None => wrong.push(format!("{room} has no row; it uses {}", names(uses))),
+            Some(Some(row)) if row != uses => {
+                wrong.push(format!("{room} uses {}; its row says {}", names(uses), names(row)));
+            }
+            Some(_) => {}
+        }
+    }
+    wrong.extend(
+        written.keys().filter(|room| !used.contains_key(*room)).map(|room| format!("{room} is gone")),
+    );
+    assert!(wrong.is_empty(), "docs/ARCHITECTURE.md, Rooms:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_two_rooms_use_one_another() {
+    let used = used();
+    for room in used.keys() {
+        let (mut seen, mut ahead) = (BTreeSet::new(), vec![room]);
+        while let Some(next) = ahead.pop() {
+            for other in used.get(next).into_iter().flatten() {
+                assert_ne!(other, room, "{room} uses {next}, which leads back to it");
+                if seen.insert(other) {
+                    ahead.push(other);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn uses_are_found_however_they_are_written() {
+    let code = "use crate::clock::{Stop, Moment};\nuse crate::{\n    a::{b, c},\n    d, e::f,\n};\nlet x = crate::g::h();\n";
+    assert_eq!(named(code), ["clock", "a", "d", "e", "g"]);
+}
