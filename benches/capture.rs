@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use spotd::clock::{Clock, SystemClock, stop_signal};
-use spotd::frame::Frame;
+use spotd::frame::Captured;
 use spotd::source::SourceUri;
 use spotd::source::gstreamer::GstSource;
 use spotd::source::{FrameSink, Patience, Source};
@@ -33,8 +33,8 @@ impl FrameSink for Sink {
     fn wants_frame(&self) -> bool {
         self.number.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.every)
     }
-    fn offer(&self, frame: Frame) {
-        assert_eq!((frame.width, frame.height), (1920, 1080));
+    fn offer(&self, captured: Captured) {
+        assert_eq!((captured.width, captured.height), (1920, 1080));
         self.frames.fetch_add(1, Ordering::Relaxed);
     }
     fn lost(&self, reason: &'static str) {

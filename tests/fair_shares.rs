@@ -12,7 +12,7 @@ use crossbeam_channel::Receiver;
 use image::RgbImage;
 use proptest::prelude::*;
 use spotd::clock::{Clock, ManualClock};
-use spotd::frame::Frame;
+use spotd::frame::{Captured, Frame};
 use spotd::health::Board;
 use spotd::schedule::Turns;
 use spotd::source::FrameSink;
@@ -71,8 +71,7 @@ impl Simulation {
                 while source.period.mul_f64(source.delivered as f64 + n as f64 / 16.0) <= now {
                     source.delivered += 1;
                     if source.sink.wants_frame() {
-                        let (id, wall) = (source.id.clone(), self.clock.wall());
-                        source.sink.offer(Frame::from_rgb(id, 0, wall, now, RgbImage::new(1, 1)));
+                        source.sink.offer(Captured::rgb(self.clock.wall(), RgbImage::new(1, 1)));
                     }
                 }
             }

@@ -84,6 +84,49 @@ pub struct Rect {
 /// Bytes of a frame: owned, or a mapped buffer of the library that made them.
 pub type FrameData = Box<dyn AsRef<[u8]> + Send + Sync>;
 
+/// What a source knows of one picture. Whoever takes it adds the source's id, the frame's number and when it arrived.
+pub struct Captured {
+    /// When it was captured, by the wall clock.
+    pub at: SystemTime,
+    /// Pixel layout.
+    pub format: PixelFormat,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Planes; formats with fewer than three leave the rest at zero.
+    pub planes: [Plane; 3],
+    /// How the numbers are to be read; without meaning for RGB and MJPG.
+    pub colour: Colour,
+    /// What is known of its lines.
+    pub interlacing: Interlacing,
+    /// The bytes.
+    pub data: FrameData,
+}
+
+impl Captured {
+    /// Tightly packed RGB pixels.
+    pub fn rgb(at: SystemTime, image: RgbImage) -> Self {
+        let (width, height) = image.dimensions();
+        Self {
+            at,
+            format: PixelFormat::Rgb24,
+            width,
+            height,
+            planes: [Plane { offset: 0, stride: width as usize * 3 }, Plane::default(), Plane::default()],
+            colour: Colour { full_range: true, ..Colour::default() },
+            interlacing: Interlacing::Unsaid,
+            data: Box::new(image.into_raw()),
+        }
+    }
+
+    /// The frame, as the source's `seq`th from 0.
+    pub fn into_frame(self, source: Arc<str>, seq: u64, arrived: Moment) -> Frame {
+        let Self { at, format, width, height, planes, colour, interlacing, data } = self;
+        Frame { source, seq, captured: at, arrived, format, width, height, planes, colour, interlacing, data }
+    }
+}
+
 /// One picture from a source.
 pub struct Frame {
     /// The configured id of its source.
@@ -183,20 +226,7 @@ impl Frame {
         arrived: Moment,
         image: RgbImage,
     ) -> Self {
-        let (width, height) = image.dimensions();
-        Self {
-            source,
-            seq,
-            captured,
-            arrived,
-            format: PixelFormat::Rgb24,
-            width,
-            height,
-            planes: [Plane { offset: 0, stride: width as usize * 3 }, Plane::default(), Plane::default()],
-            colour: Colour { full_range: true, ..Colour::default() },
-            interlacing: Interlacing::Unsaid,
-            data: Box::new(image.into_raw()),
-        }
+        Captured::rgb(captured, image).into_frame(source, seq, arrived)
     }
 
     /// The frame's bytes.

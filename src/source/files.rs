@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Ended, FrameSink, Source, SourceError};
 use crate::clock::{Moment, SharedClock, Stop};
-use crate::frame::Frame;
+use crate::frame::Captured;
 use crate::frame::picture::{self, PictureError};
 use crate::shown::Shown as _;
 
@@ -125,8 +125,7 @@ impl<'a> Show<'a> {
                 return Ok(false);
             }
             // Every image is wanted: the pace is our own.
-            let (source, captured, arrived) = (self.sink.source(), self.clock.wall(), self.clock.now());
-            self.sink.offer(Frame::from_rgb(source, 0, captured, arrived, shot.image));
+            self.sink.offer(Captured::rgb(self.clock.wall(), shot.image));
             self.due += self.period;
             self.shown += 1;
         }
@@ -171,8 +170,9 @@ mod tests {
         fn wants_frame(&self) -> bool {
             true
         }
-        fn offer(&self, frame: Frame) {
-            self.frames.lock().expect("lock").push((frame.bytes()[0], frame.arrived));
+        fn offer(&self, captured: Captured) {
+            let since = captured.at.duration_since(SystemTime::UNIX_EPOCH).expect("the clock begins there");
+            self.frames.lock().expect("lock").push(((*captured.data).as_ref()[0], since));
         }
         fn lost(&self, reason: &'static str) {
             *self.lost.lock().expect("lock").entry(reason).or_default() += 1;

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use super::FrameSink;
 use crate::clock::{Moment, SharedClock};
 use crate::control::Control;
-use crate::frame::Frame;
+use crate::frame::{Captured, Frame};
 use crate::health::Board;
 
 /// The writing end, given to a source.
@@ -75,12 +75,11 @@ impl FrameSink for LatestSink {
         wanted
     }
 
-    fn offer(&self, mut frame: Frame) {
-        frame.seq = self.seq.fetch_add(1, Ordering::Relaxed);
-        frame.arrived = self.clock.now();
-        let (captured, size) = (frame.captured, (frame.width, frame.height));
+    fn offer(&self, captured: Captured) {
+        let (at, size) = (captured.at, (captured.width, captured.height));
+        let seq = self.seq.fetch_add(1, Ordering::Relaxed);
         let mut overwritten = 0;
-        let mut next = frame;
+        let mut next = captured.into_frame(self.id.clone(), seq, self.clock.now());
         // Only this sink sends, so after one removal the second try finds room, unless a reader was
         // faster, and then there is room as well.
         while let Err(TrySendError::Full(back)) = self.tx.try_send(next) {
@@ -89,7 +88,7 @@ impl FrameSink for LatestSink {
         }
         self.board.update(&self.id, |s| {
             s.frames += 1;
-            s.last_frame = Some(captured);
+            s.last_frame = Some(at);
             s.size = Some(size);
             if overwritten > 0 {
                 *s.dropped.entry("overwritten").or_default() += overwritten;
@@ -136,10 +135,6 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
-    fn frame(id: &Arc<str>) -> Frame {
-        Frame::from_rgb(id.clone(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, RgbImage::new(2, 2))
-    }
-
     #[test]
     fn the_newest_frame_wins_and_the_old_one_is_counted() {
         let id: Arc<str> = "cam".into();
@@ -147,7 +142,7 @@ mod tests {
         let clock = Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH));
         let (sink, rx) = LatestSink::new(id.clone(), 10.0, board.clone(), clock, || {});
         for _ in 0..3 {
-            sink.offer(frame(&id));
+            sink.offer(Captured::rgb(SystemTime::UNIX_EPOCH, RgbImage::new(2, 2)));
         }
         assert_eq!(rx.try_recv().expect("a frame").seq, 2);
         assert!(rx.try_recv().is_err());

@@ -10,8 +10,11 @@ pub mod files;
 pub mod gstreamer;
 pub mod latest;
 pub mod probe;
+pub mod read;
 pub mod recode;
 mod settings;
+#[cfg(any(feature = "gstreamer", feature = "v4l"))]
+mod silence;
 pub mod stamp;
 mod stream;
 pub mod supervise;
@@ -32,7 +35,7 @@ pub use stream::StreamUrl;
 pub use uri::{SourceUri, V4lUri, is_bare_pipeline};
 
 use crate::clock::{SharedClock, Stop};
-use crate::frame::Frame;
+use crate::frame::Captured;
 
 /// How a source's run came to its end without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,16 +95,16 @@ pub trait Source: Send {
 
 /// Where a source puts its frames.
 pub trait FrameSink: Send + Sync {
-    /// The source's configured id, for [`Frame::source`].
+    /// The source's configured id, for messages.
     fn source(&self) -> Arc<str>;
 
     /// Whether a frame is due now by the configured rate. A source asks before it converts or copies
     /// anything; one that is not wanted is dropped and counted here.
     fn wants_frame(&self) -> bool;
 
-    /// Hands over a frame without ever waiting; `seq` and `arrived` are filled in here. An older frame
-    /// that nobody has taken yet is overwritten and counted.
-    fn offer(&self, frame: Frame);
+    /// Hands over what was captured without ever waiting; id, number and time of arrival are added here. An older
+    /// frame that nobody has taken yet is overwritten and counted.
+    fn offer(&self, captured: Captured);
 
     /// Counts a frame that came damaged or not at all, by a short reason such as `corrupt-jpeg`.
     fn lost(&self, reason: &'static str);

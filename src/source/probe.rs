@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::{Ended, FrameSink, SourceError, open};
 use crate::clock::{SharedClock, stop_signal};
-use crate::frame::{Frame, FrameError, PixelFormat};
+use crate::frame::{Captured, Frame, FrameError, PixelFormat};
 use crate::source::SourceConfig;
 
 /// What one frame tells about a source.
@@ -93,8 +93,8 @@ impl FrameSink for First {
         !self.tx.is_full()
     }
 
-    fn offer(&self, frame: Frame) {
-        let _ = self.tx.try_send(frame);
+    fn offer(&self, captured: Captured) {
+        let _ = self.tx.try_send(captured.into_frame(self.id.clone(), 0, Duration::ZERO));
     }
 
     fn lost(&self, _: &'static str) {}

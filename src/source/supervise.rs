@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::timeline::Timeline;
 use super::{Ended, FrameSink, Source, SourceError};
 use crate::clock::{Moment, SharedClock, Stop};
-use crate::frame::Frame;
+use crate::frame::Captured;
 use crate::health::{Board, SourceState};
 use crate::source::{SourceConfig, SourceUri};
 
@@ -240,12 +240,12 @@ impl FrameSink for Watch<'_> {
         self.sup.sink.wants_frame()
     }
 
-    fn offer(&self, mut frame: Frame) {
+    fn offer(&self, mut captured: Captured) {
         self.alive();
         let mut times = self.sup.times.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        frame.captured = times.place(frame.captured, &*self.sup.clock);
+        captured.at = times.place(captured.at, &*self.sup.clock);
         drop(times);
-        self.sup.sink.offer(frame);
+        self.sup.sink.offer(captured);
     }
 
     fn lost(&self, reason: &'static str) {

@@ -76,6 +76,16 @@ impl SourceUri {
         Some(device(path).unwrap_or_else(|| Self::File(path.to_owned())))
     }
 
+    /// Whether it goes on until somebody stops it. An address of HTTP may be a clip or a camera, which only what it gives
+    /// tells; it is none of these.
+    pub fn is_live(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Stream(url) => !matches!(url.scheme(), "http" | "https"),
+            Self::Demo { .. } | Self::V4l(_) | Self::Contribution(_) | Self::Pipeline(_) => true,
+        }
+    }
+
     /// What a library says of it, without its secrets.
     pub fn hide(&self, text: &str) -> String {
         match self {

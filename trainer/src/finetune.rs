@@ -247,18 +247,23 @@ fn news(options: &Options) -> Result<(Vec<Sample>, Vec<Sample>)> {
 }
 
 /// The frames of a video as PNG files in `folder`.
-#[cfg(feature = "gstreamer")]
 fn frames(video: &Path, folder: &Path, fps: f64) -> Result<Vec<PathBuf>> {
-    use spotd::{clock::SystemClock, source::SourceUri, source::gstreamer::read_video};
-    use std::ops::ControlFlow;
+    use spotd::{
+        clock::SystemClock,
+        source::{
+            SourceUri,
+            read::{Pace, read},
+        },
+    };
+    use std::{ops::ControlFlow, time::Duration};
     let name = video.display();
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
     let full = video.canonicalize().with_context(|| name.to_string())?;
     let uri = SourceUri::File(full);
-    let clock: spotd::clock::SharedClock = SystemClock::shared();
+    let pace = Pace { fps, live: Duration::MAX, as_run: false };
     let mut frames = Vec::new();
     let mut failed = None;
-    read_video(&uri, fps, &clock, |frame| {
+    read(&uri, pace, &SystemClock::shared(), |frame| {
         let path = folder.join(format!("{:06}.png", frames.len()));
         let written =
             frame.to_rgb().map_err(anyhow::Error::from).and_then(|picture| Ok(picture.save(&path)?));
@@ -278,11 +283,6 @@ fn frames(video: &Path, folder: &Path, fps: f64) -> Result<Vec<PathBuf>> {
         frames.len()
     );
     Ok(frames)
-}
-
-#[cfg(not(feature = "gstreamer"))]
-fn frames(video: &Path, _folder: &Path, _fps: f64) -> Result<Vec<PathBuf>> {
-    bail!("{}: videos need a build with the feature gstreamer; give a folder of pictures", video.display())
 }
 
 struct Tuning {

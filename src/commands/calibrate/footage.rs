@@ -20,6 +20,7 @@ use crate::detector::tiles::select;
 use crate::forensics::alarms::Recording;
 use crate::forensics::dataset::{list_pictures, load};
 use crate::frame::{Deinterlacer, Frame};
+use crate::source::read::Pace;
 use crate::verdict::{Limits, VerdictConfig, VerdictMachine};
 
 /// How footage is looked at.
@@ -76,7 +77,10 @@ impl Look<'_> {
         };
         let read = match input.folder() {
             Some(folder) => self.folder(folder, &mut each),
-            None => read_frames(input, self.fps, self.live, &mut each).map_err(anyhow::Error::msg),
+            None => {
+                let pace = Pace { fps: self.fps, live: self.live, as_run: false };
+                read_frames(input, pace, &mut each).map_err(anyhow::Error::msg)
+            }
         };
         pool.join();
         let scores = taker.join().map_err(|_| anyhow::anyhow!("the thread that takes scores panicked"))?;

@@ -24,7 +24,7 @@ use footage::{Look, logit_of};
 /// Arguments of `spotd calibrate`.
 #[derive(Debug, Args)]
 pub struct CalibrateArgs {
-    /// Footage of the site that is known to be real: a video, an address such as rtsp://..., or a folder of
+    /// Footage of the site that is known to be real: a video, a camera, an address such as rtsp://..., or a folder of
     /// pictures that are frames in the order of their names. May be given several times.
     #[arg(long, required = true, value_name = "FOOTAGE", num_args = 1..)]
     real: Vec<OsString>,
@@ -53,7 +53,7 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = super::frame_rate)]
     fps: f64,
 
-    /// Seconds of a live stream to watch.
+    /// Seconds of a live stream or camera to watch; what has an end is read to it.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     seconds: u64,
 

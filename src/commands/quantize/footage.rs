@@ -10,16 +10,13 @@ use indicatif::ProgressBar;
 
 use super::super::input::Input;
 use super::super::video::read_frames;
-use crate::clock::{SystemClock, stop_signal};
 use crate::detector::model::planar;
 use crate::detector::tiles::select;
 use crate::forensics::dataset::{list_pictures, load};
 use crate::frame::{Frame, one_field};
-use crate::health::Board;
 use crate::quantize::Tiles;
-use crate::source;
-use crate::source::latest::LatestSink;
-use crate::source::{SourceConfig, SourceUri};
+use crate::source::SourceUri;
+use crate::source::read::Pace;
 
 /// Tiles taken of one picture: more would say much the same.
 const TILES: usize = 2;
@@ -104,15 +101,17 @@ impl Look {
         if let Some(folder) = input.folder() {
             return self.folder(folder, most, gathered, bar);
         }
-        let mut each = |frame: Frame| {
+        let each = |frame: Frame| {
             gathered.add(frame, self.side);
             bar.set_position(gathered.pictures as u64);
             if gathered.pictures >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         match &input.uri {
             SourceUri::File(path) if !path.exists() => bail!("there is no such file or folder"),
-            camera @ (SourceUri::V4l(_) | SourceUri::Demo { .. }) => self.camera(camera.clone(), &mut each),
-            _ => read_frames(input, self.fps, self.live, each).map_err(anyhow::Error::msg),
+            _ => {
+                let pace = Pace { fps: self.fps, live: self.live, as_run: false };
+                read_frames(input, pace, each).map_err(anyhow::Error::msg)
+            }
         }
     }
 
@@ -141,40 +140,5 @@ impl Look {
             bar.set_position(gathered.pictures as u64);
         }
         Ok(())
-    }
-
-    /// A camera of this machine, as the daemon opens it, for as long as frames are wanted.
-    fn camera(&self, uri: SourceUri, each: &mut dyn FnMut(Frame) -> ControlFlow<()>) -> anyhow::Result<()> {
-        let clock = SystemClock::shared();
-        let config =
-            SourceConfig { id: "calibrate".into(), uri, fps: self.fps, stall_timeout: None, repeat: false };
-        let mut source = source::open(&config, &clock)?;
-        let board = Board::new([config.id.clone()]);
-        let (sink, frames) = LatestSink::new(config.id, self.fps, board, clock.clone(), || {});
-        let (handle, stop) = stop_signal();
-        let (done_tx, done) = crossbeam_channel::bounded(1);
-        let run = std::thread::Builder::new()
-            .name("camera".into())
-            .spawn(move || {
-                let _ = done_tx.send(source.run_once(&sink, &stop));
-            })
-            .context("a thread")?;
-        let timer = clock.after(self.live);
-        let ended = loop {
-            crossbeam_channel::select! {
-                recv(frames) -> frame => if let Ok(frame) = frame && each(frame).is_break() {
-                    break Ok(());
-                },
-                recv(done) -> end => break match end {
-                    Ok(Err(error)) => Err(error.into()),
-                    _ => Ok(()),
-                },
-                recv(timer) -> _ => break Ok(()),
-            }
-        };
-        handle.stop();
-        // A source answers to the stop signal within a bounded time.
-        let _ = run.join();
-        ended
     }
 }

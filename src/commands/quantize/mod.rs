@@ -86,7 +86,7 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = super::frame_rate)]
     fps: f64,
 
-    /// Seconds of a live stream or camera to watch.
+    /// Seconds of a live stream or camera to watch; what has an end is read to it.
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     seconds: u64,
 

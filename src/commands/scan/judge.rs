@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::super::input::Input;
-use super::super::video::{Content, read_video};
+use super::super::video::read_video;
 use super::inputs::Item;
 use super::report::Row;
 use crate::detector::Model;
@@ -14,6 +14,7 @@ use crate::detector::judge::{Accumulated, FrameScore, JudgeError, judge_lines, l
 use crate::frame::picture::{self, Kind};
 use crate::frame::{Deinterlacer, FieldOrder, Frame};
 use crate::source::Truncated;
+use crate::source::read::{Content, Pace};
 use crate::verdict::{EventKind, Limits, Reason, Verdict, VerdictConfig, VerdictMachine, median};
 
 /// Judges inputs; shared by all scan threads.
@@ -129,7 +130,8 @@ impl Scanner {
         let mut fields = Deinterlacer::default();
         let mut failure = None;
         let mut accumulated = Accumulated::new(self.verdict.window);
-        let content = read_video(input, self.fps, self.live, |frame| {
+        let pace = Pace { fps: self.fps, live: self.live, as_run: false };
+        let read = read_video(input, pace, |frame| {
             let (at, size) = (frame.arrived, (frame.width, frame.height));
             let judged = frame.decoded().map_err(JudgeError::from).and_then(|frame| {
                 let frame = fields.take(frame);
@@ -153,11 +155,11 @@ impl Scanner {
                 ControlFlow::Continue(())
             }
         })?;
-        match (content, last) {
+        match (read.content, last) {
             (Content::Picture(bytes), _) => return self.pictures(input, &bytes),
             (Content::Still, Some((size, score))) => return Ok(self.still(input, size, score)),
             (Content::Still, None) => {}
-            (Content::Video(truncated), _) => track.truncated = truncated,
+            (Content::Video, _) => track.truncated = read.truncated,
         }
         track
             .row(&input.shown, false)

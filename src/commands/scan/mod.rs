@@ -24,8 +24,8 @@ use report::{Report, Row};
 /// Arguments of `spotd scan`.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
-    /// Images, folders (searched through), videos, - for standard input, addresses such as rtsp://..., or
-    /// GStreamer pipelines, written pipeline:TEXT. What exists as a file is a file, whatever its name.
+    /// Images, folders (searched through), videos, - for standard input, addresses such as rtsp://..., cameras such as
+    /// /dev/video0, or GStreamer pipelines, written pipeline:TEXT. What exists as a file is a file, whatever its name.
     #[arg(required = true, value_name = "PATH|URI")]
     inputs: Vec<OsString>,
 
@@ -49,7 +49,7 @@ pub struct ScanArgs {
     #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = super::frame_rate)]
     fps: f64,
 
-    /// Seconds of a live stream to watch.
+    /// Seconds of a live stream or camera to watch; what has an end is read to it.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
 

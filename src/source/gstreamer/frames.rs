@@ -1,14 +1,12 @@
 //! From GStreamer's samples to our frames: mapped, not copied, wherever the pixels allow it.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use ::gstreamer as gst;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::VideoBufferExt as _;
 
-use crate::clock::Moment;
-use crate::frame::{Colour, FieldOrder, Frame, Interlacing, Matrix, PixelFormat, Plane, jpeg, picture};
+use crate::frame::{Captured, Colour, FieldOrder, Interlacing, Matrix, PixelFormat, Plane, jpeg, picture};
 
 /// Why a sample gave no frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +43,8 @@ impl Kind {
 }
 
 impl FrameMaker {
-    /// The frame in `sample`.
-    pub fn frame(
-        &mut self,
-        sample: &gst::Sample,
-        source: Arc<str>,
-        captured: SystemTime,
-        arrived: Moment,
-    ) -> Result<Frame, Fault> {
+    /// What is in `sample`, captured at `at`.
+    pub fn frame(&mut self, sample: &gst::Sample, at: SystemTime) -> Result<Captured, Fault> {
         let buffer = sample.buffer_owned().ok_or(Fault::Lost("empty"))?;
         if buffer.flags().contains(gst::BufferFlags::CORRUPTED) {
             return Err(Fault::Lost("corrupt"));
@@ -97,19 +89,7 @@ impl FrameMaker {
                 (PixelFormat::Mjpg, size, [Plane::default(); 3], Colour::default(), Box::new(map) as _)
             }
         };
-        Ok(Frame {
-            source,
-            seq: 0,
-            captured,
-            arrived,
-            format,
-            width,
-            height,
-            planes,
-            colour,
-            interlacing,
-            data,
-        })
+        Ok(Captured { at, format, width, height, planes, colour, interlacing, data })
     }
 
     /// Frames a second that the sample's caps state, if they do.
@@ -252,9 +232,12 @@ fn stride(bytes: i32) -> Result<usize, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use gst::prelude::*;
 
     use super::*;
+    use crate::frame::Frame;
 
     /// Full range BT.601, as JPEG has it.
     const FULL: &str = "video/x-raw,colorimetry=1:4:5:1";
@@ -275,7 +258,8 @@ mod tests {
     }
 
     fn frame(sample: &gst::Sample) -> Result<Frame, Fault> {
-        FrameMaker::default().frame(sample, "x".into(), SystemTime::UNIX_EPOCH, Moment::ZERO)
+        let captured = FrameMaker::default().frame(sample, SystemTime::UNIX_EPOCH)?;
+        Ok(captured.into_frame("x".into(), 0, Duration::ZERO))
     }
 
     /// The upper left bar of SMPTE bars is white, the next yellow, and the rest follows by sevenths.
@@ -368,8 +352,7 @@ mod tests {
                 sample(&format!("video/x-raw,width={},height={},framerate={rate}", size.0, size.1), "ball");
             let stated = maker.rate(&sample);
             assert_eq!(stated, [("30/1", 30.0), ("25/2", 12.5)].iter().find(|r| r.0 == rate).map(|r| r.1));
-            let frame =
-                maker.frame(&sample, "x".into(), SystemTime::UNIX_EPOCH, Moment::ZERO).expect("a frame");
+            let frame = maker.frame(&sample, SystemTime::UNIX_EPOCH).expect("a frame");
             assert_eq!((frame.width, frame.height), size);
         }
     }

@@ -24,7 +24,8 @@ use ::gstreamer as gst;
 use crossbeam_channel::select;
 
 pub(super) use recode::recode;
-pub use video::{VideoSummary, read_video, watch_video};
+pub(super) use video::read_at;
+pub use video::{VideoSummary, read_video};
 
 use self::build::{Pace, build};
 use self::fault::{Circumstances, Missing, Report, classify};
@@ -32,9 +33,10 @@ use self::frames::{Fault, FrameMaker};
 use self::keyframes::Thinning;
 use self::running::{Event, Running, Start};
 use super::files::Show;
+use super::silence::Silence;
 use super::stamp::Stamper;
 use super::{Ended, FrameSink, Patience, Source, SourceError, cut};
-use crate::clock::{Moment, SharedClock, Stop};
+use crate::clock::{SharedClock, Stop};
 use crate::source::SourceUri;
 
 /// An element that refuses to start posts its reason within this time, or not at all.
@@ -101,7 +103,6 @@ impl Source for GstSource {
         let over = Run {
             uri: &self.uri,
             clock: &self.clock,
-            patience: self.patience,
             sink,
             running: &running,
             thinning,
@@ -111,7 +112,7 @@ impl Source for GstSource {
             stamper: Stamper::default(),
             missing: Vec::new(),
             live: false,
-            silence: Silence { limit: self.patience.first, since: self.clock.now(), told: false },
+            silence: Silence::new(self.patience, self.clock.now()),
         }
         .until_over(stop)?;
         let mut show = Show::new(sink, stop, &self.clock, self.period());
@@ -141,13 +142,6 @@ impl Source for GstSource {
     }
 }
 
-/// How long nothing has come.
-struct Silence {
-    limit: Duration,
-    since: Moment,
-    told: bool,
-}
-
 /// How a run ended.
 enum Over {
     Ended(Ended),
@@ -161,7 +155,6 @@ enum Over {
 struct Run<'a> {
     uri: &'a SourceUri,
     clock: &'a SharedClock,
-    patience: Patience,
     sink: &'a dyn FrameSink,
     running: &'a Running,
     thinning: Option<Thinning>,
@@ -180,10 +173,7 @@ impl Run<'_> {
         let mut starting = Some(self.running.started().clone());
         loop {
             let never = crossbeam_channel::never();
-            let quiet = self.clock.now().saturating_sub(self.silence.since);
-            // Half of the patience is a stall that is shown, all of it is one that is acted on.
-            let next = if self.silence.told { self.silence.limit } else { self.silence.limit / 2 };
-            let timer = self.clock.after(next.saturating_sub(quiet));
+            let timer = self.clock.after(self.silence.left(self.clock.now()));
             select! {
                 recv(stop.channel()) -> _ => return Ok(Over::Ended(Ended::Stopped)),
                 recv(self.running.samples()) -> sample => if let Ok(sample) = sample {
@@ -201,15 +191,14 @@ impl Run<'_> {
                         Ok(Start::Refused) | Err(_) => return Err(self.reason()),
                     }
                 },
-                recv(timer) -> _ => self.quiet()?,
+                recv(timer) -> _ => self.silence.check(self.uri, self.sink, self.clock.now())?,
             }
         }
     }
 
     /// Hands a frame over, if it is wanted.
     fn take(&mut self, sample: &gst::Sample) -> Result<(), SourceError> {
-        let rate = self.frames.rate(sample);
-        self.silence = Silence { limit: self.patience.between(rate), since: self.clock.now(), told: false };
+        self.silence.broken(self.frames.rate(sample), self.clock.now());
         // Newer ones came before they were looked at.
         let unread = self.running.overwritten();
         self.seen += 1 + unread;
@@ -225,8 +214,8 @@ impl Run<'_> {
         if !self.sink.wants_frame() {
             return Ok(());
         }
-        match self.frames.frame(sample, self.sink.source(), captured, self.clock.now()) {
-            Ok(frame) => self.sink.offer(frame),
+        match self.frames.frame(sample, captured) {
+            Ok(captured) => self.sink.offer(captured),
             Err(Fault::Lost(reason)) => self.sink.lost(reason),
             Err(Fault::Unusable(why)) => {
                 return Err(SourceError::Configuration(format!("{}: {why}", self.uri)));
@@ -274,20 +263,6 @@ impl Run<'_> {
         Over::Ended(Ended::EndOfStream)
     }
 
-    /// Nothing came for half, or all, of what patience there is.
-    fn quiet(&mut self) -> Result<(), SourceError> {
-        if !self.silence.told {
-            self.silence.told = true;
-            self.sink.stalled();
-            return Ok(());
-        }
-        let seconds = self.clock.now().saturating_sub(self.silence.since).as_secs_f64();
-        Err(SourceError::Retry(format!(
-            "{}: no frame for {seconds:.1} s (stall_seconds sets how long to wait)",
-            self.uri
-        )))
-    }
-
     /// Why the pipeline did not start.
     fn reason(&mut self) -> SourceError {
         let timer = self.clock.after(REASON);
@@ -326,7 +301,7 @@ mod tests {
 
     use super::*;
     use crate::clock::{Clock, ManualClock, stop_signal};
-    use crate::frame::Frame;
+    use crate::frame::Captured;
 
     #[derive(Default)]
     struct Heard {
@@ -341,7 +316,7 @@ mod tests {
         fn wants_frame(&self) -> bool {
             true
         }
-        fn offer(&self, _: Frame) {
+        fn offer(&self, _: Captured) {
             self.frames.fetch_add(1, Ordering::Relaxed);
         }
         fn lost(&self, _: &'static str) {}

@@ -87,12 +87,12 @@ pub(in crate::source) fn recode(
         let sample = output
             .try_pull_sample(PATIENCE)
             .ok_or_else(|| failed(reason(&pipeline, "no picture came out")))?;
-        let frame = FrameMaker::default()
-            .frame(&sample, "recoded".into(), SystemTime::UNIX_EPOCH, Duration::ZERO)
-            .map_err(|fault| match fault {
+        let frame =
+            FrameMaker::default().frame(&sample, SystemTime::UNIX_EPOCH).map_err(|fault| match fault {
                 Fault::Lost(why) => failed(why.into()),
                 Fault::Unusable(why) => failed(why),
             })?;
+        let frame = frame.into_frame("recoded".into(), 0, Duration::ZERO);
         frame.to_rgb().map_err(|error| failed(error.to_string()))
     })();
     let _ = pipeline.set_state(gst::State::Null);

@@ -140,6 +140,11 @@ impl Running {
         self.network
     }
 
+    /// Whether it states how long it is: a clip does, a camera does not.
+    pub fn has_end(&self) -> bool {
+        self.pipeline.query_duration::<gst::ClockTime>().is_some()
+    }
+
     /// What a web server calls the content.
     pub fn content_type(&self) -> Option<String> {
         self.content.get()

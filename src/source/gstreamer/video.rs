@@ -7,16 +7,16 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::{never, select};
 
 use super::super::{Patience, SourceError, Truncated, cut};
-use super::build::{Pace, build};
+use super::build::{self, build};
 use super::fault::{Circumstances, classify};
 use super::frames::{Fault, FrameMaker};
 use super::init;
-use super::keyframes::Thinning;
 use super::running::{Event, Running, Start};
 use super::witness::Witness;
 use crate::clock::{Moment, SharedClock};
 use crate::frame::{Frame, jpeg};
 use crate::source::SourceUri;
+use crate::source::read::Pace;
 
 /// A video that gives nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,35 +56,25 @@ pub fn read_video(
     clock: &SharedClock,
     each: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<VideoSummary, SourceError> {
-    read(uri, per_second, None, clock, each)
+    read_at(uri, Pace { fps: per_second, live: Duration::MAX, as_run: false }, clock, each)
 }
 
-/// As [`read_video`], but of the frames that a [`super::GstSource`] would look at: where key frames come as often
-/// as frames are due, the others are not decoded.
+/// As [`read_video`], at this pace. What comes over a network may be a clip, which is read to its end.
 ///
 /// # Errors
 /// As [`read_video`].
-pub fn watch_video(
+pub(in crate::source) fn read_at(
     uri: &SourceUri,
-    per_second: f64,
-    clock: &SharedClock,
-    each: impl FnMut(Frame) -> ControlFlow<()>,
-) -> Result<VideoSummary, SourceError> {
-    let thinning = super::thinning(per_second, Patience::new(None), &uri.to_string());
-    read(uri, per_second, thinning.as_ref(), clock, each)
-}
-
-fn read(
-    uri: &SourceUri,
-    per_second: f64,
-    thinning: Option<&Thinning>,
+    pace: Pace,
     clock: &SharedClock,
     mut each: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<VideoSummary, SourceError> {
     init()?;
+    let thinning = super::thinning(pace.fps, Patience::new(None), &uri.to_string()).filter(|_| pace.as_run);
+    let thinning = thinning.as_ref();
     let running = Running::start(
-        build(uri, Pace::Everything, thinning)?,
-        Pace::Everything,
+        build(uri, build::Pace::Everything, thinning)?,
+        build::Pace::Everything,
         uri.to_string(),
         clock.clone(),
     )?;
@@ -93,7 +83,7 @@ fn read(
         frames: FrameMaker::default(),
         arrivals: running.is_network().then(|| Arrivals { clock: clock.clone(), first: None }),
         begin: (!running.is_network()).then_some(Duration::ZERO),
-        period: 1.0 / per_second,
+        period: 1.0 / pace.fps,
         due: 0,
         held: Held::Nothing,
         last: None,
@@ -103,13 +93,19 @@ fn read(
     let mut starting = Some(running.started().clone());
     let mut known = Circumstances::default();
     let mut refused = None;
+    let mut endless = uri.is_live().then_some(true);
+    let mut give = |frame: Frame| {
+        let beyond = frame.arrived > pace.live
+            && *endless.get_or_insert_with(|| !matches!(uri, SourceUri::File(_)) && !running.has_end());
+        if beyond { ControlFlow::Break(()) } else { each(frame) }
+    };
     loop {
         let unready = never();
         let timer = clock.after(PATIENCE);
         select! {
             recv(running.samples()) -> sample => if let Ok(sample) = sample {
                 for sample in reader.hold(sample, running.witness()) {
-                    if let Some(frame) = reader.read(&sample, &id).map_err(unusable)? && each(frame).is_break() {
+                    if let Some(frame) = reader.read(&sample, &id).map_err(unusable)? && give(frame).is_break() {
                         return Ok(reader.summary);
                     }
                 }
@@ -125,7 +121,7 @@ fn read(
                     while let Ok(sample) = running.samples().try_recv() {
                         for sample in reader.hold(sample, running.witness()) {
                             let frame = reader.read(&sample, &id).map_err(unusable)?;
-                            if frame.is_some_and(|frame| each(frame).is_break()) {
+                            if frame.is_some_and(|frame| give(frame).is_break()) {
                                 return Ok(reader.summary);
                             }
                         }
@@ -238,9 +234,9 @@ impl Reader {
         }
         self.due = (seconds / self.period) as u64 + 1;
         let captured = SystemTime::UNIX_EPOCH + position;
-        match self.frames.frame(sample, id.clone(), captured, position) {
-            Ok(mut frame) => {
-                frame.seq = self.summary.taken;
+        match self.frames.frame(sample, captured) {
+            Ok(captured) => {
+                let frame = captured.into_frame(id.clone(), self.summary.taken, position);
                 self.summary.taken += 1;
                 Ok(Some(frame))
             }

@@ -40,7 +40,7 @@ impl Source for Scripted {
             match step {
                 Step::Frame => {
                     let image = RgbImage::new(1, 1);
-                    sink.offer(Frame::from_rgb(sink.source(), 0, self.clock.wall(), Duration::ZERO, image));
+                    sink.offer(Captured::rgb(self.clock.wall(), image));
                 }
                 Step::Pass(seconds) => self.clock.advance(Duration::from_secs(seconds)),
                 Step::Back(seconds) => {
@@ -73,8 +73,8 @@ impl FrameSink for Times {
     fn wants_frame(&self) -> bool {
         true
     }
-    fn offer(&self, frame: Frame) {
-        self.0.lock().expect("lock").push(frame.captured);
+    fn offer(&self, captured: Captured) {
+        self.0.lock().expect("lock").push(captured.at);
     }
     fn lost(&self, _: &'static str) {}
 }

@@ -21,10 +21,11 @@ pub use self::sys::have_v4l2src_drain;
 
 use self::layout::{KNOWN, Layout, Offer, choose, layout};
 use self::sys::{Filled, Stream};
+use super::silence::Silence;
 use super::stamp::Stamper;
 use super::{Ended, FrameSink, Patience, Source, SourceError};
 use crate::clock::{SharedClock, Stop};
-use crate::frame::{Frame, PixelFormat, jpeg};
+use crate::frame::{Captured, PixelFormat, jpeg};
 use crate::shown::Shown as _;
 use crate::source::V4lUri;
 
@@ -197,24 +198,15 @@ impl Source for V4lSource {
         let mut framer =
             Framer { pix, layout, sink, clock: &self.clock, stamper: Stamper::default(), sequence: None };
 
-        let (mut limit, mut since, mut told) = (self.patience.first, self.clock.now(), false);
+        let shown = self.uri.device.shown();
+        let mut silence = Silence::new(self.patience, self.clock.now());
         while !stop.is_set() {
             let Some(filled) = stream.dequeue(GLANCE).map_err(|e| self.failed("stopped delivering", &e))?
             else {
-                let quiet = self.clock.now().saturating_sub(since);
-                if quiet >= limit {
-                    let (shown, seconds) = (self.uri.device.shown(), quiet.as_secs_f64());
-                    return Err(SourceError::Retry(format!(
-                        "{shown}: no frame for {seconds:.1} s (stall_seconds sets how long to wait)"
-                    )));
-                }
-                if quiet >= limit / 2 && !told {
-                    told = true;
-                    sink.stalled();
-                }
+                silence.check(&shown, sink, self.clock.now())?;
                 continue;
             };
-            (limit, since, told) = (self.patience.between(rate), self.clock.now(), false);
+            silence.broken(rate, self.clock.now());
             framer.take(&stream, &filled);
             stream.queue(filled.index).map_err(|e| self.failed("does not take its buffer back", &e))?;
         }
@@ -256,11 +248,8 @@ impl Framer<'_> {
             Err(reason) => return self.sink.lost(reason),
         };
         let Picture { size: (width, height), bytes } = picture;
-        self.sink.offer(Frame {
-            source: self.sink.source(),
-            seq: 0,
-            captured,
-            arrived: self.clock.now(),
+        self.sink.offer(Captured {
+            at: captured,
             format: self.layout.format,
             width,
             height,
@@ -321,7 +310,7 @@ mod tests {
         fn wants_frame(&self) -> bool {
             true
         }
-        fn offer(&self, _: Frame) {}
+        fn offer(&self, _: Captured) {}
         fn lost(&self, _: &'static str) {}
     }
 

@@ -1,0 +1,202 @@
+//! Whatever an address names, frame by frame and in order, for tools. What has no end of its own is read for a while.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::{bounded, select};
+
+use super::latest::LatestSink;
+use super::{SourceConfig, SourceError, SourceUri, Truncated, open};
+use crate::clock::{SharedClock, stop_signal};
+use crate::frame::{Frame, picture};
+use crate::health::Board;
+
+/// How a source is read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// Frames at most for each of its seconds, greater than 0.
+    pub fps: f64,
+    /// A source without an end is read for this long.
+    pub live: Duration,
+    /// Of a video only the frames that `run` would decode: where key frames come as often as frames are due, the others
+    /// are left out.
+    pub as_run: bool,
+}
+
+/// What a source turned out to be; nobody knows before what a pipe or an address gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A video or a camera, whose frames were handed over, or as many as were wanted.
+    Video,
+    /// A still picture, of which the one frame was handed over.
+    Still,
+    /// The bytes of a picture, or of several in one file, of which nothing was handed over: [`picture::shots`] decodes
+    /// them.
+    Picture(Vec<u8>),
+}
+
+/// What was read of a source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// What it was.
+    pub content: Content,
+    /// Frames that were due, but damaged.
+    pub lost: u64,
+    /// What is missing at its end.
+    pub truncated: Option<Truncated>,
+}
+
+/// Hands over the frames of a video, stream, pipeline, camera or demonstration, until it ends or `each` breaks. `seq`
+/// counts them from 0, `arrived` is the position in the video, or the time since the first frame, and `captured` is that
+/// after the Unix epoch.
+///
+/// # Errors
+/// As of [`super::Source::run_once`]; also when nothing comes for a minute.
+pub fn read(
+    uri: &SourceUri,
+    pace: Pace,
+    clock: &SharedClock,
+    mut each: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<Summary, SourceError> {
+    match uri {
+        SourceUri::V4l(_) | SourceUri::Demo { .. } => capture(uri, pace, clock, &mut each),
+        _ => video(uri, pace, clock, each),
+    }
+}
+
+/// As [`read`]; of a picture too, every one of which is handed over.
+///
+/// # Errors
+/// As of [`read`], and for a picture that is cut or damaged.
+pub fn frames(
+    uri: &SourceUri,
+    pace: Pace,
+    clock: &SharedClock,
+    mut each: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<Summary, SourceError> {
+    let summary = read(uri, pace, clock, &mut each)?;
+    if let Content::Picture(bytes) = &summary.content {
+        let damaged = |e: picture::PictureError| SourceError::Configuration(e.to_string());
+        for (shot, number) in picture::shots(bytes).map_err(damaged)?.zip(0..) {
+            let shot = shot.map_err(damaged)?;
+            let captured = SystemTime::UNIX_EPOCH + shot.at;
+            if each(Frame::from_rgb("picture".into(), number, captured, shot.at, shot.image)).is_break() {
+                break;
+            }
+        }
+    }
+    Ok(summary)
+}
+
+#[cfg(feature = "gstreamer")]
+fn video(
+    uri: &SourceUri,
+    pace: Pace,
+    clock: &SharedClock,
+    each: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<Summary, SourceError> {
+    let found = super::gstreamer::read_at(uri, pace, clock, each)?;
+    let content = match found.picture {
+        Some(bytes) => Content::Picture(bytes),
+        None if found.still => Content::Still,
+        None => Content::Video,
+    };
+    Ok(Summary { content, lost: found.lost, truncated: found.truncated })
+}
+
+#[cfg(not(feature = "gstreamer"))]
+fn video(
+    uri: &SourceUri,
+    _: Pace,
+    _: &SharedClock,
+    _: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<Summary, SourceError> {
+    // A pipe can be read only once, so that nobody has looked yet.
+    if let SourceUri::File(path) = uri {
+        let bytes = picture::read(path).map_err(|e| SourceError::Configuration(e.to_string()))?;
+        if picture::is_picture(&bytes) {
+            return Ok(Summary { content: Content::Picture(bytes), lost: 0, truncated: None });
+        }
+    }
+    let why = "it is no image, and this spotd was built without GStreamer, which reads videos";
+    Err(SourceError::Configuration(why.into()))
+}
+
+/// A source of this machine, as the daemon opens it, for as long as frames are wanted: the newest frame, when one is due.
+fn capture(
+    uri: &SourceUri,
+    pace: Pace,
+    clock: &SharedClock,
+    each: &mut dyn FnMut(Frame) -> ControlFlow<()>,
+) -> Result<Summary, SourceError> {
+    let config = SourceConfig {
+        id: "camera".into(),
+        uri: uri.clone(),
+        fps: pace.fps,
+        stall_timeout: None,
+        repeat: false,
+    };
+    let mut source = open(&config, clock)?;
+    let board = Board::new([config.id.clone()]);
+    let (sink, frames) = LatestSink::new(config.id, pace.fps, board.clone(), clock.clone(), || {});
+    let (handle, stop) = stop_signal();
+    let (done_tx, done) = bounded(1);
+    let run = std::thread::Builder::new()
+        .name("camera".into())
+        .spawn(move || {
+            let _ = done_tx.send(source.run_once(&sink, &stop));
+        })
+        .map_err(|e| SourceError::Retry(format!("cannot start a thread: {e}")))?;
+    let timer = clock.after(pace.live);
+    let (mut first, mut seq) = (None, 0);
+    let mut give = |frame: Frame| {
+        let arrived = frame.arrived.saturating_sub(*first.get_or_insert(frame.arrived));
+        let frame = Frame { seq, arrived, captured: SystemTime::UNIX_EPOCH + arrived, ..frame };
+        seq += 1;
+        each(frame)
+    };
+    let ended = loop {
+        select! {
+            recv(frames) -> frame => match frame {
+                Ok(frame) => if give(frame).is_break() {
+                    break Ok(());
+                },
+                // The run is over, and says how.
+                Err(_) => break done.recv().unwrap_or(Ok(super::Ended::Stopped)).map(drop),
+            },
+            recv(timer) -> _ => break Ok(()),
+        }
+    };
+    handle.stop();
+    // A source answers to the stop signal within a bounded time.
+    let _ = run.join();
+    let damaged = |reason: &str| reason.starts_with("corrupt") || reason == "short";
+    let status = board.snapshot().pop();
+    let lost =
+        status.iter().flat_map(|(_, s)| &s.dropped).filter(|(why, _)| damaged(why)).map(|(_, n)| n).sum();
+    ended.map(|()| Summary { content: Content::Video, lost, truncated: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn what_has_no_end_is_read_for_as_long_as_was_said_and_counted_from_its_first_frame() {
+        let pace = Pace { fps: 100.0, live: Duration::from_secs(3600), as_run: false };
+        let uri = SourceUri::Demo { seed: 1 };
+        let mut seen = Vec::new();
+        let summary = read(&uri, pace, &SystemClock::shared(), |frame| {
+            seen.push((frame.seq, frame.arrived));
+            if seen.len() == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .expect("read");
+        assert_eq!(summary, Summary { content: Content::Video, lost: 0, truncated: None });
+        assert_eq!(seen.iter().map(|s| s.0).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(seen[0].1.is_zero() && seen[1].1 < seen[2].1, "{seen:?}");
+
+        let short = Pace { live: Duration::from_millis(1), ..pace };
+        read(&uri, short, &SystemClock::shared(), |_| ControlFlow::Continue(())).expect("ends by itself");
+    }
+}
