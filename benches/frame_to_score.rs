@@ -7,10 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use criterion::{BatchSize, Criterion, Throughput};
 use image::RgbImage;
-use spotd::detector::Model;
 use spotd::detector::coherence::Grids;
-use spotd::detector::judge::{judge, read};
 use spotd::detector::tiles::select;
+use spotd::detector::{Detector, Model};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::{Colour, Frame, Interlacing, PixelFormat, Plane};
 use spotd::identity::Precision;
@@ -61,6 +60,7 @@ fn frame(width: u32, height: u32, bytes: Vec<u8>) -> Frame {
 fn main() {
     let model = Model::built_in().expect("the built-in detector");
     let side = model.card().tile;
+    let detector = Detector::of(&model, MAX_TILES);
     let mut c = Criterion::default().configure_from_args().sample_size(10);
     let mut group = c.benchmark_group("frame to score");
     for (name, width, height) in [("640x480", 640, 480), ("1920x1080", 1920, 1080)] {
@@ -69,7 +69,7 @@ fn main() {
         group.bench_function(format!("{name} NV12, at most {MAX_TILES} tiles"), |b| {
             b.iter_batched(
                 || frame(width, height, bytes.clone()),
-                |f| judge(&model, black_box(f), MAX_TILES).expect("judges"),
+                |f| detector.score(black_box(f)).expect("judges"),
                 BatchSize::LargeInput,
             );
         });
@@ -84,7 +84,7 @@ fn main() {
             b.iter_batched_ref(
                 || frame(width, height, bytes.clone()),
                 |f| {
-                    let readings = read(&model, black_box(f), Grids::OneMore(0)).expect("luma");
+                    let readings = detector.read(black_box(f), Grids::OneMore(0)).expect("luma");
                     model.coherent(&readings.expect("enough blocks")).expect("runs")
                 },
                 BatchSize::LargeInput,

@@ -18,11 +18,10 @@ use crate::alerts::Watch;
 use crate::clock::{SharedClock, Stop, StopHandle, stop_signal};
 use crate::config::Config;
 use crate::control::Controls;
-use crate::detector::Model;
 use crate::detector::coherence::Grids;
-use crate::detector::judge::{self, Accumulated};
+use crate::detector::judge::Accumulated;
 use crate::detector::pool::{Pool, Work};
-use crate::detector::tiles;
+use crate::detector::{Detector, Model, tiles};
 use crate::flaglog::{Tail, evidence};
 use crate::frame::{Deinterlacer, Frame};
 use crate::health::metrics::{self, Metrics};
@@ -61,25 +60,26 @@ impl Daemon {
         let ids: Vec<Arc<str>> = config.sources.iter().map(|s| s.id.clone()).collect();
         let board = Board::new(ids.iter().cloned());
         let controls = Controls::new(ids.iter().cloned());
-        let recorder = Recorder::open(&config, &model, ids.clone(), board.clone(), clock.clone())?;
+        let detector = Detector::new(model, &config.verdict, config.model.max_tiles);
+        let recorder = Recorder::open(&config, &detector, ids.clone(), board.clone(), clock.clone())?;
         let (stop_capture, stop) = stop_signal();
         let (stop_publishing, publish_stop) = stop_signal();
         let metrics = spawn_metrics(&config, &board, &clock, &publish_stop)?;
         let mqtt = spawn_mqtt(&config, recorder.tail(), &board, &controls, &clock, publish_stop)?;
 
         let turns = Arc::new(Turns::new(config.sources.len()));
-        let (pool, done) = Pool::start(&model, config.model.workers).context("inference workers")?;
+        let (pool, done) = Pool::start(&detector, config.model.workers).context("inference workers")?;
         let (finished_tx, finished) = crossbeam_channel::bounded(0);
         let verdict = {
-            let limits = judge::limits(&model, &config.verdict);
-            let machine = VerdictMachine::new(config.verdict.clone(), limits, config.log.update_every);
+            let machine =
+                VerdictMachine::new(config.verdict.clone(), detector.limits(), config.log.update_every);
             let stage = VerdictStage {
                 watches: ids.iter().map(|_| Watch::new(&config.verdict)).collect(),
                 machines: vec![machine; ids.len()],
                 accumulated: vec![Accumulated::new(config.verdict.window); ids.len()],
                 ended: vec![false; ids.len()],
                 ids,
-                model: model.clone(),
+                detector: detector.clone(),
                 board: board.clone(),
                 clock: clock.clone(),
                 turns: turns.clone(),
@@ -127,8 +127,7 @@ impl Daemon {
                 turn: vec![0; frames.len()],
                 frames,
                 warned: BTreeSet::new(),
-                side: model.card().tile,
-                max_tiles: config.model.max_tiles,
+                detector,
                 snapshots: Snapshots {
                     controls,
                     node: config.node.clone(),
@@ -225,8 +224,7 @@ struct LookStage {
     fields: Vec<Deinterlacer>,
     /// Frames that went to work, for each source: whose turn it is of the scaled grids.
     turn: Vec<usize>,
-    side: u32,
-    max_tiles: usize,
+    detector: Detector,
     snapshots: Snapshots,
     board: Board,
     turns: Arc<Turns>,
@@ -265,11 +263,11 @@ impl LookStage {
         let frame = self.fields[source].take(frame);
         self.tell_fields(&frame);
         let (width, height) = (frame.width, frame.height);
-        match tiles::select(&frame, self.side, self.max_tiles) {
+        match self.detector.select(&frame) {
             Err(error) => self.refuse(source, &id, "corrupt", &error.to_string()),
             Ok(selection) => match selection.limited {
                 Some(tiles::Limited::TooSmall) => {
-                    let side = self.side;
+                    let side = self.detector.card().tile;
                     let why = format!(
                         "a frame of {width}x{height} is smaller than the model's tile of {side}x{side}; no verdict is possible"
                     );
@@ -345,7 +343,7 @@ struct VerdictStage {
     watches: Vec<Option<Watch>>,
     accumulated: Vec<Accumulated>,
     ended: Vec<bool>,
-    model: Model,
+    detector: Detector,
     board: Board,
     clock: SharedClock,
     turns: Arc<Turns>,
@@ -378,13 +376,13 @@ impl VerdictStage {
     fn judged(&mut self, work: &Work) {
         let (source, id) = (work.source, &self.ids[work.source]);
         let now = self.clock.now();
-        match work.score(&self.model) {
+        match work.score(&self.detector) {
             None => self.board.drop_frame(id, "inference"),
             Some(mut score) => {
                 let size = (work.frame.width, work.frame.height);
                 // A jump is one of the frame's own score: what is added up lags behind.
                 let own = self.watches[source].is_some().then(|| score.clone());
-                if let Err(error) = self.accumulated[source].add(&self.model, size, &mut score) {
+                if let Err(error) = self.accumulated[source].add(&self.detector, size, &mut score) {
                     log::warn!("{id}: {error}");
                 }
                 let outcome = self.machines[source].push_frame(now, score.score, score.degraded);

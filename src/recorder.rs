@@ -14,8 +14,8 @@ use ulid::Ulid;
 use crate::alerts::Seen;
 use crate::clock::{Moment, SharedClock};
 use crate::config::Config;
-use crate::detector::Model;
-use crate::detector::judge::{self, FrameScore};
+use crate::detector::Detector;
+use crate::detector::judge::FrameScore;
 use crate::flaglog::record::{Alert, AlertKind};
 use crate::flaglog::{
     Evidence, FlagLog, FrameInfo, Hash, Logits, NewRecord, Options, ScoredTile, Signer, Tail,
@@ -76,7 +76,7 @@ impl Recorder {
     /// The folder cannot be used.
     pub fn open(
         config: &Config,
-        model: &Model,
+        detector: &Detector,
         ids: Vec<Arc<str>>,
         board: Board,
         clock: SharedClock,
@@ -89,8 +89,8 @@ impl Recorder {
             board,
             tidied: clock.now(),
             clock,
-            model: model.identity(),
-            limits: judge::limits(model, &config.verdict),
+            model: detector.identity(),
+            limits: detector.limits(),
             window: config.verdict.window,
             sources: ids.into_iter().map(SourceLog::new).collect(),
         };

@@ -16,8 +16,7 @@ use common::mosquitto::{Broker, Subscriber};
 use image::RgbImage;
 use serde_json::Value;
 use spotd::clock::SystemClock;
-use spotd::detector::Model;
-use spotd::detector::judge::{judge, judge_lines};
+use spotd::detector::{Detector, Model};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::{FieldOrder, Frame, Interlacing, PixelFormat, one_field};
 use spotd::source::SourceUri;
@@ -155,11 +154,12 @@ fn no_scene_is_flagged_that_is_not_flagged_progressive() {
 fn a_still_picture_with_combs_is_judged_whole_unless_its_source_says_interlaced() {
     let model = Model::built_in().expect("the built-in detector");
     let combed = interlaced(&scenes().next().expect("a scene")[..1], true).remove(0);
-    let lines = judge_lines(&model, frame(&combed), 9).expect("judged");
-    assert_eq!(judge(&model, frame(&combed), 9).expect("judged"), lines);
+    let detector = Detector::of(&model, 9);
+    let lines = detector.score_lines(frame(&combed)).expect("judged");
+    assert_eq!(detector.score(frame(&combed)).expect("judged"), lines);
     assert!(lines.tiles.iter().any(|t| t.rect.y + t.rect.height > SIZE.1 / 2), "{:?}", lines.tiles);
     let said = Frame { interlacing: Interlacing::Said(FieldOrder::TopFirst), ..frame(&combed) };
-    let field = judge(&model, said, 9).expect("judged");
+    let field = detector.score(said).expect("judged");
     assert!(field.tiles.iter().all(|t| t.rect.y + t.rect.height <= SIZE.1 / 2), "{:?}", field.tiles);
     // And as `scan` does it.
     let dir = tempfile::tempdir().expect("a folder");

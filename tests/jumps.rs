@@ -13,7 +13,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use image::RgbImage;
 use serde_json::Value;
-use spotd::detector::{Model, judge};
+use spotd::detector::{Detector, Model};
 use spotd::frame::Frame;
 use spotd::jump::JumpDetector;
 
@@ -149,7 +149,7 @@ fn scores(model: &Model, clip: &Path) -> (f64, Vec<f64>) {
         let rows: Vec<u8> = map.chunks(stride).flat_map(|r| &r[..row]).copied().collect();
         let image = RgbImage::from_raw(info.width(), info.height(), rows).expect("whole");
         let frame = Frame::from_rgb("clip".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, image);
-        let score = judge::judge(model, frame, 9).expect("judged");
+        let score = Detector::of(model, 9).score(frame).expect("judged");
         all.extend(score.limited.is_none().then_some(score.score));
     }
     bin.set_state(gst::State::Null).expect("ends");

@@ -10,15 +10,14 @@ use std::time::{Duration, SystemTime};
 use image::RgbImage;
 use image::imageops::FilterType;
 use serde::{Deserialize, Serialize};
-use spotd::detector::Model;
-use spotd::detector::judge::{judge, limits};
+use spotd::detector::{Detector, Model};
 use spotd::forensics::augment::{JpegCodec, gaussian_blur, jpeg, jpeg_bytes, resize};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::{Colour, Frame, Interlacing, PixelFormat, Plane};
 use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
 #[cfg(feature = "gstreamer")]
 use spotd::source::recode::VideoCodec;
-use spotd::verdict::{Verdict, VerdictConfig};
+use spotd::verdict::Verdict;
 
 /// Of a logit. Machines differ in the last bits of a sum, not more; a tile cut one pixel aside moves more.
 const TOLERANCE: f32 = 0.02;
@@ -117,11 +116,12 @@ fn pictures() -> Vec<(String, Frame)> {
 #[test]
 fn scores_are_where_they_were() {
     let model = Model::built_in().expect("the built-in detector");
-    let limits = limits(&model, &VerdictConfig::default());
+    let detector = Detector::of(&model, TILES);
+    let limits = detector.limits();
     let found: BTreeMap<String, Pinned> = pictures()
         .into_iter()
         .map(|(name, frame)| {
-            let score = judge(&model, frame, TILES).expect("judged");
+            let score = detector.score(frame).expect("judged");
             (name, Pinned { logit: score.logit, verdict: score.verdict(limits) })
         })
         .collect();
@@ -185,12 +185,13 @@ const KNOWN_FAILURE: &str = "twice the size";
 #[test]
 fn what_happens_to_a_cameras_picture_makes_nothing_synthetic_of_it() {
     let model = Model::built_in().expect("the built-in detector");
-    let limits = limits(&model, &VerdictConfig::default());
+    let detector = Detector::of(&model, TILES);
+    let limits = detector.limits();
     let mut wrong = Vec::new();
     for scene in 0..3 {
         let real = SceneRenderer::new(FIRST_SCENE + scene, WIDTH, HEIGHT).frame(7);
         for (way, codec, picture) in ways(&real) {
-            let score = judge(&model, rgb(&picture), TILES).expect("judged");
+            let score = detector.score(rgb(&picture)).expect("judged");
             let verdict = score.verdict(limits);
             if way == KNOWN_FAILURE {
                 continue;

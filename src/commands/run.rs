@@ -12,8 +12,7 @@ use super::input::Input;
 use super::{EXIT_FINE, calibrate, console};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
-use crate::detector::Model;
-use crate::detector::judge;
+use crate::detector::{Detector, Model};
 use crate::health::{Board, SourceState, SourceStatus};
 use crate::identity::Wanted;
 use crate::pipeline::Daemon;
@@ -141,7 +140,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
 
 fn introduce(config: &Config, model: &Model) {
     let card = model.card();
-    let limits = judge::limits(model, &config.verdict);
+    let limits = Detector::new(model.clone(), &config.verdict, config.model.max_tiles).limits();
     log::info!(
         "spotd {} on {}, model {} {} ({}), synthetic from {:.2}, unsure from {:.2}",
         env!("CARGO_PKG_VERSION"),

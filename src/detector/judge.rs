@@ -1,14 +1,16 @@
-//! One frame judged from tile choice to score, on the calling thread: what `scan` and the trainer use.
-//! The daemon does the same steps spread over its workers.
+//! The detector as one value, from tile choice to score. `scan` and the trainer judge a frame on the calling thread; the
+//! daemon does the same steps spread over its workers.
 
 use serde::{Deserialize, Serialize};
 
+use super::card::Card;
 use super::coherence::{Grids, Luma, Readings};
 use super::conditions::Conditions;
-use super::tiles::{Limited, Selection, select};
+use super::tiles::{Limited, Selection, Tile, select};
 use super::{Model, ModelError};
 use crate::frame::{Frame, FrameError, Rect, one_field};
-use crate::verdict::{Limits, Reason, Verdict};
+use crate::identity::ModelIdentity;
+use crate::verdict::{Limits, Reason, Verdict, VerdictConfig};
 
 /// What the detector said of one tile: the network of the tile, the coherent part of the whole frame.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -81,74 +83,138 @@ pub enum JudgeError {
     Model(#[from] ModelError),
 }
 
-/// The block sums of a decoded frame; `None` where the model has no coherent part or the frame fewer blocks than
-/// anything can be said of.
-///
-/// # Errors
-/// [`FrameError`] when its pixels are damaged.
-pub fn read(model: &Model, frame: &Frame, grids: Grids) -> Result<Option<Readings>, FrameError> {
-    if !model.is_coherent() {
-        return Ok(None);
+/// What judges frames: the model, where it looks, how its parts go together, and the limits of its verdicts. Whoever judges
+/// holds one, and knows nothing of the networks behind it. Clones share the model.
+#[derive(Clone)]
+pub struct Detector {
+    model: Model,
+    limits: Limits,
+    max_tiles: usize,
+}
+
+impl Detector {
+    /// `model` with at most `max_tiles` tiles a frame, and the card's limits unless `verdict` overrides them.
+    pub fn new(model: Model, verdict: &VerdictConfig, max_tiles: usize) -> Self {
+        let card = model.card();
+        let threshold = verdict.threshold.unwrap_or(card.threshold);
+        // A threshold lowered below the card's unsure band takes the band down with it.
+        let unsure_from = verdict.unsure_from.unwrap_or(card.unsure_from).min(threshold);
+        Self { limits: Limits { threshold, unsure_from }, model, max_tiles }
     }
-    Ok(Readings::of(&Luma::of(frame)?, model.scales(), grids))
-}
 
-/// The frame score of tile logits and block sums. Of the network it is the mean of the logits: a generator paints the
-/// whole picture, so every tile speaks for it, and a mean is steadier than a maximum, whose false alarms grow with the
-/// tile count.
-///
-/// # Errors
-/// [`ModelError`] when the coherent part fails.
-pub fn combine(
-    model: &Model,
-    selection: &Selection,
-    logits: &[f32],
-    readings: Option<Readings>,
-) -> Result<FrameScore, ModelError> {
-    let network = logits.iter().sum::<f32>() / logits.len() as f32;
-    // A scaled grid that happens to have its turn says nothing of this frame against the next.
-    let said = match &readings {
-        Some(readings) if readings.all => model.coherent(readings)?,
-        Some(readings) => model.coherent(&readings.own_alone())?,
-        None => None,
-    };
-    let coherence = said.map(|said| said.logit);
-    let score = |logit: f32| model.card().score(model.together(logit, coherence));
-    Ok(FrameScore {
-        logit: model.together(network, coherence),
-        parts: Parts { network, coherence, scale: said.and_then(|said| said.scale) },
-        score: score(network),
-        tiles: (selection.tiles.iter().zip(logits))
-            .map(|(t, &l)| TileScore { rect: t.rect, score: score(l) })
-            .collect(),
-        degraded: readings.as_ref().is_some_and(|r| model.card().is_degraded(Conditions::of(&r.own))),
-        readings,
-        flat: selection.flat,
-        limited: selection.limited,
-    })
-}
+    /// `model` with the card's limits, and at most `max_tiles` tiles a frame.
+    pub fn of(model: &Model, max_tiles: usize) -> Self {
+        Self::new(model.clone(), &VerdictConfig::default(), max_tiles)
+    }
 
-/// Judges one frame by at most `max_tiles` tiles; of an interlaced one, a field.
-///
-/// # Errors
-/// [`JudgeError`] when its pixels are damaged or the network fails.
-pub fn judge(model: &Model, frame: Frame, max_tiles: usize) -> Result<FrameScore, JudgeError> {
-    judge_lines(model, one_field(frame.decoded()?), max_tiles)
-}
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
 
-/// Judges all lines of a frame as they are, by at most `max_tiles` tiles.
-///
-/// # Errors
-/// As [`judge`].
-pub fn judge_lines(model: &Model, frame: Frame, max_tiles: usize) -> Result<FrameScore, JudgeError> {
-    judge_on(model, frame, max_tiles, Grids::All)
-}
+    /// What the card says, under the site's calibration.
+    pub fn card(&self) -> &Card {
+        self.model.card()
+    }
 
-fn judge_on(model: &Model, frame: Frame, max_tiles: usize, grids: Grids) -> Result<FrameScore, JudgeError> {
-    let frame = frame.decoded()?;
-    let selection = select(&frame, model.card().tile, max_tiles)?;
-    let logits = selection.tiles.iter().map(|t| model.logit(&t.pixels)).collect::<Result<Vec<_>, _>>()?;
-    Ok(combine(model, &selection, &logits, read(model, &frame, grids)?)?)
+    /// Who judges, as records name it.
+    pub fn identity(&self) -> ModelIdentity {
+        self.model.identity()
+    }
+
+    /// Tiles judged in one frame at most.
+    pub fn max_tiles(&self) -> usize {
+        self.max_tiles
+    }
+
+    /// Where to look in a decoded frame.
+    ///
+    /// # Errors
+    /// [`FrameError`] when its pixels are damaged.
+    pub fn select(&self, frame: &Frame) -> Result<Selection, FrameError> {
+        select(frame, self.card().tile, self.max_tiles)
+    }
+
+    /// Judges one frame on the calling thread; of an interlaced one, a field.
+    ///
+    /// # Errors
+    /// [`JudgeError`] when its pixels are damaged or the network fails.
+    pub fn score(&self, frame: Frame) -> Result<FrameScore, JudgeError> {
+        self.score_lines(one_field(frame.decoded()?))
+    }
+
+    /// Judges all lines of a frame as they are.
+    ///
+    /// # Errors
+    /// As [`Detector::score`].
+    pub fn score_lines(&self, frame: Frame) -> Result<FrameScore, JudgeError> {
+        self.score_on(frame, Grids::All)
+    }
+
+    fn score_on(&self, frame: Frame, grids: Grids) -> Result<FrameScore, JudgeError> {
+        let frame = frame.decoded()?;
+        let selection = self.select(&frame)?;
+        let logits = selection.tiles.iter().map(|t| self.tile(t)).collect::<Result<Vec<_>, _>>()?;
+        Ok(self.combine(&selection, &logits, self.read(&frame, grids)?)?)
+    }
+
+    /// The logit of one tile.
+    pub(super) fn tile(&self, tile: &Tile) -> Result<f32, ModelError> {
+        self.model.logit(&tile.pixels)
+    }
+
+    /// Whether a frame is looked at as a whole too, by [`Detector::read`].
+    pub(super) fn is_coherent(&self) -> bool {
+        self.model.is_coherent()
+    }
+
+    /// The block sums of a decoded frame; `None` where the model has no coherent part or the frame fewer blocks than
+    /// anything can be said of.
+    ///
+    /// # Errors
+    /// [`FrameError`] when its pixels are damaged.
+    pub fn read(&self, frame: &Frame, grids: Grids) -> Result<Option<Readings>, FrameError> {
+        if !self.is_coherent() {
+            return Ok(None);
+        }
+        Ok(Readings::of(&Luma::of(frame)?, self.model.scales(), grids))
+    }
+
+    /// The frame score of tile logits and block sums. Of the network it is the mean of the logits: a generator paints the
+    /// whole picture, so every tile speaks for it, and a mean is steadier than a maximum, whose false alarms grow with the
+    /// tile count.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the coherent part fails.
+    pub(super) fn combine(
+        &self,
+        selection: &Selection,
+        logits: &[f32],
+        readings: Option<Readings>,
+    ) -> Result<FrameScore, ModelError> {
+        let model = &self.model;
+        let network = logits.iter().sum::<f32>() / logits.len() as f32;
+        // A scaled grid that happens to have its turn says nothing of this frame against the next.
+        let said = match &readings {
+            Some(readings) if readings.all => model.coherent(readings)?,
+            Some(readings) => model.coherent(&readings.own_alone())?,
+            None => None,
+        };
+        let coherence = said.map(|said| said.logit);
+        let score = |logit: f32| model.card().score(model.together(logit, coherence));
+        Ok(FrameScore {
+            logit: model.together(network, coherence),
+            parts: Parts { network, coherence, scale: said.and_then(|said| said.scale) },
+            score: score(network),
+            tiles: (selection.tiles.iter().zip(logits))
+                .map(|(t, &l)| TileScore { rect: t.rect, score: score(l) })
+                .collect(),
+            degraded: readings.as_ref().is_some_and(|r| model.card().is_degraded(Conditions::of(&r.own))),
+            readings,
+            flat: selection.flat,
+            limited: selection.limited,
+        })
+    }
 }
 
 /// The coherent part over the frames of one source: their block sums fade as a verdict's window moves on, so that
@@ -176,7 +242,7 @@ impl Accumulated {
     /// [`ModelError`] when the coherent part fails.
     pub fn add(
         &mut self,
-        model: &Model,
+        detector: &Detector,
         (width, height): (u32, u32),
         score: &mut FrameScore,
     ) -> Result<(), ModelError> {
@@ -186,6 +252,7 @@ impl Accumulated {
             readings => *readings = Some(new.clone()),
         }
         self.size = (width, height);
+        let model = &detector.model;
         let said = model.coherent(self.readings.as_ref().expect("just put there"))?;
         score.parts.coherence = said.map(|said| said.logit);
         score.parts.scale = said.and_then(|said| said.scale);
@@ -198,24 +265,19 @@ impl Accumulated {
     ///
     /// # Errors
     /// As [`judge`].
-    pub fn judge(&mut self, model: &Model, frame: Frame, max_tiles: usize) -> Result<FrameScore, JudgeError> {
-        self.judge_lines(model, one_field(frame.decoded()?), max_tiles)
+    pub fn score(&mut self, detector: &Detector, frame: Frame) -> Result<FrameScore, JudgeError> {
+        self.score_lines(detector, one_field(frame.decoded()?))
     }
 
-    /// [`judge_lines`], then [`Accumulated::add`].
+    /// [`Detector::score_lines`], then [`Accumulated::add`].
     ///
     /// # Errors
     /// As [`judge`].
-    pub fn judge_lines(
-        &mut self,
-        model: &Model,
-        frame: Frame,
-        max_tiles: usize,
-    ) -> Result<FrameScore, JudgeError> {
+    pub fn score_lines(&mut self, detector: &Detector, frame: Frame) -> Result<FrameScore, JudgeError> {
         let size = (frame.width, frame.height);
-        let mut score = judge_on(model, frame, max_tiles, Grids::OneMore(self.turn))?;
+        let mut score = detector.score_on(frame, Grids::OneMore(self.turn))?;
         self.turn += 1;
-        self.add(model, size, &mut score)?;
+        self.add(detector, size, &mut score)?;
         Ok(score)
     }
 
@@ -223,13 +285,4 @@ impl Accumulated {
     pub fn forget(&mut self) {
         self.readings = None;
     }
-}
-
-/// The limits in force: the card's, unless the configuration overrides them.
-pub fn limits(model: &Model, config: &crate::verdict::VerdictConfig) -> Limits {
-    let card = model.card();
-    let threshold = config.threshold.unwrap_or(card.threshold);
-    // A threshold lowered below the card's unsure band takes the band down with it.
-    let unsure_from = config.unsure_from.unwrap_or(card.unsure_from).min(threshold);
-    Limits { threshold, unsure_from }
 }

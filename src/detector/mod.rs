@@ -14,6 +14,7 @@ pub mod tiles;
 pub mod whole;
 
 pub use error::{CalibrationError, ModelError};
+pub use judge::Detector;
 pub use model::Model;
 pub(crate) use model::{check_hash, read, read_head};
 pub use whole::WholePicture;

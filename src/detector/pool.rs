@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Model;
+use super::Detector;
 use super::coherence::{Grids, Readings};
-use super::judge::{FrameScore, JudgeError, combine, read};
+use super::judge::{FrameScore, JudgeError};
 use super::tiles::Selection;
 use crate::frame::Frame;
 use crate::schedule::SourceIndex;
@@ -47,14 +47,15 @@ impl Work {
     }
 
     /// The frame's score once all is done; `None` when inference failed on one of the tiles, or on the sums.
-    pub fn score(&self, model: &Model) -> Option<FrameScore> {
+    pub fn score(&self, detector: &Detector) -> Option<FrameScore> {
         let logits: Vec<f32> =
             self.logits.iter().map(|l| f32::from_bits(l.load(Ordering::Acquire))).collect();
         let readings = self.readings.get()?.clone();
-        if !logits.iter().all(|l| l.is_finite()) || (readings.is_none() && model.is_coherent()) {
+        if !logits.iter().all(|l| l.is_finite()) || (readings.is_none() && detector.is_coherent()) {
             return None;
         }
-        combine(model, &self.selection, &logits, readings)
+        detector
+            .combine(&self.selection, &logits, readings)
             .inspect_err(|error| log::warn!("{}: {error}", self.frame.source))
             .ok()
     }
@@ -62,11 +63,11 @@ impl Work {
 
 impl Work {
     /// One job: a tile's logit, or, after the last tile, the frame's block sums.
-    fn run(&self, model: &Model, job: usize) -> Result<(), JudgeError> {
+    fn run(&self, detector: &Detector, job: usize) -> Result<(), JudgeError> {
         match self.selection.tiles.get(job) {
-            Some(tile) => self.logits[job].store(model.logit(&tile.pixels)?.to_bits(), Ordering::Release),
+            Some(tile) => self.logits[job].store(detector.tile(tile)?.to_bits(), Ordering::Release),
             None => {
-                let _ = self.readings.set(read(model, &self.frame, self.grids)?);
+                let _ = self.readings.set(detector.read(&self.frame, self.grids)?);
             }
         }
         Ok(())
@@ -84,16 +85,16 @@ impl Pool {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(model: &Model, workers: usize) -> std::io::Result<(Self, Receiver<Arc<Work>>)> {
+    pub fn start(detector: &Detector, workers: usize) -> std::io::Result<(Self, Receiver<Arc<Work>>)> {
         // Room for one waiting tile a worker: none runs dry, and no frame gets far ahead of the work.
         let (jobs, queue) = bounded::<(Arc<Work>, usize)>(workers);
         let (done_tx, done_rx) = bounded(workers * 2);
         let threads = (0..workers)
             .map(|i| {
-                let (model, queue, done) = (model.clone(), queue.clone(), done_tx.clone());
+                let (detector, queue, done) = (detector.clone(), queue.clone(), done_tx.clone());
                 std::thread::Builder::new()
                     .name(format!("infer-{i}"))
-                    .spawn(move || work(&model, &queue, &done))
+                    .spawn(move || work(&detector, &queue, &done))
             })
             .collect::<std::io::Result<Vec<_>>>()?;
         Ok((Self { jobs, threads }, done_rx))
@@ -118,11 +119,11 @@ impl Pool {
     }
 }
 
-fn work(model: &Model, queue: &Receiver<(Arc<Work>, usize)>, done: &Sender<Arc<Work>>) {
+fn work(detector: &Detector, queue: &Receiver<(Arc<Work>, usize)>, done: &Sender<Arc<Work>>) {
     for (work, job) in queue {
         // tract is outside of our hands: a panic in it costs this frame its score, not the daemon its
         // worker.
-        let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run(model, job)));
+        let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run(detector, job)));
         match answer {
             Ok(Ok(())) => {}
             Ok(Err(error)) => log::warn!("{}: {error}", work.frame.source),

@@ -258,7 +258,7 @@ fn judge(model: &Model, picture: RgbImage) -> Result<f64> {
     use std::time::{Duration, SystemTime};
     let frame =
         spotd::frame::Frame::from_rgb("scene".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture);
-    Ok(spotd::detector::judge::judge(model, frame, 6)?.score)
+    Ok(spotd::detector::Detector::of(model, 6).score(frame)?.score)
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -5,7 +5,7 @@ use crate::{bank, bank::Trained, photos};
 use anyhow::{Context as _, Result, bail};
 use image::{RgbImage, imageops, imageops::FilterType};
 use spotd::{
-    detector::{Model, judge::judge},
+    detector::{Detector, Model},
     forensics::{
         augment::{JpegCodec, gaussian_blur, jpeg, resize},
         scenes::SceneRenderer,
@@ -128,10 +128,11 @@ fn redraw(member: &Trained, scene: &RgbImage) -> Result<RgbImage> {
 }
 
 fn kind(model: &Model, name: &str, pictures: &[RgbImage], scenes: &[RgbImage]) -> Result<Kind> {
+    let detector = Detector::of(model, TILES);
     let score = |picture: RgbImage| -> Result<f64> {
         let source = name.into();
         let frame = Frame::from_rgb(source, 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture);
-        Ok(judge(model, frame, TILES)?.score)
+        Ok(detector.score(frame)?.score)
     };
     let mut scores = Vec::new();
     for after in After::ALL {

@@ -5,10 +5,9 @@ use anyhow::{Context as _, Result, ensure};
 use image::{RgbImage, imageops::FilterType};
 use spotd::{
     detector::{
-        Model,
+        Detector, Model,
         card::Card,
         conditions::{Conditions, Reach},
-        judge,
     },
     forensics::{
         augment::{JpegCodec, Plan, gaussian_blur, jpeg, resize},
@@ -189,7 +188,7 @@ fn one(model: &Model, ways: &[Way], path: &Path, generated: bool) -> Result<Vec<
         let frame = Frame::from_rgb(name.as_str().into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture);
         // Of true pictures only the conditions are wanted.
         let tiles = if generated { crate::score::MOST_TILES } else { 1 };
-        let score = judge::judge_lines(model, frame, tiles).context(name)?;
+        let score = Detector::of(model, tiles).score_lines(frame).context(name)?;
         if let (Some(readings), None) = (&score.readings, score.limited) {
             all.push(Seen {
                 way: at,

@@ -5,9 +5,8 @@ use anyhow::{Context as _, Result};
 use image::{RgbImage, imageops};
 use spotd::{
     detector::{
-        Model,
+        Detector, Model,
         card::{Card, Measured},
-        judge,
     },
     forensics::{
         ap,
@@ -124,6 +123,7 @@ fn score(model: &Model, path: &Path, perturbation: Perturbation) -> Result<Optio
         }
     };
     let softness = -baseline::sharpness(&picture);
+    let detector = Detector::of(model, MOST_TILES);
     let judge = |picture| {
         let frame = Frame::from_rgb(
             path.display().to_string().into(),
@@ -132,7 +132,7 @@ fn score(model: &Model, path: &Path, perturbation: Perturbation) -> Result<Optio
             Duration::ZERO,
             picture,
         );
-        judge::judge(model, frame, MOST_TILES).with_context(|| path.display().to_string())
+        detector.score(frame).with_context(|| path.display().to_string())
     };
     let content = match perturbation {
         Perturbation::AsStored => Some(judge(content(&picture))?.logit),

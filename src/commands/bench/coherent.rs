@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::clock::Clock;
 use crate::detector::coherence::Grids;
-use crate::detector::{Model, judge};
+use crate::detector::{Detector, Model};
 use crate::forensics::scenes::SceneRenderer;
 use crate::frame::{Colour, Frame, Interlacing, PixelFormat, Plane};
 
@@ -19,11 +19,11 @@ pub(super) fn milliseconds(model: &Model, clock: &dyn Clock) -> anyhow::Result<O
     if !model.is_coherent() {
         return Ok(None);
     }
-    let frame = frame();
+    let (detector, frame) = (Detector::of(model, 1), frame());
     let mut times = Vec::with_capacity(RUNS);
     for run in 0..RUNS {
         let from = clock.now();
-        if let Some(readings) = judge::read(model, &frame, Grids::OneMore(run))? {
+        if let Some(readings) = detector.read(&frame, Grids::OneMore(run))? {
             std::hint::black_box(model.coherent(&readings)?);
         }
         times.push((clock.now() - from).as_secs_f64() * 1e3);

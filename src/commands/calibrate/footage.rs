@@ -12,11 +12,10 @@ use indicatif::ProgressBar;
 
 use super::super::input::Input;
 use super::super::video::read_frames;
-use crate::detector::Model;
+use crate::detector::Detector;
 use crate::detector::coherence::Grids;
 use crate::detector::judge::{Accumulated, FrameScore};
 use crate::detector::pool::{Pool, Work};
-use crate::detector::tiles::select;
 use crate::forensics::alarms::Recording;
 use crate::forensics::dataset::{list_pictures, load};
 use crate::frame::{Deinterlacer, Frame};
@@ -25,11 +24,10 @@ use crate::verdict::{Limits, VerdictConfig, VerdictMachine};
 
 /// How footage is looked at.
 pub(super) struct Look<'a> {
-    pub model: &'a Model,
+    pub detector: &'a Detector,
     pub verdict: &'a VerdictConfig,
     /// Frames a second.
     pub fps: f64,
-    pub max_tiles: usize,
     /// How long a live stream is watched.
     pub live: Duration,
     pub jobs: usize,
@@ -48,12 +46,12 @@ pub(super) struct Seen {
 impl Look<'_> {
     /// Watches a folder of pictures (frames in the order of their names), a video, or an address.
     pub fn watch(&self, input: &Input, bar: &ProgressBar) -> anyhow::Result<Seen> {
-        let (pool, done) = Pool::start(self.model, self.jobs).context("inference threads")?;
-        let (model, window) = (self.model.clone(), self.verdict.window);
+        let (pool, done) = Pool::start(self.detector, self.jobs).context("inference threads")?;
+        let (detector, window) = (self.detector.clone(), self.verdict.window);
         // The pool waits when nobody takes what is done.
         let taker = std::thread::Builder::new()
             .name("scores".into())
-            .spawn(move || in_order(&model, window, &done))
+            .spawn(move || in_order(&detector, window, &done))
             .context("a thread")?;
         let mut without = 0;
         let mut failure = None;
@@ -63,7 +61,7 @@ impl Look<'_> {
             bar.inc(1);
             let selection = frame.decoded().and_then(|f| {
                 let f = fields.take(f);
-                Ok((select(&f, self.model.card().tile, self.max_tiles)?, f))
+                Ok((self.detector.select(&f)?, f))
             });
             match selection {
                 Ok((selection, frame)) if selection.limited.is_none() => {
@@ -117,7 +115,7 @@ impl Look<'_> {
 
     /// The daemon's own median, over scores, turned back into logits.
     fn smooth(&self, scores: Vec<(Duration, f32)>) -> Recording {
-        let card = self.model.card();
+        let card = self.detector.card();
         // No verdict is asked for.
         let limits = Limits { threshold: 2.0, unsure_from: 2.0 };
         let mut machine = VerdictMachine::new(self.verdict.clone(), limits, Duration::MAX);
@@ -143,20 +141,20 @@ type Waiting = BTreeMap<(Duration, u64), ((u32, u32), FrameScore)>;
 
 /// Logits of the frames with their times, each with the coherent part of those before it. Frames come out of the pool a
 /// little out of order; the sums of a whole day would not fit into memory, so only a few wait.
-fn in_order(model: &Model, window: usize, done: &Receiver<Arc<Work>>) -> Vec<(Duration, f32)> {
+fn in_order(detector: &Detector, window: usize, done: &Receiver<Arc<Work>>) -> Vec<(Duration, f32)> {
     let mut accumulated = Accumulated::new(window);
     let mut waiting = Waiting::new();
     let mut scores = Vec::new();
     let mut next = |waiting: &mut Waiting| {
         if let Some(((at, _), (size, mut score))) = waiting.pop_first() {
-            match accumulated.add(model, size, &mut score) {
+            match accumulated.add(detector, size, &mut score) {
                 Ok(()) => scores.push((at, score.logit)),
                 Err(error) => log::warn!("a frame is left out: {error}"),
             }
         }
     };
     for work in done {
-        if let Some(score) = work.score(model) {
+        if let Some(score) = work.score(detector) {
             let frame = &work.frame;
             waiting.insert((frame.arrived, frame.seq), ((frame.width, frame.height), score));
         }

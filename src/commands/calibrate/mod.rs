@@ -14,8 +14,8 @@ use indicatif::ProgressBar;
 use super::input::Input;
 use super::{EXIT_FINE, console, output, pool};
 use crate::config;
-use crate::detector::Model;
 use crate::detector::calibration::{Calibration, Method};
+use crate::detector::{Detector, Model};
 use crate::forensics::alarms::{self, Blocks, Recording, Threshold, temperature};
 use crate::shown::Shown as _;
 use crate::verdict::VerdictConfig;
@@ -91,12 +91,11 @@ pub fn calibrate(args: CalibrateArgs) -> anyhow::Result<u8> {
             (config.model.path, config.verdict, config.model.max_tiles)
         }
     };
-    let model = Model::open(path.as_deref())?;
+    let detector = Detector::new(Model::open(path.as_deref())?, &verdict, max_tiles);
     let look = Look {
-        model: &model,
+        detector: &detector,
         verdict: &verdict,
         fps: args.fps,
-        max_tiles,
         live: Duration::from_secs(args.seconds),
         jobs: pool::jobs(args.jobs),
     };
@@ -106,7 +105,7 @@ pub fn calibrate(args: CalibrateArgs) -> anyhow::Result<u8> {
     let blocks = alarms::blocks(&real, period, verdict.window as f64 * period)
         .context("no threshold can be given for this site")?;
     let found = blocks.threshold(args.per_day);
-    let calibration = calibration(&model, &look, &blocks, &found, (&real, &fake), args.per_day);
+    let calibration = calibration(&look, &blocks, &found, (&real, &fake), args.per_day);
     output::write(&args.out, calibration.to_toml().as_bytes())?;
     if args.json {
         console::print_json(&serde_json::to_string(&calibration)?)?;
@@ -142,14 +141,13 @@ fn watch_all(look: &Look<'_>, inputs: &[OsString]) -> anyhow::Result<Vec<Recordi
 }
 
 fn calibration(
-    model: &Model,
     look: &Look<'_>,
     blocks: &Blocks,
     found: &Threshold,
     (real, fake): (&[Recording], &[Recording]),
     per_day: f64,
 ) -> Calibration {
-    let card = model.card();
+    let card = look.detector.card();
     let logits = |all: &[Recording]| all.iter().flat_map(|r| r.logits.iter().copied()).collect::<Vec<f64>>();
     let fakes = logits(fake);
     // Without generated footage nothing can be said of the temperature: the card's stays.
@@ -173,7 +171,7 @@ fn calibration(
         method: if found.counted { Method::Counted } else { Method::ExponentialTail },
         window: look.verdict.window,
         fps: look.fps,
-        max_tiles: look.max_tiles,
+        max_tiles: look.detector.max_tiles(),
         real_seconds: blocks.footage,
         block_seconds: blocks.seconds,
         blocks: blocks.maxima.len(),

@@ -12,8 +12,8 @@ use indicatif::ProgressBar;
 use super::super::pool::side_by_side;
 use super::perturb::Perturbation;
 use crate::detector::card::Card;
-use crate::detector::judge::{FrameScore, JudgeError, judge, judge_lines};
-use crate::detector::{Model, WholePicture};
+use crate::detector::judge::{FrameScore, JudgeError};
+use crate::detector::{Detector, Model, WholePicture};
 use crate::forensics::{baseline, dataset};
 use crate::frame::Frame;
 use crate::identity::Wanted;
@@ -41,8 +41,8 @@ impl View {
 
 /// The detector as the view needs it.
 pub(crate) enum Eye {
-    Tiles(Model, usize),
-    Crop(Model),
+    Tiles(Detector),
+    Crop(Detector),
     Whole(Box<WholePicture>),
 }
 
@@ -68,15 +68,16 @@ pub(crate) type Answers = Vec<Result<Scored, String>>;
 impl Eye {
     pub fn open(view: View, model: Option<&Path>, wanted: Wanted, max_tiles: usize) -> anyhow::Result<Self> {
         Ok(match view {
-            View::Tiles => Eye::Tiles(Model::open_as(model, wanted)?, max_tiles),
-            View::Crop => Eye::Crop(Model::open_as(model, wanted)?),
+            View::Tiles => Eye::Tiles(Detector::of(&Model::open_as(model, wanted)?, max_tiles)),
+            // As it is published: whatever is in the crop.
+            View::Crop => Eye::Crop(Detector::of(&Model::open_as(model, wanted)?, 1)),
             View::Whole => Eye::Whole(Box::new(WholePicture::open_as(model, wanted)?)),
         })
     }
 
     pub fn card(&self) -> &Card {
         match self {
-            Eye::Tiles(model, _) | Eye::Crop(model) => model.card(),
+            Eye::Tiles(detector) | Eye::Crop(detector) => detector.card(),
             Eye::Whole(whole) => whole.card(),
         }
     }
@@ -90,9 +91,10 @@ impl Eye {
             judged.map(|score| (score.logit, score.limited.is_some())).map_err(|error| error.to_string())
         };
         match self {
-            Eye::Tiles(model, most) => answer(judge(model, frame(picture), *most)),
-            // As it is published: whatever is in the crop.
-            Eye::Crop(model) => answer(judge_lines(model, frame(centre(&picture, model.card().tile)), 1)),
+            Eye::Tiles(detector) => answer(detector.score(frame(picture))),
+            Eye::Crop(detector) => {
+                answer(detector.score_lines(frame(centre(&picture, detector.card().tile))))
+            }
             Eye::Whole(whole) => {
                 let side = whole.card().tile;
                 if picture.width().min(picture.height()) < SMALLEST {

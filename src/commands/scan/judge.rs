@@ -9,8 +9,8 @@ use super::super::input::Input;
 use super::super::video::read_video;
 use super::inputs::Item;
 use super::report::Row;
-use crate::detector::Model;
-use crate::detector::judge::{Accumulated, FrameScore, JudgeError, judge_lines, limits};
+use crate::detector::judge::{Accumulated, FrameScore, JudgeError};
+use crate::detector::{Detector, Model};
 use crate::frame::picture::{self, Kind};
 use crate::frame::{Deinterlacer, FieldOrder, Frame};
 use crate::source::Truncated;
@@ -19,10 +19,8 @@ use crate::verdict::{EventKind, Limits, Reason, Verdict, VerdictConfig, VerdictM
 
 /// Judges inputs; shared by all scan threads.
 pub(super) struct Scanner {
-    model: Model,
-    limits: Limits,
+    detector: Detector,
     verdict: VerdictConfig,
-    max_tiles: usize,
     fps: f64,
     live: Duration,
     /// Nobody wants the answers any more.
@@ -31,8 +29,8 @@ pub(super) struct Scanner {
 
 impl Scanner {
     pub fn new(model: Model, verdict: VerdictConfig, max_tiles: usize, fps: f64, live: Duration) -> Self {
-        let limits = limits(&model, &verdict);
-        Self { model, limits, verdict, max_tiles, fps, live, stopped: AtomicBool::new(false) }
+        let detector = Detector::new(model, &verdict, max_tiles);
+        Self { detector, verdict, fps, live, stopped: AtomicBool::new(false) }
     }
 
     /// Ends the watching of videos and streams: nobody wants the answers any more.
@@ -83,8 +81,8 @@ impl Scanner {
             let frame = Frame::from_rgb("scan".into(), 0, SystemTime::UNIX_EPOCH, at, shot.image);
             let size = (frame.width, frame.height);
             let score = match kind {
-                Kind::Animation => accumulated.judge_lines(&self.model, frame, self.max_tiles),
-                Kind::Still | Kind::Pages => judge_lines(&self.model, frame, self.max_tiles),
+                Kind::Animation => accumulated.score_lines(&self.detector, frame),
+                Kind::Still | Kind::Pages => self.detector.score_lines(frame),
             };
             let score = score.map_err(|e| e.to_string())?;
             track.add(at, size, &score);
@@ -114,9 +112,12 @@ impl Scanner {
     fn still(&self, input: &Input, size: (u32, u32), score: FrameScore) -> Row {
         Row {
             score: Some(score.score),
-            verdict: Some(score.verdict(self.limits)),
+            verdict: Some(score.verdict(self.detector.limits())),
             size: Some(size),
-            note: score.limited.map(|l| l.as_str()).or_else(|| score.reason(self.limits).map(Reason::as_str)),
+            note: score
+                .limited
+                .map(|l| l.as_str())
+                .or_else(|| score.reason(self.detector.limits()).map(Reason::as_str)),
             tiles: score.tiles,
             error: None,
             ..Row::failed(input.shown.clone(), String::new())
@@ -136,7 +137,7 @@ impl Scanner {
             let judged = frame.decoded().map_err(JudgeError::from).and_then(|frame| {
                 let frame = fields.take(frame);
                 track.interlaced = track.interlaced.or(frame.interlacing.field());
-                accumulated.judge_lines(&self.model, frame, self.max_tiles)
+                accumulated.score_lines(&self.detector, frame)
             });
             match judged {
                 Ok(score) => {
@@ -188,11 +189,11 @@ struct Track {
 impl Track {
     fn new(scanner: &Scanner) -> Self {
         Self {
-            machine: VerdictMachine::new(scanner.verdict.clone(), scanner.limits, Duration::MAX),
+            machine: VerdictMachine::new(scanner.verdict.clone(), scanner.detector.limits(), Duration::MAX),
             scores: vec![],
             degraded: 0,
             min_frames: scanner.verdict.min_frames,
-            limits: scanner.limits,
+            limits: scanner.detector.limits(),
             peak: None,
             seen: 0,
             note: None,

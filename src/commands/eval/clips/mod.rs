@@ -15,8 +15,7 @@ use super::sets::Found;
 use super::{EvalArgs, output, pool, progress_bar};
 use crate::commands::EXIT_FINE;
 use crate::commands::console;
-use crate::detector::Model;
-use crate::detector::judge::limits;
+use crate::detector::{Detector, Model};
 use crate::forensics::dataset::EvalSet;
 use crate::forensics::inventory::{Giveaway, Header, giveaways, separates, side};
 use crate::forensics::matched::Matched;
@@ -64,14 +63,8 @@ pub(super) fn eval(args: &EvalArgs, found: &[EvalSet]) -> anyhow::Result<u8> {
 
     let model = Model::open_as(args.model.as_deref(), args.precision)?;
     let verdict = VerdictConfig { threshold: args.threshold, ..VerdictConfig::default() };
-    let limits = limits(&model, &verdict);
-    let watcher = Watcher {
-        model,
-        verdict,
-        limits,
-        max_tiles: args.max_tiles.map_or(TILES, NonZeroUsize::get),
-        fps: args.fps,
-    };
+    let detector = Detector::new(model, &verdict, args.max_tiles.map_or(TILES, NonZeroUsize::get));
+    let watcher = Watcher { detector, verdict, fps: args.fps };
     let jobs = pool::jobs(args.jobs);
     // Hours of work must not end in a clip that is none.
     let checked = side_by_side(jobs, clips.len(), |at| watcher.check(&clips[at]))

@@ -24,7 +24,7 @@ pub(super) struct Told<'a> {
 impl Told<'_> {
     /// Clips of which `run` never says anything, and why.
     pub fn without_verdict(&self) -> Vec<String> {
-        let tile = self.watcher.model.card().tile;
+        let tile = self.watcher.detector.card().tile;
         self.clips
             .iter()
             .zip(self.watched)
@@ -48,18 +48,18 @@ impl Told<'_> {
 
     /// The objects of `--json`, one a line.
     pub fn json_lines(&self, rows: &[Row], measure: &Measure) -> Vec<String> {
-        let (w, card) = (self.watcher, self.watcher.model.card());
+        let (w, card) = (self.watcher, self.watcher.detector.card());
         let mut lines = vec![json_line(
             "model",
             json!({
                 "name": card.name,
                 "version": card.version,
                 "sha256": card.sha256,
-                "precision": w.model.identity().precision,
-                "threshold": w.limits.threshold,
-                "unsure_from": w.limits.unsure_from,
+                "precision": w.detector.identity().precision,
+                "threshold": w.detector.limits().threshold,
+                "unsure_from": w.detector.limits().unsure_from,
                 "fps": w.fps,
-                "max_tiles": w.max_tiles,
+                "max_tiles": w.detector.max_tiles(),
                 "window": w.verdict.window,
                 "min_frames": w.verdict.min_frames,
                 "recall": measure.recall,
@@ -119,7 +119,7 @@ impl Told<'_> {
 
     /// The whole result as a Markdown page.
     pub fn markdown(&self, rows: &[Row], measure: &Measure) -> String {
-        let (w, card) = (self.watcher, self.watcher.model.card());
+        let (w, card) = (self.watcher, self.watcher.detector.card());
         let mut out = format!(
             "# Evaluation of {} {} on clips\n\nModel SHA-256 {}. Judged as `run` does: {} frames a second, {} tiles a \
              frame, a median over {} frames, a verdict from {} frames on, synthetic from {:.4}, unsure from {:.4}. \
@@ -129,11 +129,11 @@ impl Told<'_> {
             card.version,
             card.sha256,
             w.fps,
-            w.max_tiles,
+            w.detector.max_tiles(),
             w.verdict.window,
             w.verdict.min_frames,
-            w.limits.threshold,
-            w.limits.unsure_from,
+            w.detector.limits().threshold,
+            w.detector.limits().unsure_from,
             measure.replicates,
         );
         let (heads, cells) = columns(rows, measure.recall);

@@ -5,16 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::commands::video::watch_file;
-use crate::detector::Model;
+use crate::detector::Detector;
 use crate::detector::judge::{Accumulated, JudgeError};
-use crate::verdict::{EventKind, Limits, Verdict, VerdictConfig, VerdictMachine, median};
+use crate::verdict::{EventKind, Verdict, VerdictConfig, VerdictMachine, median};
 
 /// How clips are judged.
 pub(super) struct Watcher {
-    pub model: Model,
+    pub detector: Detector,
     pub verdict: VerdictConfig,
-    pub limits: Limits,
-    pub max_tiles: usize,
     /// Frames a second.
     pub fps: f64,
 }
@@ -88,7 +86,7 @@ impl Watcher {
     /// # Errors
     /// It cannot be read to its end, or the network fails.
     pub fn watch(&self, clip: &Path) -> Result<Watched, String> {
-        let mut machine = VerdictMachine::new(self.verdict.clone(), self.limits, Duration::MAX);
+        let mut machine = VerdictMachine::new(self.verdict.clone(), self.detector.limits(), Duration::MAX);
         let mut accumulated = Accumulated::new(self.verdict.window);
         let mut watched = Watched::default();
         let mut failure = None;
@@ -96,7 +94,7 @@ impl Watcher {
             let at = frame.arrived;
             watched.size = (frame.width, frame.height);
             watched.last = at.as_secs_f64();
-            match accumulated.judge(&self.model, frame, self.max_tiles) {
+            match accumulated.score(&self.detector, frame) {
                 Ok(score) if score.limited.is_none() => {
                     let outcome = machine.push_frame(at, score.score, score.degraded);
                     watched.frames.push(Judged {
@@ -126,7 +124,7 @@ impl Watcher {
         let peak = seen.iter().filter_map(|frame| frame.smoothed).reduce(f64::max);
         let verdict = match peak {
             _ if seen.iter().any(|frame| frame.flagged) => Verdict::Synthetic,
-            Some(peak) if peak < self.limits.unsure_from => Verdict::Clear,
+            Some(peak) if peak < self.detector.limits().unsure_from => Verdict::Clear,
             _ => Verdict::Unsure,
         };
         let mean = seen.iter().map(|frame| frame.logit).sum::<f32>() / seen.len() as f32;
