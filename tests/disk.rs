@@ -12,7 +12,7 @@ use std::path::Path;
 
 use records::{TILE, config, new_record, picture, verified};
 use spotd::clock::SystemClock;
-use spotd::detector::Model;
+use spotd::detector::{Detector, Model};
 use spotd::flaglog::{Evidence, FlagLog, LogError, Record};
 use spotd::health::Board;
 use spotd::recorder::Recorder;
@@ -97,7 +97,7 @@ fn a_full_disk_is_an_alarm_on_the_board_and_judging_goes_on() {
         disk.log()
     );
     let config = spotd::config::parse(&text, Path::new("test.toml"), std::iter::empty()).expect("valid");
-    let detector = Model::open(Some(path.as_path())).expect("a model");
+    let detector = Detector::of(&Model::open(Some(path.as_path())).expect("a model"), 9);
     let board = Board::new(["cam".into()]);
     let clock = SystemClock::shared();
     let mut recorder =
