@@ -9,16 +9,17 @@ use std::path::PathBuf;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use image::RgbImage;
 use spotd::clock::SystemClock;
-use spotd::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord, ScoredTile};
+use spotd::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord};
 use spotd::frame::Rect;
+use spotd::judgement::ScoredTile;
 use spotd::verdict::EventKind;
 
 /// Nine tiles in a frame of 1280x720, as `max_tiles` has it.
-fn tiles() -> Vec<(Rect, f64)> {
+fn tiles() -> Vec<ScoredTile> {
     (0..9u32)
         .map(|i| {
             let (x, y) = (224 * (i % 5), 224 * (i / 5));
-            (Rect { x, y, width: 224, height: 224 }, 0.9 + f64::from(i) / 100.0)
+            ScoredTile { rect: Rect { x, y, width: 224, height: 224 }, score: 0.9 + f64::from(i) / 100.0 }
         })
         .collect()
 }
@@ -26,7 +27,7 @@ fn tiles() -> Vec<(Rect, f64)> {
 fn record() -> NewRecord {
     NewRecord {
         frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 1280, height: 720, interlaced: None }),
-        tiles: tiles().into_iter().map(|(rect, score)| ScoredTile { rect, score }).collect(),
+        tiles: tiles(),
         ..records::new_record("cam", EventKind::Start)
     }
 }

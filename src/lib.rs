@@ -13,6 +13,7 @@ pub mod forensics;
 pub mod frame;
 pub mod health;
 pub mod identity;
+pub mod judgement;
 pub mod jump;
 pub mod mqtt;
 pub mod pipeline;

@@ -405,7 +405,7 @@ impl VerdictStage {
         let now = self.clock.now();
         for source in 0..self.machines.len() {
             let outcome = self.machines[source].tick(now);
-            if outcome.frames == 0 {
+            if outcome.judgement.frames == 0 {
                 self.accumulated[source].forget();
             }
             if outcome.event.is_some() || outcome.verdict != outcome.before {

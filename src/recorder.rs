@@ -17,15 +17,14 @@ use crate::config::Config;
 use crate::detector::Detector;
 use crate::detector::judge::FrameScore;
 use crate::flaglog::record::{Alert, AlertKind};
-use crate::flaglog::{
-    Evidence, FlagLog, FrameInfo, Hash, Logits, NewRecord, Options, ScoredTile, Signer, Tail,
-};
+use crate::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord, Options, Signer, Tail};
 use crate::frame::Frame;
 use crate::health::{Board, SourceAlert};
 use crate::identity::ModelIdentity;
+use crate::judgement::Judgement;
 use crate::jump::Jump;
 use crate::schedule::SourceIndex;
-use crate::verdict::{EventKind, Limits, Outcome, Reason, Verdict};
+use crate::verdict::{EventKind, Outcome, Reason, Verdict};
 
 /// How often the log is tidied although nothing is written.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
@@ -36,8 +35,6 @@ pub struct Recorder {
     board: Board,
     clock: SharedClock,
     model: ModelIdentity,
-    limits: Limits,
-    window: usize,
     sources: Vec<SourceLog>,
     /// When the log was last tidied.
     tidied: Moment,
@@ -56,8 +53,7 @@ struct SourceLog {
 struct PendingAlert {
     seen: Seen,
     verdict: Verdict,
-    smoothed: Option<f64>,
-    frames: usize,
+    judgement: Judgement,
 }
 
 /// Alerts of a source that wait for the log at most; they hold frames.
@@ -90,8 +86,6 @@ impl Recorder {
             tidied: clock.now(),
             clock,
             model: detector.identity(),
-            limits: detector.limits(),
-            window: config.verdict.window,
             sources: ids.into_iter().map(SourceLog::new).collect(),
         };
         recorder.close_left_open();
@@ -147,12 +141,12 @@ impl Recorder {
         self.board.update(&id, |s| {
             s.verdict = outcome.verdict;
             s.reason = outcome.reason;
-            s.raw = outcome.raw.or(s.raw);
-            s.smoothed = outcome.smoothed;
-            s.peak = outcome.peak.or(s.peak);
+            s.raw = outcome.judgement.raw.or(s.raw);
+            s.smoothed = outcome.judgement.smoothed;
+            s.peak = outcome.judgement.peak.or(s.peak);
         });
         if outcome.verdict != outcome.before {
-            log::info!("{id}: {}", explain(outcome, self.limits));
+            log::info!("{id}: {}", explain(outcome));
         }
         if let Some(kind) = due(self.sources[source].open.is_some(), outcome) {
             self.record(source, kind, outcome, frame);
@@ -168,8 +162,8 @@ impl Recorder {
             log::error!("{}: an alert is lost: the log takes nothing, and {WAITING} wait already", state.id);
             state.alerts.pop_front();
         }
-        let Outcome { verdict, smoothed, frames, .. } = *outcome;
-        state.alerts.push_back(PendingAlert { seen, verdict, smoothed, frames });
+        let Outcome { verdict, judgement, .. } = *outcome;
+        state.alerts.push_back(PendingAlert { seen, verdict, judgement });
         self.record_alerts(source);
     }
 
@@ -178,32 +172,23 @@ impl Recorder {
         while let Some(alert) = self.sources[source].alerts.front() {
             let id = self.sources[source].id.clone();
             let Seen { jump, before, after } = &alert.seen;
-            let tiles: Vec<ScoredTile> =
-                after.score.tiles.iter().map(|t| ScoredTile { rect: t.rect, score: t.score }).collect();
-            let pieces: Vec<_> = tiles.iter().map(|t| (t.rect, t.score)).collect();
             let record = NewRecord {
                 event: None,
                 source: id.to_string(),
                 kind: EventKind::Alert,
                 verdict: alert.verdict,
-                raw: Some(after.score.score),
-                smoothed: alert.smoothed,
-                peak: None,
-                threshold: self.limits.threshold,
-                unsure_from: self.limits.unsure_from,
-                window: self.window,
-                frames: alert.frames,
+                judgement: Judgement { raw: Some(after.score.score), peak: None, ..alert.judgement },
                 frame: Some(frame_info(&after.frame)),
                 captured: after.frame.captured,
-                tiles,
-                logits: Some(logits(&after.score)),
+                tiles: after.score.tiles.clone(),
+                logits: Some(after.score.parts),
                 model: self.model.clone(),
                 alert: Some(Alert::jump(*jump, frame_info(&before.frame), before.frame.captured)),
             };
             let picture =
                 |frame: &Frame| frame.to_rgb().map_err(|e| log::warn!("{id}: no evidence picture: {e}")).ok();
             let pictures = picture(&after.frame).zip(picture(&before.frame));
-            let evidence = pictures.as_ref().map(|(frame, _)| Evidence { frame, tiles: &pieces });
+            let evidence = pictures.as_ref().map(|(frame, _)| Evidence { frame, tiles: &after.score.tiles });
             let before = pictures.as_ref().map(|(_, before)| before);
             match self.log.append_alert(record, evidence.as_ref(), before) {
                 Ok(record) => {
@@ -239,28 +224,17 @@ impl Recorder {
         frame: Option<(&Frame, &FrameScore)>,
     ) {
         let state = &mut self.sources[source];
-        let tiles: Vec<ScoredTile> = frame
-            .iter()
-            .flat_map(|(_, score)| &score.tiles)
-            .map(|t| ScoredTile { rect: t.rect, score: t.score })
-            .collect();
-        let pieces: Vec<_> = tiles.iter().map(|t| (t.rect, t.score)).collect();
+        let tiles = frame.map_or(&[][..], |(_, score)| &score.tiles);
         let record = NewRecord {
             event: state.open,
             source: state.id.to_string(),
             kind,
             verdict: outcome.verdict,
-            raw: outcome.raw,
-            smoothed: outcome.smoothed,
-            peak: outcome.peak,
-            threshold: self.limits.threshold,
-            unsure_from: self.limits.unsure_from,
-            window: self.window,
-            frames: outcome.frames,
+            judgement: outcome.judgement,
             frame: frame.map(|(f, _)| frame_info(f)),
             captured: frame.map_or_else(|| self.clock.wall(), |(f, _)| f.captured),
-            tiles,
-            logits: frame.map(|(_, score)| logits(score)),
+            tiles: tiles.to_vec(),
+            logits: frame.map(|(_, score)| score.parts),
             model: self.model.clone(),
             alert: None,
         };
@@ -268,7 +242,7 @@ impl Recorder {
         let picture = frame.filter(|_| kind != EventKind::End).and_then(|(f, _)| {
             f.to_rgb().map_err(|e| log::warn!("{}: no evidence picture: {e}", state.id)).ok()
         });
-        let evidence = picture.as_ref().map(|frame| Evidence { frame, tiles: &pieces });
+        let evidence = picture.as_ref().map(|frame| Evidence { frame, tiles });
         match self.log.append(record, evidence.as_ref()) {
             Ok(record) => {
                 state.failing = false;
@@ -294,10 +268,6 @@ fn frame_info(frame: &Frame) -> FrameInfo {
     }
 }
 
-fn logits(score: &FrameScore) -> Logits {
-    Logits { network: score.parts.network, coherence: score.parts.coherence, scale: score.parts.scale }
-}
-
 /// Which record an outcome asks for, given whether the log knows of an open event.
 fn due(open: bool, outcome: &Outcome) -> Option<EventKind> {
     match (open, outcome.verdict == Verdict::Synthetic) {
@@ -309,10 +279,11 @@ fn due(open: bool, outcome: &Outcome) -> Option<EventKind> {
 }
 
 /// Why the verdict is what it is, in one line.
-fn explain(outcome: &Outcome, limits: Limits) -> String {
+fn explain(outcome: &Outcome) -> String {
+    let Judgement { smoothed, threshold, unsure_from, frames, .. } = outcome.judgement;
     let verdict = outcome.verdict.as_str().to_uppercase();
-    match outcome.smoothed {
-        _ if outcome.frames == 0 => format!(
+    match smoothed {
+        _ if frames == 0 => format!(
             "{verdict}: the source ended, or no frame was judged for some time; was {}",
             outcome.before
         ),
@@ -320,11 +291,11 @@ fn explain(outcome: &Outcome, limits: Limits) -> String {
         Some(median) if outcome.reason == Some(Reason::Degraded) => format!(
             "{verdict}: the frames are too compressed, blurred or small for the model to find much in them; median {median:.2} of {} \
              frames, was {}",
-            outcome.frames, outcome.before
+            frames, outcome.before
         ),
         Some(median) => format!(
             "{verdict}: median {median:.2} of {} frames (synthetic from {:.2}, unsure from {:.2}), was {}",
-            outcome.frames, limits.threshold, limits.unsure_from, outcome.before
+            frames, threshold, unsure_from, outcome.before
         ),
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
+use crate::judgement::Judgement;
 
 /// Why a verdict is no more than unsure, where that is not the score's doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -148,14 +149,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// The verdict before.
     pub before: Verdict,
-    /// Score of the frame, 0..1; `None` when a step brought none.
-    pub raw: Option<f64>,
-    /// Median over the window, 0..1; `None` when the window is empty.
-    pub smoothed: Option<f64>,
-    /// Highest median since the event began (while there is an event), 0..1.
-    pub peak: Option<f64>,
-    /// Frames in the window.
-    pub frames: usize,
+    /// What it rests on.
+    pub judgement: Judgement,
     /// Why the verdict is unsure, where the scores alone would not say so.
     pub reason: Option<Reason>,
     /// The event to record, if any.
@@ -226,7 +221,7 @@ impl VerdictMachine {
         // window then holds one score, and `min_frames` decides whether that is enough.
         let event = expired.event.or_else(|| self.step_event(at, smoothed));
         let mut outcome = self.outcome(before, Some(score), event);
-        outcome.peak = outcome.peak.or(expired.peak);
+        outcome.judgement.peak = outcome.judgement.peak.or(expired.judgement.peak);
         outcome
     }
 
@@ -243,7 +238,8 @@ impl VerdictMachine {
         self.scores.clear();
         self.last_score = None;
         (self.verdict, self.reason) = (Verdict::Unsure, None);
-        Outcome { verdict: self.verdict, before, raw: None, smoothed, peak, frames: 0, reason: None, event }
+        let judgement = Judgement { smoothed, ..self.judgement(None, peak) };
+        Outcome { verdict: self.verdict, before, judgement, reason: None, event }
     }
 
     /// The limits in force.
@@ -309,15 +305,21 @@ impl VerdictMachine {
         if event == Some(EventKind::End) {
             self.event = None;
         }
-        Outcome {
-            verdict: self.verdict,
-            before,
+        let judgement = self.judgement(raw, peak);
+        Outcome { verdict: self.verdict, before, judgement, reason: self.reason, event }
+    }
+
+    /// What the window says now.
+    fn judgement(&self, raw: Option<f64>, peak: Option<f64>) -> Judgement {
+        let Limits { threshold, unsure_from } = self.limits;
+        Judgement {
             raw,
             smoothed: self.median(),
             peak,
+            threshold,
+            unsure_from,
+            window: self.config.window,
             frames: self.scores.len(),
-            reason: self.reason,
-            event,
         }
     }
 
@@ -378,7 +380,7 @@ mod tests {
         let fall = feed(&mut m, 10, &[0.6; 5]);
         let end = fall.iter().position(|o| o.event == Some(EventKind::End)).expect("ends");
         assert_eq!(fall[end].verdict, Verdict::Unsure);
-        assert_eq!(fall[end].peak, Some(0.9));
+        assert_eq!(fall[end].judgement.peak, Some(0.9));
     }
 
     #[test]
@@ -400,7 +402,10 @@ mod tests {
         feed(&mut m, 0, &[0.95; 5]);
         assert_eq!(m.tick(Duration::from_secs(64)).event, None);
         let out = m.tick(Duration::from_secs(65));
-        assert_eq!((out.event, out.verdict, out.peak), (Some(EventKind::End), Verdict::Unsure, Some(0.95)));
+        assert_eq!(
+            (out.event, out.verdict, out.judgement.peak),
+            (Some(EventKind::End), Verdict::Unsure, Some(0.95))
+        );
         assert_eq!(m.tick(Duration::from_secs(66)).event, None);
     }
 
@@ -409,7 +414,10 @@ mod tests {
         let mut m = machine();
         feed(&mut m, 0, &[0.95; 5]);
         let out = m.push(Duration::from_secs(500), 0.99);
-        assert_eq!((out.event, out.frames, out.verdict), (Some(EventKind::End), 1, Verdict::Unsure));
+        assert_eq!(
+            (out.event, out.judgement.frames, out.verdict),
+            (Some(EventKind::End), 1, Verdict::Unsure)
+        );
         assert_eq!(feed(&mut m, 501, &[0.99, 0.99])[1].event, Some(EventKind::Start));
     }
 
@@ -437,7 +445,7 @@ mod tests {
     #[test]
     fn not_a_number_is_no_score() {
         let mut m = machine();
-        assert_eq!(m.push(Duration::ZERO, f64::NAN).frames, 0);
+        assert_eq!(m.push(Duration::ZERO, f64::NAN).judgement.frames, 0);
     }
 
     proptest! {
@@ -459,8 +467,8 @@ mod tests {
                     None => {}
                 }
                 prop_assert_eq!(open, out.verdict == Verdict::Synthetic);
-                prop_assert!(out.frames <= 5);
-                if let (Some(p), Some(s)) = (out.peak, out.smoothed) && open {
+                prop_assert!(out.judgement.frames <= 5);
+                if let (Some(p), Some(s)) = (out.judgement.peak, out.judgement.smoothed) && open {
                     prop_assert!(p >= s);
                 }
             }

@@ -15,13 +15,14 @@ use spotd::clock::SystemClock;
 use spotd::detector::{Detector, Model};
 use spotd::flaglog::{Evidence, FlagLog, LogError, Record};
 use spotd::health::Board;
+use spotd::judgement::{Judgement, ScoredTile};
 use spotd::recorder::Recorder;
 use spotd::verdict::{EventKind, Outcome, Verdict};
 use tmpfs::SmallDisk;
 
 fn event(log: &mut FlagLog, seed: u32) -> Result<Record, LogError> {
     let frame = picture(seed);
-    let evidence = Evidence { frame: &frame, tiles: &[(TILE, 0.9)] };
+    let evidence = Evidence { frame: &frame, tiles: &[ScoredTile { rect: TILE, score: 0.9 }] };
     let start = log.append(new_record("cam", EventKind::Start), Some(&evidence))?;
     let mut end = new_record("cam", EventKind::End);
     end.event = Some(start.event);
@@ -106,10 +107,15 @@ fn a_full_disk_is_an_alarm_on_the_board_and_judging_goes_on() {
     let outcome = |verdict| Outcome {
         verdict,
         before: Verdict::Clear,
-        raw: Some(0.9),
-        smoothed: Some(0.9),
-        peak: Some(0.9),
-        frames: 9,
+        judgement: Judgement {
+            raw: Some(0.9),
+            smoothed: Some(0.9),
+            peak: Some(0.9),
+            threshold: 0.8,
+            unsure_from: 0.5,
+            window: 9,
+            frames: 9,
+        },
         reason: None,
         event: None,
     };

@@ -15,6 +15,7 @@ use spotd::clock::{Clock as _, SystemClock};
 use spotd::flaglog::RetentionConfig;
 use spotd::flaglog::fs::OsFs;
 use spotd::flaglog::{Entry, Evidence, FlagLog, Hash, Options, Reader, Signer, segment};
+use spotd::judgement::ScoredTile;
 use spotd::verdict::EventKind;
 
 const DIR: &str = "SPOTD_TEST_KILL_DIR";
@@ -44,7 +45,7 @@ fn child() {
             (Some(_), _) => EventKind::Update,
         };
         let frame = picture(i);
-        let evidence = Evidence { frame: &frame, tiles: &[(TILE, 0.9)] };
+        let evidence = Evidence { frame: &frame, tiles: &[ScoredTile { rect: TILE, score: 0.9 }] };
         let pictures = (kind != EventKind::End).then_some(&evidence);
         let mut new = new_record("cam", kind);
         new.event = event;

@@ -6,6 +6,8 @@ pub mod clock;
 #[path = "../../src/frame/mod.rs"]
 pub mod frame;
 
+#[path = "../../src/judgement.rs"]
+pub mod judgement;
 #[path = "../../src/jump.rs"]
 pub mod jump;
 #[path = "../../src/verdict.rs"]

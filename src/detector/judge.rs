@@ -1,39 +1,16 @@
 //! The detector as one value, from tile choice to score. `scan` and the trainer judge a frame on the calling thread; the
 //! daemon does the same steps spread over its workers.
 
-use serde::{Deserialize, Serialize};
-
 use super::card::Card;
 use super::coherence::{Grids, Luma, Readings};
 use super::conditions::Conditions;
 use super::tiles::{Limited, Selection, Tile, select};
 use super::{Model, ModelError};
-use crate::frame::{Frame, FrameError, Rect, one_field};
+use crate::frame::{Frame, FrameError, one_field};
 use crate::identity::ModelIdentity;
+use crate::judgement::{Logits, ScoredTile};
 use crate::verdict::{Limits, Reason, Verdict, VerdictConfig};
 
-/// What the detector said of one tile: the network of the tile, the coherent part of the whole frame.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct TileScore {
-    /// Where the tile lies in the frame.
-    #[serde(flatten)]
-    pub rect: Rect,
-    /// Its score, 0..1, 1 = synthetic.
-    pub score: f64,
-}
-
-/// What each part of the detector said, as logits: positive speaks for synthetic.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Parts {
-    /// Mean of the tiles' logits.
-    pub network: f32,
-    /// The coherent part's, of the frame or of the frames added up so far; `None` where the detector has no such
-    /// part, or the frame too few blocks.
-    pub coherence: Option<f32>,
-    /// The factor by which the picture was scaled after it was generated, where the coherent part says most when it
-    /// assumes one.
-    pub scale: Option<f64>,
-}
 
 /// What is said of a frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,13 +18,13 @@ pub struct FrameScore {
     /// Of both parts together, see [`Model::together`].
     pub logit: f32,
     /// What each part said.
-    pub parts: Parts,
+    pub parts: Logits,
     /// The frame's block sums, for adding up over frames.
     pub readings: Option<Readings>,
     /// `sigmoid(logit / temperature)`, 0..1, 1 = synthetic.
     pub score: f64,
     /// The tiles that were judged.
-    pub tiles: Vec<TileScore>,
+    pub tiles: Vec<ScoredTile>,
     /// Tiles skipped as flat.
     pub flat: usize,
     /// Whether the frame has lost so much that a low score says nothing, see [`super::conditions`].
@@ -204,10 +181,10 @@ impl Detector {
         let score = |logit: f32| model.card().score(model.together(logit, coherence));
         Ok(FrameScore {
             logit: model.together(network, coherence),
-            parts: Parts { network, coherence, scale: said.and_then(|said| said.scale) },
+            parts: Logits { network, coherence, scale: said.and_then(|said| said.scale) },
             score: score(network),
             tiles: (selection.tiles.iter().zip(logits))
-                .map(|(t, &l)| TileScore { rect: t.rect, score: score(l) })
+                .map(|(t, &l)| ScoredTile { rect: t.rect, score: score(l) })
                 .collect(),
             degraded: readings.as_ref().is_some_and(|r| model.card().is_degraded(Conditions::of(&r.own))),
             readings,
@@ -261,10 +238,10 @@ impl Accumulated {
         Ok(())
     }
 
-    /// [`judge`], then [`Accumulated::add`].
+    /// [`Detector::score`], then [`Accumulated::add`].
     ///
     /// # Errors
-    /// As [`judge`].
+    /// As [`Detector::score`].
     pub fn score(&mut self, detector: &Detector, frame: Frame) -> Result<FrameScore, JudgeError> {
         self.score_lines(detector, one_field(frame.decoded()?))
     }
@@ -272,7 +249,7 @@ impl Accumulated {
     /// [`Detector::score_lines`], then [`Accumulated::add`].
     ///
     /// # Errors
-    /// As [`judge`].
+    /// As [`Detector::score`].
     pub fn score_lines(&mut self, detector: &Detector, frame: Frame) -> Result<FrameScore, JudgeError> {
         let size = (frame.width, frame.height);
         let mut score = detector.score_on(frame, Grids::OneMore(self.turn))?;

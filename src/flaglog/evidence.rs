@@ -15,8 +15,9 @@ use ulid::Ulid;
 use super::chain::Hash;
 use super::exif;
 use super::fs::{Fs, TMP, is_full, read_whole, write_file};
-use super::record::{self, EvidenceFile, EvidenceFiles, SOFTWARE, ScoredTile, TileFile};
+use super::record::{self, EvidenceFile, EvidenceFiles, SOFTWARE, TileFile};
 use crate::frame::{Frame, Rect};
+use crate::judgement::ScoredTile;
 
 /// Folder of all evidence, within the log's folder.
 pub const FOLDER: &str = super::segment::EVIDENCE;
@@ -45,7 +46,7 @@ pub struct Evidence<'a> {
     /// The whole frame.
     pub frame: &'a RgbImage,
     /// Tiles in it with their scores, 0..1, in any order; the best [`MAX_TILES`] are kept.
-    pub tiles: &'a [(Rect, f64)],
+    pub tiles: &'a [ScoredTile],
 }
 
 /// Why evidence could not be kept.
@@ -151,12 +152,12 @@ pub(super) fn encode(
     quality: u8,
 ) -> Result<Encoded, EvidenceError> {
     let frame = frame_jpeg(evidence.frame, caption, quality)?;
-    let mut best: Vec<&(Rect, f64)> = evidence.tiles.iter().filter(|(_, s)| s.is_finite()).collect();
-    best.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut best: Vec<&ScoredTile> = evidence.tiles.iter().filter(|tile| tile.score.is_finite()).collect();
+    best.sort_by(|a, b| b.score.total_cmp(&a.score));
     let tiles = best
         .iter()
         .take(MAX_TILES)
-        .map(|&&(rect, score)| Ok((ScoredTile { rect, score }, tile_png(evidence.frame, rect)?)))
+        .map(|&&tile| Ok((tile, tile_png(evidence.frame, tile.rect)?)))
         .collect::<Result<_, EvidenceError>>()?;
     Ok(Encoded { frame, before: None, tiles })
 }

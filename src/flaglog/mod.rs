@@ -35,7 +35,7 @@ pub use chain::Hash;
 pub use error::LogError;
 pub use evidence::Evidence;
 pub use reader::{Item, ReadError, Reader};
-pub use record::{ClockStatus, Entry, FrameInfo, Logits, NewRecord, Note, Record, ScoredTile};
+pub use record::{ClockStatus, Entry, FrameInfo, NewRecord, Note, Record};
 pub use retain::LogStatus;
 pub(crate) use settings::RawLog;
 pub use settings::{LogConfig, RetentionConfig};

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::chain::{self, Hash};
-use crate::frame::{FieldOrder, Rect};
+use crate::frame::FieldOrder;
 use crate::identity::ModelIdentity;
+use crate::judgement::{Judgement, Logits, ScoredTile};
 use crate::jump::Jump;
 use crate::verdict::{EventKind, Verdict};
 
@@ -44,30 +45,6 @@ pub struct FrameInfo {
     /// Of an interlaced frame, whose top field alone was judged: which field was filmed first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interlaced: Option<FieldOrder>,
-}
-
-/// A judged piece of the frame.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct ScoredTile {
-    /// Where it lies in the frame, in pixels.
-    #[serde(flatten)]
-    pub rect: Rect,
-    /// Its score, 0..1.
-    pub score: f64,
-}
-
-/// What each part of the detector said of a frame, as logits: positive speaks for synthetic.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Logits {
-    /// The network's: the mean of the tiles'.
-    pub network: f32,
-    /// The coherent part's, of the frames added up so far; `None` where there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub coherence: Option<f32>,
-    /// The factor by which the picture was scaled after it was generated, where the coherent part says most when it
-    /// assumes one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scale: Option<f64>,
 }
 
 /// A file of evidence, bound to the record by its hash.
@@ -158,20 +135,8 @@ pub struct NewRecord {
     pub kind: EventKind,
     /// The verdict now.
     pub verdict: Verdict,
-    /// Score of the frame, 0..1.
-    pub raw: Option<f64>,
-    /// Median over the window, 0..1.
-    pub smoothed: Option<f64>,
-    /// Highest median of the event so far, 0..1.
-    pub peak: Option<f64>,
-    /// From here on synthetic, 0..1.
-    pub threshold: f64,
-    /// From here on unsure, 0..1.
-    pub unsure_from: f64,
-    /// Frames that the window can hold.
-    pub window: usize,
-    /// Frames in the window.
-    pub frames: usize,
+    /// What the verdict rests on.
+    pub judgement: Judgement,
     /// The frame, where the record is about one.
     pub frame: Option<FrameInfo>,
     /// All tiles that were judged in the frame.
@@ -194,13 +159,7 @@ impl NewRecord {
             source: last.source.clone(),
             kind,
             verdict,
-            raw: None,
-            smoothed: None,
-            peak: last.peak,
-            threshold: last.threshold,
-            unsure_from: last.unsure_from,
-            window: last.window,
-            frames: 0,
+            judgement: Judgement { raw: None, smoothed: None, frames: 0, ..last.judgement },
             frame: None,
             tiles: Vec::new(),
             captured: now,
@@ -238,20 +197,9 @@ pub struct Record {
     pub written: Timestamp,
     /// What is known of the clock that told these times.
     pub clock: ClockStatus,
-    /// Score of the frame, 0..1.
-    pub raw: Option<f64>,
-    /// Median over the window, 0..1.
-    pub smoothed: Option<f64>,
-    /// Highest median of the event so far, 0..1.
-    pub peak: Option<f64>,
-    /// From here on synthetic, 0..1.
-    pub threshold: f64,
-    /// From here on unsure, 0..1.
-    pub unsure_from: f64,
-    /// Frames that the window can hold.
-    pub window: usize,
-    /// Frames in the window.
-    pub frames: usize,
+    /// What the verdict rests on: `raw`, `smoothed`, `peak`, `threshold`, `unsure_from`, `window`, `frames`.
+    #[serde(flatten)]
+    pub judgement: Judgement,
     /// The frame.
     pub frame: Option<FrameInfo>,
     /// All tiles that were judged in the frame.

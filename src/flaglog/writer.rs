@@ -50,6 +50,7 @@ use super::sign::Signer;
 use super::tail::Tail;
 use crate::clock::SharedClock;
 use crate::flaglog::{LogConfig, RetentionConfig};
+use crate::judgement::Judgement;
 use crate::verdict::{EventKind, Verdict};
 
 /// systemd-timesyncd makes this file once the clock follows a server.
@@ -316,13 +317,12 @@ impl FlagLog {
             captured: timestamp(new.captured),
             written,
             clock: self.clock_status(written),
-            raw: finite(new.raw),
-            smoothed: finite(new.smoothed),
-            peak: finite(new.peak),
-            threshold: new.threshold,
-            unsure_from: new.unsure_from,
-            window: new.window,
-            frames: new.frames,
+            judgement: Judgement {
+                raw: finite(new.judgement.raw),
+                smoothed: finite(new.judgement.smoothed),
+                peak: finite(new.judgement.peak),
+                ..new.judgement
+            },
             frame: new.frame,
             tiles,
             logits: new.logits,

@@ -12,6 +12,7 @@ use spotd::flaglog::verify::{Report, verify};
 use spotd::flaglog::{FrameInfo, Hash, NewRecord, PublicKey};
 use spotd::frame::Rect;
 use spotd::identity::{ModelIdentity, Precision};
+use spotd::judgement::Judgement;
 use spotd::verdict::{EventKind, Verdict};
 
 /// A tile of [`picture`].
@@ -29,13 +30,15 @@ pub fn new_record(source: &str, kind: EventKind) -> NewRecord {
         source: source.to_owned(),
         kind,
         verdict: Verdict::Synthetic,
-        raw: Some(0.97),
-        smoothed: Some(0.91),
-        peak: Some(0.91),
-        threshold: 0.8,
-        unsure_from: 0.5,
-        window: 9,
-        frames: 9,
+        judgement: Judgement {
+            raw: Some(0.97),
+            smoothed: Some(0.91),
+            peak: Some(0.91),
+            threshold: 0.8,
+            unsure_from: 0.5,
+            window: 9,
+            frames: 9,
+        },
         frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 96, height: 64, interlaced: None }),
         tiles: vec![],
         logits: None,

@@ -122,8 +122,8 @@ impl Look<'_> {
         let mut recording = Recording::default();
         for (at, logit) in scores {
             let outcome = machine.push(at, card.score(logit));
-            if let Some(smoothed) = outcome.smoothed
-                && outcome.frames >= self.verdict.min_frames
+            if let Some(smoothed) = outcome.judgement.smoothed
+                && outcome.judgement.frames >= self.verdict.min_frames
             {
                 recording.times.push(at.as_secs_f64());
                 recording.logits.push(logit_of(smoothed, card.temperature));

@@ -182,9 +182,9 @@ fn event_line(record: &Record) -> String {
         record.source,
         record.kind.as_str(),
         record.verdict,
-        score(record.raw),
-        score(record.smoothed),
-        score(record.peak),
+        score(record.judgement.raw),
+        score(record.judgement.smoothed),
+        score(record.judgement.peak),
         record.event
     )
 }

@@ -217,8 +217,8 @@ impl Track {
         self.degraded += usize::from(score.degraded);
         self.last = at.as_secs_f64();
         let outcome = self.machine.push_frame(at, score.score, score.degraded);
-        if outcome.frames >= self.min_frames {
-            let smoothed = outcome.smoothed.unwrap_or_default();
+        if outcome.judgement.frames >= self.min_frames {
+            let smoothed = outcome.judgement.smoothed.unwrap_or_default();
             self.peak = Some(self.peak.map_or(smoothed, |p| p.max(smoothed)));
         }
         match outcome.event {

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::commands::console;
-use crate::detector::judge::TileScore;
 use crate::frame::FieldOrder;
+use crate::judgement::ScoredTile;
 use crate::source::Truncated;
 use crate::verdict::Verdict;
 
@@ -26,7 +26,7 @@ pub(super) struct Row {
     pub size: Option<(u32, u32)>,
     /// Tiles of an image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tiles: Vec<TileScore>,
+    pub tiles: Vec<ScoredTile>,
     /// Judged frames of a video or an animation, pages of a file of several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<u64>,

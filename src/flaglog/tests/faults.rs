@@ -86,7 +86,7 @@ proptest! {
     ) {
         let fs = MemFs::default();
         let frame = picture();
-        let tiles = [(rect(0), 0.9), (rect(32), 0.5)];
+        let tiles = [ScoredTile { rect: rect(0), score: 0.9 }, ScoredTile { rect: rect(32), score: 0.5 }];
         let evidence = Evidence { frame: &frame, tiles: &tiles };
         let mut acknowledged = Vec::new();
         {
@@ -131,7 +131,7 @@ fn a_full_disk_costs_evidence_before_records_and_heals() {
     let fs = MemFs::default();
     let mut log = open(&fs, 1 << 20).expect("open");
     let frame = picture();
-    let evidence = Evidence { frame: &frame, tiles: &[(rect(0), 0.9)] };
+    let evidence = Evidence { frame: &frame, tiles: &[ScoredTile { rect: rect(0), score: 0.9 }] };
     let first = log.append(new_record("cam", 0.9), None).expect("append");
     // Room for a line, not for pictures.
     let line = fs.len(&segments(&fs)[0]).expect("len") as usize;
@@ -167,7 +167,7 @@ fn pictures_give_way_when_they_leave_no_room_for_the_record() {
     let fs = MemFs::default();
     let mut log = open(&fs, 1 << 20).expect("open");
     let frame = picture();
-    let evidence = Evidence { frame: &frame, tiles: &[(rect(0), 0.9)] };
+    let evidence = Evidence { frame: &frame, tiles: &[ScoredTile { rect: rect(0), score: 0.9 }] };
     let elsewhere = MemFs::default();
     let whole = open(&elsewhere, 1 << 20).expect("open").append(new_record("cam", 0.9), Some(&evidence));
     let files = whole.expect("append").evidence.expect("evidence");

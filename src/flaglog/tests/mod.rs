@@ -23,6 +23,7 @@ use crate::clock::{ManualClock, SystemClock};
 use crate::flaglog::LogConfig;
 use crate::frame::Rect;
 use crate::identity::{ModelIdentity, Precision};
+use crate::judgement::{Judgement, ScoredTile};
 use crate::verdict::{EventKind, Verdict};
 
 const DIR: &str = "/log";
@@ -37,13 +38,15 @@ pub(crate) fn new_record(source: &str, score: f64) -> NewRecord {
         source: source.to_owned(),
         kind: EventKind::Start,
         verdict: Verdict::Synthetic,
-        raw: Some(score),
-        smoothed: Some(score / 3.0),
-        peak: Some(score),
-        threshold: 0.8,
-        unsure_from: 0.5,
-        window: 9,
-        frames: 7,
+        judgement: Judgement {
+            raw: Some(score),
+            smoothed: Some(score / 3.0),
+            peak: Some(score),
+            threshold: 0.8,
+            unsure_from: 0.5,
+            window: 9,
+            frames: 7,
+        },
         frame: Some(FrameInfo { sha256: Hash::of(b"frame"), width: 96, height: 64, interlaced: None }),
         tiles: vec![ScoredTile { rect: rect(0), score }, ScoredTile { rect: rect(32), score: score / 2.0 }],
         logits: None,
@@ -144,7 +147,8 @@ fn evidence_is_the_frame_and_the_best_tiles_losslessly_with_time_and_source_insi
     let dir = tempfile::tempdir().expect("tempdir");
     let mut log = FlagLog::open(&config(dir.path()), "box", SystemClock::shared()).expect("open");
     let frame = picture();
-    let tiles: Vec<(Rect, f64)> = (0..6).map(|i| (rect(i * 8), f64::from(i) / 10.0)).collect();
+    let tiles: Vec<ScoredTile> =
+        (0..6).map(|i| ScoredTile { rect: rect(i * 8), score: f64::from(i) / 10.0 }).collect();
     let record = log
         .append(new_record("door/1", 0.9), Some(&Evidence { frame: &frame, tiles: &tiles }))
         .expect("append");
@@ -177,7 +181,7 @@ fn the_same_picture_again_is_not_written_again() {
     let fs = MemFs::default();
     let mut log = open(&fs, 1 << 20).expect("open");
     let frame = picture();
-    let evidence = Evidence { frame: &frame, tiles: &[(rect(0), 0.9)] };
+    let evidence = Evidence { frame: &frame, tiles: &[ScoredTile { rect: rect(0), score: 0.9 }] };
     let first = log.append(new_record("cam", 0.9), Some(&evidence)).expect("append");
     let before = fs.files().len();
     let again = NewRecord { event: Some(first.event), ..new_record("cam", 0.9) };
@@ -349,8 +353,11 @@ fn it_works_on_a_real_disk_too() {
             FlagLog::open_with(&config, "box", SystemClock::shared(), options.clone()).expect("open");
         let frame = picture();
         for _ in 0..4 {
-            log.append(new_record("cam", 0.9), Some(&Evidence { frame: &frame, tiles: &[(rect(0), 1.0)] }))
-                .expect("append");
+            log.append(
+                new_record("cam", 0.9),
+                Some(&Evidence { frame: &frame, tiles: &[ScoredTile { rect: rect(0), score: 1.0 }] }),
+            )
+            .expect("append");
         }
         let error = FlagLog::open(&config, "box", SystemClock::shared()).map(drop).expect_err("locked");
         assert!(matches!(error, LogError::Locked { .. }), "{error}");

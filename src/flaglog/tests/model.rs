@@ -93,7 +93,7 @@ impl World {
     fn append(&mut self, source: usize, kind: EventKind, pictures: bool) {
         let event = self.open[source];
         let frame = picture();
-        let tiles = [(rect(0), 0.9)];
+        let tiles = [ScoredTile { rect: rect(0), score: 0.9 }];
         let evidence = Evidence { frame: &frame, tiles: &tiles };
         let new = NewRecord { event, kind, ..new_record(["a", "b", "c"][source], 0.9) };
         let Some(log) = self.log() else { return };

@@ -64,7 +64,8 @@ fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 fn with_picture(log: &mut FlagLog, new: NewRecord) -> Record {
     let frame = picture();
-    log.append(new, Some(&Evidence { frame: &frame, tiles: &[(rect(0), 0.9)] })).expect("append")
+    log.append(new, Some(&Evidence { frame: &frame, tiles: &[ScoredTile { rect: rect(0), score: 0.9 }] }))
+        .expect("append")
 }
 
 fn begin(log: &mut FlagLog) -> Record {

@@ -53,7 +53,7 @@ fn event(log: &mut FlagLog, source: &str) -> Record {
 
 fn begin(log: &mut FlagLog, source: &str) -> Record {
     let frame = picture();
-    let evidence = Evidence { frame: &frame, tiles: &[(rect(0), 0.9)] };
+    let evidence = Evidence { frame: &frame, tiles: &[ScoredTile { rect: rect(0), score: 0.9 }] };
     log.append(new_record(source, 0.9), Some(&evidence)).expect("append")
 }
 
@@ -187,7 +187,7 @@ fn a_crash_at_any_step_of_a_removal_is_made_good_at_the_next_start() {
             // Two records with pictures: both lose them at once.
             let start = begin(&mut log, "cam");
             let frame = picture();
-            let evidence = Evidence { frame: &frame, tiles: &[(rect(16), 0.9)] };
+            let evidence = Evidence { frame: &frame, tiles: &[ScoredTile { rect: rect(16), score: 0.9 }] };
             for (kind, pictures) in [(EventKind::Update, Some(&evidence)), (EventKind::End, None)] {
                 let next = NewRecord { event: Some(start.event), kind, ..new_record("cam", 0.9) };
                 log.append(next, pictures).expect("append");
@@ -299,7 +299,10 @@ fn an_event_left_open_by_a_crash_is_closed_at_the_next_start_and_says_why() {
     let all = events(&read(&keep.fs).0);
     let end = all.last().expect("records");
     assert_eq!((end.kind, end.event, end.source.as_str()), (EventKind::End, open.event, "door"));
-    assert_eq!((end.verdict, end.raw, end.smoothed, end.peak), (Verdict::Unsure, None, None, open.peak));
+    assert_eq!(
+        (end.verdict, end.judgement.raw, end.judgement.smoothed, end.judgement.peak),
+        (Verdict::Unsure, None, None, open.judgement.peak)
+    );
     let reason = end.reason.as_deref().expect("a reason");
     assert!(reason.contains("without closing") && reason.contains("not known"), "{reason}");
     drop(log);

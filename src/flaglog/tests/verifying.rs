@@ -8,7 +8,10 @@ fn real(dir: &Path, signer: Option<Signer>) -> Vec<Record> {
     let options = Options { signer, ..Options::default() };
     let mut log = FlagLog::open_with(&config(dir), "box", SystemClock::shared(), options).expect("open");
     let frame = picture();
-    let evidence = Evidence { frame: &frame, tiles: &[(rect(0), 0.9), (rect(32), 0.4)] };
+    let evidence = Evidence {
+        frame: &frame,
+        tiles: &[ScoredTile { rect: rect(0), score: 0.9 }, ScoredTile { rect: rect(32), score: 0.4 }],
+    };
     let mut records = Vec::new();
     for source in ["a", "b"] {
         let start = log.append(new_record(source, 0.9), Some(&evidence)).expect("append");

@@ -101,7 +101,10 @@ impl Watcher {
                         at: at.as_secs_f64(),
                         raw: score.score,
                         logit: score.logit,
-                        smoothed: outcome.smoothed.filter(|_| outcome.frames >= self.verdict.min_frames),
+                        smoothed: outcome
+                            .judgement
+                            .smoothed
+                            .filter(|_| outcome.judgement.frames >= self.verdict.min_frames),
                         flagged: outcome.event == Some(EventKind::Start),
                     });
                 }
