@@ -231,7 +231,20 @@ fn walk(layers: &[Layer], mut size: (i64, i64), cost: &mut (u64, u64)) -> (i64, 
                 cost.0 += (features.0 * features.1) as u64;
                 cost.1 += (features.0 * features.1 + features.1) as u64;
             }
-            _ => {}
+            // Folded into their neighbours, or without a multiplication for each weight.
+            Layer::Normalise { .. }
+            | Layer::NormaliseChannels { .. }
+            | Layer::BatchNorm { .. }
+            | Layer::Relu
+            | Layer::LeakyRelu { .. }
+            | Layer::Sigmoid
+            | Layer::Clip { .. }
+            | Layer::MeanPool => {}
+            // Of networks that are not exported: their cost is not asked for.
+            Layer::GroupNorm { .. }
+            | Layer::Binomial { .. }
+            | Layer::Noise { .. }
+            | Layer::Quantise { .. } => {}
         }
     }
     size
