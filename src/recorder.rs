@@ -289,13 +289,13 @@ fn explain(outcome: &Outcome) -> String {
         ),
         None => verdict,
         Some(median) if outcome.reason == Some(Reason::Degraded) => format!(
-            "{verdict}: the frames are too compressed, blurred or small for the model to find much in them; median {median:.2} of {} \
+            "{verdict}: the frames are too compressed, blurred or small for the model to find much in them; median {median:.2} of {frames} \
              frames, was {}",
-            frames, outcome.before
+            outcome.before
         ),
         Some(median) => format!(
-            "{verdict}: median {median:.2} of {} frames (synthetic from {:.2}, unsure from {:.2}), was {}",
-            frames, threshold, unsure_from, outcome.before
+            "{verdict}: median {median:.2} of {frames} frames (synthetic from {threshold:.2}, unsure from {unsure_from:.2}), was {}",
+            outcome.before
         ),
     }
 }
@@ -305,16 +305,16 @@ mod tests {
     use super::*;
 
     fn outcome(verdict: Verdict, event: Option<EventKind>) -> Outcome {
-        Outcome {
-            verdict,
-            before: verdict,
+        let judgement = Judgement {
             raw: None,
             smoothed: None,
             peak: None,
+            threshold: 0.8,
+            unsure_from: 0.5,
+            window: 9,
             frames: 0,
-            reason: None,
-            event,
-        }
+        };
+        Outcome { verdict, before: verdict, judgement, reason: None, event }
     }
 
     #[test]

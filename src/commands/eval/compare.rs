@@ -7,7 +7,7 @@ use super::judge::{self, Eye};
 use super::perturb::Perturbations;
 use super::{conditions, sets, tell_failures};
 use crate::commands::progress_bar;
-use crate::detector::Model;
+use crate::detector::{Detector, Model};
 use crate::shown::Shown as _;
 
 /// Refuses sets and conditions that [`compare`] would refuse, before any work.
@@ -44,7 +44,7 @@ pub(in crate::commands) fn compare(
     wanted.dedup();
     let mut all = Vec::new();
     for model in models {
-        let eye = Eye::Tiles((*model).clone(), max_tiles);
+        let eye = Eye::Tiles(Detector::of(model, max_tiles));
         let bar = progress_bar(wanted.len());
         let (answers, skipped) =
             judge::judge_all(&eye, &collection.pictures, &wanted, &conditions, jobs, &bar)?;
