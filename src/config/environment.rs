@@ -112,6 +112,8 @@ mod tests {
                 assert!(error.contains(word), "'{word}' is missing in: {error}");
             }
             assert!(!error.contains("spotd.toml") && !error.contains("NODE"), "{error}");
+            // Known are the keys of the table, without its own name.
+            assert!(!error.ends_with(", model"), "{error}");
         }
         // The line of the file is right, and what the environment adds is said.
         let text = format!("{GOOD}[verdict]\nunsure_from = 0.5\n");

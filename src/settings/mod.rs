@@ -152,7 +152,9 @@ impl Context<'_> {
 /// serde's `unknown field` message, with the nearest key that exists put first.
 pub(crate) fn with_suggestion(message: &str) -> String {
     let message = message.trim_end();
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    // Of the environment it says behind that in which table.
+    let about = message.split(" for key `").next().unwrap_or_default();
+    let quoted: Vec<&str> = about.split('`').skip(1).step_by(2).collect();
     match quoted[..] {
         [unknown, ref known @ ..] if message.contains("unknown field") && !known.is_empty() => {
             let near = known
