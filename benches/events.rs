@@ -25,8 +25,8 @@ use spotd::flaglog::fs::{Fs, OsFs};
 use spotd::flaglog::{Entry, FlagLog, Reader};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::health::Board;
-use spotd::mqtt;
 use spotd::pipeline::Daemon;
+use spotd::publish::mqtt;
 use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
 use spotd::verdict::EventKind;
 

@@ -199,7 +199,9 @@ fn spawn_mqtt(
 ) -> anyhow::Result<Option<JoinHandle<()>>> {
     let Some(mqtt) = config.mqtt.clone() else { return Ok(None) };
     let (board, controls, clock) = (board.clone(), controls.clone(), clock.clone());
-    crate::mqtt::spawn(mqtt, &config.node, &log, board, controls, clock, stop).context("MQTT").map(Some)
+    crate::publish::mqtt::spawn(mqtt, &config.node, &log, board, controls, clock, stop)
+        .context("MQTT")
+        .map(Some)
 }
 
 #[cfg(not(feature = "mqtt"))]

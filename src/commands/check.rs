@@ -162,7 +162,7 @@ fn metrics_file(file: &Path) -> Result<String, String> {
 #[cfg(feature = "mqtt")]
 fn broker(config: &Config, timeout: Duration) -> Option<Result<String, String>> {
     let mqtt = config.mqtt.as_ref()?;
-    let probed = crate::mqtt::probe(mqtt, &config.node, timeout).map_err(|e| e.to_string());
+    let probed = crate::publish::mqtt::probe(mqtt, &config.node, timeout).map_err(|e| e.to_string());
     Some(probed.map(|p| match p.online && !daemon_runs(&config.log.dir) {
         true => format!(
             "{}; WARNING: a box called \"{}\" is online there already, and no spotd writes to {} here: boxes of one name \

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use crate::flaglog::{LogConfig, RetentionConfig};
 use crate::health::MetricsConfig;
 use crate::identity::Wanted;
-use crate::mqtt::MqttConfig;
+use crate::publish::mqtt::MqttConfig;
 use crate::source::SourceConfig;
 use crate::verdict::VerdictConfig;
 

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::flaglog::RawLog;
 use crate::health::RawMetrics;
-use crate::mqtt::RawMqtt;
+use crate::publish::mqtt::RawMqtt;
 use crate::source::RawSource;
 
 /// The whole file.

@@ -6,8 +6,8 @@ use spotd::clock::{SystemClock, stop_signal};
 use spotd::control::Controls;
 use spotd::flaglog::{Hash, Record};
 use spotd::health::{Board, SourceState};
-use spotd::mqtt;
-use spotd::mqtt::{MqttConfig, MqttVersion};
+use spotd::publish::mqtt;
+use spotd::publish::mqtt::{MqttConfig, MqttVersion};
 use spotd::shown::Secret;
 use spotd::verdict::Verdict;
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use spotd::mqtt::{self, MqttError};
-use spotd::mqtt::{ClientCert, MqttConfig, MqttVersion};
+use spotd::publish::mqtt::{self, MqttError};
+use spotd::publish::mqtt::{ClientCert, MqttConfig, MqttVersion};
 
 use crate::authority::Authority;
 use crate::mosquitto::{Broker, PATIENCE, Subscriber, free_port};

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 
 use image::RgbImage;
 use serde_json::Value;
-use spotd::mqtt::MqttConfig;
+use spotd::publish::mqtt::MqttConfig;
 
 use crate::model;
 use crate::mosquitto::{Broker, Message, Subscriber};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use spotd::clock::SystemClock;
-use spotd::mqtt::MqttConfig;
+use spotd::publish::mqtt::MqttConfig;
 
 use crate::mosquitto::{Broker, Message, Subscriber};
 use crate::setup::*;

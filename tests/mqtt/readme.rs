@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use spotd::clock::SystemClock;
 use spotd::health::SourceState;
-use spotd::mqtt::MqttConfig;
+use spotd::publish::mqtt::MqttConfig;
 use spotd::shown::Secret;
 use spotd::verdict::Verdict;
 

@@ -1,7 +1,7 @@
 //! Records that the broker will not take: said, counted, and no hindrance for the rest.
 
 use spotd::flaglog::Record;
-use spotd::mqtt::{MqttConfig, MqttVersion};
+use spotd::publish::mqtt::{MqttConfig, MqttVersion};
 
 use crate::mosquitto::{Broker, Subscriber};
 use crate::setup::*;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use spotd::mqtt::{MqttConfig, MqttVersion};
+use spotd::publish::mqtt::{MqttConfig, MqttVersion};
 
 use crate::mosquitto::{Broker, Subscriber};
 use crate::setup::*;

@@ -1,8 +1,8 @@
 //! What must not be seen, and names that mean something to MQTT.
 
 use spotd::clock::SystemClock;
-use spotd::mqtt::{self, topics};
-use spotd::mqtt::{MqttConfig, MqttVersion};
+use spotd::publish::mqtt::{self, topics};
+use spotd::publish::mqtt::{MqttConfig, MqttVersion};
 use spotd::shown::Secret;
 
 use crate::mosquitto::{Broker, PATIENCE, Subscriber};

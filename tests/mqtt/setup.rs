@@ -13,8 +13,8 @@ use spotd::flaglog::{Entry, Evidence, FlagLog, NewRecord, Record};
 use spotd::frame::Rect;
 use spotd::health::Board;
 use spotd::judgement::ScoredTile;
-use spotd::mqtt;
-use spotd::mqtt::{MqttConfig, MqttVersion};
+use spotd::publish::mqtt;
+use spotd::publish::mqtt::{MqttConfig, MqttVersion};
 use spotd::verdict::EventKind;
 
 use crate::mosquitto::{Message, PATIENCE};

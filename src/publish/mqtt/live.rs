@@ -18,7 +18,7 @@ use crate::flaglog::Tail;
 use crate::flaglog::fs::read_whole;
 use crate::flaglog::record::EvidenceFile;
 use crate::health::Board;
-use crate::mqtt::MqttConfig;
+use crate::publish::mqtt::MqttConfig;
 
 /// Live state of a source is sent this often at most.
 const STATE_EVERY: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::mqtt::{MqttConfig, MqttError};
+use crate::publish::mqtt::{MqttConfig, MqttError};
 
 pub(super) fn client_config(config: &MqttConfig) -> Result<ClientConfig, MqttError> {
     let mut roots = RootCertStore::empty();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::MqttError;
-use crate::mqtt::{MqttConfig, MqttVersion};
+use crate::publish::mqtt::{MqttConfig, MqttVersion};
 
 /// Seconds until a connection attempt, and a flush of what was sent, is given up.
 const CONNECT_SECONDS: u64 = 10;

@@ -5,7 +5,7 @@ use std::io;
 use rustls::{AlertDescription, CertificateError};
 
 use super::{CONNECT_SECONDS, KEEP_ALIVE};
-use crate::mqtt::{MqttConfig, MqttError};
+use crate::publish::mqtt::{MqttConfig, MqttError};
 
 pub(super) fn login(config: &MqttConfig) -> MqttError {
     let user = config.user.as_ref().map_or("anonymous".to_owned(), |u| format!("\"{u}\""));

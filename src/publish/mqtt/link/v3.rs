@@ -12,8 +12,8 @@ use rumqttc::{
 
 use super::{CONNECT_SECONDS, Incoming, KEEP_ALIVE, MAX_HEAD, MAX_INCOMING, MAX_PAYLOAD};
 use super::{Signal, Step, Will, Wire, fault, tls};
-use crate::mqtt::MqttConfig;
-use crate::mqtt::MqttError;
+use crate::publish::mqtt::MqttConfig;
+use crate::publish::mqtt::MqttError;
 
 pub(super) struct V3 {
     connection: Connection,

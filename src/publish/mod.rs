@@ -1,0 +1,3 @@
+//! Those who are told what the flag log holds.
+
+pub mod mqtt;
