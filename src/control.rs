@@ -1,9 +1,9 @@
-//! What may be asked of a source while the daemon runs: not to be judged for a while, and to show a
-//! picture. Whoever asks (MQTT) and whoever does it (the pipeline) know only this.
+//! What may be asked of a source while the daemon runs: to show a picture. Whoever asks (a publisher) and whoever does
+//! it (the pipeline) know only this. Whether a source is paused stands on the board alone.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -20,28 +20,28 @@ pub struct Snapshot {
 #[derive(Clone)]
 pub struct Controls {
     sources: Arc<BTreeMap<Arc<str>, Arc<Control>>>,
-    snapshots: Receiver<Snapshot>,
+    subscribers: Subscribers,
 }
+
+/// Who gets pictures that were asked for.
+type Subscribers = Arc<Mutex<Vec<Sender<Snapshot>>>>;
 
 /// The wishes for one source.
 pub struct Control {
     id: Arc<str>,
-    paused: AtomicBool,
     snapshot: AtomicBool,
-    taken: Sender<Snapshot>,
+    subscribers: Subscribers,
 }
 
 impl Controls {
     /// No wishes, for these sources.
     pub fn new(ids: impl IntoIterator<Item = Arc<str>>) -> Self {
-        let ids: Vec<Arc<str>> = ids.into_iter().collect();
-        // One a source: a picture that nobody has taken yet is enough.
-        let (taken, snapshots) = bounded(ids.len().max(1));
+        let subscribers = Subscribers::default();
         let control = |id: Arc<str>| {
-            let (paused, snapshot) = (AtomicBool::new(false), AtomicBool::new(false));
-            (id.clone(), Arc::new(Control { id, paused, snapshot, taken: taken.clone() }))
+            let snapshot = AtomicBool::new(false);
+            (id.clone(), Arc::new(Control { id, snapshot, subscribers: subscribers.clone() }))
         };
-        Self { sources: Arc::new(ids.into_iter().map(control).collect()), snapshots }
+        Self { sources: Arc::new(ids.into_iter().map(control).collect()), subscribers }
     }
 
     /// The wishes for one source, if there is one of that name.
@@ -54,23 +54,16 @@ impl Controls {
         self.sources.keys()
     }
 
-    /// Pictures that were asked for, as they are taken.
-    pub fn snapshots(&self) -> &Receiver<Snapshot> {
-        &self.snapshots
+    /// A channel of its own, for one more who gets each picture that was asked for, by whomever, from now on.
+    pub fn snapshots(&self) -> Receiver<Snapshot> {
+        // One a source: a picture that was not fetched yet is enough.
+        let (tx, rx) = bounded(self.sources.len().max(1));
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
+        rx
     }
 }
 
 impl Control {
-    /// Whether its frames are not to be judged.
-    pub fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Relaxed)
-    }
-
-    /// Asks for its frames not to be judged, or to be judged again.
-    pub fn pause(&self, pause: bool) {
-        self.paused.store(pause, Ordering::Relaxed);
-    }
-
     /// Asks for a picture of the next frame; asking again before it is there changes nothing.
     pub fn ask_snapshot(&self) {
         self.snapshot.store(true, Ordering::Relaxed);
@@ -81,11 +74,47 @@ impl Control {
         self.snapshot.load(Ordering::Relaxed)
     }
 
-    /// Hands over what was asked for; `None` when it could not be made. False when the last one still waits
-    /// to be fetched.
+    /// Hands over what was asked for, to all who get pictures; `None` when it could not be made. False when with one of
+    /// them earlier ones still wait to be fetched, so that this one is lost there.
     pub fn give_snapshot(&self, jpeg: Option<Vec<u8>>) -> bool {
         self.snapshot.store(false, Ordering::Relaxed);
         let Some(jpeg) = jpeg else { return true };
-        !matches!(self.taken.try_send(Snapshot { source: self.id.clone(), jpeg }), Err(TrySendError::Full(_)))
+        let snapshot = Snapshot { source: self.id.clone(), jpeg };
+        let mut all_took_it = true;
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).retain(|to| {
+            match to.try_send(snapshot.clone()) {
+                Ok(()) => true,
+                Err(TrySendError::Full(_)) => {
+                    all_took_it = false;
+                    true
+                }
+                Err(TrySendError::Disconnected(_)) => false,
+            }
+        });
+        all_took_it
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_subscriber_gets_each_picture_and_a_slow_one_keeps_none_from_the_others() {
+        let controls = Controls::new(["cam".into()]);
+        let cam = controls.source("cam").expect("there").clone();
+        assert!(cam.give_snapshot(Some(vec![0])), "nobody wants any");
+        let (quick, slow) = (controls.snapshots(), controls.snapshots());
+        cam.ask_snapshot();
+        assert!(cam.wants_snapshot());
+        assert!(cam.give_snapshot(Some(vec![1])));
+        assert!(!cam.wants_snapshot());
+        let got = |from: &Receiver<Snapshot>| from.try_iter().map(|s| s.jpeg).collect::<Vec<_>>();
+        assert_eq!(got(&quick), [[1]]);
+        assert!(!cam.give_snapshot(Some(vec![2])), "lost for the slow one");
+        assert_eq!((got(&quick), got(&slow)), (vec![vec![2]], vec![vec![1]]));
+        drop(slow);
+        assert!(cam.give_snapshot(Some(vec![3])) && cam.give_snapshot(None));
+        assert_eq!(got(&quick), [[3]]);
     }
 }

@@ -183,8 +183,7 @@ fn spawn_metrics(
     stop: &Stop,
 ) -> anyhow::Result<Option<JoinHandle<()>>> {
     let Some(wanted) = config.metrics.clone() else { return Ok(None) };
-    let publishes = config.mqtt.is_some();
-    let metrics = Metrics { board: board.clone(), node: config.node.clone(), publishes };
+    let metrics = Metrics { board: board.clone(), node: config.node.clone() };
     metrics::spawn(wanted, metrics, clock.clone(), stop.clone()).context("metrics").map(Some)
 }
 
@@ -258,7 +257,9 @@ impl LookStage {
             Ok(frame) => frame,
             Err(error) => return self.refuse(source, &id, "corrupt", &error.to_string()),
         };
-        if !self.snapshots.serve(&frame) {
+        self.snapshots.serve(&frame);
+        if self.board.is_paused(&id) {
+            // It came for a picture, or just before the command.
             self.board.drop_frame(&id, "paused");
             return false;
         }
@@ -323,9 +324,9 @@ struct Snapshots {
 }
 
 impl Snapshots {
-    /// Takes one of a frame if it is wanted; false when the frame came for that alone.
-    fn serve(&self, frame: &Frame) -> bool {
-        let Some(control) = self.controls.source(&frame.source) else { return true };
+    /// Takes one of a frame if it is wanted.
+    fn serve(&self, frame: &Frame) {
+        let Some(control) = self.controls.source(&frame.source) else { return };
         if control.wants_snapshot() {
             let jpeg = evidence::picture(frame, &self.node, self.quality)
                 .inspect_err(|e| log::warn!("{}: no snapshot: {e}", frame.source));
@@ -333,7 +334,6 @@ impl Snapshots {
                 log::debug!("{}: snapshot dropped, an earlier one still waits", frame.source);
             }
         }
-        !control.is_paused()
     }
 }
 

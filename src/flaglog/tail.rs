@@ -1,14 +1,16 @@
 //! The end of a log that a writer in this process keeps growing: readers are woken, and see a record only
 //! once it is durable.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::cursor::Mark;
-use super::fs::Fs;
+use super::cursor::{CursorFile, Mark};
+use super::fs::{Fs, read_whole, write_whole};
 use super::reader::{Item, ReadError, Reader};
+use super::record::EvidenceFile;
 
 /// A handle to follow a [`super::FlagLog`] with. Clones are the same handle.
 #[derive(Debug, Clone)]
@@ -37,9 +39,38 @@ impl Tail {
         &self.dir
     }
 
-    /// The file system that the log lies on.
-    pub fn fs(&self) -> &Arc<dyn Fs> {
-        &self.fs
+    /// The cursor of the reader `name` (letters, digits and `-`); touches nothing yet.
+    ///
+    /// # Panics
+    /// When `name` has other characters.
+    pub fn cursor(&self, name: &str) -> CursorFile {
+        CursorFile::new(self.fs.clone(), &self.dir, name)
+    }
+
+    /// A file of evidence that a record names, as long as the record says at most.
+    ///
+    /// # Errors
+    /// A text that says why it cannot be read: it was removed, it is longer, the record names no file of the log.
+    pub fn evidence(&self, file: &EvidenceFile) -> Result<Vec<u8>, String> {
+        let path = file.path_in(&self.dir).ok_or("the record names a file that is none of the log's")?;
+        let most = usize::try_from(file.bytes).unwrap_or(usize::MAX);
+        read_whole(&*self.fs, &path, most).map_err(|e| e.to_string())
+    }
+
+    /// Reads a file that a publisher keeps in the log's folder, of `most` bytes.
+    ///
+    /// # Errors
+    /// As the operating system says; also when it is longer.
+    pub fn read(&self, name: &str, most: usize) -> io::Result<Vec<u8>> {
+        read_whole(&*self.fs, &self.dir.join(name), most)
+    }
+
+    /// Replaces such a file durably.
+    ///
+    /// # Errors
+    /// As the operating system says; the old one is still there then.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        write_whole(&*self.fs, &self.dir.join(name), bytes)
     }
 
     /// `seq` of the last record that is durable; 0 when there is none.

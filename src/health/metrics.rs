@@ -4,6 +4,7 @@
 //! Written by hand because the figures live on the board already; what the libraries bring is a registry of their
 //! own beside it. <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::Permissions;
 use std::io;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Board, MetricsConfig, SourceState, SourceStatus};
+use super::{Board, MetricsConfig, PublisherStatus, SourceState, SourceStatus};
 use crate::clock::{SharedClock, Stop};
 use crate::verdict::{Reason, Verdict};
 
@@ -26,8 +27,6 @@ pub struct Metrics {
     pub board: Board,
     /// Name of the box.
     pub node: String,
-    /// Whether a broker is told at all; without one its figures would only alarm.
-    pub publishes: bool,
 }
 
 impl Metrics {
@@ -39,9 +38,7 @@ impl Metrics {
         out.sample("spotd_info", &[("node", &self.node), ("version", version)], 1.0);
         sources(&mut out, &self.board.snapshot());
         self.log(&mut out);
-        if self.publishes {
-            self.publisher(&mut out);
-        }
+        publishers(&mut out, &self.board.publishers());
         out.0
     }
 
@@ -67,24 +64,26 @@ impl Metrics {
             "Times that the log's folder or a part of it was renamed, removed, replaced or mounted over.";
         out.single("spotd_log_displaced_total", Kind::Counter, help, log.displaced as f64);
     }
+}
 
-    fn publisher(&self, out: &mut Text) {
-        let p = self.board.publisher();
-        let connected = f64::from(u8::from(p.connected));
-        out.single(
-            "spotd_publisher_connected",
-            Kind::Gauge,
-            "1 while there is a connection to the broker.",
-            connected,
-        );
-        let behind = "Records that the broker has not acknowledged yet.";
-        out.single("spotd_publisher_behind", Kind::Gauge, behind, p.behind as f64);
-        for (name, help, value) in [
-            ("spotd_publisher_connections_total", "Connections that were made.", p.connections),
-            ("spotd_publisher_sent_total", "Records acknowledged, repeated ones too.", p.sent),
-            ("spotd_publisher_refused_total", "Records that the broker would not take.", p.refused),
-        ] {
-            out.single(name, Kind::Counter, help, value as f64);
+/// Figures of publishers, each with its name; where there are none, nothing that would only alarm.
+fn publishers(out: &mut Text, all: &BTreeMap<String, PublisherStatus>) {
+    type Figure = fn(&PublisherStatus) -> u64;
+    let figures: [(&str, Kind, &str, Figure); 5] = [
+        ("spotd_publisher_connected", Kind::Gauge, "1 while the other side can be reached.", |p| {
+            u64::from(p.connected)
+        }),
+        ("spotd_publisher_behind", Kind::Gauge, "Records that are not acknowledged yet.", |p| p.behind),
+        ("spotd_publisher_connections_total", Kind::Counter, "Connections that were made.", |p| {
+            p.connections
+        }),
+        ("spotd_publisher_sent_total", Kind::Counter, "Records acknowledged, repeated ones too.", |p| p.sent),
+        ("spotd_publisher_refused_total", Kind::Counter, "Records that were refused.", |p| p.refused),
+    ];
+    for (name, kind, help, figure) in figures.into_iter().filter(|_| !all.is_empty()) {
+        out.family(name, kind, help);
+        for (publisher, status) in all {
+            out.sample(name, &[("publisher", publisher)], figure(status) as f64);
         }
     }
 }
@@ -370,13 +369,14 @@ mod tests {
             evidence_removed: 4,
             displaced: 2,
         });
-        board.update_publisher(|p| p.behind = 17);
+        board.update_publisher("mqtt", |p| p.behind = 17);
+        board.update_publisher("webhook", |p| p.connected = true);
         board
     }
 
     #[test]
     fn every_figure_of_the_board_is_there() {
-        let metrics = Metrics { board: board(), node: "box".into(), publishes: true };
+        let metrics = Metrics { board: board(), node: "box".into() };
         let text = metrics.render();
         let samples = parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         let value = |name: &str, wanted: &[(&str, &str)]| {
@@ -403,15 +403,16 @@ mod tests {
             ("spotd_log_free_bytes", vec![], 0.0),
             ("spotd_log_evidence_removed_total", vec![], 4.0),
             ("spotd_log_displaced_total", vec![], 2.0),
-            ("spotd_publisher_behind", vec![], 17.0),
-            ("spotd_publisher_connected", vec![], 0.0),
+            ("spotd_publisher_behind", vec![("publisher", "mqtt")], 17.0),
+            ("spotd_publisher_connected", vec![("publisher", "mqtt")], 0.0),
+            ("spotd_publisher_connected", vec![("publisher", "webhook")], 1.0),
         ] {
             assert_eq!(value(name, &labels), Some(expected), "{name} {labels:?}\n{text}");
         }
         // What there is none of is left out, not 0.
         assert_eq!(value("spotd_source_score_peak", &[cam]), None);
         assert_eq!(value("spotd_source_score_raw", &[("source", "door")]), None);
-        let alone = Metrics { publishes: false, ..metrics }.render();
+        let alone = Metrics { board: Board::new(["cam".into()]), ..metrics }.render();
         assert!(parse(&alone).is_ok() && !alone.contains("publisher"), "{alone}");
     }
 
@@ -420,7 +421,7 @@ mod tests {
         fn any_name_is_well_formed_and_comes_back(node in any::<String>(), id in any::<String>()) {
             let board = Board::new([Arc::from(id.as_str())]);
             board.drop_frame(&id, "flat");
-            let text = Metrics { board, node: node.clone(), publishes: true }.render();
+            let text = Metrics { board, node: node.clone() }.render();
             let samples = parse(&text).map_err(TestCaseError::fail)?;
             let label = |name: &str, label: &str| {
                 samples.iter().find(|(n, ..)| n == name).and_then(|(_, l, _)| l.get(label).cloned())
@@ -434,7 +435,7 @@ mod tests {
     fn the_documentation_lists_exactly_these_families() {
         let board = board();
         board.update("cam", |s| s.peak = Some(0.5));
-        let text = Metrics { board, node: "box".into(), publishes: true }.render();
+        let text = Metrics { board, node: "box".into() }.render();
         let ours: BTreeSet<&str> =
             text.lines().filter_map(|l| l.strip_prefix("# HELP ")?.split(' ').next()).collect();
         let docs = include_str!("../../docs/OPERATIONS.md");
@@ -453,7 +454,7 @@ mod tests {
         let (clock, board) = (Arc::new(ManualClock::new(UNIX_EPOCH)), board());
         let (stop, signal) = stop_signal();
         let config = MetricsConfig { file: file.clone(), every: Duration::from_secs(15) };
-        let metrics = Metrics { board: board.clone(), node: "box".into(), publishes: false };
+        let metrics = Metrics { board: board.clone(), node: "box".into() };
         let thread = spawn(config, metrics, clock.clone(), signal).expect("a thread");
         let waits = || {
             while clock.waiting() == 0 {

@@ -145,27 +145,27 @@ impl Default for SourceStatus {
     }
 }
 
-/// How the telling of a broker goes.
+/// How the telling of one publisher's other side goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PublisherStatus {
     /// Whether there is a connection.
     pub connected: bool,
     /// Connections that were made.
     pub connections: u64,
-    /// Records that the broker has acknowledged, repeated ones too.
+    /// Records that were acknowledged, repeated ones too.
     pub sent: u64,
-    /// Records that the broker would not take; they are in the log alone.
+    /// Records that the other side would not take; they are in the log alone.
     pub refused: u64,
-    /// Records that the broker has not acknowledged yet.
+    /// Records that are not acknowledged yet.
     pub behind: u64,
 }
 
-/// The shared board: one status a source, and the publisher's. Clones share it.
+/// The shared board: one status a source, and one a publisher. Clones share it.
 #[derive(Clone, Default)]
 pub struct Board {
     sources: Arc<Mutex<BTreeMap<Arc<str>, SourceStatus>>>,
     log: Arc<Mutex<LogStatus>>,
-    publisher: Arc<Mutex<PublisherStatus>>,
+    publishers: Arc<Mutex<BTreeMap<String, PublisherStatus>>>,
 }
 
 impl Board {
@@ -208,14 +208,33 @@ impl Board {
         std::mem::replace(&mut log, status)
     }
 
-    /// Changes what is known of the publisher.
-    pub fn update_publisher(&self, change: impl FnOnce(&mut PublisherStatus)) {
-        change(&mut self.publisher.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    /// Keeps a source's frames from being judged, or lets them be judged again.
+    pub fn pause(&self, source: &str, pause: bool) {
+        self.update(source, |s| s.paused = pause);
     }
 
-    /// How the telling of a broker goes.
-    pub fn publisher(&self) -> PublisherStatus {
-        self.publisher.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    /// Whether somebody has asked for a source's frames not to be judged.
+    pub fn is_paused(&self, source: &str) -> bool {
+        self.lock().get(source).is_some_and(|s| s.paused)
+    }
+
+    /// Changes what is known of the publisher of this name; one not known yet gets an entry.
+    pub fn update_publisher(&self, name: &str, change: impl FnOnce(&mut PublisherStatus)) {
+        let mut all = self.publishers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match all.get_mut(name) {
+            Some(status) => change(status),
+            None => change(all.entry(name.to_owned()).or_default()),
+        }
+    }
+
+    /// How the telling of one publisher goes; nothing has happened yet where there is none of this name.
+    pub fn publisher(&self, name: &str) -> PublisherStatus {
+        self.publishers().remove(name).unwrap_or_default()
+    }
+
+    /// How the telling goes, of each publisher by name.
+    pub fn publishers(&self) -> BTreeMap<String, PublisherStatus> {
+        self.publishers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, SourceStatus>> {

@@ -51,7 +51,7 @@ impl LatestSink {
         (sink, rx)
     }
 
-    /// Lets somebody pause the source.
+    /// Lets somebody ask for pictures of the source, also while it is paused.
     #[must_use]
     pub fn with_control(self, control: Option<Arc<Control>>) -> Self {
         Self { control, ..self }
@@ -64,7 +64,8 @@ impl FrameSink for LatestSink {
     }
 
     fn wants_frame(&self) -> bool {
-        if self.control.as_ref().is_some_and(|c| c.is_paused() && !c.wants_snapshot()) {
+        let shows = || self.control.as_ref().is_some_and(|c| c.wants_snapshot());
+        if self.board.is_paused(&self.id) && !shows() {
             self.board.drop_frame(&self.id, "paused");
             return false;
         }

@@ -29,7 +29,7 @@ fn without_being_told_to_the_daemon_neither_obeys_nor_shows_pictures() {
     running.controls.source("cam").expect("there").give_snapshot(Some(b"a picture".to_vec()));
     let last = append(&mut log, "cam");
     let got = subscriber.wait("another event", |m| events(m).iter().any(|r| r.id == last.id));
-    assert!(!running.controls.source("cam").expect("there").is_paused());
+    assert!(!running.board.is_paused("cam"));
     running.stop();
     assert!(!got.iter().any(|m| m.topic.ends_with("/snapshot")));
 }

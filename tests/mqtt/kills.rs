@@ -41,7 +41,7 @@ fn across_a_hundred_cut_connections_nothing_is_missing() {
         // Now and then all is sent before the next one, else the backlog of the kills alone would grow.
         let settle = kill % 3 == 0;
         until("a connection to cut", || {
-            let publisher = running.board.publisher();
+            let publisher = running.status();
             publisher.connected && (!settle || publisher.behind == 0)
         });
         let before = proxy.cuts();
@@ -57,7 +57,7 @@ fn across_a_hundred_cut_connections_nothing_is_missing() {
         until("a kill", || {
             if proxy.cuts() == before && !proxy.is_armed() {
                 proxy.cut();
-            } else if running.board.publisher().behind == 0 {
+            } else if running.status().behind == 0 {
                 written.push(append(&mut log, "cam"));
             }
             proxy.cuts() > before
@@ -100,10 +100,10 @@ fn across_random_kills_of_the_broker_nothing_is_missing() {
     for kill in 0..kills {
         let settle = kill % 3 == 0;
         until("a connection", || {
-            let publisher = running.board.publisher();
+            let publisher = running.status();
             publisher.connections > seen && publisher.connected && (!settle || publisher.behind == 0)
         });
-        seen = running.board.publisher().connections;
+        seen = running.status().connections;
         // Every other time the broker's answers stay away after some bytes: what it has taken is sent again then.
         if dice.throw(2) == 0 {
             proxy.freeze_after(usize::try_from(dice.throw(40)).expect("small"));
@@ -114,7 +114,7 @@ fn across_random_kills_of_the_broker_nothing_is_missing() {
         std::thread::sleep(Duration::from_micros(dice.throw(8000)));
         broker.stop();
         proxy.thaw();
-        open_at_kill += usize::from(running.board.publisher().behind > 0);
+        open_at_kill += usize::from(running.status().behind > 0);
         for _ in 0..dice.throw(3) {
             written.push(append(&mut log, "cam"));
         }
@@ -128,7 +128,7 @@ fn across_random_kills_of_the_broker_nothing_is_missing() {
     let last = append(&mut log, "cam");
     written.push(last.clone());
     let got = events(&subscriber.wait("the last event", |m| events(m).iter().any(|r| r.id == last.id)));
-    let connections = running.board.publisher().connections;
+    let connections = running.status().connections;
     running.stop();
     let twice = complete(&got, &written);
     assert!(connections > kills, "{connections} connections: each kill cost one");

@@ -14,6 +14,8 @@ mod mosquitto;
 mod proxy;
 #[path = "../common/records.rs"]
 mod records;
+#[path = "../common/telling.rs"]
+mod telling;
 
 mod setup;
 

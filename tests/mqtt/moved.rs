@@ -24,7 +24,7 @@ fn told_after(taken_away: impl FnOnce(&std::path::Path)) -> (Vec<Record>, Vec<Re
     let subscriber = Subscriber::start(broker.port(), "spotd/#");
     let last = after[1].id;
     let got = subscriber.wait("the last event", |m| events(m).iter().any(|r| r.id == last));
-    until("everything to be told", || running.board.publisher().behind == 0);
+    until("everything to be told", || running.status().behind == 0);
     running.stop();
     let told = once(events(&got));
 

@@ -24,7 +24,7 @@ fn after_an_outage_live_state_comes_first_and_records_at_a_bounded_rate() {
     assert_eq!(events(&got), written);
     let place = |end: &str| got.iter().position(|m| m.topic.ends_with(end)).expect("there");
     assert!(place("/status") < place("/state") && place("/state") < place("/event"), "live state first");
-    until("the count of what is missing to go to zero", || running.board.publisher().behind == 0);
+    until("the count of what is missing to go to zero", || running.status().behind == 0);
     running.stop();
 }
 
@@ -44,7 +44,7 @@ fn a_connection_on_which_nothing_is_answered_any_more_is_given_up() {
         let second = append(&mut log, "cam");
         let got = subscriber.wait("the second event", |m| events(m).iter().any(|r| r.id == second.id));
         assert_eq!(once(events(&got)), [first, second]);
-        assert!(running.board.publisher().connections > 1);
+        assert!(running.status().connections > 1);
         running.stop();
     }
 }

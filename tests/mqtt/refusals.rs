@@ -29,7 +29,7 @@ fn a_topic_that_the_broker_refuses_is_given_up_and_the_others_arrive() {
     let sources = ["cam", "denied"];
     let running = Running::with(mqtt_config(broker.port()), &log, &sources, Hasty::shared());
     until("everything to be done with", || {
-        let p = running.board.publisher();
+        let p = running.status();
         p.behind == 0 && p.refused == 10
     });
     let last = written.last().expect("some").id;
@@ -103,7 +103,7 @@ fn a_record_that_is_too_long_for_the_broker_is_left_out() {
         let last = short.last().expect("some").id;
         let got = subscriber.wait("the last event", |m| events(m).iter().any(|r| r.id == last));
         assert_eq!(once(events(&got)), short);
-        until("the count", || running.board.publisher().refused == 1);
+        until("the count", || running.status().refused == 1);
         assert!(logged().contains(why));
         running.stop();
     }

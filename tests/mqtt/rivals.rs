@@ -28,7 +28,7 @@ fn two_boxes_of_one_name_say_so_and_push_each_other_off_less_and_less_often() {
         let running = [&log_one, &log_two]
             .map(|log| Running::named(node, config.clone(), log, &["cam"], Hasty::shared()));
         until("a long wait", || waits(client).iter().any(|w| *w > 20.0));
-        let connections: u64 = running.iter().map(|r| r.board.publisher().connections).sum();
+        let connections: u64 = running.iter().map(|r| r.status().connections).sum();
         assert!(connections < 40, "{connections} connections until then");
         let logged = logged();
         let told: Vec<_> = logged
@@ -65,7 +65,7 @@ fn check_warns_of_another_box_of_the_same_name() {
     assert!(!check().contains("WARNING"), "nobody is there");
     let log = open(there.path());
     let running = Running::start(mqtt_config(broker.port()), &log);
-    until("it to be online", || running.board.publisher().connected);
+    until("it to be online", || running.status().connected);
     let subscriber = Subscriber::start(broker.port(), "spotd/+/status");
     subscriber.wait("its word", |m| m.iter().any(|m| m.payload == "online"));
     let warned = check();

@@ -1,31 +1,17 @@
 //! What all of these tests need: a log with records, a publisher, and their configuration.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::Receiver;
-use image::RgbImage;
-use spotd::clock::{Clock, Moment, SharedClock, StopHandle, SystemClock, stop_signal};
+use spotd::clock::{SharedClock, StopHandle, SystemClock, stop_signal};
 use spotd::control::Controls;
-use spotd::flaglog::{Entry, Evidence, FlagLog, NewRecord, Record};
-use spotd::frame::Rect;
-use spotd::health::Board;
-use spotd::judgement::ScoredTile;
+use spotd::flaglog::{Entry, FlagLog, Record};
+use spotd::health::{Board, PublisherStatus};
 use spotd::publish::mqtt;
 use spotd::publish::mqtt::{MqttConfig, MqttVersion};
-use spotd::verdict::EventKind;
 
-use crate::mosquitto::{Message, PATIENCE};
-use crate::records::{self, new_record};
-
-/// A name that topics have to escape.
-pub const NODE: &str = "box/1";
-
-pub fn open(dir: &Path) -> FlagLog {
-    FlagLog::open(&records::config(dir), NODE, SystemClock::shared()).expect("open")
-}
+use crate::mosquitto::Message;
+pub use crate::telling::*;
 
 pub fn mqtt_config(port: u16) -> MqttConfig {
     MqttConfig {
@@ -43,22 +29,6 @@ pub fn mqtt_config(port: u16) -> MqttConfig {
         snapshots: false,
         commands: false,
     }
-}
-
-pub fn append(log: &mut FlagLog, source: &str) -> Record {
-    append_with(log, source, 0, None)
-}
-
-/// With so many tiles, which make it longer, and perhaps a picture.
-pub fn append_with(log: &mut FlagLog, source: &str, tiles: u32, picture: Option<&RgbImage>) -> Record {
-    let tile = |i| ScoredTile { rect: Rect { x: i, y: i, width: 64, height: 64 }, score: 0.987_654_321 };
-    let record = NewRecord {
-        tiles: (0..tiles).map(tile).collect(),
-        captured: SystemTime::now(),
-        ..new_record(source, EventKind::Start)
-    };
-    let evidence = picture.map(|frame| Evidence { frame, tiles: &[] });
-    log.append(record, evidence.as_ref()).expect("append")
 }
 
 /// A publisher that is stopped when this is dropped.
@@ -93,6 +63,11 @@ impl Running {
         Self { stop, thread: Some(thread.expect("spawn")), board, controls }
     }
 
+    /// What the board says of the publisher.
+    pub fn status(&self) -> PublisherStatus {
+        self.board.publisher(mqtt::NAME)
+    }
+
     pub fn stop(mut self) {
         self.end();
     }
@@ -102,72 +77,6 @@ impl Running {
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the publisher does not panic");
         }
-    }
-}
-
-/// A clock that runs [`Hasty::TIMES`] times as fast, so that backoff and patience pass quickly.
-pub struct Hasty(SystemClock);
-
-impl Hasty {
-    const TIMES: u32 = 20;
-
-    pub fn shared() -> SharedClock {
-        Arc::new(Self(SystemClock::new()))
-    }
-}
-
-impl Clock for Hasty {
-    fn now(&self) -> Moment {
-        self.0.now() * Self::TIMES
-    }
-
-    fn wall(&self) -> SystemTime {
-        self.0.wall()
-    }
-
-    fn after(&self, delay: Duration) -> Receiver<Instant> {
-        self.0.after(delay / Self::TIMES)
-    }
-}
-
-/// Everything that anybody in this process logs, from trace up.
-pub fn logged() -> String {
-    collector().0.lock().expect("lock").clone()
-}
-
-/// Begins to collect what is logged.
-pub fn collect_log() {
-    // Fails when another test was faster, with the same result.
-    let _ = log::set_logger(collector());
-    log::set_max_level(log::LevelFilter::Trace);
-}
-
-struct Collector(Mutex<String>);
-
-fn collector() -> &'static Collector {
-    static COLLECTOR: Collector = Collector(Mutex::new(String::new()));
-    &COLLECTOR
-}
-
-impl log::Log for Collector {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let line = format!("{} {}: {}\n", record.level(), record.target(), record.args());
-        self.0.lock().expect("lock").push_str(&line);
-    }
-
-    fn flush(&self) {}
-}
-
-/// Waits until something is so.
-pub fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !so() {
-        assert!(Instant::now() < end, "{what}: it never was; {}", logged());
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -183,11 +92,4 @@ pub fn events(messages: &[Message]) -> Vec<Record> {
         Entry::Note(_) => panic!("a note was published"),
     };
     messages.iter().filter(|m| m.topic.ends_with("/event")).map(event).collect()
-}
-
-/// Without what was sent again.
-pub fn once(mut records: Vec<Record>) -> Vec<Record> {
-    let mut seen = std::collections::HashSet::new();
-    records.retain(|r| seen.insert(r.id));
-    records
 }

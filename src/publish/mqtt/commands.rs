@@ -45,8 +45,7 @@ pub(super) fn obey(
         Some(command) => {
             let paused = command == Command::Pause;
             log::info!("MQTT: {source}: {} by command", if paused { "paused" } else { "resumed" });
-            control.pause(paused);
-            board.update(source, |s| s.paused = paused);
+            board.pause(source, paused);
         }
         None => log::warn!("MQTT: {source}: unknown command; there are pause, resume and snapshot"),
     }
@@ -71,10 +70,9 @@ mod tests {
         let message = Incoming { topic: topic.into(), payload: payload.into(), retained };
         obey(&message, &Topics::new("spotd", "box/1"), &controls, &board, Abilities { snapshots });
         let other = controls.source("a.b").expect("there");
-        assert!(!other.is_paused() && !other.wants_snapshot(), "only the one that is named");
-        let cam = controls.source("cam").expect("there");
+        assert!(!board.is_paused("a.b") && !other.wants_snapshot(), "only the one that is named");
         let shown = board.snapshot().iter().any(|(id, s)| **id == *"cam" && s.paused);
-        (cam.is_paused(), shown, cam.wants_snapshot())
+        (board.is_paused("cam"), shown, controls.source("cam").expect("there").wants_snapshot())
     }
 
     #[test]

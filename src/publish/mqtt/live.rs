@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::NAME;
 use super::discovery::{Abilities, Announcement, announce};
 use super::link::Full;
 use super::outbox::{Outbox, Settled, Token};
@@ -15,7 +16,6 @@ use super::topics::{HomeAssistant, Topic, Topics};
 use crate::clock::Moment;
 use crate::control::Controls;
 use crate::flaglog::Tail;
-use crate::flaglog::fs::read_whole;
 use crate::flaglog::record::EvidenceFile;
 use crate::health::Board;
 use crate::publish::mqtt::MqttConfig;
@@ -125,7 +125,7 @@ impl Live {
             for (source, status) in self.board.snapshot() {
                 self.send_state(outbox, Topic::State { source: &source }, &status)?;
             }
-            self.send_state(outbox, Topic::Publisher, &self.board.publisher())?;
+            self.send_state(outbox, Topic::Publisher, &self.board.publisher(NAME))?;
             self.send_state(outbox, Topic::Log, &self.board.log())?;
         }
         while outbox.room() {
@@ -175,12 +175,10 @@ impl Live {
             Picture::Here(jpeg) => jpeg,
             Picture::Evidence(file, log) => {
                 let most = usize::try_from(file.bytes).unwrap_or(usize::MAX);
-                let read = match file.path_in(log.dir()) {
-                    Some(path) if outbox.fits(&name, most) => {
-                        read_whole(&**log.fs(), &path, most).map_err(|e| e.to_string())
-                    }
-                    Some(_) => Err(format!("its {most} bytes are more than the broker takes")),
-                    None => Err("the record names a file that is none of the log's".to_owned()),
+                let read = if outbox.fits(&name, most) {
+                    log.evidence(&file)
+                } else {
+                    Err(format!("its {most} bytes are more than the broker takes"))
                 };
                 match read {
                     Ok(jpeg) => jpeg,

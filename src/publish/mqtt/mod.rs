@@ -21,8 +21,6 @@ mod probe;
 #[cfg(feature = "mqtt")]
 mod publisher;
 #[cfg(feature = "mqtt")]
-mod records;
-#[cfg(feature = "mqtt")]
 mod retained;
 #[cfg(feature = "mqtt")]
 mod rival;
@@ -36,5 +34,9 @@ pub use error::MqttError;
 pub use probe::{Probed, probe};
 #[cfg(feature = "mqtt")]
 pub use publisher::spawn;
+/// Its name: of its cursor, on the board and in metrics.
+#[cfg(feature = "mqtt")]
+pub const NAME: &str = "mqtt";
+
 pub(crate) use settings::RawMqtt;
 pub use settings::{ClientCert, MqttConfig, MqttVersion};

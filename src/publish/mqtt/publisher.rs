@@ -15,22 +15,23 @@ use super::commands;
 use super::link::{Full, Incoming, Link, Signal, Will};
 use super::live::Live;
 use super::outbox::{CAPACITY, Outbox, Token};
-use super::records::Records;
 use super::rival::Rival;
 use super::topics::{self, HomeAssistant, Topic};
-use super::{MqttConfig, MqttError};
+use super::{MqttConfig, MqttError, NAME};
 use crate::clock::{Moment, SharedClock, Stop};
-use crate::control::Controls;
-use crate::flaglog::Tail;
-use crate::flaglog::chain::Hash;
+use crate::control::{Controls, Snapshot};
+use crate::flaglog::{Record, Tail};
 use crate::health::Board;
+use crate::publish::backoff::backoff;
+use crate::publish::delivery::{Delivery, Parcel, Place, Recipient};
+use crate::verdict::EventKind;
 
 /// A broker that acknowledges nothing for this long, while something is in flight, is given up.
 const ACK_WITHIN: Duration = Duration::from_secs(30);
 /// How long the end may wait for the broker.
 const END_WITHIN: Duration = Duration::from_secs(3);
-/// First and longest wait before connecting again.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Records in flight at most.
+const WINDOW: usize = 32;
 /// Shortest wait for something that falls due, so that rounding never makes a loop spin.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -63,8 +64,17 @@ pub fn spawn(
             config.broker()
         );
     }
+    let to = Recipient {
+        name: NAME.to_owned(),
+        label: "MQTT".to_owned(),
+        peer: "the broker",
+        hint: "may this user publish there?",
+        rate: config.catch_up_rate,
+        window: WINDOW,
+    };
     let publisher = Publisher {
-        records: Records::new(log, board.clone(), config.catch_up_rate, clock.now()),
+        records: Delivery::new(to, log, board.clone(), clock.now()),
+        snapshots: controls.snapshots(),
         live: Live::new(&config, node, log, board.clone(), &controls),
         client_id: topics::client_id(node),
         spread: Ulid::new().to_string(),
@@ -82,13 +92,55 @@ pub fn spawn(
         .map_err(|e| MqttError::Thread(e.to_string()))
 }
 
+/// Where records go: one connection, and what is shown of them beside it.
+struct Broker<'a> {
+    outbox: &'a mut Outbox,
+    live: &'a mut Live,
+}
+
+impl Place for Broker<'_> {
+    type Closed = Full;
+
+    fn room(&self) -> bool {
+        self.outbox.room()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.outbox.has(|t| matches!(t, Token::Record(_)))
+    }
+
+    fn target(&self, record: &Record) -> String {
+        self.live.topics().name(Topic::Event { source: &record.source })
+    }
+
+    fn too_long(&self, topic: &str, bytes: usize) -> Option<String> {
+        let fits = self.outbox.fits(topic, bytes);
+        (!fits).then(|| format!("its {bytes} bytes are more than the broker takes"))
+    }
+
+    fn send(&mut self, parcel: Parcel) -> Result<(), Full> {
+        self.outbox.send(parcel.target, false, parcel.line, Token::Record(parcel.seq))
+    }
+
+    fn reached(&mut self, record: Record, log: &Tail) {
+        // The end of an event has no picture; an alert's is that of the frame it is about.
+        if record.kind != EventKind::End
+            && let Some(evidence) = record.evidence
+        {
+            self.live.show_evidence(&record.source, evidence.frame, log.clone());
+        }
+    }
+}
+
 struct Publisher {
     config: MqttConfig,
     client_id: String,
     /// Differs from process to process, so that two boxes of one name do not keep in step.
     spread: String,
-    records: Records,
+    records: Delivery,
     live: Live,
+    /// Pictures that were asked for.
+    snapshots: Receiver<Snapshot>,
     /// Where Home Assistant says that it has started.
     birth: Option<String>,
     wake: Receiver<()>,
@@ -107,7 +159,7 @@ impl Publisher {
             let (before, mut connected) = (self.records.position(), None);
             let ended = self.session(&mut connected);
             self.records.save(self.clock.now(), true);
-            self.board.update_publisher(|p| p.connected = false);
+            self.records.tell(|p| p.connected = false);
             let Err(error) = ended else { break };
             let lived = connected.map(|since| self.clock.now().saturating_sub(since));
             let further = self.records.position() != before || self.records.behind() == 0;
@@ -155,7 +207,7 @@ impl Publisher {
         let now = self.clock.now();
         *connected = Some(now);
         log::info!("MQTT: connected to {}", self.config.broker());
-        self.board.update_publisher(|p| {
+        self.records.tell(|p| {
             p.connected = true;
             p.connections += 1;
         });
@@ -188,8 +240,7 @@ impl Publisher {
 
     /// Until the stop signal is given.
     fn serve(&mut self, outbox: &mut Outbox, signals: &Receiver<Signal>) -> Result<(), MqttError> {
-        let (stop, wake, snapshots) =
-            (self.stop.clone(), self.wake.clone(), self.controls.snapshots().clone());
+        let (stop, wake, snapshots) = (self.stop.clone(), self.wake.clone(), self.snapshots.clone());
         loop {
             self.send(outbox, signals)?;
             let now = self.clock.now();
@@ -221,15 +272,12 @@ impl Publisher {
     fn send(&mut self, outbox: &mut Outbox, signals: &Receiver<Signal>) -> Result<(), MqttError> {
         let now = self.clock.now();
         let behind = self.records.behind();
-        self.board.update_publisher(|p| p.behind = behind);
+        self.records.tell(|p| p.behind = behind);
         let caught_up = self.records.is_caught_up();
         let live = &mut self.live;
-        let sent = live.send(outbox, now, caught_up).and_then(|()| {
-            let topics = live.topics().clone();
-            self.records.send(outbox, &topics, now, |picture| {
-                live.show_evidence(&picture.source, picture.file, picture.log)
-            })
-        });
+        let sent = live
+            .send(outbox, now, caught_up)
+            .and_then(|()| self.records.send(&mut Broker { outbox, live }, now));
         if let Err(Full) = sent {
             // Nothing goes into a connection that is over: what it said last tells why.
             let deadline = self.clock.after(ENDING);
@@ -285,7 +333,7 @@ impl Publisher {
         if let Some(settled) = outbox.note(&signal, now) {
             match settled.token {
                 Token::Record(seq) => {
-                    self.records.settled(seq, &settled.topic, settled.refused.as_deref(), now);
+                    self.records.answered(seq, &settled.topic, settled.refused.as_deref(), now);
                 }
                 _ => self.live.settled(&settled),
             }
@@ -321,29 +369,5 @@ impl Publisher {
 
     fn lost(&self, reason: &str) -> MqttError {
         MqttError::Lost { broker: self.config.broker(), reason: reason.to_owned() }
-    }
-}
-
-/// Wait before attempt `failures + 1`: doubles up to the longest, less up to a quarter that differs from
-/// box to box, so that a broker which comes back is not met by all of them at once.
-fn backoff(failures: u32, id: &str) -> Duration {
-    let full = BACKOFF.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(BACKOFF.1);
-    let spread = Hash::of(format!("{id} {failures}").as_bytes()).first_byte();
-    full.mul_f64(1.0 - f64::from(spread) / 255.0 / 4.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn backoff_doubles_to_its_cap_and_differs_between_boxes() {
-        for failures in 1..100 {
-            let full = Duration::from_secs(1 << (failures - 1).min(6)).min(BACKOFF.1);
-            let wait = backoff(failures, "spotd-a");
-            assert!(wait <= full && wait >= full.mul_f64(0.75), "{failures}: {wait:?}");
-        }
-        let waits: std::collections::BTreeSet<_> = (0..20).map(|i| backoff(3, &format!("box{i}"))).collect();
-        assert!(waits.len() > 10);
     }
 }

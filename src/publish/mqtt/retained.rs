@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::flaglog::Tail;
-use crate::flaglog::fs::{read_whole, write_whole};
 
 /// Longest file that is read, in bytes; a topic of ours takes about 80.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Its name, in the log's folder.
+const FILE: &str = "mqtt-retained.json";
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -44,7 +45,7 @@ impl Retained {
     /// What lies in the folder is known too, and all that is known lies there.
     fn read(&mut self) {
         let path = self.path();
-        let found = match read_whole(&**self.log.fs(), &path, MAX_BYTES) {
+        let found = match self.log.read(FILE, MAX_BYTES) {
             Ok(bytes) => parse(&bytes),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
             Err(e) => Err(e.to_string()),
@@ -68,7 +69,7 @@ impl Retained {
     }
 
     fn path(&self) -> PathBuf {
-        self.log.dir().join("mqtt-retained.json")
+        self.log.dir().join(FILE)
     }
 
     /// What the broker keeps and should not.
@@ -86,7 +87,7 @@ impl Retained {
     fn save(&self) {
         let text = serde_json::to_string(&Stored { version: VERSION, topics: self.known.clone() });
         let path = self.path();
-        let saved = write_whole(&**self.log.fs(), &path, text.expect("plain members").as_bytes());
+        let saved = self.log.write(FILE, text.expect("plain members").as_bytes());
         if let Err(e) = saved {
             log::warn!("{}: {e}; retained messages of sources that go may stay", path.display());
         }

@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_documentation_lists_exactly_these_topics() {
-        let docs = include_str!("../../docs/MQTT.md");
+        let docs = include_str!("../../../docs/MQTT.md");
         let topics = Topics::new("spotd", "<node>");
         let ours: BTreeSet<String> = Topic::KINDS.iter().map(|&t| topics.name(t)).collect();
         let listed: BTreeSet<String> = docs

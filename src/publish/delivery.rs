@@ -1,27 +1,24 @@
-//! The log's records on their way to the broker: where the cursor stands, what is in flight, how fast it
-//! may go, and what becomes of a record that the broker does not want.
+//! The log's records on their way to one publisher's other side, be it a broker or a web server: where the cursor stands,
+//! what is in flight, how fast it may go, and what becomes of a record that is not wanted there.
 //!
 //! The cursor moves only over records that are done with, in the log's order. A record is done with when
-//! the broker has acknowledged it, or when it was given up: it is too long, the broker has refused it
+//! the other side has taken it, or when it was given up: it is too long, it was refused
 //! [`TRIES`] times, or [`LAST_STRAWS`] connections in a row have broken over it and it alone. What is given up
 //! stays in the log, is counted and is said.
+//!
+//! A publisher brings a [`Place`], which has room for a record or not and sends it, and says by
+//! [`Delivery::answered`] whether it was taken.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::link::Full;
-use super::outbox::{Outbox, Token};
-use super::topics::{Topic, Topics};
+use super::pace::Pace;
 use crate::clock::Moment;
 use crate::flaglog::cursor::{CursorFile, Mark};
-use crate::flaglog::record::EvidenceFile;
 use crate::flaglog::tail::TailReader;
-use crate::flaglog::{Entry, Tail};
-use crate::health::Board;
-use crate::verdict::EventKind;
+use crate::flaglog::{Entry, Record, Tail};
+use crate::health::{Board, PublisherStatus};
 
-/// Records in flight at most.
-pub(super) const WINDOW: usize = 32;
 /// After an acknowledgement the cursor is written within this time.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How often a refused record is sent, and the first pause between two of them, which doubles.
@@ -32,8 +29,67 @@ const STRAWS: u32 = 3;
 /// After so many it is given up.
 const LAST_STRAWS: u32 = 10;
 
-/// The records of one log for one broker.
-pub(super) struct Records {
+/// Where records go: a connection to a broker, or requests to a web server.
+pub(super) trait Place {
+    /// That nothing goes there any more.
+    type Closed;
+
+    /// Whether there is room for one more record now.
+    fn room(&self) -> bool;
+
+    /// Whether any record is on its way and not answered.
+    fn is_busy(&self) -> bool;
+
+    /// Whether a record is to be told there at all.
+    fn wants(&self, _record: &Record) -> bool {
+        true
+    }
+
+    /// What a record is sent to, such as a topic. Where one was given up, the next one is not tried again.
+    fn target(&self, record: &Record) -> String;
+
+    /// Why a record of `bytes` can never be sent there, if it cannot.
+    fn too_long(&self, target: &str, bytes: usize) -> Option<String>;
+
+    /// Sends a record; what becomes of it is told to [`Delivery::answered`].
+    fn send(&mut self, parcel: Parcel) -> Result<(), Self::Closed>;
+
+    /// A record was reached, whether it is sent or given up.
+    fn reached(&mut self, _record: Record, _log: &Tail) {}
+}
+
+/// A record that is to be sent.
+pub(super) struct Parcel {
+    /// Its place in the log.
+    pub seq: u64,
+    /// What [`Place::target`] said.
+    pub target: String,
+    /// Its id.
+    #[cfg_attr(not(feature = "webhook"), allow(dead_code, reason = "for MQTT it is in the line alone"))]
+    pub id: String,
+    /// The very line of the log, without the line feed.
+    pub line: Vec<u8>,
+}
+
+/// Whose records are delivered.
+#[derive(Debug, Clone)]
+pub(super) struct Recipient {
+    /// Name of its cursor, of its status on the board and in metrics.
+    pub name: String,
+    /// In front of messages: `MQTT`.
+    pub label: String,
+    /// Who takes records or refuses them: `the broker`.
+    pub peer: &'static str,
+    /// What to look after when they are refused, as a question.
+    pub hint: &'static str,
+    /// Records a second at most, and in flight.
+    pub rate: f64,
+    pub window: usize,
+}
+
+/// The records of one log for one publisher.
+pub(super) struct Delivery {
+    to: Recipient,
     log: Tail,
     cursor: CursorFile,
     board: Board,
@@ -58,33 +114,29 @@ struct Pending {
     done: bool,
 }
 
-/// What the broker has refused.
+/// What was refused.
 #[derive(Default)]
 struct Refusals {
     seq: u64,
     times: u32,
     /// Nothing is sent until then; afterwards sending begins anew at the cursor.
     until: Option<Moment>,
-    /// Topics of which a record was given up: the next one is not tried again.
-    topics: BTreeSet<String>,
+    /// Targets at which a record was given up: the next one is not tried again.
+    targets: BTreeSet<String>,
 }
 
-/// The picture that a record names.
-pub(super) struct Picture {
-    pub source: String,
-    pub file: EvidenceFile,
-    /// The log that has it.
-    pub log: Tail,
-}
-
-impl Records {
-    pub fn new(log: &Tail, board: Board, rate: f64, now: Moment) -> Self {
-        let cursor = CursorFile::new(log.fs().clone(), log.dir(), "mqtt");
+impl Delivery {
+    pub fn new(to: Recipient, log: &Tail, board: Board, now: Moment) -> Self {
+        let cursor = log.cursor(&to.name);
         let saved = cursor.load().unwrap_or_else(|e| {
             log::warn!("{}: {e}; all records are sent again", cursor.path().display());
             None
         });
+        // It is there from the start, whatever becomes of it.
+        board.update_publisher(&to.name, |_| {});
         Self {
+            pace: Pace::new(to.rate, to.window, now),
+            to,
             log: log.clone(),
             cursor,
             board,
@@ -94,7 +146,6 @@ impl Records {
             reader: None,
             pending: VecDeque::new(),
             caught_up: false,
-            pace: Pace::new(rate, now),
             refusals: Refusals::default(),
             straw: (0, 0),
         }
@@ -114,8 +165,9 @@ impl Records {
         });
     }
 
-    /// A connection has broken, `by_peer` when the other side ended it; `greeted` when the broker had
-    /// answered something on it. Whether a record is why can only be told from repetition.
+    /// A connection has broken, `by_peer` when the other side ended it; `greeted` when it had
+    /// answered something before. Whether a record is why can only be told from repetition.
+    #[cfg_attr(not(feature = "mqtt"), allow(dead_code, reason = "a webhook has no connection"))]
     pub fn broke(&mut self, by_peer: bool, greeted: bool) {
         let Some(head) = self.pending.iter().find(|p| !p.done).map(|p| p.mark.seq) else { return };
         if by_peer && greeted {
@@ -123,22 +175,16 @@ impl Records {
         }
     }
 
-    /// Sends what may be sent now; `show` gets the pictures that the records name.
-    pub fn send(
-        &mut self,
-        outbox: &mut Outbox,
-        topics: &Topics,
-        now: Moment,
-        mut show: impl FnMut(Picture),
-    ) -> Result<(), Full> {
+    /// Sends what may be sent now.
+    pub fn send<P: Place>(&mut self, place: &mut P, now: Moment) -> Result<(), P::Closed> {
         if let Some(until) = self.refusals.until {
-            if now < until || outbox.has(|t| matches!(t, Token::Record(_))) {
+            if now < until || place.is_busy() {
                 return Ok(());
             }
             self.begin();
         }
-        let window = if self.straw.1 >= STRAWS { 1 } else { WINDOW };
-        while self.pending.len() < window && outbox.room() && self.pace.has(now) {
+        let window = if self.straw.1 >= STRAWS { 1 } else { self.to.window };
+        while self.pending.len() < window && place.room() && self.pace.has(now) {
             let Some(reader) = &mut self.reader else { break };
             let item = match reader.next_durable() {
                 Ok(Some(item)) => item,
@@ -150,40 +196,39 @@ impl Records {
                     break;
                 }
                 Err(e) if e.is_passed() => {
-                    log::error!("MQTT: the flag log is damaged, what does not hold is not sent: {e}");
+                    log::error!(
+                        "{}: the flag log is damaged, what does not hold is not sent: {e}",
+                        self.to.label
+                    );
                     continue;
                 }
                 // The folder is gone, and another log stands in its place.
                 Err(_) if self.follow_on(now) => continue,
                 Err(e) => {
-                    log::error!("MQTT: the flag log cannot be read: {e}");
+                    log::error!("{}: the flag log cannot be read: {e}", self.to.label);
                     break;
                 }
             };
             let mark = item.mark();
             // Notes are the log's own business.
             let mut done = true;
-            if let Entry::Event(record) = item.entry {
-                let topic = topics.name(Topic::Event { source: &record.source });
-                if !outbox.fits(&topic, item.line.len()) {
-                    let why = format!("its {} bytes are more than the broker takes", item.line.len());
-                    self.give_up(mark.seq, &topic, &why);
+            if let Entry::Event(record) = item.entry
+                && place.wants(&record)
+            {
+                let target = place.target(&record);
+                if let Some(why) = place.too_long(&target, item.line.len()) {
+                    self.give_up(mark.seq, &target, &why);
                 } else if self.straw == (mark.seq, LAST_STRAWS) {
                     let why = format!("{LAST_STRAWS} connections in a row broke when it was sent");
-                    self.give_up(mark.seq, &topic, &why);
+                    self.give_up(mark.seq, &target, &why);
                 } else {
                     // The reader has passed it already: only a new connection comes back to it.
-                    let line = item.line.as_bytes().to_vec();
-                    outbox.send(topic, false, line, Token::Record(mark.seq))?;
+                    let (id, line) = (record.id.to_string(), item.line.as_bytes().to_vec());
+                    place.send(Parcel { seq: mark.seq, target, id, line })?;
                     self.pace.take();
                     done = false;
                 }
-                // The end of an event has no picture; an alert's is that of the frame it is about.
-                if record.kind != EventKind::End
-                    && let Some(evidence) = record.evidence
-                {
-                    show(Picture { source: record.source, file: evidence.frame, log: self.log.clone() });
-                }
+                place.reached(*record, &self.log);
             }
             self.pending.push_back(Pending { mark, done });
             self.pass_done();
@@ -196,29 +241,33 @@ impl Records {
     fn follow_on(&mut self, now: Moment) -> bool {
         let Some(next) = self.log.successor().filter(|_| self.pending.is_empty()) else { return false };
         match self.own_behind() {
-            0 => log::info!("MQTT: going on with the log that has taken the place of the one before"),
+            0 => log::info!(
+                "{}: going on with the log that has taken the place of the one before",
+                self.to.label
+            ),
             lost => log::error!(
-                "MQTT: {lost} record(s) of the log that stood in {} before are not sent: they can no longer be read",
+                "{}: {lost} record(s) of the log that stood in {} before are not sent: they can no longer be read",
+                self.to.label,
                 next.dir().display()
             ),
         }
         self.save(now, true);
-        *self = Self { straw: (0, 0), ..Self::new(&next, self.board.clone(), self.pace.rate, now) };
+        *self = Self { straw: (0, 0), ..Self::new(self.to.clone(), &next, self.board.clone(), now) };
         self.begin();
         true
     }
 
-    /// The broker has answered a record.
-    pub fn settled(&mut self, seq: u64, topic: &str, refused: Option<&str>, now: Moment) {
+    /// A record was taken or, for the reason given, refused.
+    pub fn answered(&mut self, seq: u64, target: &str, refused: Option<&str>, now: Moment) {
         let done = match refused {
             None => {
-                self.board.update_publisher(|p| p.sent += 1);
-                if self.refusals.topics.remove(topic) {
-                    log::info!("MQTT: the broker takes records on {topic} again");
+                self.tell(|p| p.sent += 1);
+                if self.refusals.targets.remove(target) {
+                    log::info!("{}: {} takes records on {target} again", self.to.label, self.to.peer);
                 }
                 true
             }
-            Some(why) => self.refused(seq, topic, why, now),
+            Some(why) => self.refused(seq, target, why, now),
         };
         if done {
             self.pending.iter_mut().filter(|p| p.mark.seq == seq).for_each(|p| p.done = true);
@@ -227,16 +276,16 @@ impl Records {
     }
 
     /// Whether a refused record is given up now.
-    fn refused(&mut self, seq: u64, topic: &str, why: &str, now: Moment) -> bool {
+    fn refused(&mut self, seq: u64, target: &str, why: &str, now: Moment) -> bool {
         let r = &mut self.refusals;
         if r.until.is_some() && seq > r.seq {
             // It is sent again with the one before it.
             return false;
         }
         (r.seq, r.times) = (seq, if r.seq == seq { r.times + 1 } else { 1 });
-        if r.times >= TRIES || r.topics.contains(topic) {
-            let why = format!("the broker refuses it: {why}; may this user publish there?");
-            self.give_up(seq, topic, &why);
+        if r.times >= TRIES || r.targets.contains(target) {
+            let why = format!("{} refuses it: {why}; {}", self.to.peer, self.to.hint);
+            self.give_up(seq, target, &why);
             return true;
         }
         let pause = PAUSE * (1 << (r.times - 1));
@@ -244,21 +293,24 @@ impl Records {
         let level = if r.times == 1 { log::Level::Warn } else { log::Level::Debug };
         log::log!(
             level,
-            "MQTT: the broker refuses record {seq} on {topic}: {why}; trying again in {} s",
+            "{}: {} refuses record {seq} on {target}: {why}; trying again in {} s",
+            self.to.label,
+            self.to.peer,
             pause.as_secs()
         );
         r.until = Some(now + pause);
         false
     }
 
-    fn give_up(&mut self, seq: u64, topic: &str, why: &str) {
-        self.board.update_publisher(|p| p.refused += 1);
-        // One line a topic is enough; how many there were is counted.
-        let level =
-            if self.refusals.topics.insert(topic.to_owned()) { log::Level::Error } else { log::Level::Debug };
+    fn give_up(&mut self, seq: u64, target: &str, why: &str) {
+        self.tell(|p| p.refused += 1);
+        // One line a target is enough; how many there were is counted.
+        let news = self.refusals.targets.insert(target.to_owned());
+        let level = if news { log::Level::Error } else { log::Level::Debug };
         log::log!(
             level,
-            "MQTT: record {seq} on {topic} is not sent: {why} (the log has it; counted as refused)"
+            "{}: record {seq} on {target} is not sent: {why} (the log has it; counted as refused)",
+            self.to.label
         );
     }
 
@@ -273,12 +325,18 @@ impl Records {
         }
     }
 
+    /// Changes what the board says of this publisher.
+    pub fn tell(&self, change: impl FnOnce(&mut PublisherStatus)) {
+        self.board.update_publisher(&self.to.name, change);
+    }
+
     /// Whether all that the log had is sent and answered.
     pub fn is_idle(&self) -> bool {
         self.caught_up && self.pending.is_empty() && self.log.successor().is_none()
     }
 
     /// Whether the reader has seen the log's end on this connection.
+    #[cfg_attr(not(feature = "mqtt"), allow(dead_code, reason = "a webhook has no connection"))]
     pub fn is_caught_up(&self) -> bool {
         self.caught_up
     }
@@ -294,11 +352,12 @@ impl Records {
     }
 
     /// The last record that is done with.
+    #[cfg_attr(not(feature = "mqtt"), allow(dead_code, reason = "a webhook has no connection"))]
     pub fn position(&self) -> Option<Mark> {
         self.done
     }
 
-    /// When [`Records::send`] has something to do again although nothing else happens.
+    /// When [`Delivery::send`] has something to do again although nothing else happens.
     pub fn due(&self, now: Moment) -> Option<Moment> {
         match self.refusals.until {
             Some(until) => Some(until),
@@ -310,6 +369,15 @@ impl Records {
     /// A record has become durable.
     pub fn wake(&mut self) {
         self.caught_up = false;
+    }
+
+    /// When the cursor file is to be written, if it does not say the newest.
+    #[cfg_attr(
+        not(feature = "webhook"),
+        allow(dead_code, reason = "MQTT's live state wakes it often enough")
+    )]
+    pub fn save_due(&self) -> Option<Moment> {
+        (self.done != self.saved).then_some(self.next_save)
     }
 
     /// Writes the cursor file when it is due, or `at_once`.
@@ -328,67 +396,5 @@ impl Records {
                 );
             }
         }
-    }
-}
-
-/// A bound on records a second: short bursts pass, what an outage has left is spread.
-struct Pace {
-    rate: f64,
-    tokens: f64,
-    at: Moment,
-}
-
-impl Pace {
-    fn new(rate: f64, now: Moment) -> Self {
-        Self { rate, tokens: Self::BURST, at: now }
-    }
-
-    const BURST: f64 = WINDOW as f64;
-
-    fn has(&mut self, now: Moment) -> bool {
-        let passed = now.saturating_sub(self.at).as_secs_f64();
-        self.at = now;
-        self.tokens = (self.tokens + passed * self.rate).min(Self::BURST);
-        self.tokens >= 1.0
-    }
-
-    fn take(&mut self) {
-        self.tokens -= 1.0;
-    }
-
-    /// When there is a token again; `None` when there is one.
-    fn due(&self, now: Moment) -> Option<Moment> {
-        let missing = 1.0 - self.tokens;
-        (missing > 0.0).then(|| now.max(self.at + Duration::from_secs_f64(missing / self.rate)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_burst_passes_and_then_the_rate_holds() {
-        let mut pace = Pace::new(10.0, Duration::ZERO);
-        let mut sent = 0;
-        // Ten seconds in steps of a millisecond, with always something to send.
-        for ms in 0..10_000 {
-            let now = Duration::from_millis(ms);
-            while pace.has(now) {
-                pace.take();
-                sent += 1;
-            }
-            let due = pace.due(now).expect("nothing is left");
-            assert!(due >= now && due <= now + Duration::from_millis(101), "{due:?} at {now:?}");
-        }
-        assert!((131..=132).contains(&sent), "{sent}");
-        // A long rest does not save up more than one burst.
-        let later = Duration::from_secs(3600);
-        let mut again = 0;
-        while pace.has(later) {
-            pace.take();
-            again += 1;
-        }
-        assert_eq!(again, WINDOW);
     }
 }

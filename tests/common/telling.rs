@@ -1,0 +1,114 @@
+//! What tests of publishers need: a log with records, a clock that hurries, and what was logged.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::Receiver;
+use image::RgbImage;
+use spotd::clock::{Clock, Moment, SharedClock, SystemClock};
+use spotd::flaglog::{Evidence, FlagLog, NewRecord, Record};
+use spotd::frame::Rect;
+use spotd::judgement::ScoredTile;
+use spotd::verdict::EventKind;
+
+use crate::records::{self, new_record};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A name that topics have to escape.
+pub const NODE: &str = "box/1";
+
+pub fn open(dir: &Path) -> FlagLog {
+    FlagLog::open(&records::config(dir), NODE, SystemClock::shared()).expect("open")
+}
+
+pub fn append(log: &mut FlagLog, source: &str) -> Record {
+    append_with(log, source, 0, None)
+}
+
+/// With so many tiles, which make it longer, and perhaps a picture.
+pub fn append_with(log: &mut FlagLog, source: &str, tiles: u32, picture: Option<&RgbImage>) -> Record {
+    let tile = |i| ScoredTile { rect: Rect { x: i, y: i, width: 64, height: 64 }, score: 0.987_654_321 };
+    let record = NewRecord {
+        tiles: (0..tiles).map(tile).collect(),
+        captured: SystemTime::now(),
+        ..new_record(source, EventKind::Start)
+    };
+    let evidence = picture.map(|frame| Evidence { frame, tiles: &[] });
+    log.append(record, evidence.as_ref()).expect("append")
+}
+
+/// A clock that runs [`Hasty::TIMES`] times as fast, so that backoff and patience pass quickly.
+pub struct Hasty(SystemClock);
+
+impl Hasty {
+    const TIMES: u32 = 20;
+
+    pub fn shared() -> SharedClock {
+        Arc::new(Self(SystemClock::new()))
+    }
+}
+
+impl Clock for Hasty {
+    fn now(&self) -> Moment {
+        self.0.now() * Self::TIMES
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.0.wall()
+    }
+
+    fn after(&self, delay: Duration) -> Receiver<Instant> {
+        self.0.after(delay / Self::TIMES)
+    }
+}
+
+/// Everything that anybody in this process logs, from trace up.
+pub fn logged() -> String {
+    collector().0.lock().expect("lock").clone()
+}
+
+/// Begins to collect what is logged.
+pub fn collect_log() {
+    // Fails when another test was faster, with the same result.
+    let _ = log::set_logger(collector());
+    log::set_max_level(log::LevelFilter::Trace);
+}
+
+struct Collector(Mutex<String>);
+
+fn collector() -> &'static Collector {
+    static COLLECTOR: Collector = Collector(Mutex::new(String::new()));
+    &COLLECTOR
+}
+
+impl log::Log for Collector {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{} {}: {}\n", record.level(), record.target(), record.args());
+        self.0.lock().expect("lock").push_str(&line);
+    }
+
+    fn flush(&self) {}
+}
+
+/// Waits until something is so.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < end, "{what}: it never was; {}", logged());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Without what was sent again.
+pub fn once(mut records: Vec<Record>) -> Vec<Record> {
+    let mut seen = std::collections::HashSet::new();
+    records.retain(|r| seen.insert(r.id));
+    records
+}
