@@ -58,7 +58,7 @@ test-vm: setup-test ## The camera tests, against a real driver in QEMU (ARGS='--
 lint: setup-train ## Formatting, clippy for each feature set, licences
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	for f in gstreamer v4l mqtt; do cargo clippy --locked -p spotd --no-default-features --features $$f -- -D warnings || exit 1; done
+	for f in gstreamer v4l mqtt webhook; do cargo clippy --locked -p spotd --no-default-features --features $$f -- -D warnings || exit 1; done
 	cargo clippy --locked -p spotd --no-default-features -- -D warnings
 	tools/deny.sh
 

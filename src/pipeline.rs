@@ -43,7 +43,7 @@ pub struct Daemon {
     sources: Vec<JoinHandle<()>>,
     look: JoinHandle<()>,
     verdict: JoinHandle<()>,
-    mqtt: Option<JoinHandle<()>>,
+    publishers: Vec<JoinHandle<()>>,
     metrics: Option<JoinHandle<()>>,
     stop_capture: StopHandle,
     stop_publishing: StopHandle,
@@ -65,7 +65,15 @@ impl Daemon {
         let (stop_capture, stop) = stop_signal();
         let (stop_publishing, publish_stop) = stop_signal();
         let metrics = spawn_metrics(&config, &board, &clock, &publish_stop)?;
-        let mqtt = spawn_mqtt(&config, recorder.tail(), &board, &controls, &clock, publish_stop)?;
+        let telling = Telling {
+            config: &config,
+            log: recorder.tail(),
+            board: &board,
+            controls: &controls,
+            clock: &clock,
+            stop: publish_stop,
+        };
+        let publishers = telling.spawn()?;
 
         let turns = Arc::new(Turns::new(config.sources.len()));
         let (pool, done) = Pool::start(&detector, config.model.workers).context("inference workers")?;
@@ -139,7 +147,17 @@ impl Daemon {
             };
             spawn("look", move || stage.run(&stop))?
         };
-        Ok(Self { board, sources, look, verdict, mqtt, metrics, stop_capture, stop_publishing, finished })
+        Ok(Self {
+            board,
+            sources,
+            look,
+            verdict,
+            publishers,
+            metrics,
+            stop_capture,
+            stop_publishing,
+            finished,
+        })
     }
 
     /// Disconnects when all sources have come to their end and everything of them is judged.
@@ -156,7 +174,7 @@ impl Daemon {
             well &= join(thread);
         }
         self.stop_publishing.stop();
-        for thread in self.mqtt.into_iter().chain(self.metrics) {
+        for thread in self.publishers.into_iter().chain(self.metrics) {
             well &= join(thread);
         }
         well
@@ -187,33 +205,59 @@ fn spawn_metrics(
     metrics::spawn(wanted, metrics, clock.clone(), stop.clone()).context("metrics").map(Some)
 }
 
-#[cfg(feature = "mqtt")]
-fn spawn_mqtt(
-    config: &Config,
+/// What publishers are started with.
+struct Telling<'a> {
+    config: &'a Config,
     log: Tail,
-    board: &Board,
-    controls: &Controls,
-    clock: &SharedClock,
+    board: &'a Board,
+    controls: &'a Controls,
+    clock: &'a SharedClock,
     stop: Stop,
-) -> anyhow::Result<Option<JoinHandle<()>>> {
-    let Some(mqtt) = config.mqtt.clone() else { return Ok(None) };
-    let (board, controls, clock) = (board.clone(), controls.clone(), clock.clone());
-    crate::publish::mqtt::spawn(mqtt, &config.node, &log, board, controls, clock, stop)
-        .context("MQTT")
-        .map(Some)
 }
 
-#[cfg(not(feature = "mqtt"))]
-fn spawn_mqtt(
-    config: &Config,
-    _: Tail,
-    _: &Board,
-    _: &Controls,
-    _: &SharedClock,
-    _: Stop,
-) -> anyhow::Result<Option<JoinHandle<()>>> {
-    anyhow::ensure!(config.mqtt.is_none(), "[mqtt] is configured, but this spotd was built without MQTT");
-    Ok(None)
+impl Telling<'_> {
+    /// Starts all that are configured.
+    fn spawn(self) -> anyhow::Result<Vec<JoinHandle<()>>> {
+        let mut all = Vec::new();
+        self.spawn_mqtt(&mut all)?;
+        self.spawn_webhooks(&mut all)?;
+        Ok(all)
+    }
+
+    #[cfg(feature = "mqtt")]
+    fn spawn_mqtt(&self, all: &mut Vec<JoinHandle<()>>) -> anyhow::Result<()> {
+        let Some(mqtt) = self.config.mqtt.clone() else { return Ok(()) };
+        let (board, controls) = (self.board.clone(), self.controls.clone());
+        let (clock, stop) = (self.clock.clone(), self.stop.clone());
+        let spawned =
+            crate::publish::mqtt::spawn(mqtt, &self.config.node, &self.log, board, controls, clock, stop);
+        all.push(spawned.context("MQTT")?);
+        Ok(())
+    }
+
+    #[cfg(not(feature = "mqtt"))]
+    fn spawn_mqtt(&self, _: &mut Vec<JoinHandle<()>>) -> anyhow::Result<()> {
+        let _ = (&self.log, self.board, self.controls, self.clock, &self.stop);
+        let none = self.config.mqtt.is_none();
+        anyhow::ensure!(none, "[mqtt] is configured, but this spotd was built without MQTT");
+        Ok(())
+    }
+
+    #[cfg(feature = "webhook")]
+    fn spawn_webhooks(&self, all: &mut Vec<JoinHandle<()>>) -> anyhow::Result<()> {
+        for webhook in self.config.webhooks.clone() {
+            let (board, clock, stop) = (self.board.clone(), self.clock.clone(), self.stop.clone());
+            all.push(crate::publish::webhook::spawn(webhook, &self.log, board, clock, stop)?);
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "webhook"))]
+    fn spawn_webhooks(&self, _: &mut Vec<JoinHandle<()>>) -> anyhow::Result<()> {
+        let none = self.config.webhooks.is_empty();
+        anyhow::ensure!(none, "[[webhook]] is configured, but this spotd was built without webhooks");
+        Ok(())
+    }
 }
 
 /// Takes each source's newest frame in its turn and chooses tiles in it.

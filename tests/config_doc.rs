@@ -15,7 +15,8 @@ fn example() -> &'static str {
 
 /// The keys of a table, from the code's own refusal of an unknown one.
 fn keys(table: &str) -> Vec<String> {
-    let header = if table == "source" { "[[source]]".to_owned() } else { format!("[{table}]") };
+    let is_list = matches!(table, "source" | "webhook");
+    let header = if is_list { format!("[[{table}]]") } else { format!("[{table}]") };
     let error = parse(&format!("{header}\nqqqqqqqqqq = 1\n")).expect_err("refused").to_string();
     let known = error.split("Known here: ").nth(1).unwrap_or_else(|| panic!("no list of keys in: {error}"));
     known.split(", ").map(str::to_owned).collect()
@@ -23,10 +24,11 @@ fn keys(table: &str) -> Vec<String> {
 
 #[test]
 fn the_example_is_valid() {
-    // The example names a password file, which only the user has.
+    // The example names files of secrets, which only the user has.
     let text = example().replace("password_file = \"mqtt-password\"\n", "password = \"x\"\n");
+    let text = text.replace("secret_file = \"webhook-secret\"\n", "");
     let config = parse(&text).expect("the example is valid");
-    assert_eq!(config.sources.len(), 2);
+    assert_eq!((config.sources.len(), config.webhooks.len()), (2, 1));
 }
 
 #[test]
@@ -37,7 +39,7 @@ fn every_key_is_documented_and_in_the_example_and_no_other() {
         .filter(|k| k.contains('.') && !k.contains('/'))
         .collect();
     let mut existing = Vec::new();
-    for table in ["node", "model", "source", "verdict", "log", "mqtt", "metrics"] {
+    for table in ["node", "model", "source", "verdict", "log", "mqtt", "webhook", "metrics"] {
         for key in keys(table) {
             if key != "password" {
                 assert!(example().contains(&format!("\n{key} = ")), "{table}.{key} is not in the example");

@@ -11,6 +11,9 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config};
 use crate::detector::Model;
 use crate::identity::Wanted;
+#[cfg(feature = "webhook")]
+use crate::publish::webhook;
+use crate::publish::webhook::WebhookConfig;
 use crate::shown::Shown as _;
 use crate::source;
 use crate::source::SourceConfig;
@@ -27,7 +30,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Wanted>,
 
-    /// Seconds to wait for a source's first frame and for the broker.
+    /// Seconds to wait for a source's first frame and for the broker; a webhook has its own.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
 
@@ -39,7 +42,7 @@ pub struct CheckArgs {
 /// One line of the answer.
 #[derive(Debug, Serialize)]
 struct Finding {
-    /// `config`, `model`, `source cam1`, `log`, `broker`.
+    /// `config`, `model`, `source cam1`, `log`, `broker`, `webhook`.
     part: String,
     ok: bool,
     /// What was found, or what is wrong and how to mend it.
@@ -83,7 +86,13 @@ pub fn check(args: CheckArgs) -> anyhow::Result<u8> {
             }
             match broker(&config, timeout) {
                 Some(result) => tell("broker", result)?,
-                None => tell("broker", Ok("none configured; events stay in the log".into()))?,
+                None if config.webhooks.is_empty() => {
+                    tell("broker", Ok("none configured; events stay in the log".into()))?;
+                }
+                None => {}
+            }
+            for webhook in &config.webhooks {
+                tell(&webhook.name, try_webhook(webhook, &config.node, &clock))?;
             }
         }
     }
@@ -173,6 +182,17 @@ fn broker(config: &Config, timeout: Duration) -> Option<Result<String, String>> 
         ),
         false => p.text,
     }))
+}
+
+#[cfg(feature = "webhook")]
+fn try_webhook(webhook: &WebhookConfig, node: &str, clock: &SharedClock) -> Result<String, String> {
+    let client = webhook::Client::new(webhook, clock.clone()).map_err(|e| e.to_string())?;
+    client.probe(node).map_err(|e| e.to_string())
+}
+
+#[cfg(not(feature = "webhook"))]
+fn try_webhook(_: &WebhookConfig, _: &str, _: &SharedClock) -> Result<String, String> {
+    Err("this spotd was built without webhooks; build with --features webhook or remove [[webhook]]".into())
 }
 
 /// Whether a daemon writes to this flag log now.

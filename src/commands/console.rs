@@ -61,6 +61,8 @@ pub(super) fn init_log(verbose: u8) {
         _ => "debug,spotd=trace",
     };
     let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter));
+    // At its lower levels the HTTP library says all that it sends, addresses of webhooks with it.
+    builder.filter_module("ureq", log::LevelFilter::Warn);
     builder.target(env_logger::Target::Pipe(Box::new(BesideProgress)));
     if std::env::var_os("RUST_LOG_STYLE").is_none() {
         let style = if colours() { WriteStyle::Always } else { WriteStyle::Never };

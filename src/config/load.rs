@@ -115,8 +115,9 @@ fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
     let (log, retention) = raw.log.validate(cx)?;
     let sign_key = raw.log.sign_key.as_deref().map(|f| cx.path(f));
     let mqtt = raw.mqtt.map(|m| m.validate(cx)).transpose()?;
+    let webhooks = crate::publish::webhook::validate(raw.webhook, cx)?;
     let metrics = raw.metrics.map(|m| m.validate(cx)).transpose()?;
-    Ok(Config { node, model, sources, verdict, log, retention, sign_key, mqtt, metrics })
+    Ok(Config { node, model, sources, verdict, log, retention, sign_key, mqtt, webhooks, metrics })
 }
 
 fn cores() -> usize {

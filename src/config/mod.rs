@@ -16,6 +16,7 @@ use crate::flaglog::{LogConfig, RetentionConfig};
 use crate::health::MetricsConfig;
 use crate::identity::Wanted;
 use crate::publish::mqtt::MqttConfig;
+use crate::publish::webhook::WebhookConfig;
 use crate::source::SourceConfig;
 use crate::verdict::VerdictConfig;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub sign_key: Option<PathBuf>,
     /// The broker, if there is one.
     pub mqtt: Option<MqttConfig>,
+    /// Web servers that are told.
+    pub webhooks: Vec<WebhookConfig>,
     /// Where figures go for Prometheus, if they are wanted.
     pub metrics: Option<MetricsConfig>,
 }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use crate::flaglog::RawLog;
 use crate::health::RawMetrics;
 use crate::publish::mqtt::RawMqtt;
+use crate::publish::webhook::RawWebhook;
 use crate::source::RawSource;
 
 /// The whole file.
@@ -17,6 +18,7 @@ pub(super) struct RawConfig {
     pub verdict: RawVerdict,
     pub log: RawLog,
     pub mqtt: Option<RawMqtt>,
+    pub webhook: Vec<RawWebhook>,
     pub metrics: Option<RawMetrics>,
 }
 

@@ -3,10 +3,11 @@
 //!
 //! `delivery` does that for all of them; a publisher brings the place that records go to, and what it tells beside them.
 
-#[cfg(feature = "mqtt")]
+#[cfg(any(feature = "mqtt", feature = "webhook"))]
 mod backoff;
-#[cfg(feature = "mqtt")]
+#[cfg(any(feature = "mqtt", feature = "webhook"))]
 mod delivery;
 pub mod mqtt;
-#[cfg(feature = "mqtt")]
+#[cfg(any(feature = "mqtt", feature = "webhook"))]
 mod pace;
+pub mod webhook;

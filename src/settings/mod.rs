@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::shown::{Shown as _, redact};
+use crate::shown::{Secret, Shown as _, redact};
 
 /// What their names begin with.
 pub(crate) const ENV_PREFIX: &str = "SPOTD__";
@@ -141,6 +141,18 @@ impl Context<'_> {
     ) -> Result<u64, ConfigError> {
         self.number(key, value, default, low, 1 << 30)
             .map(|v| u64::try_from(v).expect("bounds are not negative") << 20)
+    }
+
+    /// A secret from a file of its own, without the line feed at its end.
+    pub(crate) fn secret(&self, key: &str, file: &str) -> Result<Secret, ConfigError> {
+        let path = self.path(file);
+        let failed = |why: String| self.key(key, format!("= \"{}\": {why}", path.shown()));
+        let bytes = std::fs::read(&path).map_err(|e| failed(e.to_string()))?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| failed("it is not UTF-8; save it as UTF-8".to_owned()))?;
+        // Editors put a mark in front that nobody sees.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 
     /// A path as the user means it: relative to the configuration file.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::settings::{ConfigError, Context, MAX_NAME};
-use crate::shown::{Secret, Shown as _};
+use crate::shown::Secret;
 
 /// Bytes of a text in MQTT at most.
 const MAX_STRING: usize = 65_535;
@@ -157,17 +157,7 @@ impl RawMqtt {
                 return Err(cx.key("mqtt.password_file", "and mqtt.password are both given; keep one"));
             }
             (Some(password), None) => Some(Secret::new(password)),
-            (None, Some(file)) => {
-                let path = cx.path(&file);
-                let failed =
-                    |why: String| cx.key("mqtt.password_file", format!("= \"{}\": {why}", path.shown()));
-                let bytes = std::fs::read(&path).map_err(|e| failed(e.to_string()))?;
-                let text = std::str::from_utf8(&bytes)
-                    .map_err(|_| failed("it is not UTF-8; save it as UTF-8".to_owned()))?;
-                // Editors put a mark in front that nobody sees.
-                let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-                Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
-            }
+            (None, Some(file)) => Some(cx.secret("mqtt.password_file", &file)?),
             (None, None) => None,
         };
         for (key, text) in

@@ -1,0 +1,21 @@
+//! The webhook against real HTTP servers.
+#![cfg(feature = "webhook")]
+
+#[path = "../common/authority.rs"]
+mod authority;
+#[path = "../common/records.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod records;
+#[path = "../common/telling.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod telling;
+#[path = "../common/tls.rs"]
+mod tls;
+
+mod server;
+mod setup;
+
+mod answers;
+mod basics;
+mod kills;
+mod trust;

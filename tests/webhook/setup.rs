@@ -1,0 +1,75 @@
+//! What all of these tests need: a webhook's settings and a publisher.
+
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use spotd::clock::{SharedClock, StopHandle, SystemClock, stop_signal};
+use spotd::flaglog::FlagLog;
+use spotd::health::{Board, PublisherStatus};
+use spotd::publish::webhook::{self, WebhookConfig};
+
+pub use crate::telling::*;
+
+/// Settings as a file has them; `more` lines in the table.
+pub fn config(url: &str, more: &str) -> WebhookConfig {
+    let text =
+        format!("[[source]]\nid = \"cam\"\nuri = \"demo://1\"\n[[webhook]]\nurl = \"{url}\"\n{more}\n");
+    let config = spotd::config::parse(&text, Path::new("spotd.toml"), std::iter::empty());
+    config.unwrap_or_else(|e| panic!("{e}")).webhooks.remove(0)
+}
+
+/// A publisher that is stopped when this is dropped.
+pub struct Running {
+    stop: StopHandle,
+    thread: Option<JoinHandle<()>>,
+    name: String,
+    board: Board,
+}
+
+impl Running {
+    pub fn start(config: WebhookConfig, log: &FlagLog) -> Self {
+        Self::with(config, log, SystemClock::shared())
+    }
+
+    pub fn with(config: WebhookConfig, log: &FlagLog, clock: SharedClock) -> Self {
+        let (stop, signal) = stop_signal();
+        let (board, name) = (Board::default(), config.name.clone());
+        let thread = webhook::spawn(config, &log.tail(), board.clone(), clock, signal);
+        Self { stop, thread: Some(thread.expect("spawn")), name, board }
+    }
+
+    /// What the board says of the publisher.
+    pub fn status(&self) -> PublisherStatus {
+        self.board.publisher(&self.name)
+    }
+
+    pub fn stop(mut self) -> PublisherStatus {
+        self.end();
+        self.status()
+    }
+
+    fn end(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the publisher does not panic");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The lines of events in a log's folder, as they stand there.
+pub fn lines(dir: &Path) -> Vec<String> {
+    let mut segments: Vec<_> = std::fs::read_dir(dir)
+        .expect("listed")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
+        .collect();
+    segments.sort();
+    let text: String = segments.iter().map(|s| std::fs::read_to_string(s).expect("read")).collect();
+    text.lines().filter(|line| line.contains("\"type\":\"event\"")).map(str::to_owned).collect()
+}
