@@ -131,7 +131,13 @@ fn without_the_setting_there_are_no_alerts() {
     assert!(all.iter().all(|r| r["kind"] != "alert") && all.iter().any(|r| r["kind"] == "start"), "{all:?}");
 }
 
-/// Scores of the frames of a clip, and how many there are a second.
+/// From this size on there was no alert, as docs/CONFIG.md says.
+const QUIET: f64 = 7.0;
+
+/// Frames of a clip's second that are judged at least, if it has so many: every frame of all clips would take hours here.
+const JUDGED: f64 = 4.0;
+
+/// Scores of a clip's judged frames, and how many there are a second.
 fn scores(model: &Model, clip: &Path) -> (f64, Vec<f64>) {
     let text = format!(
         "filesrc location=\"{}\" ! decodebin ! videoconvert ! video/x-raw,format=RGB ! appsink name=s sync=false",
@@ -141,9 +147,18 @@ fn scores(model: &Model, clip: &Path) -> (f64, Vec<f64>) {
     let sink = bin.by_name("s").and_then(|s| s.downcast::<gstreamer_app::AppSink>().ok()).expect("a sink");
     bin.set_state(gst::State::Playing).expect("plays");
     let (mut rate, mut all) = (0.0, Vec::new());
-    while let Ok(sample) = sink.pull_sample() {
+    for number in 0.. {
+        let Ok(sample) = sink.pull_sample() else { break };
         let info = gstreamer_video::VideoInfo::from_caps(sample.caps().expect("caps")).expect("video");
-        rate = f64::from(info.fps().numer()) / f64::from(info.fps().denom());
+        let every = {
+            let own = f64::from(info.fps().numer()) / f64::from(info.fps().denom());
+            let every = (own / JUDGED).floor().max(1.0);
+            rate = own / every;
+            every as usize
+        };
+        if number % every > 0 {
+            continue;
+        }
         let map = sample.buffer().expect("a buffer").map_readable().expect("mapped");
         let (row, stride) = (info.width() as usize * 3, info.stride()[0] as usize);
         let rows: Vec<u8> = map.chunks(stride).flat_map(|r| &r[..row]).copied().collect();
@@ -153,6 +168,7 @@ fn scores(model: &Model, clip: &Path) -> (f64, Vec<f64>) {
         all.extend(score.limited.is_none().then_some(score.score));
     }
     bin.set_state(gst::State::Null).expect("ends");
+    eprintln!("{}: {} frames judged, {rate:.1} a second", clip.display(), all.len());
     (rate, all)
 }
 
@@ -171,7 +187,25 @@ fn false_alerts_on_real_clips() {
     files.sort();
     let clips: Vec<(f64, Vec<f64>)> = files.iter().map(|f| scores(&model, f)).collect();
     let seconds: f64 = clips.iter().map(|(rate, s)| s.len() as f64 / rate).sum();
-    println!("{} clips, {seconds:.0} s", clips.len());
+    let log_odds = |p: &f64| (p.clamp(1e-4, 1.0 - 1e-4) / (1.0 - p.clamp(1e-4, 1.0 - 1e-4))).ln();
+    let spread = |values: &[f64]| {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
+    };
+    let middles: Vec<f64> =
+        clips.iter().map(|(_, s)| s.iter().map(log_odds).sum::<f64>() / s.len() as f64).collect();
+    let reach = |(_, s): &(f64, Vec<f64>)| {
+        let odds: Vec<f64> = s.iter().map(log_odds).collect();
+        odds.iter().copied().fold(f64::MIN, f64::max) - odds.iter().copied().fold(f64::MAX, f64::min)
+    };
+    println!(
+        "{} clips, {seconds:.0} s; log odds of the clips from {:.2} to {:.2}, standard deviation {:.2}; within a clip {:.2} at most",
+        clips.len(),
+        middles.iter().copied().fold(f64::MAX, f64::min),
+        middles.iter().copied().fold(f64::MIN, f64::max),
+        spread(&middles),
+        clips.iter().map(reach).fold(0.0, f64::max)
+    );
     let (cuts, mut numbers, mut last, mut shown) =
         (20_000, common::records::Numbers(1), usize::MAX, Vec::new());
     while shown.len() < cuts {
@@ -186,12 +220,12 @@ fn false_alerts_on_real_clips() {
     }
     let hours = shown.iter().map(Vec::len).sum::<usize>() as f64 / 2.0 / 3600.0;
     println!("a cut every {:.1} s", hours * 3600.0 / cuts as f64);
-    for size in [0.5, 1.0, 1.5, 2.0, 2.5, 3.0] {
+    for size in [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0] {
         let mut detector = JumpDetector::new(size, 9, 5);
         let alerts = shown.iter().flatten().filter(|s| detector.push(**s).is_some()).count();
         let mut steady = 0;
         for (_, scores) in &clips {
-            // Every frame of a clip alone: no cut, many more frames than are judged.
+            // Every judged frame of a clip alone: no cut, more frames a second than a source is asked for.
             let mut detector = JumpDetector::new(size, 9, 5);
             steady += scores.iter().filter(|s| detector.push(**s).is_some()).count();
         }
@@ -199,6 +233,6 @@ fn false_alerts_on_real_clips() {
             "jump = {size}: {alerts} at {cuts} cuts, {:.1} a day; {steady} within the clips",
             alerts as f64 / hours * 24.0
         );
-        assert!(size < 3.0 || alerts + steady == 0, "what docs/CONFIG.md says of 3.0");
+        assert!(size < QUIET || alerts + steady == 0, "what docs/CONFIG.md says of {QUIET}");
     }
 }
