@@ -5,6 +5,8 @@ mod authority;
 mod support;
 #[path = "common/tls.rs"]
 mod tls;
+#[path = "support/whep.rs"]
+mod whep;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -198,9 +200,31 @@ fn has(element: &str) -> bool {
 }
 
 #[test]
+fn whep_goes_to_the_part_that_speaks_it() {
+    gstreamer::init().expect("GStreamer");
+    // In a process of its own: others want to see that the element is missing.
+    if std::env::var_os("SPOTD_WHEP_DOUBLE").is_none() {
+        if has("whepclientsrc") {
+            return;
+        }
+        let own = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "whep_goes_to_the_part_that_speaks_it", "--nocapture"])
+            .env("SPOTD_WHEP_DOUBLE", "1")
+            .status();
+        assert!(own.expect("it starts").success());
+        return;
+    }
+    whep::register();
+    let rig = Rig::new(&config("wheps://server.lan/camera/whep?token=abc", 15.0));
+    assert_bars(&rig.frame().to_rgb().expect("pixels"));
+    rig.end();
+    assert_eq!(whep::endpoint().as_deref(), Some("https://server.lan/camera/whep?token=abc"));
+}
+
+#[test]
 fn an_element_that_is_missing_is_named_with_what_has_it() {
     for (uri, element, package) in [
-        ("whep://127.0.0.1:1/camera/whep", "whepsrc", "webrtchttp"),
+        ("whep://127.0.0.1:1/camera/whep", "whepclientsrc", "rswebrtc"),
         ("ndi://STUDIO (Camera 1)", "ndisrc", "plug-in ndi of gst-plugins-rs"),
     ] {
         let why = why(uri);

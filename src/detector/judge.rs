@@ -11,7 +11,6 @@ use crate::identity::ModelIdentity;
 use crate::judgement::{Logits, ScoredTile};
 use crate::verdict::{Limits, Reason, Verdict, VerdictConfig};
 
-
 /// What is said of a frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FrameScore {

@@ -10,8 +10,9 @@ use crate::source::Contribution;
 /// Packages of Debian, and what is not in Debian.
 const GOOD: &str = "the package gstreamer1.0-plugins-good";
 const BAD: &str = "the package gstreamer1.0-plugins-bad";
-const WHEP: &str = "the plug-in webrtchttp of gst-plugins-rs (https://gstreamer.freedesktop.org, \
-                    not packaged by Debian 12), or pull RTSP from the same server";
+const WHEP: &str = "the plug-in rswebrtc of gst-plugins-rs (https://gstreamer.freedesktop.org, \
+                    not packaged by Debian 12; older releases have whepsrc in webrtchttp, which will do), or pull RTSP from \
+                    the same server";
 const NDI: &str = "the plug-in ndi of gst-plugins-rs (https://gstreamer.freedesktop.org, not packaged by Debian 12) \
                    and NDI's own runtime library";
 
@@ -49,8 +50,20 @@ pub(super) fn open(feed: &Contribution) -> Result<Feed, SourceError> {
             Feed::Encoded(source)
         }
         Contribution::Whep(endpoint) => {
-            let source = make("whepsrc", WHEP)?;
-            source.set_property("whep-endpoint", endpoint.expose().as_str());
+            // The newer element is several parts, of which one speaks WHEP; the older one is deprecated.
+            let source = make("whepclientsrc", WHEP).or_else(|e| make("whepsrc", WHEP).map_err(|_| e))?;
+            let part = match source.find_property("signaller") {
+                Some(_) => source.property::<Option<gst::glib::Object>>("signaller"),
+                None => Some(source.clone().upcast()),
+            };
+            let part =
+                part.filter(|part| part.find_property("whep-endpoint").is_some()).ok_or_else(|| {
+                    SourceError::Configuration(format!(
+                        "{feed}: the element `{}` of this machine takes no endpoint; install {WHEP}",
+                        source.name()
+                    ))
+                })?;
+            part.set_property("whep-endpoint", endpoint.expose().as_str());
             Feed::Encoded(source)
         }
         Contribution::Ndi(name) => {
