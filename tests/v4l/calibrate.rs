@@ -63,6 +63,8 @@ fn a_model_is_quantised_with_what_a_camera_shows() {
     let pixels = first_in_int8 && told["normalisation_folded"] == true;
     let runs = int8.engine().describe();
     assert_eq!(told["runs"], runs.as_str(), "{told}");
+    assert!(runs.ends_with(if pixels { ", from pixels" } else { ", from floats" }), "{runs}: {told}");
+    let tile = networks::tile(TILE, 5);
     let (a, b) = (float.logit(&tile).expect("runs"), int8.logit(&tile).expect("runs"));
     assert!((a - b).abs() < 0.5, "{a} {b}");
 }
