@@ -54,6 +54,7 @@ mod conv;
 mod elementwise;
 mod error;
 mod isa;
+mod kernel;
 mod pool;
 mod quant;
 mod scratch;

@@ -5,35 +5,8 @@
 
 use super::{Conv, Dims};
 use crate::isa::multiversion;
+use crate::kernel::Element;
 use crate::quant::Byte;
-
-/// What a kernel multiplies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Element {
-    /// Bytes of this kind; the other kind has its top bit flipped on the way.
-    Byte(Byte),
-    /// 16-bit words.
-    Word,
-}
-
-impl Element {
-    /// Bytes of one.
-    pub(crate) const fn size(self) -> usize {
-        match self {
-            Element::Byte(_) => 1,
-            Element::Word => 2,
-        }
-    }
-
-    /// What is added to an input's values, and so to its zero point.
-    pub(crate) fn offset(self, input: Byte) -> i32 {
-        match (self, input) {
-            (Element::Byte(Byte::U8), Byte::S8) => 128,
-            (Element::Byte(Byte::S8), Byte::U8) => -128,
-            _ => 0,
-        }
-    }
-}
 
 /// A band is at most so many bytes, unless one output row needs more.
 const BAND: usize = 128 << 10;

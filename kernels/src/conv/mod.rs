@@ -1,11 +1,9 @@
 //! Convolutions over NHWC bytes: the description of a layer, and what of it is refused.
 
 pub(crate) mod band;
-pub(crate) mod engine;
 pub(crate) mod pack;
 mod packed;
 mod portable;
-pub(crate) mod tiles;
 pub(crate) mod vector;
 
 pub use packed::PackedConv;

@@ -1,26 +1,9 @@
 //! Weights in the order that a vector kernel reads, and the bias with the input's zero point folded in.
 
-use super::band::Element;
-use super::tiles::{Count, DepthwiseOrder, Shape, parts};
 use super::{Conv, Epilogue};
 use crate::error::{Error, Result};
+use crate::kernel::{Count, DepthwiseOrder, Element, Layout, parts};
 use crate::scratch::Lines;
-
-/// What distinguishes the vector kernels' memory layouts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Layout {
-    /// What the dot kernel multiplies; weights are as wide.
-    pub element: Element,
-    /// Neighbouring elements of a step.
-    pub step: usize,
-    /// The most pixels and blocks of a tile.
-    pub shape: &'static Shape,
-    /// Pairs of weights are split so that `vpmaddubsw` cannot saturate; the most percent of steps that this may
-    /// add.
-    pub split: Option<usize>,
-    /// How a depthwise kernel wants its weights.
-    pub depthwise: DepthwiseOrder,
-}
 
 /// Packed constants of a layer.
 #[derive(Debug, Clone, Default)]

@@ -1,23 +1,13 @@
 //! A layer on a vector kernel: bands are filled and handed to the kernel, group by group.
 
-use super::band::{self, Element, Fill, Plan};
-use super::pack::{Layout, Packed};
-use super::tiles::Job;
+use super::band::{self, Fill, Plan};
+use super::pack::Packed;
 use super::{Conv, Dims, Epilogue, Residual};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
+use crate::kernel::{self, Element, Job, Kernels};
 use crate::quant::Byte;
 use crate::scratch::Scratch;
-
-/// The functions of one instruction set.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Kernels {
-    pub run: unsafe fn(&Job<'_>),
-    pub run_depthwise: unsafe fn(&Job<'_>),
-    /// Products on registers alone; the argument is the number of steps, the answer that of products.
-    pub burn: unsafe fn(usize) -> u64,
-    pub layout: Layout,
-}
 
 /// A layer that is packed for one instruction set, which the processor has.
 #[derive(Debug, Clone)]
@@ -82,8 +72,8 @@ impl Vector {
             for first in (0..pixels).step_by(most) {
                 let source = call.input[first * conv.in_channels..].as_ptr();
                 let mut job = self.job(call, 0, first);
-                job.source = source;
-                job.pixels = &offsets[..most.min(pixels - first)];
+                job.input.source = source;
+                job.input.pixels = &offsets[..most.min(pixels - first)];
                 // SAFETY: the processor has the instruction set. Pixels lie side by side and are whole steps, so
                 // that nothing past the input is read.
                 unsafe { (self.run)(&job) };
@@ -133,12 +123,12 @@ impl Vector {
                     band::fill(self.isa, fill);
                     let pixel = (n * call.out.h + first) * call.out.w;
                     let mut job = self.job(call, group, pixel * conv.out_channels + group * cout);
-                    job.source = band.as_ptr();
-                    job.row_bytes = plan.row_bytes();
-                    job.pixels = &offsets[..rows * call.out.w];
-                    job.taps = taps;
-                    (job.right, job.width) = (plan.right(), call.out.w);
-                    job.pixel_bytes = cin * self.element.size();
+                    job.input.source = band.as_ptr();
+                    job.input.row_bytes = plan.row_bytes();
+                    job.input.pixels = &offsets[..rows * call.out.w];
+                    job.input.taps = taps;
+                    (job.input.right, job.input.width) = (plan.right(), call.out.w);
+                    job.input.pixel_bytes = cin * self.element.size();
                     // SAFETY: the processor has the instruction set; the plan gave the band room for all taps of
                     // all pixels, and slack behind.
                     unsafe { (self.run)(&job) };
@@ -162,35 +152,43 @@ impl Vector {
         let residual_flip = if added.quant.ty == Byte::S8 { 0x80 } else { 0 };
         let start = packed.groups[group];
         Job {
-            source: std::ptr::null(),
-            row_bytes: 0,
-            pixels: &[],
-            rows: conv.kernel[0],
-            steps: &packed.steps[start.steps..],
-            counts: &packed.counts[start.counts..],
-            taps: &[],
-            columns: conv.kernel[1],
-            right: 1,
-            width: 0,
-            pixel_bytes: 0,
-            weights: packed.weights.bytes()[start.weights..].as_ptr(),
-            channels: if self.depthwise { conv.out_channels } else { conv.out_channels / conv.groups },
-            bias: packed.bias[group * packed.group_values..].as_ptr(),
-            scales: packed.scales[group * packed.group_values..].as_ptr(),
-            // The offset lies in the output, whose length was checked.
-            output: call.output.wrapping_add(at * if real { 4 } else { 1 }),
-            stride: conv.out_channels,
-            real,
-            narrow: epilogue.narrow,
-            residual: call.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr()),
-            residual_scale: added.scale,
-            residual_flip,
-            residual_zero: added.quant.zero_point + residual_flip as i32,
-            inner: (added.low, added.high),
-            low: epilogue.low,
-            high: epilogue.high,
-            zero: epilogue.zero + flip as i32,
-            flip,
+            input: kernel::Input {
+                source: std::ptr::null(),
+                row_bytes: 0,
+                pixels: &[],
+                taps: &[],
+                right: 1,
+                width: 0,
+                pixel_bytes: 0,
+            },
+            weights: kernel::Weights {
+                first: packed.weights.bytes()[start.weights..].as_ptr(),
+                rows: conv.kernel[0],
+                columns: conv.kernel[1],
+                steps: &packed.steps[start.steps..],
+                counts: &packed.counts[start.counts..],
+                channels: if self.depthwise { conv.out_channels } else { conv.out_channels / conv.groups },
+                bias: packed.bias[group * packed.group_values..].as_ptr(),
+                scales: packed.scales[group * packed.group_values..].as_ptr(),
+            },
+            epilogue: kernel::Epilogue {
+                real,
+                narrow: epilogue.narrow,
+                residual_scale: added.scale,
+                residual_flip,
+                residual_zero: added.quant.zero_point + residual_flip as i32,
+                inner: (added.low, added.high),
+                low: epilogue.low,
+                high: epilogue.high,
+                zero: epilogue.zero + flip as i32,
+                flip,
+            },
+            output: kernel::Output {
+                // The offset lies in the output, whose length was checked.
+                first: call.output.wrapping_add(at * if real { 4 } else { 1 }),
+                stride: conv.out_channels,
+                residual: call.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr()),
+            },
         }
     }
 }

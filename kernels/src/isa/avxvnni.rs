@@ -9,11 +9,8 @@ use super::emulated::*;
 use std::arch::x86_64::*;
 
 use super::avx2::{broadcast, finish, load, opaque, start, words};
-use crate::conv::band::Element;
-use crate::conv::engine::{engine, kernel};
-use crate::conv::pack::Layout;
-use crate::conv::tiles::Shape;
-use crate::conv::vector::Kernels;
+use crate::kernel::engine::{engine, kernel};
+use crate::kernel::{Element, Kernels, Layout, Shape};
 use crate::quant::Byte;
 
 /// 6 pixels x 16 channels fill 12 of 16 registers; two hold weights, one the input.

@@ -12,8 +12,8 @@ mod emulated;
 mod neon;
 pub(crate) mod peak;
 
-use crate::conv::vector::Kernels;
 use crate::error::{Error, Result};
+use crate::kernel::Kernels;
 
 /// The environment variable that overrides [`Isa::detect`].
 pub const ISA_ENV: &str = "SPOTD_KERNELS_ISA";

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::Isa;
-use crate::conv::tiles::Dot;
 use crate::error::Result;
 
 /// Steps of one call of a kernel's `burn`.
@@ -29,33 +28,4 @@ pub fn peak_gmacs(isa: Isa) -> Result<Option<f64>> {
         best = best.max(macs as f64 / begin.elapsed().as_secs_f64() / 1e9);
     }
     Ok(Some(best))
-}
-
-/// `P` chains of products, `steps` long each; returns the number of products.
-///
-/// # Safety
-/// As [`crate::conv::tiles::Lanes`].
-#[inline(always)]
-pub(crate) unsafe fn burn<K: Dot, const P: usize>(steps: usize, step: usize) -> u64 {
-    let (bias, bytes) = std::hint::black_box(([0i32; 16], [1u8; 64]));
-    let at_once = if K::JOINS { 2 } else { 1 };
-    // SAFETY: 16 sums and 64 bytes are what the kernel reads.
-    unsafe {
-        let (weights, mut input) = (K::weights(bytes.as_ptr()), K::input(bytes.as_ptr()));
-        let mut sums = [K::start(bias.as_ptr()); P];
-        for _ in 0..steps {
-            for sum in &mut sums {
-                input = K::opaque(input);
-                if K::JOINS {
-                    let other = input;
-                    input = K::opaque(input);
-                    *sum = K::join(*sum, [weights; 2], [other, input]);
-                } else {
-                    *sum = K::dot(*sum, weights, input);
-                }
-            }
-        }
-        std::hint::black_box(&sums);
-    }
-    (steps * P * 16 * step * at_once) as u64
 }

@@ -10,7 +10,7 @@ macro_rules! kernel {
         #[derive(Clone, Copy)]
         pub(crate) struct $kernel;
 
-        impl $crate::conv::tiles::Lanes for $kernel {
+        impl $crate::kernel::Lanes for $kernel {
             type Sums = $sums;
 
             #[inline(always)]
@@ -21,9 +21,9 @@ macro_rules! kernel {
 
             #[inline(always)]
             unsafe fn finish(
-                job: &$crate::conv::tiles::Job<'_>,
+                job: &$crate::kernel::Job<'_>,
                 sums: *const $sums,
-                tile: $crate::conv::tiles::Tile,
+                tile: $crate::kernel::Tile,
             ) {
                 // SAFETY: passed on.
                 unsafe { $finish(job, sums, tile) }
@@ -32,9 +32,9 @@ macro_rules! kernel {
             $(
                 #[inline(always)]
                 unsafe fn end<const P: usize, const B: usize>(
-                    job: &$crate::conv::tiles::Job<'_>,
+                    job: &$crate::kernel::Job<'_>,
                     sums: &[[$sums; B]; P],
-                    tile: $crate::conv::tiles::Tile,
+                    tile: $crate::kernel::Tile,
                 ) {
                     // SAFETY: passed on.
                     unsafe { $end(job, sums, tile) }
@@ -42,10 +42,10 @@ macro_rules! kernel {
             )?
         }
 
-        impl $crate::conv::tiles::Dot for $kernel {
+        impl $crate::kernel::Dot for $kernel {
             type Weights = $weights;
             type Input = $input;
-            $crate::conv::engine::joins!($($join)?);
+            $crate::kernel::engine::joins!($($join)?);
 
             $(
                 #[inline(always)]
@@ -118,20 +118,20 @@ macro_rules! engine {
         #[cfg_attr(all(feature = "__emulate", target_arch = "x86_64"), target_feature(enable = "avx2"))]
         pub(super) unsafe fn burn(steps: usize) -> u64 {
             // SAFETY: features as promised.
-            unsafe { $crate::isa::peak::burn::<$kernel, $chains>(steps, $step) }
+            unsafe { $crate::kernel::burn::<$kernel, $chains>(steps, $step) }
         }
 
         /// Runs a band.
         ///
         /// # Safety
-        /// The processor has the instruction set; the job's pointers hold what it describes.
+        /// As [the contract](crate::kernel#the-contract) says.
         #[cfg_attr(not(all(feature = "__emulate", target_arch = "x86_64")), target_feature(enable = $features))]
         #[cfg_attr(all(feature = "__emulate", target_arch = "x86_64"), target_feature(enable = "avx2"))]
-        pub(super) unsafe fn run(job: &$crate::conv::tiles::Job<'_>) {
-            use $crate::conv::tiles::{Dot, parts, tile};
-            let (mut weights, mut steps, mut counts) = (job.weights, job.steps, job.counts);
-            for blocks in parts(job.channels.div_ceil(16), $shape.most_blocks()) {
-                let (now, later) = counts.split_at(job.rows);
+        pub(super) unsafe fn run(job: &$crate::kernel::Job<'_>) {
+            use $crate::kernel::{Dot, parts, tile};
+            let (mut weights, mut steps, mut counts) = (job.weights.first, job.weights.steps, job.weights.counts);
+            for blocks in parts(job.weights.channels.div_ceil(16), $shape.most_blocks()) {
+                let (now, later) = counts.split_at(job.weights.rows);
                 counts = later;
                 let count = now.iter().map(|count| count.steps()).sum::<usize>();
                 let (here, rest) = steps.split_at(count);
@@ -140,7 +140,7 @@ macro_rules! engine {
                 let next = weights.wrapping_add(bytes);
                 // The next part of the blocks comes in while this one is computed with, a share with each tile.
                 let mut ahead = next;
-                for pixels in parts(job.pixels.len(), $shape.pixels[blocks.len() - 1]) {
+                for pixels in parts(job.input.pixels.len(), $shape.pixels[blocks.len() - 1]) {
                     // SAFETY: the parts cover the job's pixels and blocks; features as promised.
                     unsafe {
                         match (blocks.len(), pixels.len()) {
@@ -170,13 +170,13 @@ macro_rules! depthwise_engine {
         /// As [`run`].
         #[cfg_attr(not(all(feature = "__emulate", target_arch = "x86_64")), target_feature(enable = $features))]
         #[cfg_attr(all(feature = "__emulate", target_arch = "x86_64"), target_feature(enable = "avx2"))]
-        pub(super) unsafe fn run_depthwise(job: &$crate::conv::tiles::Job<'_>) {
-            use $crate::conv::tiles::{depthwise_tile, parts};
+        pub(super) unsafe fn run_depthwise(job: &$crate::kernel::Job<'_>) {
+            use $crate::kernel::{depthwise_tile, parts};
             const MOST: usize = {
                 let list = [$($dw),+];
                 list[list.len() - 1]
             };
-            for pixels in parts(job.pixels.len(), MOST) {
+            for pixels in parts(job.input.pixels.len(), MOST) {
                 // SAFETY: as in `run`.
                 unsafe {
                     match pixels.len() {

@@ -5,101 +5,13 @@
 //! loop reads: `[blocks of a tile][ky][step][16 * blocks][elements of a step]`. Within a kernel row the order of the steps
 //! is free: those that may be joined come first, two by two.
 
-use super::band::Element;
+use super::{Count, Element, Job, Tile};
 use crate::quant::Byte;
-
-/// One band of one group: what a kernel needs, checked and laid out by [`super::band`].
-pub(crate) struct Job<'a> {
-    /// Where the taps of the first output pixel begin.
-    pub source: *const u8,
-    /// Bytes between input rows.
-    pub row_bytes: usize,
-    /// Where each output pixel's first tap lies, in bytes from `source`.
-    pub pixels: &'a [usize],
-    /// Kernel rows.
-    pub rows: usize,
-    /// Where each step begins, in bytes from the row's first tap; for each part of the blocks, for each row.
-    pub steps: &'a [u32],
-    /// The number of `steps` for each part of the blocks, for each row.
-    pub counts: &'a [Count],
-    /// For depthwise kernels that take two taps at a time: the offset of each in bytes, an even number of them.
-    pub taps: &'a [usize],
-    /// Kernel columns.
-    pub columns: usize,
-    /// Input columns between output pixels, in the band.
-    pub right: usize,
-    /// Output pixels of a row.
-    pub width: usize,
-    /// Bytes between input columns, in the band; 0 where there is no band.
-    pub pixel_bytes: usize,
-    /// Packed weights of the group.
-    pub weights: *const u8,
-    /// Output channels of the group.
-    pub channels: usize,
-    /// Bias and scales of the group, filled up to whole blocks.
-    pub bias: *const i32,
-    /// As `bias`.
-    pub scales: *const f32,
-    /// The first output value of the band and group, bytes or f32.
-    pub output: *mut u8,
-    /// Values between output pixels.
-    pub stride: usize,
-    /// Whether f32 is written.
-    pub real: bool,
-    /// Whether values may be clamped after they were rounded; see [`super::Epilogue`].
-    pub narrow: bool,
-    /// The first residual byte; null without one.
-    pub residual: *const u8,
-    /// Scale of the residual in steps of the output.
-    pub residual_scale: f32,
-    /// Flips the residual to unsigned.
-    pub residual_flip: u8,
-    /// Zero point of the flipped residual.
-    pub residual_zero: i32,
-    /// Bounds before the residual is added.
-    pub inner: (f32, f32),
-    /// Bounds before rounding.
-    pub low: f32,
-    /// As `low`.
-    pub high: f32,
-    /// Added after rounding, so that the result lies in 0..=255.
-    pub zero: i32,
-    /// Flips the unsigned result to the output's type.
-    pub flip: u8,
-}
-
-impl Job<'_> {
-    /// The first taps of `P` neighbouring output pixels.
-    ///
-    /// # Safety
-    /// They lie in the band.
-    #[inline(always)]
-    pub(crate) unsafe fn taps_of<const P: usize>(&self, first: usize) -> [*const u8; P] {
-        // SAFETY: the band holds all taps of all its pixels.
-        std::array::from_fn(|p| unsafe { self.source.add(*self.pixels.get_unchecked(first + p)) })
-    }
-}
-
-/// How many steps a row of the kernel takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Count {
-    /// Two steps each, whose products [`Dot::join`] may add before they are widened. They come first.
-    pub pairs: u32,
-    /// Steps on their own.
-    pub singles: u32,
-}
-
-impl Count {
-    /// Steps of both kinds.
-    pub(crate) fn steps(self) -> usize {
-        2 * self.pairs as usize + self.singles as usize
-    }
-}
 
 /// Sums of 16 output channels in the registers of one instruction set.
 ///
 /// # Safety
-/// All functions need the instruction set, which the caller's `target_feature` provides.
+/// As [the contract](super#the-contract) says; the caller's `target_feature` provides the instruction set.
 pub(crate) trait Lanes: Copy {
     /// 16 sums.
     type Sums: Copy;
@@ -141,18 +53,6 @@ pub(crate) unsafe fn through_memory<K: Lanes, const P: usize, const B: usize>(
     }
     // SAFETY: all were written; the rest is passed on.
     unsafe { K::finish(job, to, tile) }
-}
-
-/// Where a tile lies.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Tile {
-    /// The first pixel of the band.
-    pub first: usize,
-    pub pixels: usize,
-    /// The first channel of the group; those at and past the group's end are not written.
-    pub channel: usize,
-    /// Blocks of 16 channels.
-    pub blocks: usize,
 }
 
 /// Products of 16 output channels with a few neighbouring input channels.
@@ -273,11 +173,11 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
     // SAFETY: pointers stay within what the job describes: band, packed weights, filled-up bias.
     unsafe {
         let pixels: [*const u8; P] = job.taps_of(first);
-        let start: [K::Sums; B] = std::array::from_fn(|b| K::start(job.bias.add(channel + 16 * b)));
+        let start: [K::Sums; B] = std::array::from_fn(|b| K::start(job.weights.bias.add(channel + 16 * b)));
         let mut sums = [start; P];
         let (mut weights, mut steps, mut ahead) = (weights, steps, ahead);
         for (row, &count) in counts.iter().enumerate() {
-            let pixels = pixels.map(|pixel| pixel.add(row * job.row_bytes));
+            let pixels = pixels.map(|pixel| pixel.add(row * job.input.row_bytes));
             if K::JOINS {
                 let (now, later) = steps.split_at_unchecked(2 * count.pairs as usize);
                 steps = later;
@@ -325,11 +225,11 @@ pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, firs
     // SAFETY: as in `tile`; loads of 16 channels may pass a pixel's end, the band has room behind it.
     unsafe {
         let pixels = job.taps_of::<P>(first);
-        let mut weights = job.weights;
-        for channel in (0..job.channels).step_by(16) {
+        let mut weights = job.weights.first;
+        for channel in (0..job.weights.channels).step_by(16) {
             let pixels = pixels.map(|pixel| pixel.add(channel * 2));
-            let mut sums = [K::start_taps(job.bias.add(channel)); P];
-            for pair in job.taps.chunks_exact(2) {
+            let mut sums = [K::start_taps(job.weights.bias.add(channel)); P];
+            for pair in job.input.taps.chunks_exact(2) {
                 let w = K::pair(weights);
                 for p in 0..P {
                     sums[p] = K::taps(sums[p], w, pixels[p].add(pair[0]), pixels[p].add(pair[1]));
@@ -340,4 +240,33 @@ pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, firs
             K::end(job, &sums, Tile { first, pixels: P, channel, blocks: 1 });
         }
     }
+}
+
+/// `P` chains of products, `steps` long each; returns the number of products.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn burn<K: Dot, const P: usize>(steps: usize, step: usize) -> u64 {
+    let (bias, bytes) = std::hint::black_box(([0i32; 16], [1u8; 64]));
+    let at_once = if K::JOINS { 2 } else { 1 };
+    // SAFETY: 16 sums and 64 bytes are what the kernel reads.
+    unsafe {
+        let (weights, mut input) = (K::weights(bytes.as_ptr()), K::input(bytes.as_ptr()));
+        let mut sums = [K::start(bias.as_ptr()); P];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                input = K::opaque(input);
+                if K::JOINS {
+                    let other = input;
+                    input = K::opaque(input);
+                    *sum = K::join(*sum, [weights; 2], [other, input]);
+                } else {
+                    *sum = K::dot(*sum, weights, input);
+                }
+            }
+        }
+        std::hint::black_box(&sums);
+    }
+    (steps * P * 16 * step * at_once) as u64
 }

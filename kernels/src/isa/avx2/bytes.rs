@@ -3,11 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::{broadcast, finish, load, opaque, start, words};
-use crate::conv::band::Element;
-use crate::conv::engine::{engine, kernel};
-use crate::conv::pack::Layout;
-use crate::conv::tiles::Shape;
-use crate::conv::vector::Kernels;
+use crate::kernel::engine::{engine, kernel};
+use crate::kernel::{Element, Kernels, Layout, Shape};
 use crate::quant::Byte;
 
 /// 5 pixels x 16 channels fill 10 of 16 registers; two hold weights, and input, ones and products one each.

@@ -9,22 +9,22 @@ pub(crate) mod words;
 
 use std::arch::x86_64::*;
 
-use crate::conv::tiles::{Job, Tile};
+use crate::kernel::{Job, Tile};
 
 /// Everything after the sums; shared with AVX-VNNI.
 ///
 /// # Safety
-/// As [`crate::conv::tiles::Lanes::finish`].
+/// As [`crate::kernel::Lanes::finish`].
 #[inline(never)]
 #[target_feature(enable = "avx2")]
 pub(crate) unsafe fn finish(job: &Job<'_>, sums: *const [__m256i; 2], tile: Tile) {
     // SAFETY: passed on.
     unsafe {
-        if job.real || job.channels - tile.channel < 16 * tile.blocks {
+        if job.epilogue.real || job.weights.channels - tile.channel < 16 * tile.blocks {
             for block in 0..tile.blocks {
                 some(job, sums.add(block), tile, tile.channel + 16 * block);
             }
-        } else if job.residual.is_null() {
+        } else if job.output.residual.is_null() {
             all::<false>(job, sums, tile);
         } else {
             all::<true>(job, sums, tile);
@@ -44,16 +44,21 @@ unsafe fn all<const RESIDUAL: bool>(job: &Job<'_>, sums: *const [__m256i; 2], ti
         // SAFETY: one sum a pixel and block.
         unsafe {
             let mut sums = sums.add(block);
-            let mut at = tile.first * job.stride + channel;
-            let scales =
-                [_mm256_loadu_ps(job.scales.add(channel)), _mm256_loadu_ps(job.scales.add(channel + 8))];
+            let mut at = tile.first * job.output.stride + channel;
+            let scales = [
+                _mm256_loadu_ps(job.weights.scales.add(channel)),
+                _mm256_loadu_ps(job.weights.scales.add(channel + 8)),
+            ];
             for _ in 0..tile.pixels {
                 let mut x = scaled(*sums, scales);
                 if RESIDUAL {
-                    x = add_residual(job, x, _mm_loadu_si128(job.residual.add(at).cast()));
+                    x = add_residual(job, x, _mm_loadu_si128(job.output.residual.add(at).cast()));
                 }
-                _mm_storeu_si128(job.output.add(at).cast(), bytes(job, clamped(x, (job.low, job.high))));
-                at += job.stride;
+                _mm_storeu_si128(
+                    job.output.first.add(at).cast(),
+                    bytes(job, clamped(x, (job.epilogue.low, job.epilogue.high))),
+                );
+                at += job.output.stride;
                 sums = sums.add(tile.blocks);
             }
         }
@@ -67,21 +72,24 @@ unsafe fn all<const RESIDUAL: bool>(job: &Job<'_>, sums: *const [__m256i; 2], ti
 #[inline(never)]
 #[target_feature(enable = "avx2")]
 unsafe fn some(job: &Job<'_>, sums: *const [__m256i; 2], tile: Tile, channel: usize) {
-    let count = (job.channels - channel).min(16);
+    let count = (job.weights.channels - channel).min(16);
     // SAFETY: channels past the group's end are neither read from the residual nor written.
     unsafe {
-        let scales = [_mm256_loadu_ps(job.scales.add(channel)), _mm256_loadu_ps(job.scales.add(channel + 8))];
+        let scales = [
+            _mm256_loadu_ps(job.weights.scales.add(channel)),
+            _mm256_loadu_ps(job.weights.scales.add(channel + 8)),
+        ];
         for pixel in 0..tile.pixels {
-            let at = (tile.first + pixel) * job.stride + channel;
+            let at = (tile.first + pixel) * job.output.stride + channel;
             let mut x = scaled(*sums.add(pixel * tile.blocks), scales);
-            if !job.residual.is_null() {
-                x = add_residual(job, x, load_part(job.residual.add(at), count));
+            if !job.output.residual.is_null() {
+                x = add_residual(job, x, load_part(job.output.residual.add(at), count));
             }
-            let x = clamped(x, (job.low, job.high));
-            if job.real {
-                store_part(job.output.cast::<f32>().add(at), x, count);
+            let x = clamped(x, (job.epilogue.low, job.epilogue.high));
+            if job.epilogue.real {
+                store_part(job.output.first.cast::<f32>().add(at), x, count);
             } else {
-                store_part(job.output.add(at), bytes(job, x), count);
+                store_part(job.output.first.add(at), bytes(job, x), count);
             }
         }
     }
@@ -107,13 +115,14 @@ fn clamped(x: [__m256; 2], (low, high): (f32, f32)) -> [__m256; 2] {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn add_residual(job: &Job<'_>, x: [__m256; 2], bytes: __m128i) -> [__m256; 2] {
-    let bytes = _mm_xor_si128(bytes, _mm_set1_epi8(job.residual_flip as i8));
-    let (zero, scale) = (_mm256_set1_epi32(job.residual_zero), _mm256_set1_ps(job.residual_scale));
+    let bytes = _mm_xor_si128(bytes, _mm_set1_epi8(job.epilogue.residual_flip as i8));
+    let (zero, scale) =
+        (_mm256_set1_epi32(job.epilogue.residual_zero), _mm256_set1_ps(job.epilogue.residual_scale));
     let term = |eight| {
         let r = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_cvtepu8_epi32(eight), zero));
         _mm256_mul_ps(r, scale)
     };
-    let [a, b] = clamped(x, job.inner);
+    let [a, b] = clamped(x, job.epilogue.inner);
     [_mm256_add_ps(a, term(bytes)), _mm256_add_ps(b, term(_mm_srli_si128::<8>(bytes)))]
 }
 
@@ -121,11 +130,11 @@ fn add_residual(job: &Job<'_>, x: [__m256; 2], bytes: __m128i) -> [__m256; 2] {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn bytes(job: &Job<'_>, x: [__m256; 2]) -> __m128i {
-    let zero = _mm256_set1_epi32(job.zero);
+    let zero = _mm256_set1_epi32(job.epilogue.zero);
     let q = x.map(|x| _mm256_add_epi32(_mm256_cvtps_epi32(x), zero));
     let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(q[0], q[1]));
     let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-    _mm_xor_si128(bytes, _mm_set1_epi8(job.flip as i8))
+    _mm_xor_si128(bytes, _mm_set1_epi8(job.epilogue.flip as i8))
 }
 
 /// Writes the first `count` of 16 values, which lie in `all` one after the other.

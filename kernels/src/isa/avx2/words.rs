@@ -3,11 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::{broadcast, exchange, finish, load, opaque, start};
-use crate::conv::band::Element;
-use crate::conv::engine::{depthwise_engine, engine, kernel};
-use crate::conv::pack::Layout;
-use crate::conv::tiles::{DepthwiseOrder, Shape, Taps};
-use crate::conv::vector::Kernels;
+use crate::kernel::engine::{depthwise_engine, engine, kernel};
+use crate::kernel::{DepthwiseOrder, Element, Kernels, Layout, Shape, Taps};
 
 /// 6 pixels x 16 channels fill 12 of 16 registers; two hold weights, one the input, one a product.
 const SHAPE: Shape = Shape { pixels: [6, 0, 0, 0] };

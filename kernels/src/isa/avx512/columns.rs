@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::finish::{TRANSPOSE, end};
 use super::{dot, load};
-use crate::conv::tiles::{Job, Tile, parts};
+use crate::kernel::{Job, Tile, parts};
 
 /// Output pixels at once.
 const PIXELS: usize = 4;
@@ -22,7 +22,7 @@ const PIXELS: usize = 4;
 pub(super) unsafe fn run(job: &Job<'_>) {
     // SAFETY: passed on; four rows of the kernel are a group.
     unsafe {
-        match (job.rows, job.columns, job.right) {
+        match (job.weights.rows, job.weights.columns, job.input.right) {
             (3, 3, 1) => rows::<3, 1, 3, 1>(job),
             (3, 3, 2) => rows::<3, 1, 3, 2>(job),
             (5, 5, 1) => rows::<5, 2, 5, 1>(job),
@@ -39,22 +39,22 @@ pub(super) unsafe fn run(job: &Job<'_>) {
 /// As [`run`].
 #[inline(always)]
 unsafe fn rows<const KH: usize, const G: usize, const KW: usize, const S: usize>(job: &Job<'_>) {
-    for first in (0..job.pixels.len()).step_by(job.width) {
+    for first in (0..job.input.pixels.len()).step_by(job.input.width) {
         // SAFETY: the band holds all taps of all its pixels, and room for 16 channels behind the last.
         unsafe {
-            let row = job.source.add(*job.pixels.get_unchecked(first));
-            let mut weights = job.weights;
-            for channel in (0..job.channels).step_by(16) {
+            let row = job.input.source.add(*job.input.pixels.get_unchecked(first));
+            let mut weights = job.weights.first;
+            for channel in (0..job.weights.channels).step_by(16) {
                 let source = row.add(channel);
-                let whole = job.width / PIXELS * PIXELS;
+                let whole = job.input.width / PIXELS * PIXELS;
                 if whole > 0 {
                     pixels::<KH, G, KW, S, PIXELS>(job, source, weights, channel, first, whole);
                 }
-                let rest = job.width - whole;
+                let rest = job.input.width - whole;
                 if rest > 0 && whole > 0 {
                     // Some are computed again, to the same end.
-                    let at = job.width - PIXELS;
-                    let source = source.add(at * S * job.pixel_bytes);
+                    let at = job.input.width - PIXELS;
+                    let source = source.add(at * S * job.input.pixel_bytes);
                     pixels::<KH, G, KW, S, PIXELS>(job, source, weights, channel, first + at, PIXELS);
                 } else if rest > 0 {
                     pixels::<KH, G, KW, S, 1>(job, source, weights, channel, first, rest);
@@ -80,7 +80,7 @@ unsafe fn pixels<const KH: usize, const G: usize, const KW: usize, const S: usiz
 ) {
     // SAFETY: as said.
     unsafe {
-        let bias = load(job.bias.add(channel));
+        let bias = load(job.weights.bias.add(channel));
         let mut w = [[bias; G]; KW];
         for (x, w) in w.iter_mut().enumerate() {
             for (g, w) in w.iter_mut().enumerate() {
@@ -91,8 +91,8 @@ unsafe fn pixels<const KH: usize, const G: usize, const KW: usize, const S: usiz
         let mut window = [[bias; G]; KW];
         let mut next = source;
         for window in &mut window[S..] {
-            column::<KH, G>(window, next, job.row_bytes);
-            next = next.add(job.pixel_bytes);
+            column::<KH, G>(window, next, job.input.row_bytes);
+            next = next.add(job.input.pixel_bytes);
         }
         for at in (0..count).step_by(P) {
             let mut sums = [[bias]; P];
@@ -101,8 +101,8 @@ unsafe fn pixels<const KH: usize, const G: usize, const KW: usize, const S: usiz
                     window[x] = window[x + S];
                 }
                 for window in &mut window[KW - S..] {
-                    column::<KH, G>(window, next, job.row_bytes);
-                    next = next.add(job.pixel_bytes);
+                    column::<KH, G>(window, next, job.input.row_bytes);
+                    next = next.add(job.input.pixel_bytes);
                 }
                 for (w, window) in w.iter().zip(&window) {
                     for (w, x) in w.iter().zip(window) {
@@ -121,7 +121,7 @@ unsafe fn pixels<const KH: usize, const G: usize, const KW: usize, const S: usiz
 /// As [`run`].
 #[inline(always)]
 unsafe fn any(job: &Job<'_>) {
-    for pixels in parts(job.pixels.len(), PIXELS) {
+    for pixels in parts(job.input.pixels.len(), PIXELS) {
         // SAFETY: the parts cover the job's pixels.
         unsafe {
             match pixels.len() {
@@ -143,21 +143,21 @@ unsafe fn tile<const P: usize>(job: &Job<'_>, first: usize) {
     // SAFETY: the band holds all taps of all its pixels, and room for 16 channels behind the last.
     unsafe {
         let pixels = job.taps_of::<P>(first);
-        let mut weights = job.weights;
-        for channel in (0..job.channels).step_by(16) {
-            let mut sums = [[load(job.bias.add(channel))]; P];
-            for x in 0..job.columns {
-                for y in (0..job.rows).step_by(4) {
-                    let at = y * job.row_bytes + x * job.pixel_bytes + channel;
+        let mut weights = job.weights.first;
+        for channel in (0..job.weights.channels).step_by(16) {
+            let mut sums = [[load(job.weights.bias.add(channel))]; P];
+            for x in 0..job.weights.columns {
+                for y in (0..job.weights.rows).step_by(4) {
+                    let at = y * job.input.row_bytes + x * job.input.pixel_bytes + channel;
                     let w = load(weights);
                     weights = weights.add(64);
                     for p in 0..P {
                         let pixel = pixels[p].add(at);
-                        let taps = match job.rows - y {
-                            1 => four::<1>(pixel, job.row_bytes),
-                            2 => four::<2>(pixel, job.row_bytes),
-                            3 => four::<3>(pixel, job.row_bytes),
-                            _ => four::<4>(pixel, job.row_bytes),
+                        let taps = match job.weights.rows - y {
+                            1 => four::<1>(pixel, job.input.row_bytes),
+                            2 => four::<2>(pixel, job.input.row_bytes),
+                            3 => four::<3>(pixel, job.input.row_bytes),
+                            _ => four::<4>(pixel, job.input.row_bytes),
                         };
                         sums[p][0] = dot(sums[p][0], w, taps);
                     }

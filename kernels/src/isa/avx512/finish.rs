@@ -6,26 +6,28 @@ use crate::isa::emulated::*;
 use std::arch::x86_64::*;
 
 use super::{Avx512, load};
-use crate::conv::tiles::{Job, Tile, through_memory};
+use crate::kernel::{Job, Tile, through_memory};
 
 /// A tile whose sums are in registers. Bytes of whole blocks are made there, four registers at a time; the rest goes
 /// through memory.
 ///
 /// # Safety
-/// As [`Lanes::end`](crate::conv::tiles::Lanes::end).
+/// As [`Lanes::end`](crate::kernel::Lanes::end).
 #[inline(always)]
 pub(super) unsafe fn end<const P: usize, const B: usize>(
     job: &Job<'_>,
     sums: &[[__m512i; B]; P],
     tile: Tile,
 ) {
-    let whole = job.channels - tile.channel >= 16 * B;
+    let whole = job.weights.channels - tile.channel >= 16 * B;
     // SAFETY: passed on.
     unsafe {
-        if whole && job.narrow && !job.real {
-            let open = job.inner == (f32::NEG_INFINITY, f32::INFINITY);
-            let plain = job.zero == 0 && job.flip == 0 && (job.low, job.high) == (0.0, 255.0);
-            match (job.residual.is_null(), open, plain) {
+        if whole && job.epilogue.narrow && !job.epilogue.real {
+            let open = job.epilogue.inner == (f32::NEG_INFINITY, f32::INFINITY);
+            let plain = job.epilogue.zero == 0
+                && job.epilogue.flip == 0
+                && (job.epilogue.low, job.epilogue.high) == (0.0, 255.0);
+            match (job.output.residual.is_null(), open, plain) {
                 (true, _, true) => bytes::<false, false, true, P, B>(job, sums, tile),
                 (true, _, false) => bytes::<false, false, false, P, B>(job, sums, tile),
                 (false, true, true) => bytes::<true, false, true, P, B>(job, sums, tile),
@@ -54,14 +56,14 @@ unsafe fn bytes<
 ) {
     // SAFETY: all channels of all blocks exist.
     unsafe {
-        let zero = _mm512_set1_epi16(job.zero as i16);
-        let low = _mm512_set1_epi8((job.low as i32 + job.zero) as u8 as i8);
-        let high = _mm512_set1_epi8((job.high as i32 + job.zero) as u8 as i8);
-        let flip = _mm512_set1_epi8(job.flip as i8);
+        let zero = _mm512_set1_epi16(job.epilogue.zero as i16);
+        let low = _mm512_set1_epi8((job.epilogue.low as i32 + job.epilogue.zero) as u8 as i8);
+        let high = _mm512_set1_epi8((job.epilogue.high as i32 + job.epilogue.zero) as u8 as i8);
+        let flip = _mm512_set1_epi8(job.epilogue.flip as i8);
         let order = load(TRANSPOSE.as_ptr());
-        let at = tile.first * job.stride + tile.channel;
-        let (out, scales) = (job.output.add(at), job.scales.add(tile.channel));
-        let added = if RESIDUAL { job.residual.add(at) } else { job.residual };
+        let at = tile.first * job.output.stride + tile.channel;
+        let (out, scales) = (job.output.first.add(at), job.weights.scales.add(tile.channel));
+        let added = if RESIDUAL { job.output.residual.add(at) } else { job.output.residual };
         // Constants all through, so that no sum is looked up by a number: the array would be in memory then.
         macro_rules! four {
             ($($a:literal $b:literal $c:literal $d:literal),+) => {$(
@@ -83,15 +85,15 @@ unsafe fn bytes<
                     // Both packings work on quarters: what lies there is four bytes of each unit in turn.
                     let bytes = _mm512_permutexvar_epi32(order, bytes);
                     if B == 4 {
-                        _mm512_storeu_si512(out.add(place::<B>($a, job.stride)).cast(), bytes);
+                        _mm512_storeu_si512(out.add(place::<B>($a, job.output.stride)).cast(), bytes);
                     } else if B == 2 {
-                        store::<P, B, $a, _>(out, job.stride, _mm512_castsi512_si256(bytes));
-                        store::<P, B, $c, _>(out, job.stride, _mm512_extracti64x4_epi64::<1>(bytes));
+                        store::<P, B, $a, _>(out, job.output.stride, _mm512_castsi512_si256(bytes));
+                        store::<P, B, $c, _>(out, job.output.stride, _mm512_extracti64x4_epi64::<1>(bytes));
                     } else {
-                        store::<P, B, $a, _>(out, job.stride, _mm512_castsi512_si128(bytes));
-                        store::<P, B, $b, _>(out, job.stride, _mm512_extracti32x4_epi32::<1>(bytes));
-                        store::<P, B, $c, _>(out, job.stride, _mm512_extracti32x4_epi32::<2>(bytes));
-                        store::<P, B, $d, _>(out, job.stride, _mm512_extracti32x4_epi32::<3>(bytes));
+                        store::<P, B, $a, _>(out, job.output.stride, _mm512_castsi512_si128(bytes));
+                        store::<P, B, $b, _>(out, job.output.stride, _mm512_extracti32x4_epi32::<1>(bytes));
+                        store::<P, B, $c, _>(out, job.output.stride, _mm512_extracti32x4_epi32::<2>(bytes));
+                        store::<P, B, $d, _>(out, job.output.stride, _mm512_extracti32x4_epi32::<3>(bytes));
                     }
                 }
             )+};
@@ -128,9 +130,9 @@ unsafe fn rounded<
         let scale = _mm512_loadu_ps(scales.add(16 * (unit % B)));
         let mut x = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[unit / B][unit % B]), scale);
         if RESIDUAL {
-            let bytes = _mm_loadu_si128(added.add(place::<B>(unit, job.stride)).cast());
+            let bytes = _mm_loadu_si128(added.add(place::<B>(unit, job.output.stride)).cast());
             if INNER {
-                x = clamped(x, job.inner);
+                x = clamped(x, job.epilogue.inner);
             }
             x = _mm512_add_ps(x, residual(job, bytes));
         }
@@ -158,24 +160,24 @@ unsafe fn residual(job: &Job<'_>, bytes: __m128i) -> __m512 {
     const WHOLE: i32 = 0x4b00_0000;
     // SAFETY: registers only.
     unsafe {
-        let bits = _mm512_set1_epi32(WHOLE | i32::from(job.residual_flip));
-        let zero = _mm512_set1_ps((1 << 23) as f32 + job.residual_zero as f32);
+        let bits = _mm512_set1_epi32(WHOLE | i32::from(job.epilogue.residual_flip));
+        let zero = _mm512_set1_ps((1 << 23) as f32 + job.epilogue.residual_zero as f32);
         let numbers = _mm512_castsi512_ps(_mm512_xor_si512(_mm512_cvtepu8_epi32(bytes), bits));
-        _mm512_mul_ps(_mm512_sub_ps(numbers, zero), _mm512_set1_ps(job.residual_scale))
+        _mm512_mul_ps(_mm512_sub_ps(numbers, zero), _mm512_set1_ps(job.epilogue.residual_scale))
     }
 }
 
 /// A tile whose sums are in memory.
 ///
 /// # Safety
-/// As [`Lanes::finish`](crate::conv::tiles::Lanes::finish).
+/// As [`Lanes::finish`](crate::kernel::Lanes::finish).
 #[inline(never)]
 #[cfg_attr(not(feature = "__emulate"), target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2"))]
 #[cfg_attr(feature = "__emulate", target_feature(enable = "avx2"))]
 pub(super) unsafe fn finish(job: &Job<'_>, sums: *const __m512i, tile: Tile) {
     // SAFETY: passed on.
     unsafe {
-        match (job.real, job.residual.is_null()) {
+        match (job.epilogue.real, job.output.residual.is_null()) {
             (false, true) => finish_as::<false, false>(job, sums, tile),
             (false, false) => finish_as::<false, true>(job, sums, tile),
             (true, true) => finish_as::<true, false>(job, sums, tile),
@@ -192,28 +194,28 @@ pub(super) unsafe fn finish(job: &Job<'_>, sums: *const __m512i, tile: Tile) {
 unsafe fn finish_as<const REAL: bool, const RESIDUAL: bool>(job: &Job<'_>, sums: *const __m512i, tile: Tile) {
     for block in 0..tile.blocks {
         let channel = tile.channel + 16 * block;
-        let count = (job.channels - channel).min(16);
+        let count = (job.weights.channels - channel).min(16);
         let mask = (0xffffu32 >> (16 - count)) as __mmask16;
         // SAFETY: one sum a pixel and block; the mask keeps loads and stores within the group's channels.
         unsafe {
             // Flipping the top bit of a byte is the same as taking 128 from it, since the rest is cut off.
-            let zero = _mm512_set1_epi32(job.zero - i32::from(job.flip));
-            let scale = _mm512_loadu_ps(job.scales.add(channel));
+            let zero = _mm512_set1_epi32(job.epilogue.zero - i32::from(job.epilogue.flip));
+            let scale = _mm512_loadu_ps(job.weights.scales.add(channel));
             for pixel in 0..tile.pixels {
                 let sums = *sums.add(pixel * tile.blocks + block);
-                let at = (tile.first + pixel) * job.stride + channel;
+                let at = (tile.first + pixel) * job.output.stride + channel;
                 let mut x = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale);
                 if RESIDUAL {
-                    let bytes = _mm_maskz_loadu_epi8(mask, job.residual.add(at).cast());
-                    x = _mm512_add_ps(clamped(x, job.inner), residual(job, bytes));
+                    let bytes = _mm_maskz_loadu_epi8(mask, job.output.residual.add(at).cast());
+                    x = _mm512_add_ps(clamped(x, job.epilogue.inner), residual(job, bytes));
                 }
-                let x = clamped(x, (job.low, job.high));
+                let x = clamped(x, (job.epilogue.low, job.epilogue.high));
                 if REAL {
-                    _mm512_mask_storeu_ps(job.output.cast::<f32>().add(at), mask, x);
+                    _mm512_mask_storeu_ps(job.output.first.cast::<f32>().add(at), mask, x);
                     continue;
                 }
                 let bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(x), zero));
-                let out = job.output.add(at);
+                let out = job.output.first.add(at);
                 if count == 16 {
                     _mm_storeu_si128(out.cast(), bytes);
                 } else {

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::finish::end;
 use super::{SHAPE, broadcast, dot, load};
-use crate::conv::tiles::{Job, Tile, parts};
+use crate::kernel::{Job, Tile, parts};
 
 /// Bytes of a pixel.
 const PIXEL: usize = 3;
@@ -19,7 +19,9 @@ const STEPS: usize = 3;
 
 /// Whether a layer is such a one.
 pub(super) fn fits(job: &Job<'_>) -> bool {
-    job.pixel_bytes == PIXEL && (job.rows, job.columns) == (ROWS, 3) && (1..=2).contains(&job.right)
+    job.input.pixel_bytes == PIXEL
+        && (job.weights.rows, job.weights.columns) == (ROWS, 3)
+        && (1..=2).contains(&job.input.right)
 }
 
 /// Runs a band of a layer that [`fits`].
@@ -29,14 +31,14 @@ pub(super) fn fits(job: &Job<'_>) -> bool {
 #[cfg_attr(not(feature = "__emulate"), target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2"))]
 #[cfg_attr(feature = "__emulate", target_feature(enable = "avx2"))]
 pub(super) unsafe fn run(job: &Job<'_>) {
-    let mut weights = job.weights;
-    for part in parts(job.channels.div_ceil(16), SHAPE.most_blocks()) {
+    let mut weights = job.weights.first;
+    for part in parts(job.weights.channels.div_ceil(16), SHAPE.most_blocks()) {
         for blocks in parts(part.len(), 2) {
             let channel = 16 * (part.start + blocks.start);
             // SAFETY: the weights of a step are those of all blocks of the part.
             unsafe {
                 let weights = weights.add(64 * blocks.start);
-                match (blocks.len(), job.right) {
+                match (blocks.len(), job.input.right) {
                     (1, 1) => band::<1, 1, 8>(job, weights, part.len(), channel),
                     (1, _) => band::<2, 1, 8>(job, weights, part.len(), channel),
                     (_, 1) => band::<1, 2, 4>(job, weights, part.len(), channel),
@@ -64,23 +66,23 @@ unsafe fn band<const S: usize, const B: usize, const P: usize>(
     of: usize,
     channel: usize,
 ) {
-    let (mut first, whole) = (0, job.width / P * P);
-    while first < job.pixels.len() {
+    let (mut first, whole) = (0, job.input.width / P * P);
+    while first < job.input.pixels.len() {
         // SAFETY: the band holds all taps of all its pixels, and room for a step behind the last.
         unsafe {
-            let source = job.source.add(*job.pixels.get_unchecked(first));
+            let source = job.input.source.add(*job.input.pixels.get_unchecked(first));
             if whole == 0 {
-                row::<S, B, 1>(job, source, weights, of, channel, first, job.width);
+                row::<S, B, 1>(job, source, weights, of, channel, first, job.input.width);
             } else {
                 row::<S, B, P>(job, source, weights, of, channel, first, whole);
             }
-            if whole > 0 && whole < job.width {
+            if whole > 0 && whole < job.input.width {
                 // Some are computed again, to the same end.
-                let at = job.width - P;
+                let at = job.input.width - P;
                 row::<S, B, P>(job, source.add(at * S * PIXEL), weights, of, channel, first + at, P);
             }
         }
-        first += job.width;
+        first += job.input.width;
     }
 }
 
@@ -102,7 +104,7 @@ unsafe fn row<const S: usize, const B: usize, const P: usize>(
     unsafe {
         let mut start = [_mm512_set1_epi32(0); B];
         for (b, start) in start.iter_mut().enumerate() {
-            *start = load(job.bias.add(channel + 16 * b));
+            *start = load(job.weights.bias.add(channel + 16 * b));
         }
         let mut w = [[start; STEPS]; ROWS];
         for (y, w) in w.iter_mut().enumerate() {
@@ -116,8 +118,8 @@ unsafe fn row<const S: usize, const B: usize, const P: usize>(
         while pixel < first + count {
             let mut sums = [start; P];
             taps::<S, B, P>(&mut sums, &w[0], top);
-            taps::<S, B, P>(&mut sums, &w[1], top.add(job.row_bytes));
-            taps::<S, B, P>(&mut sums, &w[2], top.add(2 * job.row_bytes));
+            taps::<S, B, P>(&mut sums, &w[1], top.add(job.input.row_bytes));
+            taps::<S, B, P>(&mut sums, &w[2], top.add(2 * job.input.row_bytes));
             end(job, &sums, Tile { first: pixel, pixels: P, channel, blocks: B });
             (top, pixel) = (top.add(P * S * PIXEL), pixel + P);
         }

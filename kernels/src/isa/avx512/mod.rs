@@ -12,11 +12,8 @@ use crate::isa::emulated::*;
 #[cfg(not(feature = "__emulate"))]
 use std::arch::x86_64::*;
 
-use crate::conv::band::Element;
-use crate::conv::engine::{engine, kernel};
-use crate::conv::pack::Layout;
-use crate::conv::tiles::{DepthwiseOrder, Job, Shape};
-use crate::conv::vector::Kernels;
+use crate::kernel::engine::{engine, kernel};
+use crate::kernel::{DepthwiseOrder, Element, Job, Kernels, Layout, Shape};
 use crate::quant::Byte;
 use finish::{end, finish};
 

@@ -3,11 +3,8 @@
 use std::arch::aarch64::*;
 
 use super::{finish, first_lane, hidden, load, start, words};
-use crate::conv::band::Element;
-use crate::conv::engine::{engine, kernel};
-use crate::conv::pack::Layout;
-use crate::conv::tiles::Shape;
-use crate::conv::vector::Kernels;
+use crate::kernel::engine::{engine, kernel};
+use crate::kernel::{Element, Kernels, Layout, Shape};
 use crate::quant::Byte;
 
 /// 6 pixels x 16 channels fill 24 of 32 registers; four hold weights.

@@ -7,7 +7,7 @@ pub(crate) mod words;
 
 use std::arch::aarch64::*;
 
-use crate::conv::tiles::{Job, Tile};
+use crate::kernel::{Job, Tile};
 
 /// 16 sums from memory.
 ///
@@ -70,7 +70,7 @@ register!(f32 int16x4_t);
 /// Everything after the sums.
 ///
 /// # Safety
-/// As [`crate::conv::tiles::Lanes::finish`].
+/// As [`crate::kernel::Lanes::finish`].
 #[inline(never)]
 pub(crate) unsafe fn finish(job: &Job<'_>, sums: *const [int32x4_t; 4], tile: Tile) {
     for block in 0..tile.blocks {
@@ -103,19 +103,19 @@ unsafe fn clamped(x: float32x4_t, (low, high): (f32, f32)) -> float32x4_t {
 unsafe fn finish_pixel(job: &Job<'_>, sums: [int32x4_t; 4], pixel: usize, channel: usize) {
     // SAFETY: channels past the group's end are neither read from the residual nor written.
     unsafe {
-        let at = pixel * job.stride + channel;
-        let count = (job.channels - channel).min(16);
+        let at = pixel * job.output.stride + channel;
+        let count = (job.weights.channels - channel).min(16);
         let mut x: [float32x4_t; 4] = std::array::from_fn(|i| {
-            vmulq_f32(vcvtq_f32_s32(sums[i]), vld1q_f32(job.scales.add(channel + 4 * i)))
+            vmulq_f32(vcvtq_f32_s32(sums[i]), vld1q_f32(job.weights.scales.add(channel + 4 * i)))
         });
-        if !job.residual.is_null() {
+        if !job.output.residual.is_null() {
             let mut part = [0u8; 16];
-            let mut from = job.residual.add(at);
+            let mut from = job.output.residual.add(at);
             if count < 16 {
                 std::ptr::copy_nonoverlapping(from, part.as_mut_ptr(), count);
                 from = part.as_ptr();
             }
-            let bytes = veorq_u8(vld1q_u8(from), vdupq_n_u8(job.residual_flip));
+            let bytes = veorq_u8(vld1q_u8(from), vdupq_n_u8(job.epilogue.residual_flip));
             let (low, high) = (vmovl_u8(vget_low_u8(bytes)), vmovl_high_u8(bytes));
             let words = [
                 vmovl_u16(vget_low_u16(low)),
@@ -123,15 +123,16 @@ unsafe fn finish_pixel(job: &Job<'_>, sums: [int32x4_t; 4], pixel: usize, channe
                 vmovl_u16(vget_low_u16(high)),
                 vmovl_high_u16(high),
             ];
-            let (zero, scale) = (vdupq_n_s32(job.residual_zero), vdupq_n_f32(job.residual_scale));
+            let (zero, scale) =
+                (vdupq_n_s32(job.epilogue.residual_zero), vdupq_n_f32(job.epilogue.residual_scale));
             for (x, r) in x.iter_mut().zip(words) {
                 let r = vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(r), zero));
-                *x = vaddq_f32(clamped(*x, job.inner), vmulq_f32(r, scale));
+                *x = vaddq_f32(clamped(*x, job.epilogue.inner), vmulq_f32(r, scale));
             }
         }
-        let x = x.map(|x| clamped(x, (job.low, job.high)));
-        if job.real {
-            let out = job.output.cast::<f32>().add(at);
+        let x = x.map(|x| clamped(x, (job.epilogue.low, job.epilogue.high)));
+        if job.epilogue.real {
+            let out = job.output.first.cast::<f32>().add(at);
             if count == 16 {
                 for (i, x) in x.into_iter().enumerate() {
                     vst1q_f32(out.add(4 * i), x);
@@ -142,13 +143,13 @@ unsafe fn finish_pixel(job: &Job<'_>, sums: [int32x4_t; 4], pixel: usize, channe
             }
             return;
         }
-        let zero = vdupq_n_s32(job.zero);
+        let zero = vdupq_n_s32(job.epilogue.zero);
         let q = x.map(|x| vaddq_s32(vcvtnq_s32_f32(x), zero));
         let low = vmovn_high_s32(vmovn_s32(q[0]), q[1]);
         let high = vmovn_high_s32(vmovn_s32(q[2]), q[3]);
         let bytes = vreinterpretq_u8_s8(vmovn_high_s16(vmovn_s16(low), high));
-        let bytes = veorq_u8(bytes, vdupq_n_u8(job.flip));
-        let out = job.output.add(at);
+        let bytes = veorq_u8(bytes, vdupq_n_u8(job.epilogue.flip));
+        let out = job.output.first.add(at);
         if count == 16 {
             vst1q_u8(out, bytes);
         } else {

@@ -1,0 +1,125 @@
+//! What a kernel is given: one band of one group, checked and laid out by [`crate::conv`].
+
+/// One band of one group. The pointers hold what [the contract](super#the-contract) says.
+pub(crate) struct Job<'a> {
+    /// What is read.
+    pub input: Input<'a>,
+    /// What it is multiplied with.
+    pub weights: Weights<'a>,
+    /// What becomes of the sums.
+    pub epilogue: Epilogue,
+    /// Where that goes.
+    pub output: Output,
+}
+
+/// Input pixels.
+pub(crate) struct Input<'a> {
+    /// Where the taps of the first output pixel begin.
+    pub source: *const u8,
+    /// Bytes between input rows.
+    pub row_bytes: usize,
+    /// Where each output pixel's first tap lies, in bytes from `source`.
+    pub pixels: &'a [usize],
+    /// For depthwise kernels that take two taps at a time: the offset of each in bytes, an even number of them.
+    pub taps: &'a [usize],
+    /// Input columns between output pixels, in the band.
+    pub right: usize,
+    /// Output pixels of a row.
+    pub width: usize,
+    /// Bytes between input columns, in the band; 0 where there is no band.
+    pub pixel_bytes: usize,
+}
+
+/// Packed constants of the group.
+pub(crate) struct Weights<'a> {
+    /// The packed weights.
+    pub first: *const u8,
+    /// Kernel rows.
+    pub rows: usize,
+    /// Kernel columns.
+    pub columns: usize,
+    /// Where each step begins, in bytes from the row's first tap; for each part of the blocks, for each row.
+    pub steps: &'a [u32],
+    /// The number of `steps` for each part of the blocks, for each row.
+    pub counts: &'a [Count],
+    /// Output channels of the group.
+    pub channels: usize,
+    /// Bias and scales, filled up to whole blocks.
+    pub bias: *const i32,
+    /// As `bias`.
+    pub scales: *const f32,
+}
+
+/// Everything between a sum and its output value.
+pub(crate) struct Epilogue {
+    /// Whether f32 is written.
+    pub real: bool,
+    /// Whether values may be clamped after they were rounded.
+    pub narrow: bool,
+    /// Scale of the residual in steps of the output.
+    pub residual_scale: f32,
+    /// Flips the residual to unsigned.
+    pub residual_flip: u8,
+    /// Zero point of the flipped residual.
+    pub residual_zero: i32,
+    /// Bounds before the residual is added.
+    pub inner: (f32, f32),
+    /// Bounds before rounding.
+    pub low: f32,
+    /// As `low`.
+    pub high: f32,
+    /// Added after rounding, so that the result lies in 0..=255.
+    pub zero: i32,
+    /// Flips the unsigned result to the output's type.
+    pub flip: u8,
+}
+
+/// Output pixels, and the residual's, which lie alike.
+pub(crate) struct Output {
+    /// The first output value of the band and group, bytes or f32.
+    pub first: *mut u8,
+    /// Values between output pixels.
+    pub stride: usize,
+    /// The first residual byte; null without one.
+    pub residual: *const u8,
+}
+
+impl Job<'_> {
+    /// The first taps of `P` neighbouring output pixels.
+    ///
+    /// # Safety
+    /// They lie in the band.
+    #[inline(always)]
+    pub(crate) unsafe fn taps_of<const P: usize>(&self, first: usize) -> [*const u8; P] {
+        // SAFETY: the band holds all taps of all its pixels.
+        std::array::from_fn(|p| unsafe { self.input.source.add(*self.input.pixels.get_unchecked(first + p)) })
+    }
+}
+
+/// How many steps a row of the kernel takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// Two steps each, whose products [`super::Dot::join`] may add before they are widened. They come first.
+    pub pairs: u32,
+    /// Steps on their own.
+    pub singles: u32,
+}
+
+impl Count {
+    /// Steps of both kinds.
+    pub(crate) fn steps(self) -> usize {
+        2 * self.pairs as usize + self.singles as usize
+    }
+}
+
+/// Where a tile lies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tile {
+    /// The first pixel of the band.
+    pub first: usize,
+    pub pixels: usize,
+    /// The first channel of the group; those at and past the group's end are not written.
+    pub channel: usize,
+    /// Blocks of 16 channels.
+    pub blocks: usize,
+}
