@@ -4,7 +4,6 @@
 #[path = "../common/authority.rs"]
 mod authority;
 #[path = "../common/records.rs"]
-#[allow(dead_code, reason = "each test binary uses its own part")]
 mod records;
 #[path = "../common/telling.rs"]
 #[allow(dead_code, reason = "each test binary uses its own part")]

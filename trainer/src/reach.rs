@@ -228,9 +228,9 @@ fn table(seen: &[Seen], least: f64) -> Result<Reach> {
     for column in 0..columns {
         let sum = |table: &[Vec<u32>]| table.iter().map(|row| row[column]).sum::<u32>();
         let all = share(sum(&found), sum(&reach.pictures));
-        for row in 0..rows {
+        for (row, found) in found.iter().enumerate() {
             let of = reach.pictures[row][column];
-            reach.found[row][column] = if of >= ENOUGH { share(found[row][column], of) } else { all };
+            reach.found[row][column] = if of >= ENOUGH { share(found[column], of) } else { all };
         }
     }
     Ok(reach)
