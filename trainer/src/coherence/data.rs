@@ -96,7 +96,7 @@ pub struct Samples {
 }
 
 /// Shares of pairs, matched sets and loose kinds in what is drawn; where one is missing the others take its share.
-const SHARES: [(Match, f64); 3] = [(Match::Pairs, 0.40), (Match::Sets, 0.35), (Match::Loose, 0.25)];
+const SHARES: [(Match, f64); 3] = [(Match::Pairs, 0.36), (Match::Sets, 0.32), (Match::Loose, 0.32)];
 
 /// Draws every picture of all kinds `times` times. Within pairs both sides meet the same fate, whose seed is the name.
 ///
@@ -189,7 +189,7 @@ const CROPS: [usize; 8] = [10, 12, 14, 16, 16, 20, 24, 64];
 /// beside its own: 720p to 1080p, 1024x576 to 720p and to 1080p, and what web sites shrink by.
 pub const SCALES: [f64; 6] = [1.5, 1.25, 1.875, 0.75, 2.0 / 3.0, 0.5];
 /// How often a picture is drawn as one that is read on a scaled grid.
-const SCALED: f32 = 0.25;
+const SCALED: f32 = 0.08;
 /// How often such a true picture was not scaled by the factor that is assumed: the highest of many readings counts, and
 /// all but one of them are wrong.
 const MISTAKEN: f32 = 0.5;

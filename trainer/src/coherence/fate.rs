@@ -43,16 +43,16 @@ impl Fate {
         let (quality, again, crf) =
             (60 + rng.below(37) as u8, 75 + rng.below(22) as u8, 16 + rng.below(15) as u8);
         // Strong compression is where most is lost, so it is met more often than good.
-        let quality = if rng.chance(0.4) { 65 + rng.below(20) as u8 } else { quality };
+        let quality = if rng.chance(0.25) { 65 + rng.below(20) as u8 } else { quality };
         let codec = if rng.chance(0.7) { JpegCodec::Quartered } else { *rng.pick(&JpegCodec::ALL) };
         let (smaller, larger) = (rng.range(0.7, 0.95), rng.range(1.1, 2.0));
         let larger = *rng.pick(&[2.0, 2.0, 1.5, 4.0 / 3.0, larger, larger]);
-        let then = if rng.chance(0.5) { Way::Jpeg(again) } else { Way::Stored };
+        let then = if rng.chance(0.75) { Way::Jpeg(again) } else { Way::Stored };
         let way = match way {
-            w if w < 0.25 => Way::Stored,
-            w if w < 0.35 => Way::Scaled(larger, Box::new(then)),
+            w if w < 0.26 => Way::Stored,
+            w if w < 0.40 => Way::Scaled(larger, Box::new(then)),
             w if w < 0.71 => Way::Jpeg(quality),
-            w if w < 0.82 => Way::Twice(again, quality.max(70)),
+            w if w < 0.81 => Way::Twice(again, quality.max(70)),
             w if w < 0.96 => Way::H264(crf),
             _ => Way::Scaled(smaller, Box::new(Way::Jpeg(90))),
         };
