@@ -27,6 +27,7 @@ impl Silence {
     }
 
     /// When [`Silence::check`] has something to do next, if nothing comes until then.
+    #[cfg(feature = "gstreamer")]
     pub fn left(&self, now: Moment) -> Duration {
         let next = if self.told { self.limit } else { self.limit / 2 };
         next.saturating_sub(now.saturating_sub(self.since))
