@@ -63,7 +63,8 @@ fn what_cannot_be_fitted_on_is_named_and_nothing_is_written() {
     put_pairs(&at("fine"), 4);
     std::fs::create_dir_all(at("empty")).unwrap();
     std::fs::create_dir_all(at("one-side/real/photos")).unwrap();
-    common::picture(1, false, 192, 192).save(at("one-side/real/photos/a.png")).unwrap();
+    // Large enough for a crop however it is shrunk.
+    common::picture(1, false, 448, 448).save(at("one-side/real/photos/a.png")).unwrap();
     std::fs::create_dir_all(at("unreadable/real/a")).unwrap();
     std::fs::create_dir_all(at("unreadable/fake/a")).unwrap();
     std::fs::write(at("unreadable/real/a/x.png"), "no picture").unwrap();
