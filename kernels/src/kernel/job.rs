@@ -37,6 +37,7 @@ pub(crate) struct Weights<'a> {
     /// Kernel rows.
     pub rows: usize,
     /// Kernel columns.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "x86-64 alone asks"))]
     pub columns: usize,
     /// Where each step begins, in bytes from the row's first tap; for each part of the blocks, for each row.
     pub steps: &'a [u32],
@@ -55,6 +56,7 @@ pub(crate) struct Epilogue {
     /// Whether f32 is written.
     pub real: bool,
     /// Whether values may be clamped after they were rounded.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "x86-64 alone asks"))]
     pub narrow: bool,
     /// Scale of the residual in steps of the output.
     pub residual_scale: f32,

@@ -22,9 +22,9 @@ mod job;
 mod tiles;
 
 pub(crate) use job::{Count, Epilogue, Input, Job, Output, Tile, Weights};
-pub(crate) use tiles::{
-    DepthwiseOrder, Dot, Lanes, Shape, Taps, burn, depthwise_tile, parts, through_memory, tile,
-};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use tiles::through_memory;
+pub(crate) use tiles::{DepthwiseOrder, Dot, Lanes, Shape, Taps, burn, depthwise_tile, parts, tile};
 
 use crate::quant::Byte;
 
