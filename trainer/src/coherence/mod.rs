@@ -11,6 +11,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use data::{Kind, Match};
+use image::RgbImage;
 use spotd::{
     detector::{card::sha256_hex, coherence},
     forensics::{
@@ -25,7 +26,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tch::Device;
+use tch::{Device, Tensor};
 
 /// What to fit on, and how long.
 #[derive(clap::Args, Clone, Debug)]
@@ -130,21 +131,26 @@ const FIRST_SCENE: u64 = 2_000_000;
 fn render(folder: &Path, n: u64) -> Result<Kind> {
     let network = Resynthesis::new().context("the demonstration's network")?;
     let mut kind = Kind { name: "scenes".into(), matched: Match::Pairs, real: vec![], fake: vec![] };
-    for side in ["real", "fake"] {
-        std::fs::create_dir_all(folder.join(side)).context("a folder for rendered scenes")?;
-    }
     let progress = bar(n, "scenes");
     for scene in 0..n {
         let real = SceneRenderer::new(FIRST_SCENE + scene, WIDTH, HEIGHT).frame(scene % 50);
         let fake = network.apply(&real).map_err(|e| anyhow::anyhow!("redrawing a scene: {e}"))?;
-        for (side, picture, paths) in [("real", &real, &mut kind.real), ("fake", &fake, &mut kind.fake)] {
-            let path = folder.join(side).join(format!("scene-{scene:04}.png"));
-            picture.save(&path).with_context(|| path.display().to_string())?;
-            paths.push(path);
-        }
+        put(&mut kind, folder, &format!("scene-{scene:04}"), [&real, &fake])?;
         progress.inc(1);
     }
     Ok(kind)
+}
+
+/// Writes a picture and its redrawn self as PNG to `folder/<kind>/{real,fake}/<stem>.png`, and adds them to their kind.
+fn put(kind: &mut Kind, folder: &Path, stem: &str, [real, fake]: [&RgbImage; 2]) -> Result<()> {
+    for (side, picture, paths) in [("real", real, &mut kind.real), ("fake", fake, &mut kind.fake)] {
+        let folder = folder.join(&kind.name).join(side);
+        std::fs::create_dir_all(&folder).context("a folder for redrawn pictures")?;
+        let path = folder.join(format!("{stem}.png"));
+        picture.save(&path).with_context(|| path.display().to_string())?;
+        paths.push(path);
+    }
+    Ok(())
 }
 
 /// Side of what the bank redraws, in pixels, and what is cut off all around, where padding shows.
@@ -162,15 +168,9 @@ fn redraw(folder: &Path, bank: &Path, options: &Options) -> Result<Kind> {
         for number in 0..options.bank_pairs {
             let real = photos.batch(1, REDRAWN, &mut rng);
             let fake = member.redraw(&real);
-            for (side, x, paths) in [("real", &real, &mut kind.real), ("fake", &fake, &mut kind.fake)] {
-                let inner = i64::from(REDRAWN - 2 * MARGIN);
-                let inner = x.narrow(2, MARGIN.into(), inner).narrow(3, MARGIN.into(), inner);
-                let folder = folder.join("bank").join(side);
-                std::fs::create_dir_all(&folder).context("a folder for redrawn photographs")?;
-                let path = folder.join(format!("{at:02}-{number:04}.png"));
-                photos::to_pictures(&inner)?[0].save(&path).with_context(|| path.display().to_string())?;
-                paths.push(path);
-            }
+            let (margin, side) = (i64::from(MARGIN), i64::from(REDRAWN - 2 * MARGIN));
+            let inner = |x: &Tensor| photos::to_pictures(&x.narrow(2, margin, side).narrow(3, margin, side));
+            put(&mut kind, folder, &format!("{at:02}-{number:04}"), [&inner(&real)?[0], &inner(&fake)?[0]])?;
             progress.inc(1);
         }
     }
