@@ -3,7 +3,6 @@
 //! `elem/s` in the output are frames a second a core; peak memory of the whole process follows at the end.
 
 use std::hint::black_box;
-use std::time::{Duration, SystemTime};
 
 use criterion::{BatchSize, Criterion, Throughput};
 use image::RgbImage;
@@ -11,7 +10,7 @@ use spotd::detector::coherence::Grids;
 use spotd::detector::tiles::select;
 use spotd::detector::{Detector, Model};
 use spotd::forensics::scenes::SceneRenderer;
-use spotd::frame::{Colour, Frame, Interlacing, PixelFormat, Plane};
+use spotd::frame::Frame;
 use spotd::identity::Precision;
 use spotd::identity::Wanted;
 
@@ -36,27 +35,6 @@ fn nv12(image: &RgbImage) -> Vec<u8> {
     out
 }
 
-fn frame(width: u32, height: u32, bytes: Vec<u8>) -> Frame {
-    let stride = width as usize;
-    Frame {
-        source: "bench".into(),
-        seq: 0,
-        captured: SystemTime::UNIX_EPOCH,
-        arrived: Duration::ZERO,
-        format: PixelFormat::Nv12,
-        width,
-        height,
-        planes: [
-            Plane { offset: 0, stride },
-            Plane { offset: stride * height as usize, stride },
-            Plane::default(),
-        ],
-        colour: Colour::default(),
-        interlacing: Interlacing::Unsaid,
-        data: Box::new(bytes),
-    }
-}
-
 fn main() {
     let model = Model::built_in().expect("the built-in detector");
     let side = model.card().tile;
@@ -68,24 +46,25 @@ fn main() {
         group.throughput(Throughput::Elements(1));
         group.bench_function(format!("{name} NV12, at most {MAX_TILES} tiles"), |b| {
             b.iter_batched(
-                || frame(width, height, bytes.clone()),
+                || Frame::nv12("bench".into(), width, height, bytes.clone()),
                 |f| detector.score(black_box(f)).expect("judges"),
                 BatchSize::LargeInput,
             );
         });
         group.bench_function(format!("{name} NV12, choice of tiles alone"), |b| {
             b.iter_batched_ref(
-                || frame(width, height, bytes.clone()),
+                || Frame::nv12("bench".into(), width, height, bytes.clone()),
                 |f| select(black_box(f), side, MAX_TILES).expect("selects"),
                 BatchSize::LargeInput,
             );
         });
         group.bench_function(format!("{name} NV12, coherent part alone"), |b| {
             b.iter_batched_ref(
-                || frame(width, height, bytes.clone()),
+                || Frame::nv12("bench".into(), width, height, bytes.clone()),
                 |f| {
                     let readings = detector.read(black_box(f), Grids::OneMore(0)).expect("luma");
-                    model.coherent(&readings.expect("enough blocks")).expect("runs")
+                    let readings = readings.expect("enough blocks");
+                    model.coherent(&readings.own, &readings.scaled).expect("runs")
                 },
                 BatchSize::LargeInput,
             );

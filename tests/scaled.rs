@@ -1,7 +1,6 @@
 //! A picture that was scaled after it was generated is read on the grid that it had before.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use image::RgbImage;
 use image::imageops::FilterType;
@@ -18,7 +17,7 @@ const TILES: usize = 9;
 const FIRST_SCENE: u64 = 510_000;
 
 fn frame(picture: RgbImage) -> Frame {
-    Frame::from_rgb(Arc::from("set"), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture)
+    Frame::still(Arc::from("set"), picture)
 }
 
 /// As a site that shows 640 pixels on 960 would store it.
@@ -39,8 +38,8 @@ fn a_redrawn_scene_that_was_enlarged_is_found_on_the_grid_of_its_factor() {
             |picture: &RgbImage| -> FrameScore { detector.score(frame(enlarged(picture))).expect("judged") };
         let (real, fake) = (said(&real), said(&fake));
         assert_eq!(fake.parts.scale, Some(1.5), "scene {scene}: {:?}", fake.parts);
-        let own = fake.readings.as_ref().expect("readings").own_alone();
-        let own = model.coherent(&own).expect("runs").expect("a coherent part");
+        let own = &fake.readings.as_ref().expect("readings").own;
+        let own = model.coherent(own, &[]).expect("runs").expect("a coherent part");
         let (found, own) = (fake.parts.coherence.expect("a logit"), own.logit);
         assert!(found > own + 1.0, "scene {scene}: {found} on its grid, {own} on the frame's");
         assert_ne!(real.verdict(detector.limits()), Verdict::Synthetic, "scene {scene}: {:?}", real.parts);

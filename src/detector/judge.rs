@@ -172,8 +172,8 @@ impl Detector {
         let network = logits.iter().sum::<f32>() / logits.len() as f32;
         // A scaled grid that happens to have its turn says nothing of this frame against the next.
         let said = match &readings {
-            Some(readings) if readings.all => model.coherent(readings)?,
-            Some(readings) => model.coherent(&readings.own_alone())?,
+            Some(Readings { own, scaled, all: true }) => model.coherent(own, scaled)?,
+            Some(readings) => model.coherent(&readings.own, &[])?,
             None => None,
         };
         let coherence = said.map(|said| said.logit);
@@ -229,7 +229,8 @@ impl Accumulated {
         }
         self.size = (width, height);
         let model = &detector.model;
-        let said = model.coherent(self.readings.as_ref().expect("just put there"))?;
+        let Readings { own, scaled, .. } = self.readings.as_ref().expect("just put there");
+        let said = model.coherent(own, scaled)?;
         score.parts.coherence = said.map(|said| said.logit);
         score.parts.scale = said.and_then(|said| said.scale);
         score.logit = model.together(score.parts.network, score.parts.coherence);

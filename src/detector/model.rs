@@ -11,7 +11,7 @@ use image::RgbImage;
 
 use super::calibration::Calibration;
 use super::card::{Card, CoherentPart, sha256_hex};
-use super::coherence::{Head, Readings};
+use super::coherence::{BlockSums, Head};
 use super::engine::Engine;
 pub use super::engine::planar;
 use super::error::ModelError;
@@ -158,16 +158,20 @@ impl Model {
         self.coherent.as_ref().map_or(&[], |c| &c.part.scales)
     }
 
-    /// What the coherent part says of what was added up, by the reading that says most; `None` where there is no such
-    /// part.
+    /// What the coherent part says of what was added up on the frame's `own` grid and on those of [`Model::scales`], by
+    /// the reading that says most; `None` where there is no such part.
     ///
     /// # Errors
     /// [`ModelError::Inference`] when tract fails.
-    pub fn coherent(&self, readings: &Readings) -> Result<Option<Coherence>, ModelError> {
+    pub fn coherent(
+        &self,
+        own: &BlockSums,
+        scaled: &[Option<BlockSums>],
+    ) -> Result<Option<Coherence>, ModelError> {
         let Some(coherent) = &self.coherent else { return Ok(None) };
         let Coherent { head, part } = &**coherent;
-        let mut most = Coherence { logit: head.logit(&readings.own)?, scale: None };
-        for (sums, &scale) in readings.scaled.iter().zip(&part.scales) {
+        let mut most = Coherence { logit: head.logit(own)?, scale: None };
+        for (sums, &scale) in scaled.iter().zip(&part.scales) {
             let Some(sums) = sums else { continue };
             let logit = head.logit(sums)? - part.scaled_less as f32;
             if logit > most.logit {

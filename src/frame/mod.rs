@@ -229,6 +229,31 @@ impl Frame {
         Captured::rgb(captured, image).into_frame(source, seq, arrived)
     }
 
+    /// A picture that came at no time: of a file, or made here.
+    pub fn still(source: Arc<str>, image: RgbImage) -> Self {
+        Self::from_rgb(source, 0, SystemTime::UNIX_EPOCH, Moment::ZERO, image)
+    }
+
+    /// Tightly packed NV12 that came at no time, `width * height * 3 / 2` bytes of even sides.
+    pub fn nv12(source: Arc<str>, width: u32, height: u32, bytes: Vec<u8>) -> Self {
+        let stride = width as usize;
+        let captured = Captured {
+            at: SystemTime::UNIX_EPOCH,
+            format: PixelFormat::Nv12,
+            width,
+            height,
+            planes: [
+                Plane { offset: 0, stride },
+                Plane { offset: stride * height as usize, stride },
+                Plane::default(),
+            ],
+            colour: Colour::default(),
+            interlacing: Interlacing::Unsaid,
+            data: Box::new(bytes),
+        };
+        captured.into_frame(source, 0, Moment::ZERO)
+    }
+
     /// The frame's bytes.
     pub fn bytes(&self) -> &[u8] {
         (*self.data).as_ref()

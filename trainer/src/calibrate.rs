@@ -19,7 +19,6 @@ use spotd::{
     },
     frame::Frame,
 };
-use std::time::{Duration, SystemTime};
 use tch::Device;
 
 /// Share of real windows at or above the threshold: one in a thousand.
@@ -97,7 +96,7 @@ fn windows_of(
     for round in 0..count.div_ceil(pictures.len()) {
         for picture in &pictures {
             let seen = ways[round % ways.len()](picture, side, rng);
-            let frame = Frame::from_rgb("held out".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, seen);
+            let frame = Frame::still("held out".into(), seen);
             let selection = tiles::select(&frame, side, TILES)?;
             progress.inc(1);
             if selection.limited.is_some() {

@@ -255,9 +255,7 @@ pub fn tell_scenes_apart(
 }
 
 fn judge(model: &Model, picture: RgbImage) -> Result<f64> {
-    use std::time::{Duration, SystemTime};
-    let frame =
-        spotd::frame::Frame::from_rgb("scene".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture);
+    let frame = spotd::frame::Frame::still("scene".into(), picture);
     Ok(spotd::detector::Detector::of(model, 6).score(frame)?.score)
 }
 

@@ -12,10 +12,7 @@ use spotd::{
     },
     frame::Frame,
 };
-use std::{
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::path::PathBuf;
 use tch::Device;
 
 /// What is shown.
@@ -131,7 +128,7 @@ fn kind(model: &Model, name: &str, pictures: &[RgbImage], scenes: &[RgbImage]) -
     let detector = Detector::of(model, TILES);
     let score = |picture: RgbImage| -> Result<f64> {
         let source = name.into();
-        let frame = Frame::from_rgb(source, 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture);
+        let frame = Frame::still(source, picture);
         Ok(detector.score(frame)?.score)
     };
     let mut scores = Vec::new();

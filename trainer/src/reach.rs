@@ -20,7 +20,6 @@ use spotd::{
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
 
 /// Options of the measurement.
@@ -186,7 +185,7 @@ fn one(model: &Model, ways: &[Way], path: &Path, generated: bool) -> Result<Vec<
             _ => way.apply(&picture)?,
         };
         let name = path.display().to_string();
-        let frame = Frame::from_rgb(name.as_str().into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture);
+        let frame = Frame::still(name.as_str().into(), picture);
         // Of true pictures only the conditions are wanted.
         let tiles = if generated { crate::score::MOST_TILES } else { 1 };
         let score = Detector::of(model, tiles).score_lines(frame).context(name)?;

@@ -19,7 +19,6 @@ use spotd::{
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
 
 /// What is done to a picture before it is scored.
@@ -125,13 +124,7 @@ fn score(model: &Model, path: &Path, perturbation: Perturbation) -> Result<Optio
     let softness = -baseline::sharpness(&picture);
     let detector = Detector::of(model, MOST_TILES);
     let judge = |picture| {
-        let frame = Frame::from_rgb(
-            path.display().to_string().into(),
-            0,
-            SystemTime::UNIX_EPOCH,
-            Duration::ZERO,
-            picture,
-        );
+        let frame = Frame::still(path.display().to_string().into(), picture);
         detector.score(frame).with_context(|| path.display().to_string())
     };
     let content = match perturbation {

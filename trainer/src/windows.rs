@@ -19,10 +19,7 @@ use spotd::{
     },
     frame::Frame,
 };
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, SystemTime},
-};
+use std::path::{Path, PathBuf};
 
 /// What is measured.
 #[derive(Clone, Debug, clap::Args)]
@@ -237,7 +234,7 @@ fn clip(
         let cut = imageops::crop_imm(picture, to(angle.cos()), to(angle.sin()), width, height).to_image();
         let seen = jpeg(&noise(&cut, levels, rng.next_u64()), JpegCodec::Quartered, quality);
         let source = path.display().to_string().into();
-        let frame = Frame::from_rgb(source, 0, SystemTime::UNIX_EPOCH, Duration::ZERO, seen);
+        let frame = Frame::still(source, seen);
         let selection = tiles::select(&frame, tile, most)?;
         if selection.limited.is_some() {
             return Ok(None);

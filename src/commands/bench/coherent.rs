@@ -1,12 +1,10 @@
 //! What the coherent part costs, a whole frame at a time.
 
-use std::time::{Duration, SystemTime};
-
 use crate::clock::Clock;
 use crate::detector::coherence::Grids;
 use crate::detector::{Detector, Model};
 use crate::forensics::scenes::SceneRenderer;
-use crate::frame::{Colour, Frame, Interlacing, PixelFormat, Plane};
+use crate::frame::Frame;
 
 /// Width and height of the frame.
 pub(super) const SIZE: (u32, u32) = (1920, 1080);
@@ -24,7 +22,7 @@ pub(super) fn milliseconds(model: &Model, clock: &dyn Clock) -> anyhow::Result<O
     for run in 0..RUNS {
         let from = clock.now();
         if let Some(readings) = detector.read(&frame, Grids::OneMore(run))? {
-            std::hint::black_box(model.coherent(&readings)?);
+            std::hint::black_box(model.coherent(&readings.own, &readings.scaled)?);
         }
         times.push((clock.now() - from).as_secs_f64() * 1e3);
     }
@@ -39,18 +37,5 @@ fn frame() -> Frame {
     let area = (width * height) as usize;
     let mut bytes: Vec<u8> = scene.pixels().map(|pixel| pixel.0[1]).collect();
     bytes.resize(area * 3 / 2, 128);
-    let stride = width as usize;
-    Frame {
-        source: "bench".into(),
-        seq: 0,
-        captured: SystemTime::UNIX_EPOCH,
-        arrived: Duration::ZERO,
-        format: PixelFormat::Nv12,
-        width,
-        height,
-        planes: [Plane { offset: 0, stride }, Plane { offset: area, stride }, Plane::default()],
-        colour: Colour::default(),
-        interlacing: Interlacing::Unsaid,
-        data: Box::new(bytes),
-    }
+    Frame::nv12("bench".into(), width, height, bytes)
 }

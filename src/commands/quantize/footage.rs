@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
@@ -131,10 +131,7 @@ impl Look {
         for at in 0..wanted {
             let path = &files[at * files.len() / wanted];
             match load(path) {
-                Ok(picture) => gathered.add(
-                    Frame::from_rgb("file".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture),
-                    self.side,
-                ),
+                Ok(picture) => gathered.add(Frame::still("file".into(), picture), self.side),
                 Err(bad) => gathered.fail(format!("{}: {}", bad.path.display(), bad.reason)),
             }
             bar.set_position(gathered.pictures as u64);

@@ -47,11 +47,6 @@ impl Readings {
         Some(Self { own, scaled, all: grids == Grids::All })
     }
 
-    /// These without the scaled grids.
-    pub fn own_alone(&self) -> Self {
-        Self { own: self.own.clone(), scaled: vec![], all: false }
-    }
-
     /// Fades what was added up to `keep` (0..1) of its weight and adds the next frame's sums. A scaled grid fades as
     /// much in one of its turns as the frame's own in all the frames between.
     pub fn follow(&mut self, next: &Self, keep: f32) {
