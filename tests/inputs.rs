@@ -333,6 +333,23 @@ fn a_video_that_is_shorter_than_its_header_says_is_truncated() {
 }
 
 #[test]
+fn what_has_an_end_is_read_to_it_also_from_a_web_server() {
+    let bench = Bench::new();
+    clip(&bench.path("a.mp4"), &format!("{H264} ! mp4mux faststart=true"));
+    clip(&bench.path("a.mkv"), &format!("{H264} ! matroskamux"));
+    let server = HttpServer::new(&bench.path(""));
+    for name in ["a.mp4", "a.mkv"] {
+        // Ten seconds, where a source without an end would be left after three.
+        for input in [name, &server.url(name)] {
+            let (code, rows, said) = bench.scan(&["--fps", "1", "--seconds", "3", input]);
+            assert_eq!(code, Some(0), "{input}: {said}");
+            let frames = rows[0]["frames"].as_u64();
+            assert!(frames.is_some_and(|n| (10..=11).contains(&n)), "{input}: {rows:?}");
+        }
+    }
+}
+
+#[test]
 fn sound_that_goes_on_after_the_picture_cuts_nothing() {
     let bench = Bench::new();
     for (name, mux) in [("a.mp4", "mp4mux"), ("a.mkv", "matroskamux")] {

@@ -1,0 +1,33 @@
+//! Records keep their bytes: a log that an earlier version wrote reads, and is written again byte for byte.
+//!
+//! `golden/events.jsonl` was written by `spotd run` on the demonstration with `verdict.jump = 1.5`, before detector,
+//! verdict and log shared one `Judgement`. A hash is taken of a line's very bytes, so a member that moves is a change
+//! of format: it takes a new schema, and a file beside this one.
+
+use std::sync::Arc;
+
+use spotd::flaglog::fs::OsFs;
+use spotd::flaglog::{Entry, Reader};
+use spotd::verdict::EventKind;
+
+#[test]
+fn records_are_written_byte_for_byte_as_before() {
+    let golden = include_str!("golden/events.jsonl");
+    let dir = tempfile::tempdir().expect("a folder");
+    let segment = dir.path().join("flags-00000000000000000001.jsonl");
+    std::fs::write(segment, golden).expect("written");
+
+    let mut reader = Reader::from_start(Arc::new(OsFs), dir.path());
+    let mut kinds = Vec::new();
+    for line in golden.lines() {
+        let item = reader.next().expect("a sound record").expect("a record");
+        assert_eq!(serde_json::to_string(&item.entry).expect("JSON"), line);
+        let Entry::Event(record) = item.entry else { panic!("a note") };
+        assert!(record.evidence.is_some_and(|e| !e.tiles.is_empty()), "line {}", record.seq);
+        kinds.push(record.kind);
+    }
+    assert!(reader.next().expect("its end").is_none());
+    for kind in [EventKind::Alert, EventKind::Start, EventKind::End] {
+        assert!(kinds.contains(&kind), "no {kind:?} among {kinds:?}");
+    }
+}
