@@ -23,7 +23,8 @@ fn records_are_written_byte_for_byte_as_before() {
         let item = reader.next().expect("a sound record").expect("a record");
         assert_eq!(serde_json::to_string(&item.entry).expect("JSON"), line);
         let Entry::Event(record) = item.entry else { panic!("a note") };
-        assert!(record.evidence.is_some_and(|e| !e.tiles.is_empty()), "line {}", record.seq);
+        let kept = record.evidence.is_some_and(|e| !e.tiles.is_empty());
+        assert_eq!(kept, record.kind != EventKind::End, "line {}", record.seq);
         kinds.push(record.kind);
     }
     assert!(reader.next().expect("its end").is_none());
