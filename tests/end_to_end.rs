@@ -1,11 +1,12 @@
 //! The whole way of a frame with real parts: an RTSP server in this process streams H.264, the daemon's
-//! own binary watches it, a real mosquitto passes on what is flagged, and the evidence is the frame.
+//! own binary watches it, a real mosquitto and a web server are told what is flagged, and the evidence is the frame.
 
 mod common;
 mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use common::daemon::Daemon;
 use common::model;
@@ -41,6 +42,35 @@ fn mean_difference(a: &RgbImage, b: &RgbImage) -> f64 {
     assert_eq!(a.dimensions(), b.dimensions());
     let sum: u64 = a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
     sum as f64 / a.as_raw().len() as f64
+}
+
+/// A web server that takes whatever is posted to it.
+struct Desk {
+    port: u16,
+    posted: Arc<Mutex<Vec<String>>>,
+}
+
+impl Desk {
+    fn start() -> Self {
+        let server = tiny_http::Server::http("127.0.0.1:0").expect("a free port");
+        let port = server.server_addr().to_ip().expect("an address").port();
+        let posted = Arc::new(Mutex::new(Vec::new()));
+        let taken = posted.clone();
+        std::thread::spawn(move || {
+            for mut request in server.incoming_requests() {
+                let mut body = String::new();
+                request.as_reader().read_to_string(&mut body).expect("a text");
+                taken.lock().expect("lock").push(body);
+                // Who asked may be gone.
+                let _ = request.respond(tiny_http::Response::empty(204));
+            }
+        });
+        Self { port, posted }
+    }
+
+    fn posted(&self) -> Vec<String> {
+        self.posted.lock().expect("lock").clone()
+    }
 }
 
 fn write_config(dir: &Path, url: &str, broker: u16) -> PathBuf {
@@ -81,8 +111,12 @@ fn a_frame_from_rtsp_is_flagged_kept_and_told() {
     let mut server = RtspServer::new(&format!("{PICTURE} ! {ENCODER}"), PAYLOADER);
     let broker = Broker::start();
     let subscriber = Subscriber::start(broker.port(), "spotd/#");
-    let mut daemon =
-        Daemon::start(&write_config(dir.path(), &server.url("/live"), broker.port()), dir.path());
+    let desk = Desk::start();
+    let config = write_config(dir.path(), &server.url("/live"), broker.port());
+    let hook = format!("[[webhook]]\nurl = \"http://127.0.0.1:{}/flags\"\n", desk.port);
+    let text = std::fs::read_to_string(&config).expect("read") + &hook;
+    std::fs::write(&config, text).expect("written");
+    let mut daemon = Daemon::start(&config, dir.path());
 
     // The event arrives over MQTT, and it is the record that the log has.
     let of = |suffix: &'static str| move |m: &common::mosquitto::Message| m.topic.ends_with(suffix);
@@ -133,6 +167,15 @@ fn a_frame_from_rtsp_is_flagged_kept_and_told() {
             .filter(|m| m.topic.ends_with("/event"))
             .any(|m| serde_json::from_str::<Value>(&m.payload).is_ok_and(|v| v["id"] == last))
     });
+
+    // The web server has had every record too, as the log's own lines and in their order.
+    let posted = desk.posted();
+    let ids = posted.iter().map(|body| serde_json::from_str::<Value>(body).expect("JSON")["id"].clone());
+    assert_eq!(ids.collect::<Vec<_>>(), all.iter().map(|r| r["id"].clone()).collect::<Vec<_>>());
+    let mut files = std::fs::read_dir(dir.path().join("flags")).expect("the log").flatten().map(|e| e.path());
+    let segment = files.find(|p| p.extension().is_some_and(|e| e == "jsonl")).expect("a segment");
+    let log = std::fs::read_to_string(segment).expect("readable");
+    assert!(posted.iter().all(|body| log.lines().any(|line| line == body)), "{posted:?}");
 }
 
 #[test]
