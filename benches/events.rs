@@ -25,6 +25,7 @@ use spotd::flaglog::fs::{Fs, OsFs};
 use spotd::flaglog::{Entry, FlagLog, Reader};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::health::Board;
+use spotd::identity::Wanted;
 use spotd::pipeline::Daemon;
 use spotd::publish::mqtt;
 use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
@@ -115,7 +116,7 @@ fn one_way(base: &Path, wanted: usize) {
         let arrived = arrived.clone();
         move |m| arrived.lock().expect("lock").push((SystemTime::now(), m.payload.clone()))
     });
-    let model = Model::open(None).expect("the built-in model");
+    let model = Model::open(None, Wanted::Auto).expect("the built-in model");
     let daemon = Daemon::start(config(dir.path(), disk.path(), broker.port()), model, SystemClock::shared());
     let daemon = daemon.expect("started");
     *RECORDED.board.lock().expect("lock") = Some(daemon.board.clone());

@@ -36,7 +36,7 @@ fn nv12(image: &RgbImage) -> Vec<u8> {
 }
 
 fn main() {
-    let model = Model::built_in().expect("the built-in detector");
+    let model = Model::open(None, Wanted::Auto).expect("the built-in detector");
     let side = model.card().tile;
     let detector = Detector::of(&model, MAX_TILES);
     let mut c = Criterion::default().configure_from_args().sample_size(10);
@@ -74,7 +74,7 @@ fn main() {
     let tile = SceneRenderer::new(1, side, side).frame(0);
     let mut group = c.benchmark_group("tile");
     group.throughput(Throughput::Elements(1));
-    let float = Model::open_as(None, Wanted::Only(Precision::F32)).expect("the float file");
+    let float = Model::open(None, Wanted::Only(Precision::F32)).expect("the float file");
     for model in [&model, &float] {
         group.bench_function(format!("{side}x{side} {}", model.card().precision), |b| {
             b.iter(|| model.logit(black_box(&tile)).expect("runs"));

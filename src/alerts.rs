@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Moment;
-use crate::detector::judge::FrameScore;
+use crate::detector::scoring::FrameScore;
 use crate::frame::Frame;
 use crate::jump::{Jump, JumpDetector, QUICK};
 use crate::verdict::VerdictConfig;

@@ -19,8 +19,8 @@ use crate::clock::{SharedClock, Stop, StopHandle, stop_signal};
 use crate::config::Config;
 use crate::control::Controls;
 use crate::detector::coherence::Grids;
-use crate::detector::judge::Accumulated;
 use crate::detector::pool::{Pool, Work};
+use crate::detector::scoring::Accumulated;
 use crate::detector::{Detector, Model, tiles};
 use crate::flaglog::{Tail, evidence};
 use crate::frame::{Deinterlacer, Frame};
@@ -41,7 +41,7 @@ pub struct Daemon {
     /// State of every source, alive while the daemon runs.
     pub board: Board,
     sources: Vec<JoinHandle<()>>,
-    look: JoinHandle<()>,
+    selection: JoinHandle<()>,
     verdict: JoinHandle<()>,
     publishers: Vec<JoinHandle<()>>,
     metrics: Option<JoinHandle<()>>,
@@ -129,8 +129,8 @@ impl Daemon {
                 .with_context(|| format!("source {}", source_config.id))?,
             );
         }
-        let look = {
-            let stage = LookStage {
+        let selection = {
+            let stage = SelectStage {
                 fields: vec![Deinterlacer::default(); frames.len()],
                 turn: vec![0; frames.len()],
                 frames,
@@ -145,12 +145,12 @@ impl Daemon {
                 turns,
                 pool,
             };
-            spawn("look", move || stage.run(&stop))?
+            spawn("select", move || stage.run(&stop))?
         };
         Ok(Self {
             board,
             sources,
-            look,
+            selection,
             verdict,
             publishers,
             metrics,
@@ -170,7 +170,7 @@ impl Daemon {
     pub fn stop(self) -> bool {
         self.stop_capture.stop();
         let mut well = true;
-        for thread in self.sources.into_iter().chain([self.look, self.verdict]) {
+        for thread in self.sources.into_iter().chain([self.selection, self.verdict]) {
             well &= join(thread);
         }
         self.stop_publishing.stop();
@@ -260,8 +260,8 @@ impl Telling<'_> {
     }
 }
 
-/// Takes each source's newest frame in its turn and chooses tiles in it.
-struct LookStage {
+/// Takes each source's newest frame in its turn and selects tiles in it.
+struct SelectStage {
     frames: Vec<Receiver<Frame>>,
     /// Sources already warned about, by reason: once is enough for a camera that stays as it is.
     warned: BTreeSet<(SourceIndex, &'static str)>,
@@ -276,14 +276,14 @@ struct LookStage {
     pool: Pool,
 }
 
-impl LookStage {
+impl SelectStage {
     fn run(mut self, stop: &Stop) {
         loop {
             select! {
                 recv(self.turns.queue()) -> source => {
                     let Ok(source) = source else { break };
                     self.turns.begin(source);
-                    if !self.look(source) {
+                    if !self.select(source) {
                         self.turns.done(source);
                     }
                 }
@@ -294,7 +294,7 @@ impl LookStage {
     }
 
     /// Puts a source's frame into work; false when there is nothing to judge.
-    fn look(&mut self, source: SourceIndex) -> bool {
+    fn select(&mut self, source: SourceIndex) -> bool {
         let Ok(frame) = self.frames[source].try_recv() else { return false };
         let id = frame.source.clone();
         let frame = match frame.decoded() {

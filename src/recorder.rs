@@ -15,7 +15,7 @@ use crate::alerts::Seen;
 use crate::clock::{Moment, SharedClock};
 use crate::config::Config;
 use crate::detector::Detector;
-use crate::detector::judge::FrameScore;
+use crate::detector::scoring::FrameScore;
 use crate::flaglog::record::{Alert, AlertKind};
 use crate::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord, Options, Signer, Tail};
 use crate::frame::Frame;

@@ -15,6 +15,7 @@ use spotd::clock::SystemClock;
 use spotd::detector::{Detector, Model};
 use spotd::flaglog::{Evidence, FlagLog, LogError, Record};
 use spotd::health::Board;
+use spotd::identity::Wanted;
 use spotd::judgement::{Judgement, ScoredTile};
 use spotd::recorder::Recorder;
 use spotd::verdict::{EventKind, Outcome, Verdict};
@@ -98,7 +99,7 @@ fn a_full_disk_is_an_alarm_on_the_board_and_judging_goes_on() {
         disk.log()
     );
     let config = spotd::config::parse(&text, Path::new("test.toml"), std::iter::empty()).expect("valid");
-    let detector = Detector::of(&Model::open(Some(path.as_path())).expect("a model"), 9);
+    let detector = Detector::of(&Model::open(Some(path.as_path()), Wanted::Auto).expect("a model"), 9);
     let board = Board::new(["cam".into()]);
     let clock = SystemClock::shared();
     let mut recorder =

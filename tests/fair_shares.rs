@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use spotd::clock::{Clock, ManualClock};
 use spotd::frame::{Captured, Frame};
 use spotd::health::Board;
+use spotd::identity::Wanted;
 use spotd::schedule::Turns;
 use spotd::source::FrameSink;
 use spotd::source::latest::LatestSink;
@@ -188,7 +189,7 @@ fn sixteen_streams_share_one_real_worker() {
     }
     let config =
         spotd::config::parse(&text, &dir.path().join("spotd.toml"), std::iter::empty()).expect("valid");
-    let model = Model::load(&path).expect("the model");
+    let model = Model::open(Some(&path), Wanted::Auto).expect("the model");
     let daemon = Daemon::start(config, model, SystemClock::shared()).expect("starts");
     let board = daemon.board.clone();
     let judged = || board.snapshot().iter().map(|(_, s)| s.judged).collect::<Vec<_>>();

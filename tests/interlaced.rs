@@ -19,6 +19,7 @@ use spotd::clock::SystemClock;
 use spotd::detector::{Detector, Model};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::{FieldOrder, Frame, Interlacing, PixelFormat, one_field};
+use spotd::identity::Wanted;
 use spotd::source::SourceUri;
 use support::{LONG, wait_for};
 
@@ -152,7 +153,7 @@ fn no_scene_is_flagged_that_is_not_flagged_progressive() {
 
 #[test]
 fn a_still_picture_with_combs_is_judged_whole_unless_its_source_says_interlaced() {
-    let model = Model::built_in().expect("the built-in detector");
+    let model = Model::open(None, Wanted::Auto).expect("the built-in detector");
     let combed = interlaced(&scenes().next().expect("a scene")[..1], true).remove(0);
     let detector = Detector::of(&model, 9);
     let lines = detector.score_lines(frame(&combed)).expect("judged");

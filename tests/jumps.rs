@@ -15,6 +15,7 @@ use image::RgbImage;
 use serde_json::Value;
 use spotd::detector::{Detector, Model};
 use spotd::frame::Frame;
+use spotd::identity::Wanted;
 use spotd::jump::JumpDetector;
 
 /// A dark scene, another one as dark, and one that the detector takes for generated, six seconds each but the last.
@@ -181,7 +182,7 @@ fn false_alerts_on_real_clips() {
         return;
     };
     gst::init().expect("GStreamer");
-    let model = Model::open(None).expect("the built-in detector");
+    let model = Model::open(None, Wanted::Auto).expect("the built-in detector");
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).expect("listed").map(|e| e.expect("an entry").path()).collect();
     files.sort();

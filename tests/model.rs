@@ -16,7 +16,7 @@ use spotd_kernels::tract::{fuse, onnx};
 use tract_onnx::prelude::*;
 
 fn refused(path: &Path) -> String {
-    match Model::load(path) {
+    match Model::open(Some(path), Wanted::Auto) {
         Ok(_) => panic!("{} was accepted", path.display()),
         Err(error) => {
             let text = error.to_string();
@@ -38,7 +38,7 @@ fn write(dir: &Path, bytes: &[u8], change: impl FnOnce(&mut Card)) -> std::path:
 #[test]
 fn a_model_of_the_contract_runs() {
     let dir = tempfile::tempdir().expect("a folder");
-    let model = Model::load(&model::write_brightness(dir.path())).expect("loads");
+    let model = Model::open(Some(&model::write_brightness(dir.path())), Wanted::Auto).expect("loads");
     let tile = |v: u8| RgbImage::from_pixel(model::TILE, model::TILE, Rgb([v; 3]));
     let logit = |v| model.logit(&tile(v)).expect("runs");
     assert!((logit(255) - 12.0).abs() < 1e-4 && (logit(0) + 12.0).abs() < 1e-4);
@@ -90,11 +90,11 @@ fn int8_of_a_float_model_is_refused_with_the_way_to_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = model::write_brightness(dir.path());
     let int8 = Wanted::Only(Precision::Int8);
-    let Err(error) = Model::open_as(Some(&path), int8) else { panic!("accepted") };
+    let Err(error) = Model::open(Some(&path), int8) else { panic!("accepted") };
     let error = error.to_string();
     assert!(error.contains("is f32") && error.contains("spotd quantize --model"), "{error}");
     for wanted in [Wanted::Auto, Wanted::Only(Precision::F32)] {
-        let model = Model::open_as(Some(&path), wanted).expect("loads");
+        let model = Model::open(Some(&path), wanted).expect("loads");
         assert_eq!((model.identity().precision, &*model.engine().describe()), (Precision::F32, "f32"));
     }
 }
@@ -109,11 +109,11 @@ fn a_quantised_model_runs_in_int8_or_on_request_in_float() {
         (Wanted::Only(Precision::Int8), Precision::Int8, ", from pixels"),
         (Wanted::Only(Precision::F32), Precision::F32, "f32, from a quantised file"),
     ] {
-        let model = Model::open_as(Some(&path), wanted).expect("loads");
+        let model = Model::open(Some(&path), wanted).expect("loads");
         assert_eq!(model.identity().precision, precision, "{wanted:?}");
         let described = model.engine().describe();
         assert!(described.ends_with(words) && described.starts_with(&precision.to_string()), "{described}");
-        let whole = WholePicture::open_as(Some(&path), wanted).expect("loads");
+        let whole = WholePicture::open(Some(&path), wanted).expect("loads");
         for v in [0, 77, 128, 255] {
             let expected = 24.0 * f32::from(v) / 255.0 - 12.0;
             let logit = model.logit(&tile(v)).expect("runs");
@@ -122,7 +122,8 @@ fn a_quantised_model_runs_in_int8_or_on_request_in_float() {
             assert!((logit - expected).abs() < 1e-4, "{wanted:?}, whole: {logit} {expected}");
         }
     }
-    let report = Model::load(&path).expect("loads").engine().report().expect("a report").clone();
+    let report =
+        Model::open(Some(&path), Wanted::Auto).expect("loads").engine().report().expect("a report").clone();
     assert_eq!((report.layers(), report.left.len()), (1, 0), "{report}");
     assert!(report.to_string().contains(" from pixels"), "{report}");
 }
@@ -132,7 +133,7 @@ fn a_quantised_model_runs_in_int8_or_on_request_in_float() {
 fn the_built_in_detector_is_int8_and_on_request_its_own_float_file() {
     let tile = SceneRenderer::new(4, 224, 224).frame(1);
     let logit = |wanted| {
-        let model = Model::open_as(None, wanted).expect("built in");
+        let model = Model::open(None, wanted).expect("built in");
         (model.identity(), model.logit(&tile).expect("runs"))
     };
     let (auto, int8) = logit(Wanted::Auto);
@@ -150,8 +151,10 @@ fn the_built_in_detector_is_int8_and_on_request_its_own_float_file() {
 fn a_shipped_detector_in_int8_gives_pixels_the_logit_of_their_floats() {
     let name = "spotd-edge-int8";
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("models/{name}.onnx"));
-    let (model, whole) =
-        (Model::load(&path).expect("loads"), WholePicture::open(Some(&path)).expect("loads"));
+    let (model, whole) = (
+        Model::open(Some(&path), Wanted::Auto).expect("loads"),
+        WholePicture::open(Some(&path), Wanted::Auto).expect("loads"),
+    );
     assert!(model.engine().describe().ends_with(", from pixels"), "{}", model.engine().describe());
     let side = model.card().tile;
     for (width, height) in [(side, side), (side - 21, side + 40)] {
@@ -200,15 +203,15 @@ fn a_quantised_model_without_a_layer_for_int8_runs_in_float_and_says_so() {
     // The value 100 lies at byte 130, so that zero would be at 30; and byte 0, which no weight has, is -30: fits.
     let int8 = |card: &mut Card| card.precision = Precision::Int8;
     let fits = write(dir.path(), &quantised::onnx_with([1.0 / 255.0, 0.08], 30), int8);
-    assert_eq!(Model::load(&fits).expect("loads").identity().precision, Precision::Int8);
+    assert_eq!(Model::open(Some(&fits), Wanted::Auto).expect("loads").identity().precision, Precision::Int8);
     // -200 is no signed byte.
     let mut asymmetric = quantised::onnx_with([1.0 / 255.0, 0.08], 200 - 100);
     let at = asymmetric.windows(3).position(|w| w == [200; 3]).expect("the weights");
     asymmetric[at..at + 3].copy_from_slice(&[255, 255, 255]);
     let path = write(dir.path(), &asymmetric, int8);
-    let model = Model::load(&path).expect("loads");
+    let model = Model::open(Some(&path), Wanted::Auto).expect("loads");
     assert_eq!(model.identity().precision, Precision::F32);
     assert!(model.engine().report().expect("a report").to_string().contains("asymmetric"));
-    let Err(error) = Model::open_as(Some(&path), Wanted::Only(Precision::Int8)) else { panic!("accepted") };
+    let Err(error) = Model::open(Some(&path), Wanted::Only(Precision::Int8)) else { panic!("accepted") };
     assert!(error.to_string().contains("no layer of it can run in int8"), "{error}");
 }

@@ -14,6 +14,7 @@ use spotd::detector::{Detector, Model};
 use spotd::forensics::augment::{JpegCodec, gaussian_blur, jpeg, jpeg_bytes, resize};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::{Colour, Frame, Interlacing, PixelFormat, Plane};
+use spotd::identity::Wanted;
 use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
 #[cfg(feature = "gstreamer")]
 use spotd::source::recode::VideoCodec;
@@ -115,7 +116,7 @@ fn pictures() -> Vec<(String, Frame)> {
 
 #[test]
 fn scores_are_where_they_were() {
-    let model = Model::built_in().expect("the built-in detector");
+    let model = Model::open(None, Wanted::Auto).expect("the built-in detector");
     let detector = Detector::of(&model, TILES);
     let limits = detector.limits();
     let found: BTreeMap<String, Pinned> = pictures()
@@ -180,7 +181,7 @@ fn ways(real: &RgbImage) -> Vec<(String, bool, RgbImage)> {
 /// size may leave it open, never flag.
 #[test]
 fn what_happens_to_a_cameras_picture_makes_nothing_synthetic_of_it() {
-    let model = Model::built_in().expect("the built-in detector");
+    let model = Model::open(None, Wanted::Auto).expect("the built-in detector");
     let detector = Detector::of(&model, TILES);
     let limits = detector.limits();
     let mut wrong = Vec::new();

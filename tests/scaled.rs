@@ -5,10 +5,11 @@ use std::sync::Arc;
 use image::RgbImage;
 use image::imageops::FilterType;
 use spotd::detector::Model;
-use spotd::detector::judge::{Accumulated, Detector, FrameScore};
+use spotd::detector::scoring::{Accumulated, Detector, FrameScore};
 use spotd::forensics::augment::{JpegCodec, jpeg, resize};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::Frame;
+use spotd::identity::Wanted;
 use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
 use spotd::verdict::Verdict;
 
@@ -27,7 +28,7 @@ fn enlarged(picture: &RgbImage) -> RgbImage {
 
 #[test]
 fn a_redrawn_scene_that_was_enlarged_is_found_on_the_grid_of_its_factor() {
-    let model = Model::built_in().expect("the built-in detector");
+    let model = Model::open(None, Wanted::Auto).expect("the built-in detector");
     assert!(model.scales().contains(&1.5), "{:?}", model.scales());
     let detector = Detector::of(&model, TILES);
     let network = Resynthesis::new().expect("the demonstration's network");
@@ -48,7 +49,7 @@ fn a_redrawn_scene_that_was_enlarged_is_found_on_the_grid_of_its_factor() {
 
 #[test]
 fn frames_of_a_feed_are_read_on_one_grid_more_each_and_add_up() {
-    let model = Model::built_in().expect("the built-in detector");
+    let model = Model::open(None, Wanted::Auto).expect("the built-in detector");
     let network = Resynthesis::new().expect("the demonstration's network");
     let mut scene = SceneRenderer::new(FIRST_SCENE, WIDTH, HEIGHT);
     let detector = Detector::of(&model, TILES);

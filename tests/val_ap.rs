@@ -10,6 +10,7 @@ use std::process::Command;
 
 use spotd::detector::Model;
 use spotd::forensics::ap::average_precision;
+use spotd::identity::Wanted;
 
 /// Decoders and kernels differ a little between machines; a wrong tile or channel order moves AP more.
 const TOLERANCE: f64 = 0.02;
@@ -53,7 +54,7 @@ fn scan_ranks_as_the_card_says() {
         let folder = folder.as_os_str().to_string_lossy().into_owned();
         scores.entry(folder).or_default().push(row["score"].as_f64().expect("a score") as f32);
     }
-    let card = Model::built_in().expect("the built-in detector").card().clone();
+    let card = Model::open(None, Wanted::Auto).expect("the built-in detector").card().clone();
     let rows: Vec<_> = card.measured.iter().filter(|m| m.perturbation == "as stored").collect();
     assert!(!rows.is_empty(), "the card states no AP");
     for row in rows {

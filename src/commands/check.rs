@@ -100,7 +100,7 @@ pub fn check(args: CheckArgs) -> anyhow::Result<u8> {
 }
 
 fn model(config: &Config, wanted: Wanted) -> Result<String, String> {
-    let model = Model::open_as(config.model.path.as_deref(), wanted)
+    let model = Model::open(config.model.path.as_deref(), wanted)
         .and_then(|m| m.calibrated(config.model.calibration.as_deref()))
         .map_err(|e| e.to_string())?;
     let card = model.card();

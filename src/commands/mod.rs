@@ -22,8 +22,6 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::threads as pool;
-
 /// Exit code when all is well.
 pub const EXIT_FINE: u8 = 0;
 /// Exit code when something was flagged (`scan`) or is not as it should be (`check`, `verify`, `eval`).

@@ -99,8 +99,8 @@ impl RunArgs {
 pub fn run(args: RunArgs) -> anyhow::Result<u8> {
     let config = args.config()?;
     let wanted = args.precision.unwrap_or(config.model.precision);
-    let model = Model::open_as(config.model.path.as_deref(), wanted)?
-        .calibrated(config.model.calibration.as_deref())?;
+    let model =
+        Model::open(config.model.path.as_deref(), wanted)?.calibrated(config.model.calibration.as_deref())?;
     for warning in calibrate::mismatches(&config)? {
         log::warn!("{warning}");
     }

@@ -7,14 +7,14 @@ pub mod coherence;
 pub mod conditions;
 pub mod engine;
 mod error;
-pub mod judge;
 pub mod model;
 pub mod pool;
+pub mod scoring;
 pub mod tiles;
 pub mod whole;
 
 pub use error::{CalibrationError, ModelError};
-pub use judge::Detector;
 pub use model::Model;
 pub(crate) use model::{check_hash, read, read_head};
+pub use scoring::Detector;
 pub use whole::WholePicture;

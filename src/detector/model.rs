@@ -53,21 +53,13 @@ const BUILT_IN_F32: (&[u8], &str) =
 const BUILT_IN_HEAD: &[u8] = include_bytes!("../../models/spotd-coherence.onnx");
 
 impl Model {
-    /// Loads the model at `path`, or the built-in one (int8), and holds it against its card; in int8 where it is
-    /// quantised.
+    /// Loads the model at `path` with the card beside it, or the built-in one, checks it against its card, and prepares
+    /// it for tiles in the precision that is `wanted`. The built-in detector has a float file of its own for f32; any
+    /// other quantised file is then run in floats.
     ///
     /// # Errors
-    /// [`ModelError`] names the file and what is wrong with it.
-    pub fn open(path: Option<&Path>) -> Result<Self, ModelError> {
-        Self::open_as(path, Wanted::Auto)
-    }
-
-    /// [`Model::open`] in the precision that is asked for. Of the built-in detector f32 is the float file itself, not
-    /// the quantised one run in floats.
-    ///
-    /// # Errors
-    /// As [`Model::open`]; [`ModelError::NotQuantised`] where int8 cannot be had.
-    pub fn open_as(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
+    /// [`ModelError`] names the file and what is wrong with it; [`ModelError::NotQuantised`] where int8 cannot be had.
+    pub fn open(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
         let (bytes, card, at) = read(path, wanted)?;
         let mut model = Self::prepare(&bytes, card, &at, wanted)?;
         if let Some(part) = model.card.coherence.clone() {
@@ -75,22 +67,6 @@ impl Model {
             model.coherent = Some(Arc::new(Coherent::new(&head, part, &file)?));
         }
         Ok(model)
-    }
-
-    /// The built-in detector.
-    ///
-    /// # Errors
-    /// As [`Model::load`]; only a broken build can cause one.
-    pub fn built_in() -> Result<Self, ModelError> {
-        Self::open(None)
-    }
-
-    /// Loads an ONNX file and the card beside it.
-    ///
-    /// # Errors
-    /// [`ModelError`] names the file and what is wrong with it.
-    pub fn load(path: &Path) -> Result<Self, ModelError> {
-        Self::open(Some(path))
     }
 
     /// Prepares a network from the bytes of its ONNX file, without a coherent part, whatever its card says; `path` is

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Detector;
 use super::coherence::{Grids, Readings};
-use super::judge::{FrameScore, JudgeError};
+use super::scoring::{FrameScore, ScoringError};
 use super::tiles::Selection;
 use crate::frame::Frame;
 use crate::schedule::SourceIndex;
@@ -63,7 +63,7 @@ impl Work {
 
 impl Work {
     /// One job: a tile's logit, or, after the last tile, the frame's block sums.
-    fn run(&self, detector: &Detector, job: usize) -> Result<(), JudgeError> {
+    fn run(&self, detector: &Detector, job: usize) -> Result<(), ScoringError> {
         match self.selection.tiles.get(job) {
             Some(tile) => self.logits[job].store(detector.tile(tile)?.to_bits(), Ordering::Release),
             None => {

@@ -27,19 +27,12 @@ pub struct WholePicture {
 }
 
 impl WholePicture {
-    /// Loads the model at `path`, or the built-in one.
+    /// Loads the model at `path`, or the built-in one, for the precision that is `wanted`.
     ///
     /// # Errors
-    /// As [`super::Model::open`]. Whether it takes other sizes than its tile shows with the first picture.
-    pub fn open(path: Option<&Path>) -> Result<Self, ModelError> {
-        Self::open_as(path, Wanted::Auto)
-    }
-
-    /// [`WholePicture::open`] in the precision that is asked for, which shows with the first picture too.
-    ///
-    /// # Errors
-    /// As [`super::Model::open_as`].
-    pub fn open_as(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
+    /// As [`super::Model::open`]. Whether it takes other sizes than its tile, and runs in that precision, shows with the
+    /// first picture.
+    pub fn open(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
         let (bytes, card, path) = read(path, wanted)?;
         check_hash(&bytes, &card, &path)?;
         Ok(Self { bytes, card, path, wanted, plans: Mutex::default() })
@@ -85,8 +78,8 @@ mod tests {
 
     #[test]
     fn a_picture_of_the_tile_s_size_gets_the_tile_s_logit_and_others_get_one_too() {
-        let whole = WholePicture::open(None).expect("built in");
-        let model = Model::open(None).expect("built in");
+        let whole = WholePicture::open(None, Wanted::Auto).expect("built in");
+        let model = Model::open(None, Wanted::Auto).expect("built in");
         let side = model.card().tile;
         let picture = |w: u32, h: u32| {
             RgbImage::from_fn(w, h, |x, y| {

@@ -3,7 +3,7 @@
 //!
 //! The cursor moves only over records that are done with, in the log's order. A record is done with when
 //! the other side has taken it, or when it was given up: it is too long, it was refused
-//! [`TRIES`] times, or [`LAST_STRAWS`] connections in a row have broken over it and it alone. What is given up
+//! [`TRIES`] times, or [`MAX_BREAKS`] connections in a row have broken over it and it alone. What is given up
 //! stays in the log, is counted and is said.
 //!
 //! A publisher brings a [`Place`], which has room for a record or not and sends it, and says by
@@ -25,9 +25,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
 /// After so many connections that broke over the same record, records go one at a time, to see which it is.
-const STRAWS: u32 = 3;
+const BREAKS_UNTIL_ALONE: u32 = 3;
 /// After so many it is given up.
-const LAST_STRAWS: u32 = 10;
+const MAX_BREAKS: u32 = 10;
 
 /// Where records go: a connection to a broker, or requests to a web server.
 pub(super) trait Place {
@@ -104,8 +104,8 @@ pub(super) struct Delivery {
     caught_up: bool,
     pace: Pace,
     refusals: Refusals,
-    /// The record over which connections broke, and how many in a row.
-    straw: (u64, u32),
+    /// The record that connections seem to break over, and how many did in a row.
+    suspect: (u64, u32),
 }
 
 /// A record that the cursor has not passed yet.
@@ -147,7 +147,7 @@ impl Delivery {
             pending: VecDeque::new(),
             caught_up: false,
             refusals: Refusals::default(),
-            straw: (0, 0),
+            suspect: (0, 0),
         }
     }
 
@@ -171,7 +171,7 @@ impl Delivery {
     pub fn broke(&mut self, by_peer: bool, greeted: bool) {
         let Some(head) = self.pending.iter().find(|p| !p.done).map(|p| p.mark.seq) else { return };
         if by_peer && greeted {
-            self.straw = (head, if self.straw.0 == head { self.straw.1 + 1 } else { 1 });
+            self.suspect = (head, if self.suspect.0 == head { self.suspect.1 + 1 } else { 1 });
         }
     }
 
@@ -183,7 +183,7 @@ impl Delivery {
             }
             self.begin();
         }
-        let window = if self.straw.1 >= STRAWS { 1 } else { self.to.window };
+        let window = if self.suspect.1 >= BREAKS_UNTIL_ALONE { 1 } else { self.to.window };
         while self.pending.len() < window && place.room() && self.pace.has(now) {
             let Some(reader) = &mut self.reader else { break };
             let item = match reader.next_durable() {
@@ -218,8 +218,8 @@ impl Delivery {
                 let target = place.target(&record);
                 if let Some(why) = place.too_long(&target, item.line.len()) {
                     self.give_up(mark.seq, &target, &why);
-                } else if self.straw == (mark.seq, LAST_STRAWS) {
-                    let why = format!("{LAST_STRAWS} connections in a row broke when it was sent");
+                } else if self.suspect == (mark.seq, MAX_BREAKS) {
+                    let why = format!("{MAX_BREAKS} connections in a row broke when it was sent");
                     self.give_up(mark.seq, &target, &why);
                 } else {
                     // The reader has passed it already: only a new connection comes back to it.
@@ -252,7 +252,7 @@ impl Delivery {
             ),
         }
         self.save(now, true);
-        *self = Self { straw: (0, 0), ..Self::new(self.to.clone(), &next, self.board.clone(), now) };
+        *self = Self { suspect: (0, 0), ..Self::new(self.to.clone(), &next, self.board.clone(), now) };
         self.begin();
         true
     }
@@ -318,8 +318,8 @@ impl Delivery {
     fn pass_done(&mut self) {
         while let Some(mark) = self.pending.front().filter(|p| p.done).map(|p| p.mark) {
             self.pending.pop_front();
-            if mark.seq >= self.straw.0 {
-                self.straw = (0, 0);
+            if mark.seq >= self.suspect.0 {
+                self.suspect = (0, 0);
             }
             self.done = Some(mark);
         }

@@ -5,7 +5,7 @@
 //! are clipped, and whether biases are corrected and channels equalised, is chosen by the error of the logit on tiles
 //! that were held out.
 
-mod calibrate;
+mod activations;
 mod equalise;
 mod error;
 mod graph;

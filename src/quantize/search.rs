@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::calibrate::{bias_tiles, corrected_biases, histograms, signal_to_noise};
+use super::activations::{bias_tiles, corrected_biases, histograms, signal_to_noise};
 use super::equalise::equalise;
 use super::error::QuantizeError;
 use super::graph::Graph;

@@ -8,6 +8,7 @@ use spotd::detector::Model;
 use spotd::detector::card::Card;
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::identity::Precision;
+use spotd::identity::Wanted;
 
 use crate::model;
 use crate::networks::{self};
@@ -87,7 +88,9 @@ fn a_model_is_quantised_measured_and_runs() {
     );
     assert_eq!(card.measured.len(), 1);
     let tile = networks::tile(model::TILE, 77);
-    let of = |name: &str| Model::load(&site.path(name)).expect("loads").logit(&tile).expect("runs");
+    let of = |name: &str| {
+        Model::open(Some(&site.path(name)), Wanted::Auto).expect("loads").logit(&tile).expect("runs")
+    };
     assert!((of("int8.onnx") - of("f32.onnx")).abs() < 0.2, "{} {}", of("int8.onnx"), of("f32.onnx"));
     let left: Vec<_> =
         std::fs::read_dir(site.dir.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
@@ -182,7 +185,8 @@ fn what_the_report_says_of_the_first_layer_is_what_runs() {
         let told: Value = serde_json::from_slice(&output.stdout).expect("one object");
         assert_eq!(told["normalisation_folded"], true, "{told}");
         assert_eq!(told["layers"].as_array().expect("names").contains(&"conv_2".into()), first, "{told}");
-        let runs = Model::load(&site.path("int8.onnx")).expect("loads").engine().describe();
+        let runs =
+            Model::open(Some(&site.path("int8.onnx")), Wanted::Auto).expect("loads").engine().describe();
         assert_eq!(told["runs"], runs.as_str());
         assert!(runs.ends_with(&format!(", from {from}")), "{runs}");
     }
@@ -258,8 +262,10 @@ fn mmac_of_plain(side: usize, width: usize) -> f64 {
 fn the_shipped_int8_model_belongs_to_the_float_one() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let (float, int8) = ("spotd-edge.onnx", "spotd-edge-int8.onnx");
-    let (float, int8) =
-        (Model::load(&folder.join(float)).expect("loads"), Model::load(&folder.join(int8)).expect("loads"));
+    let (float, int8) = (
+        Model::open(Some(&folder.join(float)), Wanted::Auto).expect("loads"),
+        Model::open(Some(&folder.join(int8)), Wanted::Auto).expect("loads"),
+    );
     assert_eq!(int8.card().precision, Precision::Int8);
     assert_eq!(float.card().threshold, int8.card().threshold);
     for perturbation in ["as stored", "jpeg 75"] {

@@ -2,7 +2,6 @@
 //!
 //! Not for this machine but for the guest of `make test-vm`: the tests load and unload kernel modules.
 
-mod calibrate;
 mod loopback;
 #[path = "../common/model.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -10,6 +9,7 @@ mod model;
 #[path = "../common/networks.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod networks;
+mod quantize;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -194,7 +194,7 @@ fn row(planned: Planned) -> Result<Row> {
     if resume {
         same(&state::read(&options.run)?.state.settings, &wanted, &folder)?;
     }
-    let outcome = fit::fit(&fit::Options { resume, ..options.clone() })?;
+    let outcome = fit::train(&fit::Options { resume, ..options.clone() })?;
     let of = |perturbation: Perturbation, set: &str| {
         outcome
             .model

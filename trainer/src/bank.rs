@@ -312,7 +312,7 @@ pub fn train(
     let mut trained = Trained::untrained(member, device);
     let mut optimiser = nn::adam(0.9, 0.99, 0.0).build(&trained.store, 2e-3)?;
     let critic_store = nn::VarStore::new(device);
-    let judge = Module::new(&critic_store.root(), &critic(member.adversarial));
+    let discriminator = Module::new(&critic_store.root(), &critic(member.adversarial));
     let mut critic_optimiser = nn::adam(0.5, 0.99, 0.0).build(&critic_store, 1e-3)?;
     let rings = Rings::new(CROP.into(), device);
     let progress = bar(budget.as_secs(), &format!("bank: {}", member.net.name));
@@ -329,15 +329,15 @@ pub fn train(
         let (fake, verdict) = {
             let _cast = Autocast::new(device, bf16);
             let fake = trained.forward(&real, true).to_kind(Kind::Float);
-            // The critic joins when there is something to judge.
+            // The critic joins when there is something to discriminator.
             let judged = member.adversarial > 0.0 && done > 0.25;
             if judged {
-                let told = judge.forward(&real, true).to_kind(Kind::Float);
-                let guess = judge.forward(&fake.detach(), true).to_kind(Kind::Float);
+                let told = discriminator.forward(&real, true).to_kind(Kind::Float);
+                let guess = discriminator.forward(&fake.detach(), true).to_kind(Kind::Float);
                 let loss = (told - 1.0).square().mean(Kind::Float) + guess.square().mean(Kind::Float);
                 critic_optimiser.backward_step(&loss);
             }
-            let verdict = judged.then(|| judge.forward(&fake, true).to_kind(Kind::Float));
+            let verdict = judged.then(|| discriminator.forward(&fake, true).to_kind(Kind::Float));
             (fake, verdict)
         };
         let mut loss = fake.l1_loss(&real, Reduction::Mean) + gradient_loss(&fake, &real) * 0.5;

@@ -246,15 +246,15 @@ pub fn tell_scenes_apart(
             let frame = renderer.frame(n * 37);
             let redrawn =
                 photos::to_pictures(&demo.redraw(&photos::to_tensor(std::slice::from_ref(&frame))))?;
-            real.push(judge(model, frame)?);
-            fake.push(judge(model, redrawn.into_iter().next().context("one picture in, one out")?)?);
+            real.push(score(model, frame)?);
+            fake.push(score(model, redrawn.into_iter().next().context("one picture in, one out")?)?);
         }
         rows.push((seed, median(&mut real), median(&mut fake)));
     }
     Ok(rows)
 }
 
-fn judge(model: &Model, picture: RgbImage) -> Result<f64> {
+fn score(model: &Model, picture: RgbImage) -> Result<f64> {
     let frame = spotd::frame::Frame::still("scene".into(), picture);
     Ok(spotd::detector::Detector::of(model, 6).score(frame)?.score)
 }

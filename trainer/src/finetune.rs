@@ -8,7 +8,7 @@ use crate::{
     device, export,
     fit::{
         adam::Adam,
-        calibrate,
+        calibration,
         data::{self, Sample},
         loader::{self, Loader},
         recipe::{Augment, Recipe},
@@ -24,6 +24,7 @@ use spotd::{
         card::{Card, Measured, Training, sha256_hex},
     },
     forensics::{ap, dataset},
+    identity::Wanted,
 };
 use std::{
     path::{Path, PathBuf},
@@ -157,7 +158,7 @@ pub fn finetune(options: &Options) -> Result<Outcome> {
     );
     let device = device::choose();
     let bytes = std::fs::read(&options.model).with_context(|| format!("{}", options.model.display()))?;
-    let old = Model::load(&options.model)?;
+    let old = Model::open(Some(&options.model), Wanted::Auto)?;
     let name = || options.model.display().to_string();
     let (graph, teacher) =
         (Graph::read(&bytes, device).with_context(name)?, Graph::read(&bytes, device).with_context(name)?);
@@ -424,7 +425,7 @@ impl Tuning {
         let (z, y) = self.scores(&self.new_held)?;
         logits.extend(z);
         labels.extend(y);
-        let calibration = calibrate(&logits, &labels)?;
+        let calibration = calibration(&logits, &labels)?;
         let origin = old.card();
         let figures = format!(
             "AP on held-out new pictures {:.3}, before {:.3}; on known ones {:.3}, before {:.3}",

@@ -5,7 +5,6 @@
 
 pub mod ablate;
 pub mod bank;
-pub mod calibrate;
 pub mod checkpoint;
 pub mod coherence;
 pub mod decoder;
@@ -31,6 +30,7 @@ pub mod resynth;
 pub mod score;
 pub mod spectrum;
 pub mod start;
+pub mod thresholds;
 pub mod torchfile;
 pub mod traces;
 pub mod windows;

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use spotd::detector::Model;
+use spotd::identity::Wanted;
 use spotd_train::{
     ablate, checkpoint::Run, coherence, export, finetune, fit, import, missed, net, pack, pairs, reach,
     resynth, score, windows,
@@ -185,7 +186,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Fit(options) => {
-            let outcome = fit::fit(&options)?;
+            let outcome = fit::train(&options)?;
             if let Some((step, best)) = outcome.state.best {
                 println!(
                     "{} steps; best at step {step}: validation accuracy {:.4}, AP {:.4}; wrote {}",
@@ -223,7 +224,7 @@ fn run(command: Command) -> Result<()> {
                 rate: a.rate,
                 ..Default::default()
             };
-            let outcome = resynth::fit(&net::edge(), &options)?;
+            let outcome = resynth::train(&net::edge(), &options)?;
             println!("trained: loss {:.3} at first, {:.3} at last", outcome.loss.0, outcome.loss.1);
         }
         Command::Pack(options) => println!("packed {}", pack::pack(&options)?.report()),
@@ -247,7 +248,7 @@ fn run(command: Command) -> Result<()> {
             })?;
         }
         Command::Score(a) => {
-            let model = Model::open(a.model.as_deref())?;
+            let model = Model::open(a.model.as_deref(), Wanted::Auto)?;
             let perturbations = if a.quick { vec![score::Perturbation::AsStored] } else { score::possible() };
             let mut rows = score::measure(&model, &a.layout, &perturbations)?;
             print!("{}", score::table(&rows));
@@ -263,7 +264,8 @@ fn run(command: Command) -> Result<()> {
         Command::Windows(options) => print!("{}", windows::windows(&options)?),
         Command::Missed(options) => print!("{}", missed::missed(&options)?),
         Command::Scenes(a) => {
-            let model = Model::open(a.model.as_deref()).context("a model to tell scenes apart with")?;
+            let model =
+                Model::open(a.model.as_deref(), Wanted::Auto).context("a model to tell scenes apart with")?;
             let rows = export::tell_scenes_apart(&model, &Run::new(&a.run)?, 0..a.scenes, a.frames)?;
             println!("threshold {:.3}, unsure from {:.3}", model.card().threshold, model.card().unsure_from);
             println!("{:>6}{:>10}{:>10}", "scene", "real", "redrawn");

@@ -11,6 +11,7 @@ use spotd::{
         scenes::SceneRenderer,
     },
     frame::Frame,
+    identity::Wanted,
 };
 use std::path::PathBuf;
 use tch::Device;
@@ -93,7 +94,7 @@ pub fn missed(options: &Options) -> Result<String> {
     if options.scenes == 0 {
         bail!("--scenes 0: there is nothing to judge");
     }
-    let model = Model::open(options.model.as_deref())?;
+    let model = Model::open(options.model.as_deref(), Wanted::Auto)?;
     let bank = bank::load_all(&options.bank, Device::Cpu)?;
     if bank.is_empty() {
         bail!("{}: holds no network", options.bank.display());

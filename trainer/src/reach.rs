@@ -14,6 +14,7 @@ use spotd::{
         dataset,
     },
     frame::Frame,
+    identity::Wanted,
     source::recode::VideoCodec,
     threads,
 };
@@ -118,7 +119,7 @@ struct Seen {
 /// No set, a model without a coherent part, or a card that cannot be written.
 pub fn reach(options: &Options) -> Result<String> {
     ensure!((0.0..=1.0).contains(&options.least), "--least {}: a share lies between 0 and 1", options.least);
-    let model = Model::open(Some(&options.model))?;
+    let model = Model::open(Some(&options.model), Wanted::Auto)?;
     ensure!(
         model.is_coherent(),
         "{}: it has no coherent part, from whose sums conditions are told",

@@ -1,7 +1,7 @@
 //! Training of a detector: pairs in, checkpoints out.
 
 use crate::{
-    bank, calibrate,
+    bank,
     checkpoint::{self, Run, State},
     decoder::Decoder,
     device::{self, Autocast},
@@ -11,7 +11,7 @@ use crate::{
     net::Net,
     pairs::{self, Batch, Cutter, Degrade, Pairs, Strangers},
     photos::{self, bar},
-    start,
+    start, thresholds,
 };
 use anyhow::{Result, anyhow, bail, ensure};
 use image::RgbImage;
@@ -119,7 +119,7 @@ pub struct Outcome {
 }
 
 /// Trains the bank and then `net`; checkpoints lie in `options.run`.
-pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
+pub fn train(net: &Net, options: &Options) -> Result<Outcome> {
     for folder in options.photos.iter().chain(&options.fakes).chain(&options.sets) {
         dataset::refuse_validation(folder)?;
     }
@@ -217,7 +217,7 @@ pub fn fit(net: &Net, options: &Options) -> Result<Outcome> {
     let (_store, module) = load_average(&run, &outcome.state.net, device)?;
     let seed = outcome.state.seed;
     let calibration =
-        calibrate::calibrate(&module, &split.held, &mut held, device, options.calibration_windows, seed)?;
+        thresholds::of_windows(&module, &split.held, &mut held, device, options.calibration_windows, seed)?;
     log::info!("calibrated: {calibration:?}");
     outcome.state.calibration = Some(calibration);
     run.put_state(&outcome.state)?;

@@ -18,6 +18,7 @@ use spotd::{
         rng::Rng,
     },
     frame::Frame,
+    identity::Wanted,
 };
 use std::path::{Path, PathBuf};
 
@@ -69,7 +70,7 @@ type Clip = Vec<Vec<f32>>;
 /// # Errors
 /// Folders without a picture of at least a tile and the margins; a model that cannot be opened.
 pub fn windows(options: &Options) -> Result<String> {
-    let model = Model::open(options.model.as_deref())?;
+    let model = Model::open(options.model.as_deref(), Wanted::Auto)?;
     let card = model.card();
     let mut out = format!(
         "{} {}, threshold {:.3}; {} frames a clip\n\n| camera | frames of a window | tiles | windows at or above the threshold | \

@@ -266,11 +266,11 @@ fn a_run_learns_from_a_decoder_alone_and_from_matched_sets() {
     let decoder = blocky(dir.path());
     let run = dir.path().join("run");
     let told = options(photos.clone(), run.clone(), decoder.clone());
-    let outcome = resynth::fit(&tiny(), &told).unwrap();
+    let outcome = resynth::train(&tiny(), &told).unwrap();
     assert!(outcome.loss.1 < 0.95 * outcome.loss.0, "loss {:?}", outcome.loss);
     // Goes on, with sets beside the pairs.
     let told = Options { sets: vec![sets], resume: true, most_steps: 3, ..told };
-    let state = resynth::fit(&tiny(), &told).unwrap().state;
+    let state = resynth::train(&tiny(), &told).unwrap().state;
     assert_eq!((state.decoders, state.decoders_only, state.steps), (vec!["blocky".into()], true, 83));
     // All pairs whose photograph is not held out; the other set has names in common, and no more.
     let trained = (100..112).filter(|n| !photos::is_held_out(Path::new(&format!("{n}.png")))).count();
@@ -297,10 +297,10 @@ fn a_run_learns_from_a_decoder_alone_and_from_matched_sets() {
         decoders: vec![dir.path().join("none.onnx")],
         ..options(photos.clone(), dir.path().join("b"), decoder.clone())
     };
-    let error = format!("{:#}", resynth::fit(&tiny(), &wrong).unwrap_err());
+    let error = format!("{:#}", resynth::train(&tiny(), &wrong).unwrap_err());
     assert!(error.contains("none.onnx"), "{error}");
     let alone = Options { decoders: vec![], ..options(photos, dir.path().join("c"), decoder) };
-    let error = format!("{:#}", resynth::fit(&tiny(), &alone).unwrap_err());
+    let error = format!("{:#}", resynth::train(&tiny(), &alone).unwrap_err());
     assert!(error.contains("--decoder FILE.onnx"), "{error}");
 }
 
@@ -361,7 +361,7 @@ fn a_pack_is_within_its_limit_or_not_there_and_trains() {
         most_steps: 3,
         ..options(told.out.join("photos"), dir.path().join("run"), told.out.join("decoders/lossy.onnx"))
     };
-    let state = resynth::fit(&tiny(), &from_pack).unwrap().state;
+    let state = resynth::train(&tiny(), &from_pack).unwrap().state;
     let trained = (100..112).filter(|n| !photos::is_held_out(Path::new(&format!("{n}.png")))).count();
     assert_eq!((state.steps, state.matched), (3, trained), "what is held out here is held out there");
 

@@ -6,6 +6,7 @@ use spotd::{
     detector::{Model, card::Card},
     forensics::rng::Rng,
     identity::Precision,
+    identity::Wanted,
 };
 use spotd_train::{
     ablate, export,
@@ -89,7 +90,7 @@ fn a_new_kind_of_fake_is_learned_and_the_old_one_kept() {
     common::put_classes(&at("known"), &["cat", "dog"], 20);
     let words = format!("{SMALL} --augment none --rate 3e-3 --steps 60 --validate-every 30");
     let trained =
-        fit::fit(&parse::<FitLine>(&words, &[("--data", &at("known")), ("--run", &at("run"))]).options);
+        fit::train(&parse::<FitLine>(&words, &[("--data", &at("known")), ("--run", &at("run"))]).options);
     let (model, card) = trained.unwrap().model;
     put_doubled(&at("new"), 32);
     let sets = at("sets");
@@ -109,7 +110,7 @@ fn a_new_kind_of_fake_is_learned_and_the_old_one_kept() {
     assert!(is.ap > was.ap - 0.05, "{was:?} {is:?}");
     let report = outcome.report();
     assert!(report.contains("known pictures") && report.contains("lattice"), "{report}");
-    let new = Model::load(&outcome.model.0).unwrap();
+    let new = Model::open(Some(&outcome.model.0), Wanted::Auto).unwrap();
     assert_eq!(new.card().name, format!("{}-tuned", card.name));
     assert!(new.card().training.recipe.contains("fine-tuned from") && new.card().sha256 != card.sha256);
 
@@ -132,7 +133,7 @@ fn bad_input_is_named_and_nothing_is_written() {
     common::put_classes(&at("known"), &["cat"], 16);
     let words = format!("{SMALL} --augment none --steps 2 --validate-every 2");
     let trained =
-        fit::fit(&parse::<FitLine>(&words, &[("--data", &at("known")), ("--run", &at("run"))]).options);
+        fit::train(&parse::<FitLine>(&words, &[("--data", &at("known")), ("--run", &at("run"))]).options);
     let model = trained.unwrap().model.0;
     put_doubled(&at("new"), 12);
     std::fs::create_dir_all(at("texts")).unwrap();
@@ -172,7 +173,7 @@ fn a_clip_is_training_material() {
     common::put_classes(&at("known"), &["cat"], 16);
     let words = format!("{SMALL} --augment none --steps 4");
     let trained =
-        fit::fit(&parse::<FitLine>(&words, &[("--data", &at("known")), ("--run", &at("run"))]).options);
+        fit::train(&parse::<FitLine>(&words, &[("--data", &at("known")), ("--run", &at("run"))]).options);
     let clip = at("site.mkv");
     let made = std::process::Command::new("gst-launch-1.0")
         .args("-q videotestsrc pattern=snow num-buffers=40 ! video/x-raw,format=I420,width=96,height=80,framerate=10/1".split(' '))
@@ -266,7 +267,7 @@ fn a_card_is_checked_before_it_is_written() {
         name: "wrong".into(),
         tile: 64,
         precision: Precision::F32,
-        ..Model::built_in().unwrap().card().clone()
+        ..Model::open(None, Wanted::Auto).unwrap().card().clone()
     };
     let mut rng = Rng::new(1);
     let noise = move || rng.normal();

@@ -5,6 +5,7 @@ mod common;
 
 use clap::Parser as _;
 use spotd::detector::Model;
+use spotd::identity::Wanted;
 use spotd_train::fit::{
     self, Options,
     data::{self, Places},
@@ -46,7 +47,7 @@ fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
 }
 
 fn failure(options: &Options) -> String {
-    format!("{:#}", fit::fit(options).expect_err("an error"))
+    format!("{:#}", fit::train(options).expect_err("an error"))
 }
 
 #[test]
@@ -56,7 +57,7 @@ fn it_learns_and_exports_what_the_daemon_loads() {
     common::put_classes(&dir.path().join("data"), &["cat", "dog"], 24);
     let run = dir.path().join("run");
     let more = ["--rate", "3e-3", "--steps", "60", "--validate-every", "20", "--augment", "none"];
-    let outcome = fit::fit(&options(&dir.path().join("data"), &run, &more)).unwrap();
+    let outcome = fit::train(&options(&dir.path().join("data"), &run, &more)).unwrap();
     let (step, best) = outcome.state.best.unwrap();
     assert!(best.ap > 0.95, "a lattice of 24 grey levels is easy: {best:?}");
     let lines = metrics::read(&metrics::lines_path(&run)).unwrap();
@@ -66,7 +67,7 @@ fn it_learns_and_exports_what_the_daemon_loads() {
     assert_eq!((most, true), (best.accuracy, validated.iter().any(|(at, v)| (*at, *v) == (step, best))));
     assert!(lines.iter().all(|l| (0.0..=1.0).contains(&l.waiting) && l.images_per_second > 0.0));
 
-    let model = Model::load(&outcome.model.0).unwrap();
+    let model = Model::open(Some(&outcome.model.0), Wanted::Auto).unwrap();
     let score = |fake| {
         let picture = common::picture(9000 + u64::from(fake), fake, 48, 48);
         model.card().score(model.logit(&picture).unwrap())
@@ -93,16 +94,16 @@ fn a_resumed_run_is_the_run_that_was_never_stopped() {
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
     let every = ["--validate-every", "4", "--seed", "5"];
     let steps = |n| [every.as_slice(), &["--steps", n]].concat();
-    fit::fit(&options(&data, &whole, &steps("11"))).unwrap();
-    fit::fit(&options(&data, &parts, &steps("3"))).unwrap();
+    fit::train(&options(&data, &whole, &steps("11"))).unwrap();
+    fit::train(&options(&data, &parts, &steps("3"))).unwrap();
     let resume =
         |n, workers| Options { resume: true, workers: Some(workers), ..options(&data, &parts, &steps(n)) };
-    fit::fit(&resume("6", 1)).unwrap();
+    fit::train(&resume("6", 1)).unwrap();
     // As if it had been killed between a line of metrics and the next checkpoint.
     let lines = std::fs::read_to_string(metrics::lines_path(&parts)).unwrap();
     let late = lines.lines().last().unwrap().replace("\"step\":4", "\"step\":8");
     std::fs::write(metrics::lines_path(&parts), format!("{lines}{late}\n{{\"step\": 9, \"ep")).unwrap();
-    fit::fit(&resume("11", 3)).unwrap();
+    fit::train(&resume("11", 3)).unwrap();
 
     let (a, b) = (tensors(&state::checkpoint_path(&whole)), tensors(&state::checkpoint_path(&parts)));
     assert!(a.keys().any(|k| k.starts_with("first.")) && a.keys().any(|k| k.ends_with("running_var")));
@@ -125,8 +126,8 @@ fn a_resumed_run_is_the_run_that_was_never_stopped() {
 
     // Another seed is another run.
     let other = dir.path().join("other");
-    fit::fit(&options(&data, &other, &["--steps", "3", "--seed", "6"])).unwrap();
-    fit::fit(&options(&data, &dir.path().join("same"), &["--steps", "3", "--seed", "6"])).unwrap();
+    fit::train(&options(&data, &other, &["--steps", "3", "--seed", "6"])).unwrap();
+    fit::train(&options(&data, &dir.path().join("same"), &["--steps", "3", "--seed", "6"])).unwrap();
     let of = |run: &str| tensors(&state::checkpoint_path(&dir.path().join(run)));
     assert_eq!(of("other"), of("same"));
     assert_ne!(of("other"), of("parts"));
@@ -144,7 +145,7 @@ fn video_codecs_are_drawn_the_same_after_a_stop_and_with_other_threads() {
     let fit = |run: &str, steps: &str, resume, workers| {
         let more = ["--video-codec", "0.6,20..40", "--validate-every", "3", "--steps", steps];
         let options = options(&data, &dir.path().join(run), &more);
-        fit::fit(&Options { resume, workers: Some(workers), ..options }).unwrap()
+        fit::train(&Options { resume, workers: Some(workers), ..options }).unwrap()
     };
     let whole = fit("whole", "5", false, 2);
     fit("parts", "2", false, 1);
@@ -331,7 +332,7 @@ fn what_goes_wrong_on_the_way_leaves_the_last_checkpoint_whole() {
     let data = dir.path().join("data");
     common::put_classes(&data, &["cat"], 16);
     let run = dir.path().join("run");
-    fit::fit(&options(&data, &run, &["--steps", "2"])).unwrap();
+    fit::train(&options(&data, &run, &["--steps", "2"])).unwrap();
     let kept = tensors(&state::checkpoint_path(&run));
 
     // A rate that no weight survives.
@@ -359,13 +360,13 @@ fn what_goes_wrong_on_the_way_leaves_the_last_checkpoint_whole() {
         .collect();
     assert!(partial.is_empty(), "{partial:?}");
     let more = Options { resume: true, ..options(&data, &run, &["--steps", "4"]) };
-    assert_eq!(fit::fit(&more).unwrap().state.step, 4, "and it goes on from there");
+    assert_eq!(fit::train(&more).unwrap().state.step, 4, "and it goes on from there");
 
     // Weights of another network to start from, and a file that is no run.
     let init = state::best_path(&run).display().to_string();
     let error = failure(&options(&data, &dir.path().join("r18"), &["--net", "resnet18", "--init", &init]));
     assert!(error.contains("not of this network"), "{error}");
-    let started = fit::fit(&options(&data, &dir.path().join("init"), &["--steps", "1", "--init", &init]));
+    let started = fit::train(&options(&data, &dir.path().join("init"), &["--steps", "1", "--init", &init]));
     assert_eq!(started.unwrap().state.step, 1);
     std::fs::write(state::checkpoint_path(&run), b"nonsense").unwrap();
     assert!(failure(&more).contains("no safetensors file"), "{}", failure(&more));

@@ -3,6 +3,7 @@
 mod common;
 
 use spotd::detector::Model;
+use spotd::identity::Wanted;
 use spotd_train::{
     import::{self, Options},
     module::Module,
@@ -88,7 +89,7 @@ fn answers_are_pytorchs_own() {
         println!("{name}: tract {by_tract:.1e}, libtorch {by_torch:.1e} from PyTorch");
 
         // The daemon takes a detector as it is; ImageNet's classifier has no card to be taken for one.
-        assert_eq!(Model::load(&onnx).is_ok(), outputs == 1, "{name}");
+        assert_eq!(Model::open(Some(&onnx), Wanted::Auto).is_ok(), outputs == 1, "{name}");
     }
 
     // ImageNet's weights start a detector: the backbone is theirs, the last layer new.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
 use spotd::detector::{Model, card::Card};
+use spotd::identity::Wanted;
 use spotd_train::reach::{Options, reach};
 
 #[derive(clap::Parser)]
@@ -60,7 +61,7 @@ fn the_table_is_measured_and_written_and_the_model_still_opens() {
     // Of 240 lines half are too few for a tile, so one way shows nothing.
     assert_eq!(table.pictures.iter().flatten().sum::<u32>(), 2 * (ways - 2), "{said}");
     assert_eq!(Card { reach: before.reach.clone(), ..card }, before, "nothing else in the card has changed");
-    Model::open(Some(&model)).expect("opens");
+    Model::open(Some(&model), Wanted::Auto).expect("opens");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn fit_learns_and_its_checkpoint_loads() {
     let dir = tempfile::tempdir().unwrap();
     let (folder, run) = (dir.path().join("photographs"), dir.path().join("run"));
     put_pictures(&folder, 16);
-    let outcome = resynth::fit(&tiny(), &options(&folder, &run)).unwrap();
+    let outcome = resynth::train(&tiny(), &options(&folder, &run)).unwrap();
     assert_eq!(outcome.state.steps, STEPS);
     assert!(outcome.loss.1 < 0.9 * outcome.loss.0, "loss {:?}", outcome.loss);
     let calibration = outcome.state.calibration.clone().unwrap();
@@ -97,11 +97,11 @@ fn fit_learns_and_its_checkpoint_loads() {
     assert!(!store.is_empty());
 
     // A second fit does not overwrite it; a resumption goes on from it.
-    let refused = resynth::fit(&tiny(), &options(&folder, &run.folder)).unwrap_err().to_string();
+    let refused = resynth::train(&tiny(), &options(&folder, &run.folder)).unwrap_err().to_string();
     assert!(refused.contains("--resume"), "{refused}");
     let more = Options { resume: true, most_steps: 3, ..options(&folder, &run.folder) };
-    assert_eq!(resynth::fit(&tiny(), &more).unwrap().state.steps, STEPS + 3);
-    let other = resynth::fit(&net::edge(), &more).unwrap_err().to_string();
+    assert_eq!(resynth::train(&tiny(), &more).unwrap().state.steps, STEPS + 3);
+    let other = resynth::train(&net::edge(), &more).unwrap_err().to_string();
     assert!(other.contains("another network"), "{other}");
 }
 
@@ -144,9 +144,9 @@ fn a_run_starts_from_exported_models_or_from_their_mean() {
     let (folder, run) = (at("photographs"), at("run"));
     put_pictures(&folder, 16);
     let from = Options { from: vec![a.clone()], most_steps: 5, rate: 1e-3, ..options(&folder, &run) };
-    assert!(resynth::fit(&tiny(), &from).unwrap().state.frozen_norm);
+    assert!(resynth::train(&tiny(), &from).unwrap().state.frozen_norm);
     let more = Options { from: vec![], resume: true, ..from.clone() };
-    let state = resynth::fit(&tiny(), &more).unwrap().state;
+    let state = resynth::train(&tiny(), &more).unwrap().state;
     assert!(state.frozen_norm && state.steps == 10, "{state:?}");
     let (store, module) = resynth::load_average(&Run::new(&run).unwrap(), &tiny(), Device::Cpu).unwrap();
     let moved = far(&module.infer(&x), &y_a);
@@ -182,14 +182,16 @@ fn training_never_sees_val() {
     put_pictures(&dir.path().join("data/train"), 2);
     for folder in ["data/val", "data/val/set", "data"] {
         let bad = options(&dir.path().join(folder), &dir.path().join("run"));
-        let error = format!("{:#}", resynth::fit(&tiny(), &bad).unwrap_err());
+        let error = format!("{:#}", resynth::train(&tiny(), &bad).unwrap_err());
         assert!(error.contains("training never sees val"), "{error}");
     }
     let fakes = Options {
         fakes: vec![dir.path().join("data/val/set")],
         ..options(&dir.path().join("data/train"), &dir.path().join("run"))
     };
-    assert!(format!("{:#}", resynth::fit(&tiny(), &fakes).unwrap_err()).contains("training never sees val"));
+    assert!(
+        format!("{:#}", resynth::train(&tiny(), &fakes).unwrap_err()).contains("training never sees val")
+    );
     assert!(!dir.path().join("run").exists(), "refused before anything is written");
 }
 

@@ -201,7 +201,8 @@ fn join(row: &mut Vec<(u32, Vec<i8>)>) -> usize {
     for at in 0..left.len() {
         let Some(step) = left[at].take() else { continue };
         let reach = left.len().min(at + REACH);
-        let other = (at + 1..reach).find(|&i| left[i].as_ref().is_some_and(|other| fit(&step.1, &other.1)));
+        let other =
+            (at + 1..reach).find(|&i| left[i].as_ref().is_some_and(|other| fits_16_bits(&step.1, &other.1)));
         match other.and_then(|i| left[i].take()) {
             Some(other) => order.extend([step, other]),
             None => rest.push(step),
@@ -215,7 +216,7 @@ fn join(row: &mut Vec<(u32, Vec<i8>)>) -> usize {
 
 /// Whether four products of a pair of weights of each step fit into 16 bits: as in [`split`], neither the positive nor
 /// the negative ones may add up to more than 128.
-fn fit(a: &[i8], b: &[i8]) -> bool {
+fn fits_16_bits(a: &[i8], b: &[i8]) -> bool {
     a.chunks_exact(2).zip(b.chunks_exact(2)).all(|(a, b)| {
         let (mut above, mut below) = (0, 0);
         for &w in a.iter().chain(b) {

@@ -1,8 +1,8 @@
 //! `spotd bench`: what this board can do with a detector, for whoever has to choose one.
 
-mod board;
 mod coherent;
 mod layers;
+mod machine;
 mod peak;
 
 use std::num::NonZeroUsize;
@@ -15,14 +15,15 @@ use clap::Args;
 use image::RgbImage;
 use serde_json::json;
 
-use super::{EXIT_FINE, console, pool};
+use super::{EXIT_FINE, console};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::detector::Model;
 use crate::forensics::scenes::SceneRenderer;
 use crate::identity::Wanted;
-use board::State;
+use crate::threads;
 use layers::Layer;
+use machine::MachineState;
 
 /// Arguments of `spotd bench`.
 #[derive(Debug, Args)]
@@ -78,15 +79,15 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
             (config.model.path.clone(), config.model.max_tiles, (rate > 0.0).then_some(rate))
         }
     };
-    let model = Model::open_as(args.model.as_deref().or(configured.as_deref()), args.precision)?;
+    let model = Model::open(args.model.as_deref().or(configured.as_deref()), args.precision)?;
     let clock = SystemClock::new();
     let side = model.card().tile;
     // Pixels of a scene: a network of integers does not mind, but a real picture is what it will see.
     let tile = SceneRenderer::new(1, side, side).frame(0);
-    let threads = pool::jobs(args.threads);
+    let threads = threads::jobs(args.threads);
     let lasts = Duration::from_secs(args.seconds);
 
-    let before = State::read();
+    let before = MachineState::read();
     let spinner = console::progress().add(indicatif::ProgressBar::new_spinner());
     spinner.set_message("one core");
     let one = one_core(&model, &tile, lasts, &clock)?;
@@ -99,7 +100,7 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
     let peak = Peak { f32: peak::f32_gmacs(&clock)?, int8: int8_peak(&model)? };
     spinner.set_message("all cores");
     let all = all_cores(&model, &tile, threads, lasts, &clock)?;
-    let after = State::read();
+    let after = MachineState::read();
     spinner.finish_and_clear();
 
     let found =
@@ -176,7 +177,7 @@ fn all_cores(
     let stop = AtomicBool::new(false);
     let from = clock.now();
     let times =
-        pool::side_by_side(threads, threads, |_| -> Result<Vec<Duration>, crate::detector::ModelError> {
+        threads::side_by_side(threads, threads, |_| -> Result<Vec<Duration>, crate::detector::ModelError> {
             let mut times = Vec::new();
             while times.is_empty() || !stop.load(Ordering::Relaxed) {
                 std::hint::black_box(model.logit(tile)?);
@@ -213,8 +214,8 @@ struct Found<'a> {
     layers: Vec<Layer>,
     peak: Peak,
     all: AllCores,
-    before: State,
-    after: State,
+    before: MachineState,
+    after: MachineState,
 }
 
 impl Found<'_> {
@@ -255,7 +256,7 @@ impl Found<'_> {
             card.mmac,
             card.tile,
             card.tile,
-            board::processor().unwrap_or_else(|| "this processor".into())
+            machine::processor().unwrap_or_else(|| "this processor".into())
         )];
         if cfg!(debug_assertions) {
             lines.push("THIS IS A DEBUG BUILD: the figures say nothing; build with --release".into());
@@ -329,10 +330,11 @@ impl Found<'_> {
             little.iter().map(|l| l.ms).sum::<f64>()
         ));
         lines.push(format!("{:40} {:>18} {total:9.3}", "all", ""));
-        if let Some((now, most)) = board::memory() {
+        if let Some((now, most)) = machine::memory() {
             lines.push(format!("memory of this process: {now:.0} MiB, {most:.0} MiB at most"));
         }
-        let degrees = |s: &State| s.celsius.map_or_else(|| "not shown".into(), |c| format!("{c:.0} °C"));
+        let degrees =
+            |s: &MachineState| s.celsius.map_or_else(|| "not shown".into(), |c| format!("{c:.0} °C"));
         lines.push(format!("temperature: {} before, {} after", degrees(&self.before), degrees(&self.after)));
         if let Some(why) = self.slowed() {
             lines.push(format!("SLOWED DOWN: {why}"));
@@ -353,7 +355,7 @@ impl Found<'_> {
 
     fn json(&self) -> String {
         let card = self.model.card();
-        let memory = board::memory();
+        let memory = machine::memory();
         let layers: Vec<serde_json::Value> = self
             .layers
             .iter()
@@ -373,7 +375,7 @@ impl Found<'_> {
             "precision": self.model.identity().precision,
             "runs": self.model.engine().describe(),
             "tile": card.tile,
-            "processor": board::processor(),
+            "processor": machine::processor(),
             "debug_build": cfg!(debug_assertions),
             "threads": self.threads,
             "min_ms": self.one.min_ms,

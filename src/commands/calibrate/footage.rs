@@ -14,16 +14,16 @@ use super::super::input::Input;
 use super::super::video::read_frames;
 use crate::detector::Detector;
 use crate::detector::coherence::Grids;
-use crate::detector::judge::{Accumulated, FrameScore};
 use crate::detector::pool::{Pool, Work};
+use crate::detector::scoring::{Accumulated, FrameScore};
 use crate::forensics::alarms::Recording;
 use crate::forensics::dataset::{list_pictures, load};
 use crate::frame::{Deinterlacer, Frame};
 use crate::source::read::Pace;
 use crate::verdict::{Limits, VerdictConfig, VerdictMachine};
 
-/// How footage is looked at.
-pub(super) struct Look<'a> {
+/// Watches footage as the daemon would.
+pub(super) struct Watcher<'a> {
     pub detector: &'a Detector,
     pub verdict: &'a VerdictConfig,
     /// Frames a second.
@@ -43,7 +43,7 @@ pub(super) struct Seen {
     pub without: usize,
 }
 
-impl Look<'_> {
+impl Watcher<'_> {
     /// Watches a folder of pictures (frames in the order of their names), a video, or an address.
     pub fn watch(&self, input: &Input, bar: &ProgressBar) -> anyhow::Result<Seen> {
         let (pool, done) = Pool::start(self.detector, self.jobs).context("inference threads")?;

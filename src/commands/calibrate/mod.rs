@@ -12,14 +12,16 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::input::Input;
-use super::{EXIT_FINE, console, output, pool};
+use super::{EXIT_FINE, console, output};
 use crate::config;
 use crate::detector::calibration::{Calibration, Method};
 use crate::detector::{Detector, Model};
 use crate::forensics::alarms::{self, Blocks, Recording, Threshold, temperature};
+use crate::identity::Wanted;
 use crate::shown::Shown as _;
+use crate::threads;
 use crate::verdict::VerdictConfig;
-use footage::{Look, logit_of};
+use footage::{Watcher, logit_of};
 
 /// Arguments of `spotd calibrate`.
 #[derive(Debug, Args)]
@@ -91,21 +93,21 @@ pub fn calibrate(args: CalibrateArgs) -> anyhow::Result<u8> {
             (config.model.path, config.verdict, config.model.max_tiles)
         }
     };
-    let detector = Detector::new(Model::open(path.as_deref())?, &verdict, max_tiles);
-    let look = Look {
+    let detector = Detector::new(Model::open(path.as_deref(), Wanted::Auto)?, &verdict, max_tiles);
+    let watcher = Watcher {
         detector: &detector,
         verdict: &verdict,
         fps: args.fps,
         live: Duration::from_secs(args.seconds),
-        jobs: pool::jobs(args.jobs),
+        jobs: threads::jobs(args.jobs),
     };
-    let real = watch_all(&look, &args.real)?;
-    let fake = watch_all(&look, &args.fake)?;
+    let real = watch_all(&watcher, &args.real)?;
+    let fake = watch_all(&watcher, &args.fake)?;
     let period = 1.0 / args.fps;
     let blocks = alarms::blocks(&real, period, verdict.window as f64 * period)
         .context("no threshold can be given for this site")?;
     let found = blocks.threshold(args.per_day);
-    let calibration = calibration(&look, &blocks, &found, (&real, &fake), args.per_day);
+    let calibration = calibration(&watcher, &blocks, &found, (&real, &fake), args.per_day);
     output::write(&args.out, calibration.to_toml().as_bytes())?;
     if args.json {
         console::print_json(&serde_json::to_string(&calibration)?)?;
@@ -119,20 +121,20 @@ pub fn calibrate(args: CalibrateArgs) -> anyhow::Result<u8> {
 /// Tiles that the daemon judges in a frame unless told otherwise.
 const DEFAULT_TILES: usize = 9;
 
-fn watch_all(look: &Look<'_>, inputs: &[OsString]) -> anyhow::Result<Vec<Recording>> {
+fn watch_all(watcher: &Watcher<'_>, inputs: &[OsString]) -> anyhow::Result<Vec<Recording>> {
     let mut recordings = Vec::new();
     for input in inputs {
         let input = Input::parse(input)?;
         let shown = &input.shown;
         let bar = console::progress().add(ProgressBar::new_spinner().with_message(shown.clone()));
-        let seen = look.watch(&input, &bar).with_context(|| shown.clone())?;
+        let seen = watcher.watch(&input, &bar).with_context(|| shown.clone())?;
         bar.finish_and_clear();
         log::info!("{shown}: {} frames judged, {} too small or flat", seen.frames, seen.without);
         if seen.recording.logits.is_empty() {
             bail!(
                 "{shown}: has fewer frames that can be judged ({}) than a verdict needs ({})",
                 seen.frames,
-                look.verdict.min_frames
+                watcher.verdict.min_frames
             );
         }
         recordings.push(seen.recording);
@@ -141,13 +143,13 @@ fn watch_all(look: &Look<'_>, inputs: &[OsString]) -> anyhow::Result<Vec<Recordi
 }
 
 fn calibration(
-    look: &Look<'_>,
+    watcher: &Watcher<'_>,
     blocks: &Blocks,
     found: &Threshold,
     (real, fake): (&[Recording], &[Recording]),
     per_day: f64,
 ) -> Calibration {
-    let card = look.detector.card();
+    let card = watcher.detector.card();
     let logits = |all: &[Recording]| all.iter().flat_map(|r| r.logits.iter().copied()).collect::<Vec<f64>>();
     let fakes = logits(fake);
     // Without generated footage nothing can be said of the temperature: the card's stays.
@@ -169,9 +171,9 @@ fn calibration(
         per_day_low: found.low,
         per_day_high: found.high,
         method: if found.counted { Method::Counted } else { Method::ExponentialTail },
-        window: look.verdict.window,
-        fps: look.fps,
-        max_tiles: look.detector.max_tiles(),
+        window: watcher.verdict.window,
+        fps: watcher.fps,
+        max_tiles: watcher.detector.max_tiles(),
         real_seconds: blocks.footage,
         block_seconds: blocks.seconds,
         blocks: blocks.maxima.len(),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::figures::{self, Measure, Row};
-use super::judge::{self, Eye};
 use super::perturb::Perturbations;
+use super::scorer::{self, Scorer};
 use super::{conditions, sets, tell_failures};
 use crate::commands::progress_bar;
 use crate::detector::{Detector, Model};
@@ -44,16 +44,16 @@ pub(in crate::commands) fn compare(
     wanted.dedup();
     let mut all = Vec::new();
     for model in models {
-        let eye = Eye::Tiles(Detector::of(model, max_tiles));
+        let scorer = Scorer::Tiles(Detector::of(model, max_tiles));
         let bar = progress_bar(wanted.len());
         let (answers, skipped) =
-            judge::judge_all(&eye, &collection.pictures, &wanted, &conditions, jobs, &bar)?;
+            scorer::score_all(&scorer, &collection.pictures, &wanted, &conditions, jobs, &bar)?;
         bar.finish_and_clear();
         for skipped in &skipped {
             log::warn!("{}: skipped, cannot be read: {}", skipped.path.shown(), skipped.reason);
         }
         tell_failures(&collection, &conditions, &answers);
-        let card = eye.card();
+        let card = scorer.card();
         let measure = Measure { threshold: card.threshold, recall: 0.9, replicates: 0, seed: 1 };
         all.push(figures::rows(
             &collection.sets,

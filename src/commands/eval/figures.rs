@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::judge::Answers;
 use super::perturb::Perturbation;
+use super::scorer::Answers;
 use super::sets::Set;
 use crate::forensics::ap::quantile;
 use crate::forensics::matched::Matched;
@@ -298,7 +298,7 @@ fn intervals(replicates: &[Values]) -> Option<[(f64, f64); NAMES.len()]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::eval::judge::Scored;
+    use crate::commands::eval::scorer::Scored;
 
     fn measure(replicates: u64) -> Measure {
         Measure { threshold: 0.5, recall: 0.9, replicates, seed: 7 }

@@ -3,10 +3,10 @@
 mod clips;
 mod compare;
 mod figures;
-pub(super) mod judge;
 mod perturb;
 mod plots;
 mod report;
+pub(super) mod scorer;
 pub(super) mod sets;
 
 use std::num::NonZeroUsize;
@@ -15,17 +15,18 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::{EXIT_FINE, EXIT_FLAGGED, console, output, pool, progress_bar};
+use super::{EXIT_FINE, EXIT_FLAGGED, console, output, progress_bar};
 use crate::forensics::published::{is_forensynths, published};
 use crate::identity::Wanted;
 use crate::shown::Shown as _;
+use crate::threads;
 pub(super) use compare::{comparable, compare};
 pub(super) use figures::Row;
 pub(super) use perturb::Perturbations;
 
 use figures::Measure;
-use judge::{Answers, Eye, View};
 use perturb::Perturbation;
+use scorer::{Answers, Scorer, View};
 use sets::Collection;
 
 /// Arguments of `spotd eval`.
@@ -133,8 +134,8 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
         return clips::eval(&args, &sets);
     }
     let most = args.max_tiles.map_or(TILES, NonZeroUsize::get);
-    let eye = Eye::open(args.view, args.model.as_deref(), args.precision, most)?;
-    let jobs = pool::jobs(args.jobs);
+    let scorer = Scorer::open(args.view, args.model.as_deref(), args.precision, most)?;
+    let jobs = threads::jobs(args.jobs);
     let mut collection = sets::arrange(sets, jobs)?;
     if !args.json {
         console::print_lines(&report::found_lines(&collection.found))?;
@@ -147,7 +148,8 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
     wanted.sort_unstable();
     wanted.dedup();
     let bar = progress_bar(wanted.len());
-    let (answers, skipped) = judge::judge_all(&eye, &collection.pictures, &wanted, &conditions, jobs, &bar)?;
+    let (answers, skipped) =
+        scorer::score_all(&scorer, &collection.pictures, &wanted, &conditions, jobs, &bar)?;
     bar.finish_and_clear();
     collection.skipped.extend(skipped);
     for skipped in &collection.skipped {
@@ -156,7 +158,7 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
     let failed = tell_failures(&collection, &conditions, &answers);
 
     let measure = Measure {
-        threshold: args.threshold.unwrap_or(eye.card().threshold),
+        threshold: args.threshold.unwrap_or(scorer.card().threshold),
         recall: args.recall,
         replicates: args.bootstrap,
         seed: args.seed,
@@ -167,14 +169,14 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
         &conditions,
         &answers,
         &measure,
-        |logit| eye.card().score(logit),
+        |logit| scorer.card().score(logit),
     );
     if rows.is_empty() {
         bail!("nothing can be evaluated: no set has both a real and a generated picture that can be judged");
     }
     put_published(&mut rows, args.view);
 
-    let (card, view) = (eye.card(), args.view.as_str());
+    let (card, view) = (scorer.card(), args.view.as_str());
     // Files first: whoever reads the table may be content with its beginning.
     if let Some(path) = &args.csv {
         output::write(path, &report::csv(&rows, view)?)?;

@@ -24,8 +24,8 @@ const TILES: usize = 2;
 /// Every so many pictures one is held out.
 const HELD_OUT: usize = 3;
 
-/// How footage is looked at.
-pub(super) struct Look {
+/// Gathers calibration tiles from footage.
+pub(super) struct TileGatherer {
     /// Side of a tile in pixels.
     pub side: u32,
     /// Pictures or frames at most.
@@ -76,7 +76,7 @@ impl Gathered {
     }
 }
 
-impl Look {
+impl TileGatherer {
     /// Gathers tiles from all inputs, equally many pictures from each.
     pub fn gather(&self, inputs: &[OsString], bar: &ProgressBar) -> anyhow::Result<Gathered> {
         let mut gathered = Gathered::default();

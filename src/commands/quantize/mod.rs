@@ -14,14 +14,15 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
 use super::eval::{Perturbations, Row, comparable, compare};
-use super::{EXIT_FINE, console, output, pool, progress_bar};
+use super::{EXIT_FINE, console, output, progress_bar};
 use crate::detector::card::{Card, sha256_hex};
 use crate::detector::{Model, check_hash, read, read_head};
 use crate::identity::Precision;
 use crate::identity::Wanted;
 use crate::quantize::{Clipping, Options, Progress, Quantized, Residual, quantize as quantize_model};
 use crate::shown::Shown as _;
-use footage::{Gathered, Look};
+use crate::threads;
+use footage::{Gathered, TileGatherer};
 
 /// Arguments of `spotd quantize`.
 #[derive(Debug, Args)]
@@ -156,19 +157,19 @@ pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
     }
     // Whoever breaks the contract hears of it before any work.
     let float = Model::from_bytes(&bytes, card.clone(), &path)?;
-    let jobs = pool::jobs(args.jobs);
+    let jobs = threads::jobs(args.jobs);
     if !args.eval.is_empty() {
         comparable(&args.eval, &args.perturb, jobs)?;
     }
 
-    let look = Look {
+    let gatherer = TileGatherer {
         side: card.tile,
         images: args.images as usize,
         fps: args.fps,
         live: Duration::from_secs(args.seconds),
     };
-    let bar = progress_bar(look.images).with_message("pictures");
-    let gathered = look.gather(&args.calibrate, &bar)?;
+    let bar = progress_bar(gatherer.images).with_message("pictures");
+    let gathered = gatherer.gather(&args.calibrate, &bar)?;
     bar.finish_and_clear();
     require(&gathered, card.tile)?;
 

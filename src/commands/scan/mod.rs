@@ -1,8 +1,8 @@
 //! `spotd scan`: the detector over images, folders, videos and streams.
 
 mod inputs;
-mod judge;
 mod report;
+mod scanner;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -13,13 +13,14 @@ use anyhow::Context as _;
 use clap::Args;
 use crossbeam_channel::bounded;
 
-use super::{EXIT_ERROR, EXIT_FINE, EXIT_FLAGGED, pool, progress_bar};
+use super::{EXIT_ERROR, EXIT_FINE, EXIT_FLAGGED, progress_bar};
 use crate::detector::Model;
 use crate::identity::Wanted;
+use crate::threads;
 use crate::verdict::{Verdict, VerdictConfig};
 use inputs::Item;
-use judge::Scanner;
 use report::{Report, Row};
+use scanner::Scanner;
 
 /// Arguments of `spotd scan`.
 #[derive(Debug, Args)]
@@ -67,7 +68,7 @@ pub struct ScanArgs {
 /// # Errors
 /// The model is unusable.
 pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
-    let model = Model::open_as(args.model.as_deref(), args.precision)?;
+    let model = Model::open(args.model.as_deref(), args.precision)?;
     let verdict = VerdictConfig { threshold: args.threshold, ..VerdictConfig::default() };
     let scanner =
         Scanner::new(model, verdict, args.max_tiles.get(), args.fps, Duration::from_secs(args.seconds));
@@ -76,7 +77,7 @@ pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
         log::warn!("{line}");
     }
     let items = found.items;
-    let jobs = pool::jobs(args.jobs);
+    let jobs = threads::jobs(args.jobs);
     let mut report = Report::new(args.json, items.len());
     let bar = progress_bar(items.len());
     // Results leave in the order of the inputs; what is done early waits its turn.
@@ -89,7 +90,7 @@ pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
                 .name(format!("scan-{i}"))
                 .spawn_scoped(scope, move || {
                     for (index, input) in work {
-                        if done.send((index, scanner.judge(input))).is_err() {
+                        if done.send((index, scanner.scan(input))).is_err() {
                             return;
                         }
                     }

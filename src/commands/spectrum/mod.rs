@@ -11,14 +11,15 @@ use image::{ImageFormat, RgbImage};
 use indicatif::ProgressBar;
 
 use super::chart::{Axes, Line, lines};
-use super::eval::judge::centre;
+use super::eval::scorer::centre;
 use super::eval::sets::{Collection, Set, collect};
-use super::{EXIT_FINE, EXIT_FLAGGED, console, eval, output, pool, progress_bar};
+use super::{EXIT_FINE, EXIT_FLAGGED, console, eval, output, progress_bar};
 use crate::forensics::ap::quantile;
 use crate::forensics::dataset::{Skipped, load};
 use crate::forensics::rng::Rng;
 use crate::forensics::spectrum::{MeanSpectrum, Transform};
 use crate::shown::Shown as _;
+use crate::threads;
 use picture::{Panel, draw};
 
 /// Arguments of `spotd spectrum`.
@@ -69,7 +70,7 @@ const SIDES: [&str; 2] = ["real", "generated"];
 /// # Errors
 /// There is nothing to compute, or a file cannot be written.
 pub fn spectrum(args: SpectrumArgs) -> anyhow::Result<u8> {
-    let jobs = pool::jobs(args.jobs);
+    let jobs = threads::jobs(args.jobs);
     let mut collection = collect(&args.inputs, jobs)?;
     eval::warn(&collection.found);
     collection.require_sets()?;
@@ -160,7 +161,7 @@ fn mean_of(
 ) -> anyhow::Result<(MeanSpectrum, usize, Vec<Skipped>)> {
     let parts = jobs.clamp(1, places.len().max(1));
     // One mean a thread: spectra of all pictures at once would take gigabytes.
-    let done = pool::side_by_side(parts, parts, |part| {
+    let done = threads::side_by_side(parts, parts, |part| {
         let (mut mean, mut small, mut bad) = (MeanSpectrum::new(size as usize), 0, Vec::new());
         for place in places.iter().skip(part).step_by(parts) {
             match load(&collection.pictures[*place]) {

@@ -39,12 +39,12 @@ pub(super) struct Live {
     states: BTreeMap<String, (String, bool)>,
     next_state: Moment,
     /// The newest picture of each source that was not sent yet.
-    pictures: BTreeMap<Arc<str>, Picture>,
+    snapshots: BTreeMap<Arc<str>, Snapshot>,
     /// Topics that the broker has refused and that were complained about.
     refused: BTreeSet<String>,
 }
 
-enum Picture {
+enum Snapshot {
     Here(Vec<u8>),
     Evidence(EvidenceFile, Tail),
 }
@@ -67,7 +67,7 @@ impl Live {
             waiting: VecDeque::new(),
             states: BTreeMap::new(),
             next_state: Moment::ZERO,
-            pictures: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             refused: BTreeSet::new(),
         }
     }
@@ -100,20 +100,20 @@ impl Live {
 
     /// A picture that was asked for.
     pub fn show(&mut self, source: &str, jpeg: Vec<u8>) {
-        self.remember(source, Picture::Here(jpeg));
+        self.remember(source, Snapshot::Here(jpeg));
     }
 
     /// The picture of a record.
     pub fn show_evidence(&mut self, source: &str, file: EvidenceFile, log: Tail) {
-        self.remember(source, Picture::Evidence(file, log));
+        self.remember(source, Snapshot::Evidence(file, log));
     }
 
-    fn remember(&mut self, source: &str, picture: Picture) {
+    fn remember(&mut self, source: &str, snapshot: Snapshot) {
         // Records can be of sources that are gone.
         if let Some(id) = self.ids.iter().find(|id| ***id == *source)
             && self.config.snapshots
         {
-            self.pictures.insert(id.clone(), picture);
+            self.snapshots.insert(id.clone(), snapshot);
         }
     }
 
@@ -135,10 +135,10 @@ impl Live {
         // One at a time: they are large.
         if caught_up
             && outbox.room()
-            && !outbox.has(|t| *t == Token::Picture)
-            && let Some((source, picture)) = self.pictures.pop_first()
+            && !outbox.has(|t| *t == Token::Snapshot)
+            && let Some((source, snapshot)) = self.snapshots.pop_first()
         {
-            self.send_picture(outbox, &source, picture)?;
+            self.send_snapshot(outbox, &source, snapshot)?;
         }
         Ok(())
     }
@@ -169,11 +169,11 @@ impl Live {
         Ok(())
     }
 
-    fn send_picture(&mut self, outbox: &mut Outbox, source: &str, picture: Picture) -> Result<(), Full> {
+    fn send_snapshot(&mut self, outbox: &mut Outbox, source: &str, snapshot: Snapshot) -> Result<(), Full> {
         let name = self.topics.name(Topic::Snapshot { source });
-        let jpeg = match picture {
-            Picture::Here(jpeg) => jpeg,
-            Picture::Evidence(file, log) => {
+        let jpeg = match snapshot {
+            Snapshot::Here(jpeg) => jpeg,
+            Snapshot::Evidence(file, log) => {
                 let most = usize::try_from(file.bytes).unwrap_or(usize::MAX);
                 let read = if outbox.fits(&name, most) {
                     log.evidence(&file)
@@ -190,7 +190,7 @@ impl Live {
             }
         };
         if outbox.fits(&name, jpeg.len()) {
-            outbox.send(name, Topic::Snapshot { source }.is_retained(), jpeg, Token::Picture)?;
+            outbox.send(name, Topic::Snapshot { source }.is_retained(), jpeg, Token::Snapshot)?;
         } else {
             self.complain(&name, &format!("its {} bytes are more than the broker takes", jpeg.len()));
         }
@@ -206,7 +206,7 @@ impl Live {
                 }
             }
             Token::Removal if settled.refused.is_none() => self.memory.removed(&settled.topic),
-            Token::Removal | Token::Picture | Token::Other | Token::Record(_) => {}
+            Token::Removal | Token::Snapshot | Token::Other | Token::Record(_) => {}
         }
         if let Some(why) = &settled.refused {
             self.complain(

@@ -18,7 +18,7 @@ pub(super) enum Token {
     /// Live state.
     State,
     /// A picture of a source.
-    Picture,
+    Snapshot,
     /// An empty message that removes what the broker keeps.
     Removal,
     /// Anything else.

@@ -164,7 +164,7 @@ impl Publisher {
             let lived = connected.map(|since| self.clock.now().saturating_sub(since));
             let further = self.records.position() != before || self.records.behind() == 0;
             // A connection that ends over the same record again and again has another reason.
-            let error = rival.look(error, lived, !further, &self.client_id);
+            let error = rival.connection_ended(error, lived, !further, &self.client_id);
             // A connection that brings nothing further is not tried at the first one's pace again, nor is one that
             // another client takes from us again and again.
             let progress = connected.is_some() && further && rival.times() == 0;

@@ -22,7 +22,7 @@ pub(super) struct Rival {
 impl Rival {
     /// Takes the end of a connection and gives what is to be said about it. `lived`: how long the broker had us, if it did.
     /// `explained`: whether something else than another client explains that it was closed.
-    pub fn look(
+    pub fn connection_ended(
         &mut self,
         error: MqttError,
         lived: Option<Duration>,
@@ -68,12 +68,15 @@ mod tests {
         let away = MqttError::Unreachable { broker: "b:1".into(), reason: "refused".into() };
         let mut rival = Rival::default();
         for times in 1..5 {
-            assert_eq!(rival.look(taken.clone(), Some(Duration::from_secs(60)), true, "spotd-x"), taken);
+            assert_eq!(
+                rival.connection_ended(taken.clone(), Some(Duration::from_secs(60)), true, "spotd-x"),
+                taken
+            );
             // That the broker was away in between is no peace.
-            assert_eq!(rival.look(away.clone(), None, true, "spotd-x"), away);
+            assert_eq!(rival.connection_ended(away.clone(), None, true, "spotd-x"), away);
             assert_eq!(rival.times(), times);
         }
-        rival.look(closed(), Some(CALM * 2), true, "spotd-x");
+        rival.connection_ended(closed(), Some(CALM * 2), true, "spotd-x");
         assert_eq!(rival.times(), 0);
     }
 
@@ -81,10 +84,13 @@ mod tests {
     fn connections_that_are_closed_soon_again_and_again_look_like_one_where_the_broker_has_no_words_for_it() {
         let mut rival = Rival::default();
         for _ in 1..CLOSED {
-            assert_eq!(rival.look(closed(), Some(Duration::from_secs(1)), false, "spotd-x"), closed());
+            assert_eq!(
+                rival.connection_ended(closed(), Some(Duration::from_secs(1)), false, "spotd-x"),
+                closed()
+            );
             assert_eq!(rival.times(), 0);
         }
-        let told = rival.look(closed(), Some(Duration::from_secs(1)), false, "spotd-x");
+        let told = rival.connection_ended(closed(), Some(Duration::from_secs(1)), false, "spotd-x");
         assert!(matches!(&told, MqttError::TakenOver { sure: false, .. }), "{told}");
         assert!(
             told.to_string().contains("\"spotd-x\"") && told.to_string().contains("[node] name"),
@@ -94,8 +100,8 @@ mod tests {
         // A broker that is restarted now and then is none, nor one that would have said so.
         let mut rival = Rival::default();
         for lived in [Some(Duration::from_secs(1)), Some(CALM * 2), None].into_iter().cycle().take(30) {
-            assert_eq!(rival.look(closed(), lived, false, "spotd-x"), closed());
-            assert_eq!(Rival::default().look(closed(), lived, true, "spotd-x"), closed());
+            assert_eq!(rival.connection_ended(closed(), lived, false, "spotd-x"), closed());
+            assert_eq!(Rival::default().connection_ended(closed(), lived, true, "spotd-x"), closed());
         }
     }
 }

@@ -117,7 +117,7 @@ impl Client {
             request = request.header(HEADER, signature(secret.expose().as_bytes(), line));
         }
         match request.send(line) {
-            Ok(response) => self.judge(response),
+            Ok(response) => self.interpret(response),
             Err(error) => Answer::Later { why: self.said(&error), after: None },
         }
     }
@@ -137,7 +137,7 @@ impl Client {
         Err(WebhookError::Unusable { server: self.server.clone(), reason })
     }
 
-    fn judge(&self, mut response: Response<Body>) -> Answer {
+    fn interpret(&self, mut response: Response<Body>) -> Answer {
         let status = response.status();
         if status.is_success() {
             // A short answer is read, so that its connection serves the next record too.

@@ -247,7 +247,7 @@ impl Framer<'_> {
             Ok(picture) => picture,
             Err(reason) => return self.sink.lost(reason),
         };
-        let Picture { size: (width, height), bytes } = picture;
+        let BufferContents { size: (width, height), bytes } = picture;
         self.sink.offer(Captured {
             at: captured,
             format: self.layout.format,
@@ -263,21 +263,25 @@ impl Framer<'_> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Picture<'a> {
+struct BufferContents<'a> {
     size: (u32, u32),
     bytes: &'a [u8],
 }
 
 /// The picture in a buffer, or why there is none.
-fn picture<'a>(layout: &Layout, size: (u32, u32), bytes: &'a [u8]) -> Result<Picture<'a>, &'static str> {
+fn picture<'a>(
+    layout: &Layout,
+    size: (u32, u32),
+    bytes: &'a [u8],
+) -> Result<BufferContents<'a>, &'static str> {
     if layout.format == PixelFormat::Mjpg {
         // Drivers may hand over the whole buffer; the picture ends where it says.
         let bytes = jpeg::extract(bytes).map_err(|_| "corrupt-jpeg")?;
         let size = jpeg::size(bytes).map_err(|_| "corrupt-jpeg")?;
-        return Ok(Picture { size, bytes });
+        return Ok(BufferContents { size, bytes });
     }
     match bytes.get(..layout.bytes) {
-        Some(bytes) => Ok(Picture { size, bytes }),
+        Some(bytes) => Ok(BufferContents { size, bytes }),
         None => Err("short"),
     }
 }

@@ -12,13 +12,13 @@ pub mod settings;
 pub mod state;
 
 use crate::{
-    calibrate::temperature,
     checkpoint::{self, Calibration},
     device::{self, Autocast},
     export, import,
     module::Module,
     net::{Layer, Net},
     plot,
+    thresholds::temperature,
 };
 use adam::Adam;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -56,7 +56,7 @@ pub struct Outcome {
 const LINE_EVERY: u64 = 20;
 
 /// Trains as `options` say, or goes on; the folder then holds everything that came of it.
-pub fn fit(options: &Options) -> Result<Outcome> {
+pub fn train(options: &Options) -> Result<Outcome> {
     let run = options.run.as_path();
     let device = device::choose();
     let saved = if options.resume { Some(state::read(run)?) } else { None };
@@ -289,7 +289,7 @@ impl Trainer {
     /// Validates, moves the schedule on, keeps the best.
     fn validated(&mut self, mut line: Line) -> Result<Line> {
         let (logits, labels) = self.scores()?;
-        let validation = judge(&logits, &labels)?;
+        let validation = validate(&logits, &labels)?;
         line.validation = Some(validation);
         log::info!(
             "step {}: loss {:.4}, validation accuracy {:.4}, AP {:.4}, loss {:.4}; {:.1} img/s, {:.0} % of it waiting",
@@ -344,7 +344,7 @@ impl Trainer {
         if self.state.best.is_none() {
             // Ended before its first validation: what there is must do.
             let (logits, labels) = self.scores()?;
-            self.state.best = Some((self.state.step, judge(&logits, &labels)?));
+            self.state.best = Some((self.state.step, validate(&logits, &labels)?));
             checkpoint::save(&self.store, &state::best_path(&self.run))?;
             state::save(&self.run, &self.store, &self.adam, &self.state)?;
         }
@@ -352,7 +352,7 @@ impl Trainer {
         plot::run(&lines, &format!("{}, {}", net.name, self.run.display()), &self.run.join("run.svg"))?;
         checkpoint::load(&mut self.store, &state::best_path(&self.run))?;
         let (logits, labels) = self.scores()?;
-        let calibration = calibrate(&logits, &labels)?;
+        let calibration = calibration(&logits, &labels)?;
         let mut store = VarStore::new(Device::Cpu);
         let module = Module::new(&store.root(), net);
         checkpoint::load(&mut store, &state::best_path(&self.run))?;
@@ -433,7 +433,7 @@ impl Tally {
 }
 
 /// Accuracy at logit 0, AP and cross-entropy.
-pub fn judge(logits: &[f32], labels: &[bool]) -> Result<Validation> {
+pub fn validate(logits: &[f32], labels: &[bool]) -> Result<Validation> {
     let n = logits.len() as f64;
     let right = logits.iter().zip(labels).filter(|(z, fake)| (**z > 0.0) == **fake).count() as f64;
     let entropy = |(z, fake): (&f32, &bool)| {
@@ -449,7 +449,7 @@ pub fn judge(logits: &[f32], labels: &[bool]) -> Result<Validation> {
 }
 
 /// Temperature of least cross-entropy; thresholds that 1 % and 5 % of the real pictures exceed.
-pub fn calibrate(logits: &[f32], labels: &[bool]) -> Result<Calibration> {
+pub fn calibration(logits: &[f32], labels: &[bool]) -> Result<Calibration> {
     let of = |kind: bool| -> Vec<f32> {
         logits.iter().zip(labels).filter(|(_, fake)| **fake == kind).map(|(z, _)| *z).collect()
     };

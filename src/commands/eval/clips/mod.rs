@@ -10,9 +10,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
-use super::judge::View;
+use super::scorer::View;
 use super::sets::Found;
-use super::{EvalArgs, output, pool, progress_bar};
+use super::{EvalArgs, output, progress_bar};
 use crate::commands::EXIT_FINE;
 use crate::commands::console;
 use crate::detector::{Detector, Model};
@@ -20,7 +20,7 @@ use crate::forensics::dataset::EvalSet;
 use crate::forensics::inventory::{Giveaway, Header, giveaways, separates, side};
 use crate::forensics::matched::Matched;
 use crate::shown::Shown as _;
-use crate::threads::side_by_side;
+use crate::threads::{self, side_by_side};
 use crate::verdict::VerdictConfig;
 use figures::{Measure, Set};
 use watch::{Watched, Watcher};
@@ -61,11 +61,11 @@ pub(super) fn eval(args: &EvalArgs, found: &[EvalSet]) -> anyhow::Result<u8> {
     refuse("cannot be evaluated", found.iter().filter_map(one_sided).collect())?;
     let (sets, clips) = place(found);
 
-    let model = Model::open_as(args.model.as_deref(), args.precision)?;
+    let model = Model::open(args.model.as_deref(), args.precision)?;
     let verdict = VerdictConfig { threshold: args.threshold, ..VerdictConfig::default() };
     let detector = Detector::new(model, &verdict, args.max_tiles.map_or(TILES, NonZeroUsize::get));
     let watcher = Watcher { detector, verdict, fps: args.fps };
-    let jobs = pool::jobs(args.jobs);
+    let jobs = threads::jobs(args.jobs);
     // Hours of work must not end in a clip that is none.
     let checked = side_by_side(jobs, clips.len(), |at| watcher.check(&clips[at]))
         .context("threads to look at the clips with")?;
@@ -83,7 +83,7 @@ pub(super) fn eval(args: &EvalArgs, found: &[EvalSet]) -> anyhow::Result<u8> {
     refuse("cannot be judged", failed)?;
 
     let inventory: Vec<Found> =
-        sets.iter().zip(found).map(|(s, f)| look(s, f, &clips, &watched, is_shared(s, &sets))).collect();
+        sets.iter().zip(found).map(|(s, f)| inventory(s, f, &clips, &watched, is_shared(s, &sets))).collect();
     // As with pictures, what tells most comes first.
     let mut both: Vec<(Set, Found)> = sets.into_iter().zip(inventory).collect();
     both.sort_by_key(|(_, found)| found.matched.is_none());
@@ -193,7 +193,7 @@ fn is_shared(set: &Set, sets: &[Set]) -> bool {
 }
 
 /// What its clips look like from outside, and what of that gives the sides away.
-fn look(set: &Set, found: &EvalSet, clips: &[PathBuf], watched: &[Watched], shared: bool) -> Found {
+fn inventory(set: &Set, found: &EvalSet, clips: &[PathBuf], watched: &[Watched], shared: bool) -> Found {
     let header = |at: &usize| {
         let ending = clips[*at].extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let (width, height) = watched[*at].size;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::commands::video::watch_file;
 use crate::detector::Detector;
-use crate::detector::judge::{Accumulated, JudgeError};
+use crate::detector::scoring::{Accumulated, ScoringError};
 use crate::verdict::{EventKind, Verdict, VerdictConfig, VerdictMachine, median};
 
 /// How clips are judged.
@@ -108,8 +108,8 @@ impl Watcher {
                         flagged: outcome.event == Some(EventKind::Start),
                     });
                 }
-                Ok(_) | Err(JudgeError::Frame(_)) => watched.without += 1,
-                Err(JudgeError::Model(error)) => {
+                Ok(_) | Err(ScoringError::Frame(_)) => watched.without += 1,
+                Err(ScoringError::Model(error)) => {
                     failure = Some(error.to_string());
                     return ControlFlow::Break(());
                 }

@@ -1,4 +1,4 @@
-//! What the board says of itself: processor, memory, temperature, whether it slows down.
+//! What the machine says of itself: processor, memory, temperature, whether it slows down.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,9 @@ use serde::Serialize;
 const SYSTEM: &str = "/sys";
 const PROCESSES: &str = "/proc";
 
-/// What a board shows; what it does not show is `None`.
+/// What a machine shows; what it does not show is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct State {
+pub(super) struct MachineState {
     /// Highest temperature of a zone that is not switched off, in degrees Celsius.
     pub celsius: Option<f64>,
     /// The zone's name.
@@ -25,7 +25,7 @@ pub(super) struct State {
     pub raspberry: Option<String>,
 }
 
-impl State {
+impl MachineState {
     /// Reads it now.
     pub fn read() -> Self {
         Self::below(Path::new(SYSTEM))
@@ -56,7 +56,7 @@ impl State {
     }
 
     /// Why this machine was slower than it can be between two readings, if it says so.
-    pub fn slowed_since(&self, before: &State) -> Option<String> {
+    pub fn slowed_since(&self, before: &MachineState) -> Option<String> {
         if let (Some(now), Some(then)) = (self.throttled, before.throttled)
             && now > then
         {
@@ -116,7 +116,7 @@ fn entries(folder: &Path, name: &str) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    fn board(files: &[(&str, &str)]) -> tempfile::TempDir {
+    fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");
         for (path, text) in files {
             let path = dir.path().join(path);
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_hottest_zone_counts_and_nonsense_does_not() {
-        let dir = board(&[
+        let dir = machine(&[
             ("class/thermal/thermal_zone0/temp", "48312\n"),
             ("class/thermal/thermal_zone0/type", "cpu-thermal\n"),
             ("class/thermal/thermal_zone1/temp", "-273200"),
@@ -137,7 +137,7 @@ mod tests {
             ("devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1500000"),
             ("devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", "2400000"),
         ]);
-        let state = State::below(dir.path());
+        let state = MachineState::below(dir.path());
         assert_eq!((state.celsius, state.zone.as_deref()), (Some(48.312), Some("cpu-thermal")));
         assert_eq!((state.mhz, state.mhz_most, state.throttled), (Some(1500.0), Some(2400.0), None));
         assert_eq!(state.slowed_since(&state), None);
@@ -146,19 +146,19 @@ mod tests {
     #[test]
     fn throttling_is_told_by_counters_and_by_a_raspberry() {
         let counted = |n: &str| {
-            let dir = board(&[
+            let dir = machine(&[
                 ("devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", n),
                 ("devices/system/cpu/cpu1/thermal_throttle/core_throttle_count", "1"),
             ]);
-            State::below(dir.path())
+            MachineState::below(dir.path())
         };
         let slowed = counted("7").slowed_since(&counted("4")).expect("slowed");
         assert!(slowed.contains("3 times"), "{slowed}");
-        let dir = board(&[("devices/platform/soc/soc:firmware/get_throttled", "50005\n")]);
-        let state = State::below(dir.path());
+        let dir = machine(&[("devices/platform/soc/soc:firmware/get_throttled", "50005\n")]);
+        let state = MachineState::below(dir.path());
         let slowed = state.slowed_since(&state).expect("slowed");
         assert!(slowed.contains("under-voltage") && slowed.contains("throttled"), "{slowed}");
-        let empty = board(&[]);
-        assert_eq!(State::below(empty.path()).slowed_since(&state), None);
+        let empty = machine(&[]);
+        assert_eq!(MachineState::below(empty.path()).slowed_since(&state), None);
     }
 }

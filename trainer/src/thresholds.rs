@@ -37,7 +37,7 @@ const TILES: usize = 9;
 ///
 /// # Errors
 /// No held-out picture is as large as a tile.
-pub fn calibrate(
+pub fn of_windows(
     module: &Module,
     held: &Photos,
     pairs: &mut Pairs,

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use spotd::detector::Model;
 use spotd::detector::card::Card;
 use spotd::identity::Precision;
+use spotd::identity::Wanted;
 
 use super::model::{self, TILE};
 use super::{NODE, SMALL, Vivid, WEBCAM, control, networks, set};
@@ -55,7 +56,10 @@ fn a_model_is_quantised_with_what_a_camera_shows() {
     let logit = &told["logit"];
     assert!(logit["tiles"].as_u64().is_some_and(|n| n >= 4) && logit["rms"].is_number(), "{logit}");
 
-    let (float, int8) = (Model::load(&float).expect("loads"), Model::load(&int8).expect("loads"));
+    let (float, int8) = (
+        Model::open(Some(&float), Wanted::Auto).expect("loads"),
+        Model::open(Some(&int8), Wanted::Auto).expect("loads"),
+    );
     assert_eq!(int8.identity().precision, Precision::Int8);
     // What pays depends on the noise that the driver draws: the normalisation may stay in float, and so may the first
     // convolution with it. Only bytes right behind the input can be the camera's own.

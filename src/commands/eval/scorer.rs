@@ -1,4 +1,4 @@
-//! Every picture under every condition through the detector's eyes.
+//! Scores of every picture under every condition.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use clap::ValueEnum;
 use image::{RgbImage, imageops};
 use indicatif::ProgressBar;
 
-use super::super::pool::side_by_side;
 use super::perturb::Perturbation;
 use crate::detector::card::Card;
-use crate::detector::judge::{FrameScore, JudgeError};
+use crate::detector::scoring::{FrameScore, ScoringError};
 use crate::detector::{Detector, Model, WholePicture};
 use crate::forensics::{baseline, dataset};
 use crate::frame::Frame;
 use crate::identity::Wanted;
+use crate::threads::side_by_side;
 
 /// Which part of a picture is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,8 +39,8 @@ impl View {
     }
 }
 
-/// The detector as the view needs it.
-pub(crate) enum Eye {
+/// The detector, and the part of a picture that it is given.
+pub(crate) enum Scorer {
     Tiles(Detector),
     Crop(Detector),
     Whole(Box<WholePicture>),
@@ -65,37 +65,37 @@ pub(crate) struct Scored {
 /// What one picture scored under each condition, or why it could not be judged under it.
 pub(crate) type Answers = Vec<Result<Scored, String>>;
 
-impl Eye {
+impl Scorer {
     pub fn open(view: View, model: Option<&Path>, wanted: Wanted, max_tiles: usize) -> anyhow::Result<Self> {
         Ok(match view {
-            View::Tiles => Eye::Tiles(Detector::of(&Model::open_as(model, wanted)?, max_tiles)),
+            View::Tiles => Scorer::Tiles(Detector::of(&Model::open(model, wanted)?, max_tiles)),
             // As it is published: whatever is in the crop.
-            View::Crop => Eye::Crop(Detector::of(&Model::open_as(model, wanted)?, 1)),
-            View::Whole => Eye::Whole(Box::new(WholePicture::open_as(model, wanted)?)),
+            View::Crop => Scorer::Crop(Detector::of(&Model::open(model, wanted)?, 1)),
+            View::Whole => Scorer::Whole(Box::new(WholePicture::open(model, wanted)?)),
         })
     }
 
     pub fn card(&self) -> &Card {
         match self {
-            Eye::Tiles(detector) | Eye::Crop(detector) => detector.card(),
-            Eye::Whole(whole) => whole.card(),
+            Scorer::Tiles(detector) | Scorer::Crop(detector) => detector.card(),
+            Scorer::Whole(whole) => whole.card(),
         }
     }
 
     /// Logit of a picture, and whether it rests on no proper tile.
-    fn look(&self, picture: RgbImage) -> Result<(f32, bool), String> {
+    fn logit(&self, picture: RgbImage) -> Result<(f32, bool), String> {
         let frame = |picture: RgbImage| {
             Frame::from_rgb("eval".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture)
         };
-        let answer = |judged: Result<FrameScore, JudgeError>| {
+        let answer = |judged: Result<FrameScore, ScoringError>| {
             judged.map(|score| (score.logit, score.limited.is_some())).map_err(|error| error.to_string())
         };
         match self {
-            Eye::Tiles(detector) => answer(detector.score(frame(picture))),
-            Eye::Crop(detector) => {
+            Scorer::Tiles(detector) => answer(detector.score(frame(picture))),
+            Scorer::Crop(detector) => {
                 answer(detector.score_lines(frame(centre(&picture, detector.card().tile))))
             }
-            Eye::Whole(whole) => {
+            Scorer::Whole(whole) => {
                 let side = whole.card().tile;
                 if picture.width().min(picture.height()) < SMALLEST {
                     let (width, height) = picture.dimensions();
@@ -110,7 +110,7 @@ impl Eye {
     fn score(&self, picture: &RgbImage, condition: Perturbation) -> Result<Scored, String> {
         let picture = condition.apply(picture)?;
         let softness = -baseline::sharpness(&picture);
-        let (logit, limited) = self.look(picture)?;
+        let (logit, limited) = self.logit(picture)?;
         Ok(Scored { logit, score: self.card().score(logit), softness, limited })
     }
 }
@@ -126,8 +126,8 @@ pub(crate) fn centre(picture: &RgbImage, side: u32) -> RgbImage {
 
 /// Judges the pictures at `wanted`, each under all conditions, `jobs` at a time. A picture that cannot be
 /// decoded is missing in the answer and named in the second list.
-pub(crate) fn judge_all(
-    eye: &Eye,
+pub(crate) fn score_all(
+    scorer: &Scorer,
     pictures: &[PathBuf],
     wanted: &[usize],
     conditions: &[Perturbation],
@@ -137,7 +137,7 @@ pub(crate) fn judge_all(
     let done = side_by_side(jobs, wanted.len(), |at| {
         let path = &pictures[wanted[at]];
         let answers = dataset::load(path)
-            .map(|picture| conditions.iter().map(|c| eye.score(&picture, *c)).collect::<Answers>());
+            .map(|picture| conditions.iter().map(|c| scorer.score(&picture, *c)).collect::<Answers>());
         bar.inc(1);
         answers
     })

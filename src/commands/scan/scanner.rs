@@ -9,7 +9,7 @@ use super::super::input::Input;
 use super::super::video::read_video;
 use super::inputs::Item;
 use super::report::Row;
-use crate::detector::judge::{Accumulated, FrameScore, JudgeError};
+use crate::detector::scoring::{Accumulated, FrameScore, ScoringError};
 use crate::detector::{Detector, Model};
 use crate::frame::picture::{self, Kind};
 use crate::frame::{Deinterlacer, FieldOrder, Frame};
@@ -39,7 +39,7 @@ impl Scanner {
     }
 
     /// The answer for one image, video or address; an error is an answer too.
-    pub fn judge(&self, item: &Item) -> Row {
+    pub fn scan(&self, item: &Item) -> Row {
         let (shown, result) = match item {
             Item::Picture(input, path) => (&input.shown, self.file(input, path)),
             Item::Video(input) => (&input.shown, self.video(input)),
@@ -134,7 +134,7 @@ impl Scanner {
         let pace = Pace { fps: self.fps, live: self.live, as_run: false };
         let read = read_video(input, pace, |frame| {
             let (at, size) = (frame.arrived, (frame.width, frame.height));
-            let judged = frame.decoded().map_err(JudgeError::from).and_then(|frame| {
+            let judged = frame.decoded().map_err(ScoringError::from).and_then(|frame| {
                 let frame = fields.take(frame);
                 track.interlaced = track.interlaced.or(frame.interlacing.field());
                 accumulated.score_lines(&self.detector, frame)

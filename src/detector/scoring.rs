@@ -50,7 +50,7 @@ impl FrameScore {
 
 /// Why a frame has no score.
 #[derive(Debug, thiserror::Error)]
-pub enum JudgeError {
+pub enum ScoringError {
     /// Its pixels could not be had.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -114,8 +114,8 @@ impl Detector {
     /// Judges one frame on the calling thread; of an interlaced one, a field.
     ///
     /// # Errors
-    /// [`JudgeError`] when its pixels are damaged or the network fails.
-    pub fn score(&self, frame: Frame) -> Result<FrameScore, JudgeError> {
+    /// [`ScoringError`] when its pixels are damaged or the network fails.
+    pub fn score(&self, frame: Frame) -> Result<FrameScore, ScoringError> {
         self.score_lines(one_field(frame.decoded()?))
     }
 
@@ -123,11 +123,11 @@ impl Detector {
     ///
     /// # Errors
     /// As [`Detector::score`].
-    pub fn score_lines(&self, frame: Frame) -> Result<FrameScore, JudgeError> {
+    pub fn score_lines(&self, frame: Frame) -> Result<FrameScore, ScoringError> {
         self.score_on(frame, Grids::All)
     }
 
-    fn score_on(&self, frame: Frame, grids: Grids) -> Result<FrameScore, JudgeError> {
+    fn score_on(&self, frame: Frame, grids: Grids) -> Result<FrameScore, ScoringError> {
         let frame = frame.decoded()?;
         let selection = self.select(&frame)?;
         let logits = selection.tiles.iter().map(|t| self.tile(t)).collect::<Result<Vec<_>, _>>()?;
@@ -242,7 +242,7 @@ impl Accumulated {
     ///
     /// # Errors
     /// As [`Detector::score`].
-    pub fn score(&mut self, detector: &Detector, frame: Frame) -> Result<FrameScore, JudgeError> {
+    pub fn score(&mut self, detector: &Detector, frame: Frame) -> Result<FrameScore, ScoringError> {
         self.score_lines(detector, one_field(frame.decoded()?))
     }
 
@@ -250,7 +250,7 @@ impl Accumulated {
     ///
     /// # Errors
     /// As [`Detector::score`].
-    pub fn score_lines(&mut self, detector: &Detector, frame: Frame) -> Result<FrameScore, JudgeError> {
+    pub fn score_lines(&mut self, detector: &Detector, frame: Frame) -> Result<FrameScore, ScoringError> {
         let size = (frame.width, frame.height);
         let mut score = detector.score_on(frame, Grids::OneMore(self.turn))?;
         self.turn += 1;
