@@ -22,6 +22,8 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::shown::chain;
+
 /// Exit code when all is well.
 pub const EXIT_FINE: u8 = 0;
 /// Exit code when something was flagged (`scan`) or is not as it should be (`check`, `verify`, `eval`).
@@ -128,7 +130,7 @@ pub fn main() -> ExitCode {
 
 fn code(result: anyhow::Result<u8>) -> ExitCode {
     ExitCode::from(result.unwrap_or_else(|error| {
-        console::complain(&format!("{error:#}"));
+        console::complain(&chain(error.as_ref()));
         EXIT_ERROR
     }))
 }

@@ -1,4 +1,4 @@
-//! Inputs of commands, frame by frame, with a word of what was wrong with them.
+//! Inputs of commands, frame by frame; what is lost or missing of them is logged.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -8,20 +8,20 @@ use super::input::Input;
 use crate::clock::SystemClock;
 use crate::frame::Frame;
 use crate::shown::Shown as _;
-use crate::source::SourceUri;
 use crate::source::read::{Pace, Summary, frames, read};
+use crate::source::{SourceError, SourceUri};
 
 /// Hands over the frames of a video, address, pipeline text or camera; of a picture nothing, see
 /// [`crate::source::read::Content`].
 ///
 /// # Errors
-/// What is wrong, in a sentence.
+/// As of [`read`].
 pub(super) fn read_video(
     input: &Input,
     pace: Pace,
     each: impl FnMut(Frame) -> ControlFlow<()>,
-) -> Result<Summary, String> {
-    let summary = read(&input.uri, pace, &SystemClock::shared(), each).map_err(|e| e.to_string())?;
+) -> Result<Summary, SourceError> {
+    let summary = read(&input.uri, pace, &SystemClock::shared(), each)?;
     tell_lost(input, &summary);
     Ok(summary)
 }
@@ -34,8 +34,8 @@ pub(super) fn read_frames(
     input: &Input,
     pace: Pace,
     each: impl FnMut(Frame) -> ControlFlow<()>,
-) -> Result<(), String> {
-    let summary = frames(&input.uri, pace, &SystemClock::shared(), each).map_err(|e| e.to_string())?;
+) -> Result<(), SourceError> {
+    let summary = frames(&input.uri, pace, &SystemClock::shared(), each)?;
     tell_lost(input, &summary);
     if let Some(truncated) = summary.truncated {
         log::warn!("{}: {truncated}", input.shown);
@@ -47,15 +47,14 @@ pub(super) fn read_frames(
 /// Gives how many of them were damaged and left out.
 ///
 /// # Errors
-/// What is wrong, in a sentence.
+/// As of [`read`].
 pub(super) fn watch_file(
     path: &Path,
     fps: f64,
     each: impl FnMut(Frame) -> ControlFlow<()>,
-) -> Result<u64, String> {
+) -> Result<u64, SourceError> {
     let pace = Pace { fps, live: Duration::MAX, as_run: true };
-    let summary = read(&SourceUri::File(path.to_path_buf()), pace, &SystemClock::shared(), each)
-        .map_err(|e| e.to_string())?;
+    let summary = read(&SourceUri::File(path.to_path_buf()), pace, &SystemClock::shared(), each)?;
     if let Some(truncated) = summary.truncated {
         log::warn!("{}: {truncated}", path.shown());
     }

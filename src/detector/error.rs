@@ -16,6 +16,7 @@ pub enum ModelError {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         error: std::io::Error,
     },
     /// The card cannot be read.
@@ -24,6 +25,7 @@ pub enum ModelError {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         error: std::io::Error,
     },
     /// The card is not of its form.
@@ -122,6 +124,7 @@ pub enum CalibrationError {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         error: std::io::Error,
     },
     /// It is not of its form.

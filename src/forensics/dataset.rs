@@ -10,13 +10,14 @@ use walkdir::WalkDir;
 /// Why a folder or a layout is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    /// The folder is missing or cannot be listed.
-    #[error("{}: cannot be listed: {reason}", path.shown())]
+    /// The folder, or a list of pictures, is missing or cannot be read.
+    #[error("{}: cannot be read: {error}", path.shown())]
     Folder {
         /// What was asked for.
         path: PathBuf,
-        /// The system's word.
-        reason: String,
+        /// What the operating system said.
+        #[source]
+        error: std::io::Error,
     },
     /// No set was found.
     #[error(
@@ -80,7 +81,7 @@ pub const VIDEO_EXTENSIONS: [&str; 13] =
 pub fn list_pictures(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     let (mut found, mut others) = (Vec::new(), Vec::new());
     for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
-        let entry = entry.map_err(|error| unlistable(folder, &error))?;
+        let entry = entry.map_err(|error| unlistable(folder, error))?;
         if entry.file_type().is_dir() {
             continue;
         }
@@ -147,14 +148,14 @@ pub fn find_sets(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
 /// As [`find_sets`], but sets that lack one side are listed too, and `root` may be a set itself. Where `root` holds
 /// `real` and `fake`, its sets are `{real,fake}/<set>`, as tools that make pairs lay them out.
 pub fn find_all_sets(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
-    let fail = |reason: String| DatasetError::Folder { path: root.to_path_buf(), reason };
+    let fail = |error| DatasetError::Folder { path: root.to_path_buf(), error };
     if LABELS.iter().any(|label| root.join(label).is_dir()) {
         // `.` has no name of its own.
-        let named = root.canonicalize().map_err(|error| fail(error.to_string()))?;
+        let named = root.canonicalize().map_err(fail)?;
         let name = named.file_name().map_or_else(|| "set".into(), |n| n.to_string_lossy().into_owned());
         return Ok(vec![read_set(root, name)?.unwrap_or_default()]);
     }
-    let list = std::fs::read_dir(root).map_err(|error| fail(error.to_string()))?;
+    let list = std::fs::read_dir(root).map_err(fail)?;
     if SIDES.iter().all(|side| root.join(side).is_dir()) {
         return read_sides(root);
     }
@@ -175,12 +176,12 @@ fn read_sides(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
     for (label, side) in SIDES.iter().enumerate() {
         let folder = root.join(side);
         let list = std::fs::read_dir(&folder)
-            .map_err(|error| DatasetError::Folder { path: folder.clone(), reason: error.to_string() })?;
+            .map_err(|error| DatasetError::Folder { path: folder.clone(), error })?;
         for entry in list.flatten().filter(|e| e.path().is_dir()) {
             let name = entry.file_name().to_string_lossy().into_owned();
             let set = sets.entry(name.clone()).or_insert_with(|| EvalSet { name, ..EvalSet::default() });
             for file in WalkDir::new(entry.path()).follow_links(true).sort_by_file_name() {
-                let file = file.map_err(|error| unlistable(&folder, &error))?;
+                let file = file.map_err(|error| unlistable(&folder, error))?;
                 if file.file_type().is_file() && !file.file_name().to_string_lossy().starts_with('.') {
                     set.put(label, file.into_path());
                 }
@@ -214,7 +215,7 @@ fn read_set(folder: &Path, name: String) -> Result<Option<EvalSet>, DatasetError
     let mut set = EvalSet { name, ..EvalSet::default() };
     let mut labelled = false;
     for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
-        let entry = entry.map_err(|error| unlistable(folder, &error))?;
+        let entry = entry.map_err(|error| unlistable(folder, error))?;
         let below = entry.path().strip_prefix(folder).unwrap_or(entry.path());
         let parts: Vec<_> = below.iter().collect();
         let Some((at, label)) =
@@ -235,11 +236,11 @@ fn read_set(folder: &Path, name: String) -> Result<Option<EvalSet>, DatasetError
     Ok(labelled.then_some(set))
 }
 
-fn unlistable(folder: &Path, error: &walkdir::Error) -> DatasetError {
-    DatasetError::Folder {
-        path: error.path().unwrap_or(folder).to_path_buf(),
-        reason: error.io_error().map_or_else(|| error.to_string(), ToString::to_string),
-    }
+fn unlistable(folder: &Path, error: walkdir::Error) -> DatasetError {
+    let path = error.path().unwrap_or(folder).to_path_buf();
+    // Links that lead in a circle are no error of the operating system.
+    let said = error.to_string();
+    DatasetError::Folder { path, error: error.into_io_error().unwrap_or_else(|| std::io::Error::other(said)) }
 }
 
 /// Whether the name ends like a video's.

@@ -27,10 +27,7 @@ fn ending(path: &Path) -> Option<String> {
 /// [`DatasetError::Folder`] for a list that cannot be read, [`DatasetError::List`] for a line of it that
 /// cannot be understood.
 pub fn read_list(path: &Path) -> Result<Vec<EvalSet>, DatasetError> {
-    let unreadable = |error: std::io::Error| DatasetError::Folder {
-        path: path.to_path_buf(),
-        reason: format!("cannot be read: {error}"),
-    };
+    let unreadable = |error| DatasetError::Folder { path: path.to_path_buf(), error };
     let file = std::io::BufReader::new(std::fs::File::open(path).map_err(unreadable)?);
     let mut list = Collected { path, sets: Vec::new() };
     if ending(path).as_deref() == Some("csv") {

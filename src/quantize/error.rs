@@ -32,18 +32,24 @@ pub enum QuantizeError {
     #[error("{0} tiles are too few: at least {1} are needed, some to calibrate with and some to measure on")]
     TooFew(usize, usize),
     /// tract could not run it.
-    #[error("tract cannot run it: {0}")]
-    Run(String),
+    #[error("tract cannot run it: {0:#}")]
+    Run(#[source] TractError),
+    /// tract panicked over it.
+    #[error("tract panicked over it (see above); the file is damaged")]
+    Panicked,
+    /// No thread to work on could be started.
+    #[error("the OS cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
 }
 
 impl From<TractError> for QuantizeError {
     fn from(error: TractError) -> Self {
-        Self::Run(format!("{error:#}"))
+        Self::Run(error)
     }
 }
 
 impl From<std::io::Error> for QuantizeError {
     fn from(error: std::io::Error) -> Self {
-        Self::Run(format!("no thread: {error}"))
+        Self::Thread(error)
     }
 }

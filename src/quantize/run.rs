@@ -28,7 +28,7 @@ impl Runner {
         let mut model = spotd_kernels::tract::onnx().model_for_read(&mut &*bytes)?;
         model.set_input_fact(0, f32::fact(shape).into())?;
         let model = spotd_kernels::tract::unfused(model.into_typed()?)?;
-        bounds::values(&model).map_err(QuantizeError::Run)?;
+        bounds::values(&model).map_err(TractError::msg)?;
         Ok(Self { plan: model.into_optimized()?.into_runnable()? })
     }
 

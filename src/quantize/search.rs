@@ -107,7 +107,7 @@ pub fn quantize(
     let original = Graph::parse(onnx)?;
     // tract panics over some damaged files, and has no check to ask before.
     catch_unwind(AssertUnwindSafe(|| quantize_graph(onnx, &original, tiles, options, progress)))
-        .unwrap_or_else(|_| Err(QuantizeError::Run("it panicked (see above); the file is damaged".into())))
+        .unwrap_or_else(|_| Err(QuantizeError::Panicked))
 }
 
 fn quantize_graph(

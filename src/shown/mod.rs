@@ -1,5 +1,6 @@
 //! Texts for people: without the secrets that they may hold, and without what a terminal would take for a command.
 
+mod chain;
 mod redact;
 
 use std::borrow::Cow;
@@ -8,6 +9,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+pub use chain::chain;
 pub use redact::redact;
 
 /// A text of the user's that may hold a secret: an address, a pipeline text, or the name of a file.

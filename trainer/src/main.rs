@@ -177,7 +177,7 @@ fn main() -> ExitCode {
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spotd-train: {error:#}");
+            eprintln!("spotd-train: {}", spotd::shown::chain(error.as_ref()));
             ExitCode::from(2)
         }
     }

@@ -251,7 +251,7 @@ fn cut(picture: &RgbImage, span: u32, place: (f32, f32)) -> RgbImage {
 }
 
 fn recode(picture: &RgbImage, codec: VideoCodec, crf: u8) -> Result<RgbImage> {
-    codec.recode(picture, crf).map_err(anyhow::Error::msg)
+    Ok(codec.recode(picture, crf)?)
 }
 
 /// Makes pairs and batches, one after the other; [`crate::feed`] does the same on several threads.

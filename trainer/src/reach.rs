@@ -88,7 +88,7 @@ impl Way {
         Ok(match self {
             Way::Stored => picture.clone(),
             Way::Jpeg(quality) => jpeg(picture, JpegCodec::Quartered, quality),
-            Way::H264(crf) => VideoCodec::H264.recode(picture, crf).map_err(anyhow::Error::msg)?,
+            Way::H264(crf) => VideoCodec::H264.recode(picture, crf)?,
             Way::Blur(sigma) => stored(&gaussian_blur(picture, sigma)),
             Way::Scale(factor) => stored(&resize(picture, factor, FilterType::CatmullRom)),
         })

@@ -49,7 +49,7 @@ impl Perturbation {
         Ok(match self {
             Perturbation::AsStored => picture,
             Perturbation::Jpeg75 => jpeg(&picture, JpegCodec::Quartered, 75),
-            Perturbation::H264 => VideoCodec::H264.recode(&picture, 23).map_err(anyhow::Error::msg)?,
+            Perturbation::H264 => VideoCodec::H264.recode(&picture, 23)?,
         })
     }
 }

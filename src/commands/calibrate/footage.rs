@@ -77,7 +77,7 @@ impl Watcher<'_> {
             Some(folder) => self.folder(folder, &mut each),
             None => {
                 let pace = Pace { fps: self.fps, live: self.live, as_run: false };
-                read_frames(input, pace, &mut each).map_err(anyhow::Error::msg)
+                read_frames(input, pace, &mut each).map_err(Into::into)
             }
         };
         pool.join();

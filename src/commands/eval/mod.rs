@@ -221,7 +221,6 @@ fn conditions(asked: &[Perturbations]) -> anyhow::Result<Vec<Perturbation>> {
             tried.push(condition.kind());
             condition
                 .available()
-                .map_err(anyhow::Error::msg)
                 .with_context(|| format!("--perturb {} is not possible here", condition.kind()))?;
         }
     }

@@ -6,6 +6,7 @@ use image::RgbImage;
 use image::imageops::FilterType;
 
 use crate::forensics::augment::{JpegCodec, gaussian_blur, jpeg, resize};
+use crate::source::SourceError;
 use crate::source::recode::VideoCodec;
 
 /// One condition of an evaluation.
@@ -59,8 +60,8 @@ impl Perturbation {
     }
 
     /// # Errors
-    /// A reason, when the codec is not there or refuses the picture.
-    pub fn apply(self, picture: &RgbImage) -> Result<RgbImage, String> {
+    /// [`SourceError::Configuration`] when the codec is not there or refuses the picture.
+    pub fn apply(self, picture: &RgbImage) -> Result<RgbImage, SourceError> {
         Ok(match self {
             Perturbation::AsStored => picture.clone(),
             Perturbation::Jpeg(quality) => jpeg(picture, JpegCodec::Quartered, quality),
@@ -73,8 +74,8 @@ impl Perturbation {
     /// Whether this build and this machine can do it at all.
     ///
     /// # Errors
-    /// A reason with the way out.
-    pub fn available(self) -> Result<(), String> {
+    /// As of [`VideoCodec::recode`].
+    pub fn available(self) -> Result<(), SourceError> {
         match self {
             Perturbation::Video(codec, _) => codec.available(),
             _ => Ok(()),

@@ -108,7 +108,7 @@ impl Scorer {
     }
 
     fn score(&self, picture: &RgbImage, condition: Perturbation) -> Result<Scored, String> {
-        let picture = condition.apply(picture)?;
+        let picture = condition.apply(picture).map_err(|e| e.to_string())?;
         let softness = -baseline::sharpness(&picture);
         let (logit, limited) = self.logit(picture)?;
         Ok(Scored { logit, score: self.card().score(logit), softness, limited })

@@ -110,7 +110,7 @@ impl TileGatherer {
             SourceUri::File(path) if !path.exists() => bail!("there is no such file or folder"),
             _ => {
                 let pace = Pace { fps: self.fps, live: self.live, as_run: false };
-                read_frames(input, pace, each).map_err(anyhow::Error::msg)
+                Ok(read_frames(input, pace, each)?)
             }
         }
     }

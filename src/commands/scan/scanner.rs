@@ -155,7 +155,8 @@ impl Scanner {
             } else {
                 ControlFlow::Continue(())
             }
-        })?;
+        })
+        .map_err(|e| e.to_string())?;
         match (read.content, last) {
             (Content::Picture(bytes), _) => return self.pictures(input, &bytes),
             (Content::Still, Some((size, score))) => return Ok(self.still(input, size, score)),

@@ -26,7 +26,7 @@ const MAX_REASON: usize = 200;
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// Why a webhook cannot be used. No text holds its address's path or its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Error)]
 pub enum WebhookError {
     /// The authorities to trust cannot be read.
     #[error("[[webhook]] ca_file {}: {reason}", path.display())]
@@ -49,9 +49,9 @@ pub enum WebhookError {
         /// Why.
         reason: String,
     },
-    /// The system gave no thread.
+    /// The OS cannot start a thread.
     #[error("the webhook's thread cannot be started: {0}")]
-    Thread(String),
+    Thread(#[source] std::io::Error),
 }
 
 /// What became of a request.

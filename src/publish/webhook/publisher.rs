@@ -48,7 +48,6 @@ pub fn spawn(
     }
     let (posts, to_send) = bounded::<Parcel>(1);
     let (answered, answers) = bounded(1);
-    let thread = |e: std::io::Error| WebhookError::Thread(e.to_string());
     std::thread::Builder::new()
         .name(format!("{} post", config.name))
         .spawn(move || {
@@ -59,7 +58,7 @@ pub fn spawn(
                 }
             }
         })
-        .map_err(thread)?;
+        .map_err(WebhookError::Thread)?;
     let to = Recipient {
         name: config.name.clone(),
         label: format!("{} {}", config.name, config.server),
@@ -83,7 +82,7 @@ pub fn spawn(
         clock,
         stop,
     };
-    std::thread::Builder::new().name(config.name).spawn(move || publisher.run()).map_err(thread)
+    std::thread::Builder::new().name(config.name).spawn(move || publisher.run()).map_err(WebhookError::Thread)
 }
 
 struct Publisher {

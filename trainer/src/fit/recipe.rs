@@ -205,7 +205,7 @@ impl Recipe {
             out = jpeg(&out, encoder, quality);
         }
         if let Some((codec, crf)) = plan.video {
-            out = codec.recode(&out, crf).map_err(anyhow::Error::msg)?;
+            out = codec.recode(&out, crf)?;
         }
         Ok(out)
     }

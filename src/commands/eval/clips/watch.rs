@@ -69,7 +69,8 @@ impl Watcher {
         watch_file(clip, self.fps, |_| {
             frames += 1;
             if frames < needed { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
+        })
+        .map_err(|e| e.to_string())?;
         match frames {
             0 => Err("holds no video".into()),
             n if n < needed => Err(format!(
@@ -115,7 +116,8 @@ impl Watcher {
                 }
             }
             ControlFlow::Continue(())
-        })?;
+        })
+        .map_err(|e| e.to_string())?;
         watched.without += lost;
         failure.map_or(Ok(watched), Err)
     }
