@@ -1,8 +1,8 @@
-//! Video codecs that pictures are taken through, to see what is left of their traces.
+//! Video codecs that pictures are passed through, to see what is left of a generator's traces.
 
 use std::fmt;
 
-/// A video codec of the cameras.
+/// A video codec that cameras use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VideoCodec {
     /// AVC, by x264.

@@ -1,4 +1,5 @@
-//! Addresses of contribution formats: what newsrooms get from outside, and cards in the box.
+//! Addresses of contribution formats: the feeds that newsrooms receive from outside, and capture
+//! cards.
 
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -6,7 +7,7 @@ use url::Url;
 use super::StreamUrl;
 use crate::shown::redact;
 
-/// A feed that GStreamer opens by an element of its own.
+/// A feed that GStreamer opens with an element made for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Contribution {
     /// `rtmp://host/app/stream`, `rtmps://...`: pulled from a server.
@@ -17,10 +18,10 @@ pub enum Contribution {
         address: String,
         /// Even; the next one is RTCP's.
         port: u16,
-        /// Milliseconds held back for packets that are sent again.
+        /// Milliseconds that packets are held back, to wait for retransmissions.
         buffer: Option<u32>,
     },
-    /// `whep://host/path`, `wheps://...`: WebRTC from a server, asked by HTTP or HTTPS.
+    /// `whep://host/path`, `wheps://...`: WebRTC from a server, negotiated over HTTP or HTTPS.
     Whep(StreamUrl),
     /// `ndi://MACHINE (SOURCE)`: the name as NDI tools show it.
     Ndi(String),
@@ -28,7 +29,8 @@ pub enum Contribution {
     Decklink {
         /// Which of the machine's inputs, from 0.
         device: u32,
-        /// As `gst-inspect-1.0 decklinkvideosrc` lists them; found out by the card where it is missing.
+        /// As `gst-inspect-1.0 decklinkvideosrc` lists them; detected by the card where it is
+        /// missing.
         mode: Option<String>,
         /// Likewise: `sdi`, `hdmi`, ...
         connection: Option<String>,
@@ -39,7 +41,8 @@ impl Contribution {
     /// Schemes of these addresses.
     pub const SCHEMES: [&'static str; 7] = ["rtmp", "rtmps", "rist", "whep", "wheps", "ndi", "decklink"];
 
-    /// The address `text` if `scheme`, in lower case, is one of these; `text` begins with it, in any case.
+    /// Parses the address `text` if `scheme`, in lower case, is one of these; `text` begins with
+    /// it, in any case.
     pub(super) fn parse(scheme: &str, text: &str) -> Option<Result<Self, String>> {
         let rest = text.get(scheme.len() + "://".len()..).unwrap_or_default();
         Some(match scheme {
@@ -53,7 +56,7 @@ impl Contribution {
         })
     }
 
-    /// What a library says of it, without its secrets.
+    /// A library's message about it, with its secrets removed.
     pub fn hide(&self, text: &str) -> String {
         match self {
             Self::Rtmp(url) | Self::Whep(url) => url.hide(text),
@@ -61,7 +64,7 @@ impl Contribution {
         }
     }
 
-    /// What may be wrong when it cannot be opened, beginning with `; `, or nothing.
+    /// A hint at what may be wrong when it cannot be opened, beginning with `; `; or empty.
     pub fn doubt(&self) -> String {
         match self {
             Self::Rtmp(url) | Self::Whep(url) => url.doubt(),

@@ -1,5 +1,5 @@
-//! Files of containers that state no duration, or whose reader makes one up from what there is: whether they end in
-//! the middle of a piece.
+//! Truncated files of containers that state no duration, or whose reader makes one up from what is
+//! there: recognised by ending in the middle of a packet, page or chunk.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -8,14 +8,14 @@ use std::time::Duration;
 use super::Truncated;
 use crate::source::SourceUri;
 
-/// Sizes of a packet of a transport stream: plain, with a time in front (AVCHD, Blu-ray), with a checksum behind; and
-/// where in it the sync byte lies.
+/// Sizes of a transport stream's packet: plain, with a leading timestamp (AVCHD, Blu-ray), with a
+/// trailing checksum; and the position of the sync byte in it.
 const PACKETS: [(u64, u64); 3] = [(188, 0), (192, 4), (204, 0)];
 const SYNC: u8 = 0x47;
-/// Most bytes of a page of Ogg.
+/// The largest Ogg page, in bytes.
 const OGG_PAGE: u64 = 27 + 255 + 255 * 255;
 
-/// What is missing of the file, of which frames came up to `end`.
+/// What is missing at the end of the file, of which frames came up to `end`.
 pub(super) fn truncated(uri: &SourceUri, end: Option<Duration>) -> Option<Truncated> {
     let SourceUri::File(path) = uri else { return None };
     if !path.metadata().ok()?.is_file() {
@@ -44,7 +44,7 @@ fn ogg_is_cut(file: &mut (impl Read + Seek), size: u64) -> Option<bool> {
     bytes.clear();
     file.seek(SeekFrom::Start(size.saturating_sub(OGG_PAGE))).ok()?;
     file.take(OGG_PAGE).read_to_end(&mut bytes).ok()?;
-    // Its sign can also be part of a page, where no right version follows.
+    // The capture pattern can also occur inside a page, but there no valid version follows.
     let last = (0..bytes.len()).rev().find(|&at| bytes[at..].starts_with(b"OggS\0"))?;
     let page = &bytes[last..];
     let Some(&segments) = page.get(HEAD - 1) else { return Some(true) };
@@ -53,7 +53,7 @@ fn ogg_is_cut(file: &mut (impl Read + Seek), size: u64) -> Option<bool> {
     Some(page.len() < HEAD + sizes.len() + body)
 }
 
-/// AVI: chunks that state their sizes, one behind the other.
+/// AVI: chunks that state their sizes, one after the other.
 fn riff_is_cut(file: &mut (impl Read + Seek), size: u64) -> Option<bool> {
     let mut at = 0;
     let mut chunks = 0;
@@ -62,7 +62,7 @@ fn riff_is_cut(file: &mut (impl Read + Seek), size: u64) -> Option<bool> {
         file.seek(SeekFrom::Start(at)).ok()?;
         file.read_exact(&mut head).ok()?;
         let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-        // Whoever writes as it films leaves it open.
+        // A writer that is still recording leaves the length open.
         if !head.starts_with(b"RIFF") || !head[8..].starts_with(b"AVI") || matches!(length, 0 | u32::MAX) {
             break;
         }
@@ -126,7 +126,7 @@ mod tests {
         let ogg = [page(300), page(1000), page(10)].concat();
         assert!(!cut(&ogg) && !cut(&ogg[..page(300).len()]));
         assert!(cut(&ogg[..ogg.len() - 1]) && cut(&ogg[..500]) && cut(&ogg[..page(300).len() + 20]));
-        // Other files of this kind, and one that was never closed.
+        // Other RIFF files, and an AVI that was never finalised.
         assert!(!cut(&chunk(b"WAVE", 100)[..50]));
         assert!(!cut(&[&b"RIFF"[..], &[0; 4], b"AVI ", &[7; 50]].concat()));
     }

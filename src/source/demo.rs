@@ -1,9 +1,9 @@
-//! The embedded demonstration: a camera-like scene is rendered frame by frame and, every other phase,
-//! passed through a small resynthesis network of ours, so that the verdict can be seen to change
-//! without a camera, a stream or a file at hand.
+//! The embedded demonstration: a camera-like scene is rendered frame by frame and, every other
+//! phase, passed through a small resynthesis network of our own, so that the verdict can be seen to
+//! change without a camera, a stream or a file at hand.
 //!
-//! The network is not the detector's: it is an image-to-image autoencoder that leaves the traces of its
-//! upsampling in the picture, as generators do. See `docs/TRAINING.md` for how both were made.
+//! The network is not the detector's: it is an image-to-image autoencoder that leaves the traces of
+//! its upsampling in the picture, as generators do. See `docs/TRAINING.md` for how both were made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub const HEIGHT: u32 = 384;
 /// Frames a second, on a machine that can render them.
 pub const RATE: f64 = 5.0;
 /// Frames for which the picture stays untouched, then resynthesised, then untouched, ... Counted in
-/// frames and not in seconds, so that also a slow machine judges enough of each kind.
+/// frames rather than seconds, so that a slow machine judges enough of each kind too.
 pub const PHASE: u64 = 60;
 
 const RESYNTH: &[u8] = include_bytes!("../../models/resynth-demo.onnx");
@@ -38,7 +38,7 @@ impl Resynthesis {
     /// Prepares the built-in network.
     ///
     /// # Errors
-    /// tract cannot read it; only a broken build can cause that.
+    /// tract cannot read it, which only a broken build can cause.
     pub fn new() -> Result<Self, SourceError> {
         let shape = [1, 3, HEIGHT as usize, WIDTH as usize];
         let plan = tract_onnx::onnx()

@@ -9,8 +9,9 @@ use crate::frame::Captured;
 use crate::frame::picture::{self, PictureError};
 use crate::shown::Shown as _;
 
-/// Whether there is a folder or a picture at `path`. Where videos can be read, that is left to their reader for a
-/// pipe, which cannot be looked into, and for JPEG images of another name than one, which may be a video.
+/// Whether there is a folder or a picture at `path`. Where videos can be read, their reader gets
+/// what may be one: a pipe, whose content cannot be inspected beforehand, and JPEG data in a file
+/// that is not named as a JPEG image.
 pub fn shows(path: &Path) -> bool {
     match path.metadata() {
         Ok(meta) if meta.is_dir() => true,
@@ -22,12 +23,12 @@ pub fn shows(path: &Path) -> bool {
     }
 }
 
-/// Images shown one after the other, in the order of their names.
+/// Images shown one after the other, ordered by name.
 pub struct FilesSource {
     path: PathBuf,
     period: Duration,
     clock: SharedClock,
-    /// What is in the folder beside images was told.
+    /// Whether the folder's other files have been logged.
     told: bool,
 }
 
@@ -48,7 +49,7 @@ impl FilesSource {
             };
         }
         let entries = std::fs::read_dir(&self.path).map_err(|e| {
-            SourceError::Configuration(format!("cannot list the folder {shown}: {e}; check its rights"))
+            SourceError::Configuration(format!("cannot list the folder {shown}: {e}; check its permissions"))
         })?;
         let files = entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| !p.is_dir());
         let (mut images, mut others): (Vec<_>, Vec<_>) = files.partition(|p| picture::holds(p));
@@ -59,7 +60,7 @@ impl FilesSource {
         }
         if !others.is_empty() && !std::mem::replace(&mut self.told, true) {
             let names = picture::some_names(&others);
-            log::warn!("{shown}: {} files are no images, and are passed over: {names}", others.len());
+            log::warn!("{shown}: {} files are not images and are skipped: {names}", others.len());
         }
         Ok(images)
     }
@@ -88,7 +89,8 @@ impl Source for FilesSource {
                 all => format!("none of the {all} images in {shown} can be read; the first: {why}"),
             }));
         }
-        // The last image stands for its period too, so that a repeated single image keeps its rate.
+        // The last image is shown for a full period too, so that a single image that is repeated
+        // keeps its rate.
         Ok(if show.rest() { Ended::EndOfStream } else { Ended::Stopped })
     }
 
@@ -97,7 +99,7 @@ impl Source for FilesSource {
     }
 }
 
-/// Shows pictures at a steady pace.
+/// Shows pictures at a constant rate.
 pub(super) struct Show<'a> {
     sink: &'a dyn FrameSink,
     stop: &'a Stop,
@@ -114,17 +116,18 @@ impl<'a> Show<'a> {
         Self { sink, stop, clock, period, due: clock.now(), shown: 0 }
     }
 
-    /// Shows every picture in a file's bytes; false when told to stop.
+    /// Shows every picture in a file's bytes; false when stopped.
     ///
     /// # Errors
-    /// It is no picture, or one of it is cut or damaged: those before are shown.
+    /// It is not a picture, or one of its pictures is truncated or damaged; those before it have
+    /// been shown.
     pub fn all(&mut self, bytes: &[u8]) -> Result<bool, PictureError> {
         for shot in picture::shots(bytes)? {
             let shot = shot?;
             if !self.rest() {
                 return Ok(false);
             }
-            // Every image is wanted: the pace is our own.
+            // Every image is wanted: the rate is set here.
             self.sink.offer(Captured::rgb(self.clock.wall(), shot.image));
             self.due += self.period;
             self.shown += 1;
@@ -132,12 +135,12 @@ impl<'a> Show<'a> {
         Ok(true)
     }
 
-    /// Waits until the next picture is due; false when told to stop.
+    /// Waits until the next picture is due; false when stopped.
     pub fn rest(&self) -> bool {
         self.stop.wait(&**self.clock, self.due.saturating_sub(self.clock.now()))
     }
 
-    /// Lets one more period pass, for a picture that was shown by somebody else; false when told to stop.
+    /// Waits for one more period, for a picture that was shown elsewhere; false when stopped.
     #[cfg(feature = "gstreamer")]
     pub fn pause(&mut self) -> bool {
         self.due += self.period;

@@ -1,4 +1,5 @@
-//! The latest-frame channel: room for one frame, the newest wins, what is overwritten is counted.
+//! The latest-frame channel: it has room for one frame, the newest wins, and overwritten frames are
+//! counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,8 +27,8 @@ pub struct LatestSink {
 }
 
 impl LatestSink {
-    /// A sink for the source `id` that wants at most `fps` frames a second, and its reading end.
-    /// `on_frame` is called after each frame that was put in, and must not wait.
+    /// A sink for the source `id` that wants at most `fps` frames a second, and its receiver.
+    /// `on_frame` is called after each frame and must not block.
     pub fn new(
         id: Arc<str>,
         fps: f64,
@@ -51,7 +52,7 @@ impl LatestSink {
         (sink, rx)
     }
 
-    /// Lets somebody ask for pictures of the source, also while it is paused.
+    /// Lets publishers request pictures of the source, even while it is paused.
     #[must_use]
     pub fn with_control(self, control: Option<Arc<Control>>) -> Self {
         Self { control, ..self }
@@ -81,8 +82,8 @@ impl FrameSink for LatestSink {
         let seq = self.seq.fetch_add(1, Ordering::Relaxed);
         let mut overwritten = 0;
         let mut next = captured.into_frame(self.id.clone(), seq, self.clock.now());
-        // Only this sink sends, so after one removal the second try finds room, unless a reader was
-        // faster, and then there is room as well.
+        // Only this sink sends, so after removing one frame the next try finds room, even if the
+        // reader was faster.
         while let Err(TrySendError::Full(back)) = self.tx.try_send(next) {
             next = back;
             overwritten += u64::from(self.rx.try_recv().is_ok());
@@ -110,8 +111,8 @@ struct Pace {
 }
 
 impl Pace {
-    /// Whether a frame at `now` is due. The schedule is kept from due time to due time, so that a 25 fps
-    /// stream thinned to 10 gives 10 and not 8; after a pause it starts anew.
+    /// Whether a frame at `now` is due. The schedule advances from due time to due time, so that a
+    /// 25 fps stream thinned to 10 yields 10 and not 8; after a pause it starts again.
     fn due(&mut self, now: Moment) -> bool {
         match self.next {
             Some(next) if now < next => false,

@@ -37,14 +37,14 @@ pub use uri::{SourceUri, V4lUri, is_bare_pipeline};
 use crate::clock::{SharedClock, Stop};
 use crate::frame::Captured;
 
-/// How a source's run came to its end without an error.
+/// How a source's run ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// The stop signal was given.
     Stopped,
-    /// The stream is over, as a file is at its end.
+    /// The stream is over, as at the end of a file.
     EndOfStream,
-    /// It was a still picture, and has been shown.
+    /// It was a still picture, which has been shown.
     Picture,
 }
 
@@ -70,26 +70,27 @@ impl std::fmt::Display for Truncated {
 /// Why a source's run failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SourceError {
-    /// May go away by itself: unplugged, refused, timed out, stalled. It is tried again.
+    /// May go away by itself: unplugged, refused, timed out, stalled. It is retried.
     #[error("{0}")]
     Retry(String),
-    /// Will not go away until somebody changes something: no such element, an unusable pipeline text.
-    /// It is tried again too, but slowly.
+    /// Will not go away until somebody changes something: no such element, an unusable pipeline
+    /// text. It is retried too, but slowly.
     #[error("{0}")]
     Configuration(String),
 }
 
 /// Something that delivers frames.
 pub trait Source: Send {
-    /// Opens, delivers frames into `sink` until the stream ends, fails or `stop` is given, and closes
-    /// everything again, so that the next call starts from nothing.
+    /// Opens, delivers frames into `sink` until the stream ends, fails or `stop` is given, and
+    /// closes everything again, so that the next call starts from scratch.
     ///
     /// # Errors
-    /// [`SourceError`] says whether trying again can help; its text names what failed and the way out,
-    /// and never holds a password.
+    /// [`SourceError`] says whether a retry can help; its text names what failed and the way out,
+    /// and never contains a password.
     fn run_once(&mut self, sink: &dyn FrameSink, stop: &Stop) -> Result<Ended, SourceError>;
 
-    /// What is opened, for people, without credentials: `RTSP rtsp://cam.lan/stream`, `V4L2 /dev/video0`.
+    /// What it opens, for people, without credentials: `RTSP rtsp://cam.lan/stream`,
+    /// `V4L2 /dev/video0`.
     fn describe(&self) -> String;
 }
 
@@ -98,18 +99,19 @@ pub trait FrameSink: Send + Sync {
     /// The source's configured id, for messages.
     fn source(&self) -> Arc<str>;
 
-    /// Whether a frame is due now by the configured rate. A source asks before it converts or copies
-    /// anything; one that is not wanted is dropped and counted here.
+    /// Whether a frame is due now at the configured rate. A source asks before it converts or
+    /// copies anything; a frame that is not wanted is dropped and counted here.
     fn wants_frame(&self) -> bool;
 
-    /// Hands over what was captured without ever waiting; id, number and time of arrival are added here. An older
-    /// frame that nobody has taken yet is overwritten and counted.
+    /// Hands over what was captured without ever blocking; id, number and time of arrival are added
+    /// here. An older frame that nobody has taken yet is overwritten and counted.
     fn offer(&self, captured: Captured);
 
-    /// Counts a frame that came damaged or not at all, by a short reason such as `corrupt-jpeg`.
+    /// Counts a frame that arrived damaged or not at all, by a short reason such as `corrupt-jpeg`.
     fn lost(&self, reason: &'static str);
 
-    /// Says that no frame came for longer than the source's rate allows, although it is open.
+    /// Reports that no frame has come for longer than the source's rate allows, although it is
+    /// open.
     fn stalled(&self) {}
 }
 
@@ -118,7 +120,8 @@ pub trait FrameSink: Send + Sync {
 pub struct Patience {
     /// From opening to the first frame.
     pub first: Duration,
-    /// From one frame to the next, when the configuration says so; otherwise from the source's rate.
+    /// From one frame to the next, when the configuration says so; otherwise from the source's
+    /// rate.
     pub next: Option<Duration>,
 }
 
@@ -128,13 +131,13 @@ impl Patience {
     /// Least and greatest patience derived from a rate.
     const FROM_RATE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
 
-    /// As configured; `None` derives it from the source's own rate.
+    /// As configured; `None` derives it from the source's rate.
     pub fn new(configured: Option<Duration>) -> Self {
         Self { first: configured.map_or(Self::FIRST, |c| c.max(Self::FIRST)), next: configured }
     }
 
-    /// Longest silence between two frames of a source that delivers `rate` frames a second (`None`: not
-    /// known): 20 frames, and 10 s to 120 s.
+    /// Longest silence between two frames of a source that delivers `rate` frames a second (`None`:
+    /// not known): 20 frames, but at least 10 s and at most 120 s.
     pub fn between(&self, rate: Option<f64>) -> Duration {
         let (least, most) = Self::FROM_RATE;
         self.next.unwrap_or_else(|| match rate {
@@ -149,7 +152,7 @@ impl Patience {
 /// The source that a configuration describes, not opened yet.
 ///
 /// # Errors
-/// [`SourceError::Configuration`] for a kind of source that this build was made without.
+/// [`SourceError::Configuration`] for a kind of source that this build does not support.
 pub fn open(config: &SourceConfig, clock: &SharedClock) -> Result<Box<dyn Source>, SourceError> {
     match &config.uri {
         SourceUri::Demo { seed } => Ok(Box::new(demo::DemoSource::new(*seed, clock.clone()))),

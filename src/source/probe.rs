@@ -1,4 +1,4 @@
-//! Opens a source, takes one frame, and closes it again: what `spotd check` shows of it.
+//! Opens a source, takes one frame and closes it again, for `spotd check`.
 
 use std::sync::Arc;
 use std::thread;
@@ -11,7 +11,7 @@ use crate::clock::{SharedClock, stop_signal};
 use crate::frame::{Captured, Frame, FrameError, PixelFormat};
 use crate::source::SourceConfig;
 
-/// What one frame tells about a source.
+/// What one frame reveals about a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// What was opened, without credentials.
@@ -27,7 +27,7 @@ pub struct Probe {
 /// Opens a source, waits up to `timeout` for a frame that can be decoded, and closes it.
 ///
 /// # Errors
-/// What the source says; [`SourceError::Retry`] when nothing came in time.
+/// The source's own error; [`SourceError::Retry`] when nothing came in time.
 pub fn probe(config: &SourceConfig, timeout: Duration, clock: &SharedClock) -> Result<Probe, SourceError> {
     let mut source = open(config, clock)?;
     let what = source.describe();
@@ -46,10 +46,10 @@ pub fn probe(config: &SourceConfig, timeout: Duration, clock: &SharedClock) -> R
     let result = loop {
         select! {
             recv(frames) -> frame => match frame.map(|frame| examine(&what, frame)) {
-                // A camera's first picture is often cut: the next one counts.
+                // A camera's first picture is often truncated: the next one counts.
                 Ok(Err(_)) => {}
                 Ok(Ok(probe)) => break Ok(probe),
-                // The run is over, and so says `done`.
+                // The run is over, and `done` says how.
                 Err(_) => break ended(&what, &done),
             },
             recv(timer) -> _ => break Err(SourceError::Retry(format!(
@@ -78,7 +78,7 @@ fn examine(what: &str, frame: Frame) -> Result<Probe, FrameError> {
     Ok(Probe { what: what.to_owned(), format, width: frame.width, height: frame.height })
 }
 
-/// Takes frames while there is room.
+/// Accepts frames while there is room.
 struct First {
     id: Arc<str>,
     tx: Sender<Frame>,

@@ -1,4 +1,5 @@
-//! Whatever an address names, frame by frame and in order, for tools. What has no end of its own is read for a while.
+//! Reads whatever an address names, frame by frame and in order, for tools. What has no end of its
+//! own is read for a limited time.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
@@ -14,24 +15,24 @@ use crate::health::Board;
 /// How a source is read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
-    /// Frames at most for each of its seconds, greater than 0.
+    /// Frames taken per second of the source at most; greater than 0.
     pub fps: f64,
-    /// A source without an end is read for this long.
+    /// How long a source without an end is read.
     pub live: Duration,
-    /// Of a video only the frames that `run` would decode: where key frames come as often as frames are due, the others
-    /// are left out.
+    /// Whether only those frames of a video are read that `run` would decode: where key frames come
+    /// as often as frames are due, the others are left out.
     pub as_run: bool,
 }
 
-/// What a source turned out to be; nobody knows before what a pipe or an address gives.
+/// What a source turned out to be; what a pipe or an address delivers is not known beforehand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A video or a camera, whose frames were handed over, or as many as were wanted.
+    /// A video or a camera; its frames were handed over, or as many as were wanted.
     Video,
-    /// A still picture, of which the one frame was handed over.
+    /// A still picture, handed over as one frame.
     Still,
-    /// The bytes of a picture, or of several in one file, of which nothing was handed over: [`picture::shots`] decodes
-    /// them.
+    /// The bytes of one or several pictures in a file, of which nothing was handed over:
+    /// [`picture::shots`] decodes them.
     Picture(Vec<u8>),
 }
 
@@ -46,12 +47,12 @@ pub struct Summary {
     pub truncated: Option<Truncated>,
 }
 
-/// Hands over the frames of a video, stream, pipeline, camera or demonstration, until it ends or `each` breaks. `seq`
-/// counts them from 0, `arrived` is the position in the video, or the time since the first frame, and `captured` is that
-/// after the Unix epoch.
+/// Hands over the frames of a video, stream, pipeline, camera or demonstration, until it ends or
+/// `each` breaks. `seq` counts them from 0, `arrived` is the position in the video, or the time
+/// since the first frame, and `captured` is the same after the Unix epoch.
 ///
 /// # Errors
-/// As of [`super::Source::run_once`]; also when nothing comes for a minute.
+/// As for [`super::Source::run_once`]; also when nothing comes for a minute.
 pub fn read(
     uri: &SourceUri,
     pace: Pace,
@@ -64,10 +65,10 @@ pub fn read(
     }
 }
 
-/// As [`read`]; of a picture too, every one of which is handed over.
+/// As [`read`], but pictures are decoded and handed over too.
 ///
 /// # Errors
-/// As of [`read`], and for a picture that is cut or damaged.
+/// As for [`read`]; also for a picture that is truncated or damaged.
 pub fn frames(
     uri: &SourceUri,
     pace: Pace,
@@ -111,18 +112,19 @@ fn video(
     _: &SharedClock,
     _: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<Summary, SourceError> {
-    // A pipe can be read only once, so that nobody has looked yet.
+    // A pipe can be read only once, so nobody has looked at it yet.
     if let SourceUri::File(path) = uri {
         let bytes = picture::read(path).map_err(|e| SourceError::Configuration(e.to_string()))?;
         if picture::is_picture(&bytes) {
             return Ok(Summary { content: Content::Picture(bytes), lost: 0, truncated: None });
         }
     }
-    let why = "it is no image, and this spotd was built without GStreamer, which reads videos";
+    let why = "it is not an image, and this spotd was built without GStreamer, which reads videos";
     Err(SourceError::Configuration(why.into()))
 }
 
-/// A source of this machine, as the daemon opens it, for as long as frames are wanted: the newest frame, when one is due.
+/// Reads a camera or the demonstration as the daemon does, for as long as frames are wanted: the
+/// newest frame whenever one is due.
 fn capture(
     uri: &SourceUri,
     pace: Pace,

@@ -16,15 +16,16 @@ pub struct SourceConfig {
     pub id: Arc<str>,
     /// What is opened.
     pub uri: SourceUri,
-    /// Frames a second to judge at most, 0.01..=120.
+    /// Frames judged per second at most, 0.01..=120.
     pub fps: f64,
-    /// Without a frame for this long the source is taken down and opened again; `None`: from its rate.
+    /// After this long without a frame the source is closed and opened again; `None`: derived from
+    /// its rate.
     pub stall_timeout: Option<Duration>,
-    /// Begin again at the end of a file.
+    /// Whether a file starts again at its end.
     pub repeat: bool,
 }
 
-/// The table as it stands in the file.
+/// The table as written in the file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawSource {

@@ -1,4 +1,5 @@
-//! How long nothing has come: half of the patience is a stall that is shown, all of it is one that is acted on.
+//! How long nothing has come: after half of the patience a stall is shown, after all of it the run
+//! fails.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -11,12 +12,12 @@ pub(super) struct Silence {
     patience: Patience,
     limit: Duration,
     since: Moment,
-    /// The stall was shown.
+    /// Whether the stall has been shown.
     told: bool,
 }
 
 impl Silence {
-    /// Begins with the run, before its first frame.
+    /// Starts with the run, before its first frame.
     pub fn new(patience: Patience, now: Moment) -> Self {
         Self { patience, limit: patience.first, since: now, told: false }
     }

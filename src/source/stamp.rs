@@ -1,17 +1,17 @@
-//! When a frame was captured: from the times that a stream carries to the wall clock.
+//! When a frame was captured, by the wall clock, from the timestamps that its stream carries.
 //!
-//! A frame's arrival is late by what network, jitter buffer and decoder took, and that changes from frame
-//! to frame; the times in the stream do not. So the stream's clock is laid upon ours at the frame that
-//! came through fastest so far, and every frame's time is read from there.
+//! A frame arrives late by what network, jitter buffer and decoder took, which varies from frame to
+//! frame; the stream's own timestamps do not vary. So the stream's clock is aligned with ours at
+//! the frame that came through fastest so far, and every frame's time is derived from there.
 
 use std::time::{Duration, SystemTime};
 
 use crate::clock::{Clock, Moment};
 
-/// A stream's time that is off by more than this from the arrivals is not believed any more.
+/// Stream timestamps that differ from the arrivals by more than this are no longer trusted.
 const LEAP: Duration = Duration::from_secs(5);
 
-/// Lays one run's stream times upon the wall clock.
+/// Maps one run's stream timestamps to the wall clock.
 #[derive(Debug, Default)]
 pub struct Stamper {
     /// Our monotonic time minus the stream's, in nanoseconds, at the fastest frame so far.
@@ -19,8 +19,8 @@ pub struct Stamper {
 }
 
 impl Stamper {
-    /// When the frame was captured whose time in the stream is `stream` and that arrives now. Never in
-    /// the future; frames of one run keep their order as long as the wall clock does not step.
+    /// When a frame with the timestamp `stream` that arrives now was captured. Never in the future;
+    /// frames of one run keep their order as long as the wall clock does not step.
     pub fn stamp(&mut self, stream: Option<Duration>, clock: &dyn Clock) -> SystemTime {
         let (now, wall) = (clock.now(), clock.wall());
         wall.checked_sub(self.age(stream, now)).unwrap_or(wall)
@@ -33,7 +33,7 @@ impl Stamper {
         let measured = signed(now) - signed(stream);
         let late = self.offset.map_or(0, |offset| measured - offset);
         if late <= 0 || late > signed(LEAP) {
-            // Faster than any before, or the stream's clock has leapt: laid anew.
+            // Faster than any before, or the stream's clock has leapt: align again.
             self.offset = Some(measured);
             return Duration::ZERO;
         }

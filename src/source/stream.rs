@@ -1,4 +1,4 @@
-//! Addresses of streams, and what people get wrong about the logins in them.
+//! Addresses of streams, and common mistakes in the logins that they hold.
 
 use std::fmt;
 
@@ -6,28 +6,28 @@ use url::Url;
 
 use crate::shown::{Shown as _, redact};
 
-/// Characters that end host and port where they are not written as escapes.
+/// Characters that end host and port unless they are escaped.
 const ENDS: [char; 3] = ['/', '?', '#'];
 
-/// The address of a stream. Whatever formats it gets it without user name, password, and values of keys that name a
-/// secret.
+/// The address of a stream. Formatting it leaves out user name, password, and the values of keys
+/// that name a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StreamUrl {
     url: Url,
     /// For people.
     shown: String,
-    /// How what may be a login has to be written, where the address can be meant otherwise.
+    /// How to escape what may be a login, where the address can also be meant as it is read.
     doubt: Option<String>,
 }
 
 impl StreamUrl {
-    /// The schemes of streams; upper case is as good.
+    /// The schemes of streams; case does not matter.
     pub const SCHEMES: [&str; 9] = ["rtsp", "rtsps", "rtspt", "rtspu", "srt", "http", "https", "udp", "rtp"];
 
     /// Parses an address with one of [`Self::SCHEMES`], or `rtmp` or `rtmps`.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it and what would be right, without anything of a login.
+    /// A sentence that says what is wrong and what would be right, without any part of a login.
     pub fn parse(text: &str) -> Result<Self, String> {
         let cut = cut_login(text);
         let hint = || cut.as_ref().map_or_else(String::new, |cut| format!("; {}", cut.hint));
@@ -39,7 +39,7 @@ impl StreamUrl {
         }
         match cut {
             Some(cut) if cut.certain => Err(format!("has no host behind its login; {}", cut.hint)),
-            // As it was written: a colon without a port, which tells a login, is left out of `url`.
+            // As written: a colon without a port, which reveals a login, is missing in `url`.
             Some(cut) => Ok(Self { url, shown: text.shown(), doubt: Some(cut.hint) }),
             None => Ok(Self { shown: url.as_str().shown(), url, doubt: None }),
         }
@@ -50,7 +50,7 @@ impl StreamUrl {
         self.url.scheme()
     }
 
-    /// The address whole, with its login; never for a message.
+    /// The whole address with its login; never for a message.
     pub fn expose(&self) -> &Url {
         &self.url
     }
@@ -58,7 +58,8 @@ impl StreamUrl {
     /// As GStreamer reads it, with its login; never for a message.
     pub fn expose_for_gstreamer(&self) -> String {
         let mut text = self.url.to_string();
-        // `Url` leaves out the colon in front of an empty password, and GStreamer takes no login without one.
+        // `Url` drops the colon in front of an empty password, and GStreamer accepts no login
+        // without one.
         if self.scheme().starts_with("rtsp")
             && !self.url.username().is_empty()
             && self.url.password().is_none()
@@ -69,11 +70,11 @@ impl StreamUrl {
         text
     }
 
-    /// What a library says of it, without its secrets.
+    /// A library's message about it, with its secrets removed.
     pub fn hide(&self, text: &str) -> String {
         let mut hidden = text.to_owned();
         if self.doubt.is_some() {
-            // What is read as its host and path may be a login.
+            // What was parsed as host and path may be a login.
             let behind = self.url.as_str().split_once("://").map_or("", |(_, behind)| behind);
             let login = behind.rsplit_once('@').map_or("", |(login, _)| login);
             for part in [login, self.url.host_str().unwrap_or_default()] {
@@ -85,7 +86,7 @@ impl StreamUrl {
         redact(&hidden)
     }
 
-    /// What may be wrong when it cannot be opened, beginning with `; `, or nothing.
+    /// A hint at what may be wrong when it cannot be opened, beginning with `; `; or empty.
     pub fn doubt(&self) -> String {
         self.doubt.as_ref().map_or_else(String::new, |hint| format!("; {hint}"))
     }
@@ -103,7 +104,8 @@ impl fmt::Debug for StreamUrl {
     }
 }
 
-/// An address, also one that listens on every interface and so names no host: `srt://:9000?mode=listener`.
+/// Parses an address; one that listens on every interface names no host:
+/// `srt://:9000?mode=listener`.
 fn parse(text: &str) -> Result<Url, url::ParseError> {
     match Url::parse(text) {
         Err(url::ParseError::EmptyHost) if !has_login(scheme(text)) => {
@@ -117,7 +119,7 @@ fn scheme(text: &str) -> &str {
     text.split_once(':').map_or("", |(scheme, _)| scheme)
 }
 
-/// Whether addresses of this scheme have a login in front of their host.
+/// Whether addresses of this scheme can have a login in front of the host.
 fn has_login(scheme: &str) -> bool {
     ["rtsp", "rtmp", "http"]
         .iter()
@@ -127,7 +129,7 @@ fn has_login(scheme: &str) -> bool {
 /// A login that was cut by a character in it.
 struct Cut {
     hint: String,
-    /// It cannot have been meant as it is read.
+    /// Whether it cannot have been meant as it is read.
     certain: bool,
 }
 
@@ -155,7 +157,7 @@ fn cut_login(text: &str) -> Option<Cut> {
     Some(Cut { hint, certain })
 }
 
-/// Whether a `%` is the beginning of no escape.
+/// Whether there is a `%` that does not begin an escape.
 fn has_raw_percent(text: &str) -> bool {
     text.match_indices('%').any(|(at, _)| {
         !text.as_bytes().get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
@@ -180,7 +182,7 @@ mod tests {
             let why = StreamUrl::parse(text).expect_err(text);
             assert!(why.contains(word) && !why.contains("admin"), "{text}: {why}");
         }
-        // It can be an address of port 12.
+        // It could be an address with port 12.
         let doubtful = StreamUrl::parse("rtsp://admin:12/34@cam/x").expect("parses");
         assert_eq!(doubtful.doubt(), "; in a user name or password write / as %2F");
         assert_eq!(doubtful.to_string(), "rtsp://***@cam/x");

@@ -1,7 +1,9 @@
-//! The one owner of retrying: a thread a source that runs it, again and again, until the daemon ends.
+//! The only place that retries: one thread per source runs it again and again until the daemon
+//! ends.
 //!
-//! A source only knows how to run once. Whatever ends a run, an error, a panic, the end of a stream that
-//! has no end, this decides whether and when it runs again, and says so on the board.
+//! A source only knows how to run once. Whatever ends a run (an error, a panic, the end of a stream
+//! that should have none), the supervisor decides whether and when it runs again, and shows that on
+//! the board.
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,13 +25,15 @@ pub struct Policy {
     pub first: Duration,
     /// Longest pause.
     pub cap: Duration,
-    /// Pause after a failure that a person has to mend.
+    /// Pause after a failure that somebody has to fix.
     pub configuration: Duration,
-    /// A source that delivered frames for this long has recovered: its next failure counts as the first.
+    /// A source that delivered frames for this long has recovered: its next failure counts as the
+    /// first.
     pub steady: Duration,
     /// Run again at the end of the stream.
     pub repeat: bool,
-    /// The stream has no end of its own (a camera, a live stream), so its end is a failure.
+    /// Whether the stream has no end of its own (a camera, a live stream), so that its end is a
+    /// failure.
     pub endless: bool,
 }
 
@@ -47,31 +51,32 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The usual pauses, and what the source's kind says about its end.
+    /// The default pauses, and whether a source of this kind has an end.
     pub fn of(config: &SourceConfig) -> Self {
         let endless = match config.uri {
             SourceUri::V4l(_) | SourceUri::Contribution(_) | SourceUri::Demo { .. } => true,
-            // A clip on a web server is a stream with an end: who wants it again says so.
+            // A clip on a web server is a stream with an end; `repeat` asks for it again.
             SourceUri::Stream(_) => !config.repeat,
-            // A live pipeline makes a failure of its end by itself.
+            // A live pipeline reports its end as a failure itself.
             SourceUri::File(_) | SourceUri::Pipeline(_) => false,
         };
         Self { repeat: config.repeat, endless, ..Self::default() }
     }
 
-    /// The pause after the `attempt`th failure in a row (from 1), between half and all of the doubled
-    /// first pause, by `random` in 0..=1, so that cameras behind one switch do not come back in step.
+    /// The pause after the `attempt`th failure in a row (from 1): between half and all of the
+    /// exponential backoff, by `random` in 0..=1, so that cameras behind one switch do not
+    /// reconnect in step.
     fn pause(&self, attempt: u32, random: f64) -> Duration {
         let doubled = self.first.saturating_mul(1u32.checked_shl(attempt - 1).unwrap_or(u32::MAX));
         doubled.min(self.cap).mul_f64(0.5 + 0.5 * random)
     }
 }
 
-/// Runs `source` on a thread of its own until `stop` is given, or until its stream is over and `policy`
+/// Runs `source` on its own thread until `stop` is given, or until its stream is over and `policy`
 /// neither repeats it nor calls it endless.
 ///
 /// # Errors
-/// When the machine cannot start another thread.
+/// When the OS cannot start a thread.
 pub fn spawn(
     source: Box<dyn Source>,
     sink: Arc<dyn FrameSink>,
@@ -81,7 +86,7 @@ pub fn spawn(
     policy: Policy,
 ) -> std::io::Result<JoinHandle<()>> {
     let id = sink.source();
-    // The kernel shows 15 bytes of a thread's name.
+    // The kernel keeps 15 bytes of a thread's name.
     let name = format!("src {id}");
     let times = Mutex::default();
     let supervisor = Supervisor { id, sink, board, clock, stop, policy, times, random: RandomState::new() };
@@ -129,7 +134,7 @@ impl Supervisor {
                 Ok(Ok(end)) if end == Ended::Picture || !self.policy.endless && seen.first.is_some() => {
                     log::debug!("source {}: {what} is at its end and begins again", self.id);
                     failures = Failures::default();
-                    // One that is over at once must not spin.
+                    // A run that is over at once must not spin.
                     let ran = self.clock.now().saturating_sub(begun);
                     if ran < self.policy.first && !self.stop.wait(&*self.clock, self.policy.first - ran) {
                         break;
@@ -152,7 +157,7 @@ impl Supervisor {
         self.board.update(&self.id, |s| s.state = SourceState::Ended);
     }
 
-    /// Says what failed and when it will be tried again, and waits for that. False when told to stop.
+    /// Reports what failed and when it is tried again, and waits until then. False when stopped.
     fn pause(&self, what: &str, error: SourceError, failures: &mut Failures) -> bool {
         let attempt = failures.count(&error.to_string());
         let (pause, state, why) = match error {
@@ -166,7 +171,8 @@ impl Supervisor {
                 (pause, SourceState::Retrying { why: why.clone(), attempt, at }, why)
             }
         };
-        // A camera that is away for weeks must not fill the journal: the 1st, 2nd, 4th, 8th ... time.
+        // A camera that is away for weeks must not fill the journal: only the 1st, 2nd, 4th, 8th
+        // ... failure is a warning.
         let level = if failures.same.is_power_of_two() { log::Level::Warn } else { log::Level::Debug };
         let seconds = pause.as_secs_f64();
         log::log!(
@@ -188,7 +194,7 @@ struct Failures {
 }
 
 impl Failures {
-    /// Counts one more; returns how many there were in a row.
+    /// Counts one more and returns how many there were in a row.
     fn count(&mut self, why: &str) -> u32 {
         self.all = self.all.saturating_add(1);
         if self.last != why {
@@ -208,7 +214,7 @@ struct Seen {
     stalled: bool,
 }
 
-/// Stands between a source and its sink, and sees whether frames come.
+/// Sits between a source and its sink and sees whether frames come.
 struct Watch<'a> {
     sup: &'a Supervisor,
     what: &'a str,

@@ -1,20 +1,20 @@
 //! The wall-clock times of one source's frames, across reconnects and steps of the box's clock.
 //!
-//! Frames are placed by the monotonic clock, which never steps, and an offset leads from there to the wall
-//! clock. When the wall clock steps, the offset follows, but the times that are given out go on rising:
+//! Frames are placed by the monotonic clock, which never steps, plus an offset to the wall clock.
+//! When the wall clock steps, the offset follows, but the times that are given out keep rising:
 //!
-//! - forward (a box without a battery-backed clock that hears of the time): followed at once;
+//! - forward (a box without a battery-backed clock that learns the time): followed at once;
 //! - back by less than [`WRONG`]: the times run at half speed until the wall clock has caught up;
-//! - back by more: the clock was wrong altogether and so were the times. They go back, once, with a
-//!   warning: a record that lies in the future for days would be worse.
+//! - back by more: the clock was simply wrong, and so were the times. They go back, once, with a
+//!   warning: records that lie in the future for days would be worse.
 
 use std::time::{Duration, SystemTime};
 
 use crate::clock::{Clock, Moment};
 
-/// Differences below this are the time between reading one clock and the other.
+/// Smaller differences come from reading the two clocks one after the other.
 const TOLERANCE: i128 = 20_000_000;
-/// A clock that is put back by more than this was wrong altogether.
+/// A clock that is set back by more than this was simply wrong.
 const WRONG: i128 = 600_000_000_000;
 
 /// Places the frames of one source on the wall clock.
@@ -28,15 +28,15 @@ pub struct Timeline {
 struct State {
     /// Wall clock minus monotonic clock, as used.
     offset: i128,
-    /// Monotonic time at which the offset was looked at last.
+    /// Monotonic time at which the offset was last examined.
     seen: i128,
-    /// The last time that was given out.
+    /// The last time given out.
     last: i128,
 }
 
 impl Timeline {
-    /// The time of a frame that was captured at `captured` by the wall clock as it is now. Later than every
-    /// time given out before, unless the wall clock was put back by more than ten minutes.
+    /// The time of a frame captured at `captured` by the current wall clock. Later than every time
+    /// given out before, unless the wall clock was set back by more than ten minutes.
     pub fn place(&mut self, captured: SystemTime, clock: &dyn Clock) -> SystemTime {
         let (now, wall) = (nanos(clock.now()), since_epoch(clock.wall()));
         let age = (wall - since_epoch(captured)).max(0);
@@ -45,7 +45,7 @@ impl Timeline {
         let step = target - state.offset;
         if step < -WRONG {
             log::warn!(
-                "the clock was put back by {} s; times of frames go back with it",
+                "the clock was set back by {} s; times of frames go back with it",
                 -step / 1_000_000_000
             );
             *state = State { offset: target, seen: now, last: i128::MIN };
@@ -165,8 +165,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever reconnects and steps (together less than ten minutes back) there are: times rise from
-        /// frame to frame, and twice as long after the last one as they went back in all, they are right again.
+        /// Whatever reconnects and steps there are (less than ten minutes back in total): times
+        /// rise from frame to frame, and they are right again after twice the time that the steps
+        /// went back in total.
         #[test]
         fn times_rise_and_come_right_again(happenings in happenings()) {
             let (clock, mut line, mut stamper) = (clock(), Timeline::default(), Stamper::default());

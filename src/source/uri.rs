@@ -1,4 +1,4 @@
-//! What a source's `uri` can be.
+//! The forms that a source's `uri` can take.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::shown::{Sensitive, Shown as _, redact};
 
 /// A parsed source address.
 ///
-/// Whatever formats it gets it without user names and passwords.
+/// Formatting it leaves out user names and passwords.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SourceUri {
     /// The embedded demonstration: rendered scenes, alternating with the same scenes resynthesised.
@@ -21,15 +21,15 @@ pub enum SourceUri {
     },
     /// A camera: `/dev/video0` or `v4l2:///dev/video0?format=YUYV&size=1280x720&fps=30`.
     V4l(V4lUri),
-    /// `rtsp://` (over TCP), `rtspu://` (over UDP), `rtsps://`, `srt://`, `http://`, `https://`, `udp://`,
-    /// `rtp://`, handed to GStreamer as it is.
+    /// `rtsp://` (over TCP), `rtspu://` (over UDP), `rtsps://`, `srt://`, `http://`, `https://`,
+    /// `udp://`, `rtp://`, passed to GStreamer unchanged.
     Stream(StreamUrl),
     /// `rtmp://`, `rtmps://`, `rist://`, `whep://`, `wheps://`, `ndi://`, `decklink://`.
     Contribution(Contribution),
     /// A video, an image or a folder of images: `file:///...` or a path.
     File(PathBuf),
-    /// A GStreamer pipeline text, written `pipeline:TEXT` or `gst:TEXT`; its last element is an `appsink`, added
-    /// where it is missing.
+    /// A GStreamer pipeline text, written `pipeline:TEXT` or `gst:TEXT`, that ends in an `appsink`,
+    /// which is added where it is missing.
     Pipeline(Sensitive),
 }
 
@@ -42,20 +42,21 @@ pub struct V4lUri {
     pub format: Option<[u8; 4]>,
     /// Width and height in pixels.
     pub size: Option<(u32, u32)>,
-    /// Frames a second asked of the camera.
+    /// Frames per second requested from the camera.
     pub fps: Option<u32>,
 }
 
 impl SourceUri {
-    /// What standard input is called.
+    /// The path of standard input.
     pub const STDIN: &str = "/dev/stdin";
 
-    /// What an argument of a command line names: what exists as a file is that file, whatever its name looks
-    /// like, `-` is standard input, and everything else is an address, as of [`SourceUri::parse`]. A pipeline
-    /// needs its `pipeline:` here: names of files come from strangers, and a pipeline can write files.
+    /// What a command-line argument names: an existing file is that file, whatever its name looks
+    /// like, `-` is standard input, and everything else is an address as for [`SourceUri::parse`].
+    /// A pipeline needs its `pipeline:` here: file names come from strangers, and a pipeline can
+    /// write files.
     ///
     /// # Errors
-    /// As of [`SourceUri::parse`]; also for a pipeline text without `pipeline:`.
+    /// As for [`SourceUri::parse`]; also for a pipeline text without `pipeline:`.
     pub fn of_argument(argument: &OsStr) -> Result<Self, String> {
         if argument == "-" {
             return Ok(Self::File(Self::STDIN.into()));
@@ -65,19 +66,19 @@ impl SourceUri {
         }
         let Some(text) = argument.to_str() else { return Ok(Self::File(argument.into())) };
         if is_bare_pipeline(text) {
-            return Err("is no file; a GStreamer pipeline is written pipeline:TEXT".into());
+            return Err("is not a file; a GStreamer pipeline is written pipeline:TEXT".into());
         }
         Self::parse(text)
     }
 
-    /// The file, folder or camera that there is at `path`.
+    /// The file, folder or camera that exists at `path`.
     pub fn existing(path: &Path) -> Option<Self> {
         path.symlink_metadata().ok()?;
         Some(device(path).unwrap_or_else(|| Self::File(path.to_owned())))
     }
 
-    /// Whether it goes on until somebody stops it. An address of HTTP may be a clip or a camera, which only what it gives
-    /// tells; it is none of these.
+    /// Whether it goes on until somebody stops it. An HTTP address may be a clip or a camera, which
+    /// only its content tells; it does not count as live.
     pub fn is_live(&self) -> bool {
         match self {
             Self::File(_) => false,
@@ -86,7 +87,7 @@ impl SourceUri {
         }
     }
 
-    /// What a library says of it, without its secrets.
+    /// A library's message about it, with its secrets removed.
     pub fn hide(&self, text: &str) -> String {
         match self {
             Self::Stream(url) => url.hide(text),
@@ -95,7 +96,8 @@ impl SourceUri {
         }
     }
 
-    /// What may be wrong with an address that cannot be opened, beginning with `; `, or nothing.
+    /// A hint at what may be wrong with an address that cannot be opened, beginning with `; `; or
+    /// empty.
     pub fn doubt(&self) -> String {
         match self {
             Self::Stream(url) => url.doubt(),
@@ -104,8 +106,8 @@ impl SourceUri {
         }
     }
 
-    /// Parses an address, without looking whether anything is there. A pipeline text without `pipeline:` in
-    /// front of it is still taken for one, see [`is_bare_pipeline`].
+    /// Parses an address without checking whether anything is there. A pipeline text without
+    /// `pipeline:` is still accepted, see [`is_bare_pipeline`].
     ///
     /// # Errors
     /// A sentence that says what is wrong with it and what would be right.
@@ -123,7 +125,7 @@ impl SourceUri {
         if is_bare_pipeline(text) {
             return Ok(Self::Pipeline(address.into()));
         }
-        // A path is taken as it stands: blanks at its ends are part of a name.
+        // A path is taken as written: leading and trailing blanks are part of a name.
         if let Some(device) = device(Path::new(text)) {
             return Ok(device);
         }
@@ -168,7 +170,7 @@ impl std::fmt::Display for SourceUri {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Demo { seed } => write!(f, "demo://{seed}"),
-            // A damaged address can be taken for a device or a file.
+            // A damaged address can be mistaken for a device or a file.
             Self::V4l(v) => f.write_str(&v.device.shown()),
             Self::File(path) => f.write_str(&path.shown()),
             Self::Pipeline(text) => text.fmt(f),
@@ -184,8 +186,8 @@ impl std::fmt::Debug for SourceUri {
     }
 }
 
-/// Whether a text is a GStreamer pipeline that does not say so with `pipeline:`. In a configuration such a text
-/// is a pipeline until 1.0; on a command line it never is.
+/// Whether a text is a GStreamer pipeline without the prefix `pipeline:`. In a configuration such a
+/// text is a pipeline until 1.0; on a command line it never is.
 pub fn is_bare_pipeline(text: &str) -> bool {
     explicit_pipeline(text.trim()).is_none() && text.contains(" ! ")
 }

@@ -17,8 +17,8 @@ use super::keyframes::Thinning;
 use super::witness::Witness;
 use crate::source::{Contribution, SourceUri};
 
-/// Milliseconds that an RTSP jitter buffer holds packets back: enough for a house network, a tenth of
-/// GStreamer's own default.
+/// Milliseconds that an RTSP jitter buffer holds packets back: enough for a local network, a tenth
+/// of GStreamer's default.
 const RTSP_LATENCY_MS: u32 = 200;
 /// Microseconds after which a silent RTSP connection over TCP counts as broken.
 const RTSP_TIMEOUT_US: u64 = 10_000_000;
@@ -28,31 +28,31 @@ const UDP_BUFFER_BYTES: i32 = 2 << 20;
 /// How the pipeline is to deliver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// The newest frame counts; files run by their own clock.
+    /// Only the newest frame matters; files play in real time.
     Latest,
-    /// Every frame in order, as fast as they are taken.
+    /// Every frame in order, as fast as frames are taken.
     Everything,
 }
 
-/// A pipeline that was not started yet.
+/// A pipeline that has not been started yet.
 pub(super) struct Built {
     pub pipeline: gst::Pipeline,
     pub sink: AppSink,
     /// The sink came with the user's text, so its `sync` is the user's.
     pub own_sink: bool,
-    /// What it tells beside its frames.
+    /// What it reports besides its frames.
     pub witness: Witness,
-    /// It gives the pace whatever the pipeline says of itself.
+    /// It sets the pace itself, whatever the pipeline reports.
     pub live: bool,
-    /// It has its frames from a network.
+    /// Its frames come from a network.
     pub network: bool,
     /// What a web server calls the content.
     pub content: ContentType,
 }
 
-/// What our appsink takes: first what a frame can hold as it is, so that decoders choose it, then any
-/// other raw video in main memory (converted frame by frame, and only the wanted ones), JPEG, and pictures that
-/// [`Witness`] gathers.
+/// What our appsink accepts: first the formats that a frame can hold as they are, so that decoders
+/// choose these, then any other raw video in main memory (of which only wanted frames are
+/// converted), JPEG, and pictures that [`Witness`] gathers.
 pub(super) fn sink_caps() -> gst::Caps {
     gst::Caps::from_str(
         "video/x-raw, format=(string){ I420, NV12, YUY2, UYVY, GRAY8, RGB, BGR }; video/x-raw; image/jpeg; \
@@ -61,14 +61,15 @@ pub(super) fn sink_caps() -> gst::Caps {
     .expect("caps are well-formed")
 }
 
-/// What a decoder bin is to expose: raw video in whatever memory, JPEG undecoded, and what [`adapters`] decodes.
+/// What a decoder bin should expose: raw video in any kind of memory, JPEG undecoded, and what
+/// [`adapters`] decodes.
 fn exposed_caps() -> gst::Caps {
     let text = "video/x-raw(ANY); image/jpeg; video/x-vp8, codec-alpha=(boolean)true; \
                 video/x-vp9, codec-alpha=(boolean)true";
     gst::Caps::from_str(text).expect("caps are well-formed")
 }
 
-/// Builds the pipeline for `uri`; its decoders get key frames alone where `thinning` allows it.
+/// Builds the pipeline for `uri`; its decoders get only key frames where `thinning` allows it.
 pub(super) fn build(uri: &SourceUri, pace: Pace, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
     match uri {
         SourceUri::Pipeline(text) => from_text(&text.expose_text(), pace, thinning),
@@ -79,14 +80,15 @@ pub(super) fn build(uri: &SourceUri, pace: Pace, thinning: Option<&Thinning>) ->
                 SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
             })?;
             let unopened = |e: std::io::Error| {
-                SourceError::Configuration(format!("cannot open {uri}: {e}; check path and rights"))
+                SourceError::Configuration(format!("cannot open {uri}: {e}; check path and permissions"))
             };
-            // Whoever writes into a pipe would take a try for its reader, and go with it.
+            // Opening a pipe just to try it would look to its writer like a reader that leaves at
+            // once.
             let regular = absolute.metadata().map_err(unopened)?.is_file();
             if regular {
                 std::fs::File::open(&absolute).map_err(unopened)?;
             } else if path == Path::new(SourceUri::STDIN) {
-                // What is no file may be a socket, which has no name to open it by.
+                // What is not a regular file may be a socket, which has no name to open it by.
                 return from_address("fd://0", pace, thinning);
             }
             let address = gst::glib::filename_to_uri(&absolute, None).map_err(|e| {
@@ -213,7 +215,7 @@ fn from_feed(feed: &Contribution, pace: Pace, thinning: Option<&Thinning>) -> Re
     Ok(Built { pipeline, sink, own_sink: false, witness, live: true, network: true, content })
 }
 
-/// Links the first pad of `source` that is no sound.
+/// Links the first pad of `source` that does not carry sound.
 fn link_when_it_appears(source: &gst::Element, decoder: &gst::Element) {
     let decoder = decoder.downgrade();
     source.connect_pad_added(move |source, pad| {
@@ -232,7 +234,8 @@ fn link_when_it_appears(source: &gst::Element, decoder: &gst::Element) {
     });
 }
 
-/// Takes the sound that `demuxer` gives, which would fail if nobody did; where there is nothing else, says so.
+/// Consumes the sound of `demuxer`, which fails if nobody does; reports it where there is nothing
+/// else.
 fn swallow_sound(pipeline: &gst::Pipeline, demuxer: &gst::Element, decoder: &gst::Element) {
     let (weak_pipeline, sound) = (pipeline.downgrade(), Arc::new(Mutex::new(None)));
     let heard = sound.clone();
@@ -244,7 +247,8 @@ fn swallow_sound(pipeline: &gst::Pipeline, demuxer: &gst::Element, decoder: &gst
         }
         *heard.lock().expect("sound lock") = Some(caps);
         let taken = gst::ElementFactory::make("fakesink").property("async", false).property("sync", false);
-        // Core elements are there wherever GStreamer is; without it the demuxer says what is wrong.
+        // Core elements come with GStreamer itself; if this one is missing, the demuxer reports
+        // what is wrong.
         if let Ok(end) = taken.build()
             && pipeline.add(&end).is_ok()
             && end.sync_state_with_parent().is_ok()
@@ -268,7 +272,7 @@ fn swallow_sound(pipeline: &gst::Pipeline, demuxer: &gst::Element, decoder: &gst
     });
 }
 
-/// A bin that decodes and exposes pictures alone.
+/// A bin that decodes and exposes video only.
 fn make_decoder(name: &str) -> Result<gst::Element, SourceError> {
     let decoder = make(name, "the package gstreamer1.0-plugins-base")?;
     decoder.set_property("caps", exposed_caps());
@@ -292,8 +296,9 @@ fn set_up_sink(sink: &AppSink, pace: Pace) {
     }
 }
 
-/// Links the first video pad of `decoder` with `sink`, through whatever brings it into main memory. When
-/// a stream changes its programme, its pad goes and another comes: then that one is linked.
+/// Links the first video pad of `decoder` to `sink`, through whatever brings the pixels into main
+/// memory. When a stream changes its programme, its pad is removed and another one appears, which
+/// is then linked instead.
 fn link_first_video(pipeline: &gst::Pipeline, decoder: &gst::Element, sink: &AppSink, witness: &Witness) {
     let between: Arc<Mutex<Vec<gst::Element>>> = Arc::default();
     let (weak_pipeline, weak_sink, added) = (pipeline.downgrade(), sink.downgrade(), between.clone());
@@ -322,7 +327,7 @@ fn link_first_video(pipeline: &gst::Pipeline, decoder: &gst::Element, sink: &App
     let (weak_pipeline, weak_sink) = (pipeline.downgrade(), sink.downgrade());
     decoder.connect_pad_removed(move |_, _| {
         let (Some(pipeline), Some(sink)) = (weak_pipeline.upgrade(), weak_sink.upgrade()) else { return };
-        // The pad is unlinked already; elements behind it have lost their input.
+        // The pad is unlinked already; the elements behind it have lost their input.
         let mut between = between.lock().expect("chain lock");
         let orphaned = between.first().is_some_and(|e| e.static_pad("sink").is_some_and(|p| !p.is_linked()));
         if orphaned {
@@ -355,7 +360,7 @@ fn link(
     Ok(())
 }
 
-/// Elements that bring pixels from a kind of device memory into main memory, in order of preference.
+/// Elements that copy pixels from a kind of device memory into main memory, in order of preference.
 const DOWNLOADERS: [(&str, &[&str]); 6] = [
     ("memory:NVMM", &["nvvidconv", "nvvideoconvert"]),
     ("memory:VAMemory", &["vapostproc"]),
@@ -365,16 +370,17 @@ const DOWNLOADERS: [(&str, &[&str]); 6] = [
     ("memory:CUDAMemory", &["cudadownload"]),
 ];
 
-/// What has to stand between a decoder with `caps` and our sink; mostly nothing.
+/// What is needed between a decoder with `caps` and our sink; mostly nothing.
 fn adapters(caps: &gst::CapsRef) -> Result<Vec<gst::Element>, SourceError> {
     let Some(first) = caps.structure(0) else { return Ok(Vec::new()) };
     if first.name() == "image/jpeg" {
-        // It cuts a byte stream into images. Where it is missing, most streams come cut already.
+        // It splits a byte stream into images. Where it is missing, most streams come split
+        // already.
         return Ok(gst::ElementFactory::make("jpegparse").build().into_iter().collect());
     }
     if first.get::<bool>("codec-alpha").is_ok_and(|alpha| alpha) {
-        // Their decoder is a bin that says nothing of what it gives, so a decoder bin that is to expose pictures alone
-        // does not take it.
+        // Their decoder is a bin that does not declare its output, so a decoder bin that exposes
+        // only video does not choose it.
         const PACKAGES: &str = "the packages gstreamer1.0-plugins-good and gstreamer1.0-plugins-bad";
         let names: &[&str] = if first.name() == "video/x-vp9" {
             &["vp9parse", "vp9alphadecodebin"]
@@ -402,21 +408,21 @@ fn adapters(caps: &gst::CapsRef) -> Result<Vec<gst::Element>, SourceError> {
 fn watch_elements(pipeline: &gst::Pipeline, thinning: Option<&Thinning>, content: &ContentType) {
     let (thinning, content) = (thinning.cloned(), content.clone());
     pipeline.connect_deep_element_added(move |_, bin, element| {
-        // Of a picture with alpha both halves have to come.
+        // A picture with alpha needs both of its streams.
         let halves = bin.factory().is_some_and(|factory| factory.name().contains("alphadecodebin"));
         set_up(element, thinning.as_ref().filter(|_| !halves), &content);
     });
 }
 
-/// Sets what differs from GStreamer's defaults. Elements of a user's text are not touched: they are
-/// there before this is called.
+/// Sets what differs from GStreamer's defaults. Elements of a user's text are not touched: they
+/// exist before this is called.
 fn set_up(element: &gst::Element, thinning: Option<&Thinning>, content: &ContentType) {
     let Some(factory) = element.factory() else { return };
     match factory.name().as_str() {
         "rtspsrc" => {
             set(element, "latency", RTSP_LATENCY_MS);
             set(element, "tcp-timeout", RTSP_TIMEOUT_US);
-            // Over TCP no packet is lost, and a picture with smears is not judged as a picture.
+            // Over TCP no packet is lost; a smeared picture must not be judged.
             let address: Option<String> = element.property("location");
             if !address.is_some_and(|a| a.starts_with("rtspu:")) {
                 element.set_property_from_str("protocols", "tcp");
@@ -430,16 +436,18 @@ fn set_up(element: &gst::Element, thinning: Option<&Thinning>, content: &Content
                 Some(video.unwrap_or(true).to_value())
             });
         }
-        // Reconnecting is the supervisor's.
+        // Reconnecting is left to the supervisor.
         "srtsrc" => set(element, "auto-reconnect", false),
         "souphttpsrc" => watch(element, content),
-        // Otherwise the decoder bin waits for more streams until megabytes have come, which a small camera takes minutes for.
+        // Otherwise the decoder bin waits for further streams until megabytes have arrived, which
+        // takes a small camera minutes.
         "multipartdemux" => set(element, "single-stream", true),
         "udpsrc" => set(element, "buffer-size", UDP_BUFFER_BYTES),
         _ if factory.has_type(gst::ElementFactoryType::DECODER) => {
             set(element, "output-corrupt", false);
             set(element, "discard-corrupted-frames", true);
-            // Threads of a software decoder hold a frame each, and one keeps up with 1080p30.
+            // Each thread of a software decoder holds a frame, and one thread keeps up with
+            // 1080p30.
             set(element, "max-threads", 1i32);
             if let Some(thinning) = thinning.filter(|_| is_for_video(&factory)) {
                 thinning.guard(element);
@@ -453,7 +461,7 @@ fn is_for_video(factory: &gst::ElementFactory) -> bool {
     factory.metadata("klass").is_some_and(|klass| klass.split('/').any(|word| word == "Video"))
 }
 
-/// Sets a property if the element has it: names and versions differ.
+/// Sets a property if the element has it: names differ between versions.
 fn set(element: &gst::Element, name: &str, value: impl Into<gst::glib::Value>) {
     let value: gst::glib::Value = value.into();
     if element.find_property(name).is_some_and(|p| p.value_type() == value.type_()) {

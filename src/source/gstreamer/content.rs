@@ -4,7 +4,7 @@ use ::gstreamer as gst;
 
 use super::init;
 
-/// So many first bytes are looked at: raw H.264 without a container tells itself late.
+/// How many leading bytes are examined: raw H.264 without a container is recognised late.
 pub const HEAD: usize = 128 << 10;
 
 /// What a file is.
@@ -12,15 +12,16 @@ pub const HEAD: usize = 128 << 10;
 pub enum Content {
     /// Video, alone or with sound.
     Video,
-    /// A picture of a kind that [`crate::frame::picture`] does not decode; a plug-in may.
+    /// A picture of a kind that [`crate::frame::picture`] does not decode, but a plug-in may.
     Picture,
-    /// Sound alone.
+    /// Sound only.
     Sound,
     /// None of these, or nothing that GStreamer knows.
     Other,
 }
 
-/// Types that hold video and do not say so in their name. Playlists are none: what they name lies elsewhere.
+/// Media types that hold video although their name does not say so. Playlists do not count: what
+/// they name lies elsewhere.
 const VIDEO: [&str; 5] = [
     "application/mxf",
     "application/ogg",
@@ -29,7 +30,7 @@ const VIDEO: [&str; 5] = [
     "multipart/x-mixed-replace",
 ];
 
-/// What a file is that begins so ([`HEAD`] bytes are enough).
+/// What a file is that begins with `head` ([`HEAD`] bytes are enough).
 pub fn content(head: &[u8]) -> Content {
     if init().is_err() {
         return Content::Other;
@@ -40,7 +41,7 @@ pub fn content(head: &[u8]) -> Content {
     };
     let Some(kind) = caps.structure(0) else { return Content::Other };
     match kind.name().split_once('/').unwrap_or_default() {
-        // Pictures in the container of a video.
+        // Pictures in a video's container.
         ("video", _) if kind.get::<&str>("variant").is_ok_and(|v| v == "heif") => Content::Picture,
         ("video", _) => Content::Video,
         ("image", _) => Content::Picture,

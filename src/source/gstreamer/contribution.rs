@@ -1,4 +1,5 @@
-//! Contribution formats: each by its own element, where the plug-in that has it is installed.
+//! Contribution formats: each with its own element, where the plug-in that provides it is
+//! installed.
 
 use ::gstreamer as gst;
 use gst::prelude::*;
@@ -7,7 +8,7 @@ use super::super::SourceError;
 use super::element::make;
 use crate::source::Contribution;
 
-/// Packages of Debian, and what is not in Debian.
+/// Debian's packages, and what Debian does not have.
 const GOOD: &str = "the package gstreamer1.0-plugins-good";
 const BAD: &str = "the package gstreamer1.0-plugins-bad";
 const WHEP: &str = "the plug-in rswebrtc of gst-plugins-rs (https://gstreamer.freedesktop.org, \
@@ -16,23 +17,24 @@ const WHEP: &str = "the plug-in rswebrtc of gst-plugins-rs (https://gstreamer.fr
 const NDI: &str = "the plug-in ndi of gst-plugins-rs (https://gstreamer.freedesktop.org, not packaged by Debian 12) \
                    and NDI's own runtime library";
 
-/// What a feed's elements give.
+/// What a feed's elements deliver.
 pub(super) enum Feed {
-    /// Something encoded, which `decodebin` takes.
+    /// An encoded stream for `decodebin`.
     Encoded(gst::Element),
-    /// What the second element takes apart. A decoder bin that does it waits until it knows all that is in there: for RTMP
-    /// without sound 6 s.
+    /// A stream that the second element demuxes. A decoder bin doing it would wait until it knows
+    /// every stream inside: 6 s for RTMP without sound.
     Demuxed(gst::Element, gst::Element),
-    /// Pictures, on the element's pad for them.
+    /// Raw video, on the element's source pad.
     Raw(gst::Element),
-    /// Pictures on a pad that appears, of the second element, which takes what the first gives.
+    /// Raw video on a pad that appears on the second element, which consumes the first one's
+    /// output.
     Split(gst::Element, gst::Element),
 }
 
 /// The elements that open the feed.
 ///
 /// # Errors
-/// [`SourceError::Configuration`] names a plug-in that is not there, and what an element does not take.
+/// [`SourceError::Configuration`] names a missing plug-in, or a value that an element refuses.
 pub(super) fn open(feed: &Contribution) -> Result<Feed, SourceError> {
     Ok(match feed {
         Contribution::Rtmp(url) => {
@@ -50,7 +52,8 @@ pub(super) fn open(feed: &Contribution) -> Result<Feed, SourceError> {
             Feed::Encoded(source)
         }
         Contribution::Whep(endpoint) => {
-            // The newer element is several parts, of which one speaks WHEP; the older one is deprecated.
+            // The newer element consists of several parts, one of which speaks WHEP; the older one
+            // is deprecated.
             let source = make("whepclientsrc", WHEP).or_else(|e| make("whepsrc", WHEP).map_err(|_| e))?;
             let part = match source.find_property("signaller") {
                 Some(_) => source.property::<Option<gst::glib::Object>>("signaller"),
@@ -87,7 +90,7 @@ pub(super) fn open(feed: &Contribution) -> Result<Feed, SourceError> {
     })
 }
 
-/// Sets a property that has named values; a wrong name is an error, not a complaint of GLib's.
+/// Sets a property that has named values; a wrong name is an error here, not just a GLib warning.
 fn set_by_name(
     source: &gst::Element,
     feed: &Contribution,
@@ -112,7 +115,7 @@ fn set_by_name(
     }
 }
 
-/// Whether a pad's caps are of sound, which nobody wants here.
+/// Whether a pad's caps are those of sound, which is not used here.
 pub(super) fn is_sound(caps: &gst::CapsRef) -> bool {
     caps.structure(0).is_some_and(|s| {
         s.name().starts_with("audio/") || s.get::<&str>("media").is_ok_and(|media| media == "audio")

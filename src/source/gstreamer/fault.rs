@@ -1,4 +1,4 @@
-//! GStreamer's errors in our words: can trying again help, what is it about, and what is the way out.
+//! GStreamer's errors in our own words: whether a retry can help, what is wrong, and the way out.
 
 use ::gstreamer as gst;
 use gst::glib;
@@ -14,7 +14,7 @@ pub(super) struct Report {
     pub debug: Option<String>,
 }
 
-/// A decoder or the like that is not installed, or not used.
+/// A decoder or similar element that is not installed, or not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Missing {
     /// `MPEG-4 AAC decoder`.
@@ -23,17 +23,17 @@ pub(super) struct Missing {
     pub media: Option<String>,
 }
 
-/// What else is known when a pipeline fails.
+/// Context that is known when a pipeline fails.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Circumstances {
-    /// What the pipeline said it lacks.
+    /// What the pipeline reported as missing.
     pub missing: Vec<Missing>,
     /// What a web server calls the content.
     pub content: Option<String>,
 }
 
 impl Circumstances {
-    /// These, and what the debug text of a failure lists: not all of it comes as a message.
+    /// Adds what a failure's debug text lists: not all of it arrives as a message.
     fn with_listed(&self, debug: Option<&str>) -> Self {
         let mut all = self.clone();
         for listed in debug.iter().flat_map(|debug| debug.lines()).filter_map(listed) {
@@ -44,14 +44,14 @@ impl Circumstances {
         all
     }
 
-    /// Whether a person's page came instead of a stream.
+    /// Whether a web page came instead of a stream.
     fn is_web_page(&self) -> bool {
         let is_page = |text: &str| text.starts_with("text/html") || text.starts_with("application/xhtml");
         self.content.as_deref().is_some_and(is_page)
             || self.missing.iter().filter_map(|m| m.media.as_deref()).any(is_page)
     }
 
-    /// What sound there is, if there is nothing else.
+    /// The sound formats, if there is nothing but sound.
     fn sound_alone(&self) -> Option<String> {
         let is_sound = |m: &Missing| m.media.as_deref().is_some_and(|media| media.starts_with("audio/"));
         let names: Vec<&str> =
@@ -59,7 +59,7 @@ impl Circumstances {
         (!names.is_empty() && self.missing.iter().all(is_sound)).then(|| names.join(", "))
     }
 
-    /// What is missing for the pictures, or for anything.
+    /// What is missing for the video, or else for anything.
     fn lacking(&self) -> Option<&str> {
         let is_picture = |m: &&Missing| m.media.as_deref().is_some_and(|media| !media.starts_with("audio/"));
         self.missing.iter().find(is_picture).or(self.missing.first()).map(|m| m.name.as_str())
@@ -117,7 +117,7 @@ pub(super) fn classify(uri: &SourceUri, report: &Report, known: &Circumstances) 
     }
     if lacks_plugin && let Some(sound) = known.sound_alone() {
         let text = redact(&format!("{uri} has no video, only sound ({sound})"));
-        // A live feed may get its pictures later.
+        // A live feed may get its video later.
         return match uri {
             SourceUri::File(_) => SourceError::Configuration(text),
             _ => SourceError::Retry(text),
@@ -166,7 +166,7 @@ pub(super) fn classify(uri: &SourceUri, report: &Report, known: &Circumstances) 
 /// The last line of GStreamer's debug text, which often says more than the message.
 fn detail(message: &str, debug: Option<&str>) -> String {
     let last = debug.and_then(|d| d.lines().rev().find(|l| !l.trim().is_empty())).unwrap_or_default().trim();
-    // The first line only says where in GStreamer's source the error arose.
+    // The first line only says where in GStreamer's code the error arose.
     if last.is_empty() || debug.is_some_and(|d| d.lines().count() < 2) || message.contains(last) {
         String::new()
     } else {

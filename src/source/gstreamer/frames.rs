@@ -17,7 +17,7 @@ pub(super) enum Fault {
     Unusable(String),
 }
 
-/// Makes frames of the samples of one run; remembers what their caps mean until they change.
+/// Turns the samples of one run into frames; remembers what their caps mean until they change.
 #[derive(Default)]
 pub(super) struct FrameMaker {
     known: Option<(gst::Caps, Kind)>,
@@ -26,14 +26,14 @@ pub(super) struct FrameMaker {
 enum Kind {
     /// A frame holds it as it is.
     Native { info: gst_video::VideoInfo, format: PixelFormat, colour: Colour },
-    /// GStreamer converts it to RGB, a wanted frame at a time.
+    /// GStreamer converts it to RGB, only frames that are wanted.
     Converted { info: gst_video::VideoInfo, rgb: gst_video::VideoInfo, converter: gst_video::VideoConverter },
     /// One JPEG image a buffer.
     Jpeg,
 }
 
 impl Kind {
-    /// What the caps say of uncompressed video.
+    /// The caps' description of uncompressed video.
     fn info(&self) -> Option<&gst_video::VideoInfo> {
         match self {
             Kind::Native { info, .. } | Kind::Converted { info, .. } => Some(info),
@@ -131,11 +131,11 @@ fn kind_of(caps: &gst::Caps) -> Result<Kind, Fault> {
     if let (Some(format), Some(colour)) = (native(info.format()), colour(&info)) {
         return Ok(Kind::Native { info, format, colour });
     }
-    // What is transparent shows only with its alpha.
+    // Only alpha tells what is transparent.
     let target = if info.has_alpha() { gst_video::VideoFormat::Rgba } else { gst_video::VideoFormat::Rgb };
     let rgb = gst_video::VideoInfo::builder(target, info.width(), info.height())
         .fps(info.fps())
-        // The converter refuses to change it, and by it knows whose lines chroma belongs to.
+        // The converter refuses to change it, and needs it to know which lines chroma belongs to.
         .interlace_mode(info.interlace_mode())
         .build()
         .map_err(|e| unusable(&e))?;
@@ -146,8 +146,8 @@ fn kind_of(caps: &gst::Caps) -> Result<Kind, Fault> {
     Ok(Kind::Converted { info, rgb, converter })
 }
 
-/// Three bytes a pixel of rows of four, what is fully transparent painted over. Where all is, nobody means it: some
-/// senders leave alpha at zero.
+/// RGBA rows as RGB, with fully transparent pixels painted over. If every pixel is transparent,
+/// that is not meant: some senders leave alpha at zero.
 fn visible(rows: &[u8], width: usize, stride: usize) -> Vec<u8> {
     let rgba: Vec<u8> =
         rows.chunks(stride).filter_map(|row| row.get(..width * 4)).flatten().copied().collect();
@@ -171,7 +171,7 @@ fn native(format: gst_video::VideoFormat) -> Option<PixelFormat> {
     })
 }
 
-/// The colours as a frame can state them; `None` for weights that it does not know.
+/// The colour space as a frame can state it; `None` for a matrix that it does not know.
 fn colour(info: &gst_video::VideoInfo) -> Option<Colour> {
     let colorimetry = info.colorimetry();
     let matrix = match colorimetry.matrix() {
@@ -184,7 +184,7 @@ fn colour(info: &gst_video::VideoInfo) -> Option<Colour> {
     Some(Colour { matrix, full_range: colorimetry.range() == gst_video::VideoColorRange::Range0_255 })
 }
 
-/// What caps and buffer say of the lines.
+/// Interlacing according to caps and buffer.
 fn interlacing(info: &gst_video::VideoInfo, buffer: &gst::BufferRef) -> Interlacing {
     let flags = buffer.video_flags();
     let top_first = flags.contains(gst_video::VideoBufferFlags::TFF);
@@ -195,7 +195,7 @@ fn interlacing(info: &gst_video::VideoInfo, buffer: &gst::BufferRef) -> Interlac
         (gst_video::VideoInterlaceMode::Interleaved, gst_video::VideoFieldOrder::BottomFieldFirst) => {
             FieldOrder::BottomFirst
         }
-        // Each frame says for itself.
+        // Each frame carries its own flag.
         (gst_video::VideoInterlaceMode::Interleaved | gst_video::VideoInterlaceMode::Mixed, _)
             if flags.contains(gst_video::VideoBufferFlags::INTERLACED) =>
         {
@@ -211,7 +211,8 @@ fn interlacing(info: &gst_video::VideoInfo, buffer: &gst::BufferRef) -> Interlac
     Interlacing::Said(order)
 }
 
-/// Where the planes lie: by the buffer's own video meta, which decoders with padding set, or as usual.
+/// The planes' layout: from the buffer's video meta, which decoders with padding attach, else the
+/// default one.
 fn planes(buffer: &gst::BufferRef, info: &gst_video::VideoInfo) -> Result<[Plane; 3], Fault> {
     let mut planes = [Plane::default(); 3];
     let meta = buffer.meta::<gst_video::VideoMeta>();
@@ -225,7 +226,7 @@ fn planes(buffer: &gst::BufferRef, info: &gst_video::VideoInfo) -> Result<[Plane
     Ok(planes)
 }
 
-/// Pictures that lie upside down in memory have a negative stride; no known camera or decoder does so.
+/// Pictures stored upside down have a negative stride; no known camera or decoder produces them.
 fn stride(bytes: i32) -> Result<usize, Fault> {
     usize::try_from(bytes).map_err(|_| Fault::Lost("negative-stride"))
 }
@@ -262,7 +263,8 @@ mod tests {
         Ok(captured.into_frame("x".into(), 0, Duration::ZERO))
     }
 
-    /// The upper left bar of SMPTE bars is white, the next yellow, and the rest follows by sevenths.
+    /// The upper left bar of SMPTE bars is white, the next yellow, and the rest follows by
+    /// sevenths.
     fn assert_bars(frame: &Frame) {
         let image = frame.to_rgb().expect("pixels");
         let (width, y) = (image.width(), image.height() / 4);

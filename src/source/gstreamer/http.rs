@@ -1,4 +1,4 @@
-//! What a web server says of its content, and Motion JPEG that begins in the middle.
+//! The content type that a web server states, and Motion JPEG that begins without its boundary.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +20,8 @@ impl ContentType {
     }
 }
 
-/// Remembers what `source` is told of its content, and puts the first boundary in front of Motion JPEG that lacks it.
+/// Remembers the content type that `source` receives, and inserts the first boundary of Motion JPEG
+/// that lacks it.
 pub(super) fn watch(source: &gst::Element, content: &ContentType) {
     let Some(pad) = source.static_pad("src") else { return };
     let content = content.clone();
@@ -36,7 +37,7 @@ pub(super) fn watch(source: &gst::Element, content: &ContentType) {
             if let Some(boundary) = content.get().as_deref().and_then(boundary) {
                 begin(buffer, &boundary);
             }
-            // Only the beginning is looked at.
+            // Only the beginning is examined.
             gst::PadProbeReturn::Remove
         }
         _ => gst::PadProbeReturn::Ok,
@@ -53,7 +54,7 @@ fn content_type(event: &gst::StructureRef) -> Option<String> {
     headers.get::<String>(name).ok()
 }
 
-/// The line that parts of this content begin with, if it is of parts that replace each other.
+/// The boundary line of a multipart content type.
 fn boundary(content: &str) -> Option<String> {
     let (kind, rest) = content.split_once(';')?;
     if !kind.trim().to_ascii_lowercase().starts_with("multipart/") {
@@ -63,13 +64,14 @@ fn boundary(content: &str) -> Option<String> {
         let (key, value) = parameter.split_once('=')?;
         key.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"'))
     })?;
-    // Many cameras write the dashes, which belong to the line, into the name as well.
+    // Many cameras put the leading dashes, which belong to the line only, into the parameter as
+    // well.
     let name = parameter.trim_start_matches("--");
     (!name.is_empty()).then(|| format!("--{name}\r\n"))
 }
 
-/// Puts what is missing in front of the first part: the boundary, and what the part is if it begins with a picture.
-/// Older ESP32-CAM and Tasmota send it only between parts.
+/// Inserts what is missing in front of the first part: the boundary, and the part's header if it
+/// begins with a picture. Older ESP32-CAM and Tasmota firmware sends them only between parts.
 fn begin(buffer: &mut gst::Buffer, boundary: &str) {
     const START_OF_IMAGE: [u8; 2] = [0xFF, 0xD8];
     let Ok(map) = buffer.map_readable() else { return };

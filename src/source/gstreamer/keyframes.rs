@@ -1,8 +1,8 @@
-//! Decoding key frames alone, where they come as often as frames are wanted.
+//! Decodes only key frames where they come as often as frames are wanted.
 //!
-//! A key frame can be decoded without any other. When a camera sends one every second and one frame a
-//! second is judged, decoding the frames between is work for nothing, and decoding is most of the work. So
-//! frames are dropped in front of the decoder once the key frames have come often enough for a while.
+//! A key frame can be decoded on its own. When a camera sends one every second and one frame a
+//! second is judged, decoding the frames in between is wasted, and decoding is most of the work. So
+//! the others are dropped before the decoder once key frames have come often enough for a while.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,13 +11,13 @@ use std::time::Duration;
 use ::gstreamer as gst;
 use gst::prelude::*;
 
-/// Intervals between key frames that have to be short enough, one after the other, at first and after
-/// one that was too long.
+/// How many successive intervals between key frames have to be short enough, at first and after one
+/// that was too long.
 const TRUST: (u32, u32) = (3, 10);
-/// Key frames after which a decoder that gives nothing of them gets all frames again.
+/// Key frames without any output after which a decoder gets all frames again.
 const PATIENCE: u32 = 6;
 
-/// What is to be thinned, and how much was: shared by all decoders of a pipeline.
+/// Shared by all decoders of a pipeline: what to thin, and how many frames were skipped.
 #[derive(Debug, Clone)]
 pub(super) struct Thinning {
     /// A frame is wanted this often.
@@ -27,7 +27,7 @@ pub(super) struct Thinning {
 }
 
 impl Thinning {
-    /// Key frames alone, where they come at least once every `period`.
+    /// Only key frames, where they come at least once every `period`.
     pub fn new(period: Duration, what: &str) -> Self {
         Self { period, what: what.into(), skipped: Arc::default() }
     }
@@ -37,7 +37,7 @@ impl Thinning {
         self.skipped.swap(0, Ordering::Relaxed)
     }
 
-    /// Puts a gate in front of a video decoder.
+    /// Installs a gate in front of a video decoder.
     pub fn guard(&self, decoder: &gst::Element) {
         let (Some(sink), Some(src)) = (decoder.static_pad("sink"), decoder.static_pad("src")) else { return };
         let pictures = Arc::new(AtomicU32::new(0));
@@ -55,14 +55,15 @@ impl Thinning {
             let before = gate.closed;
             let pass = gate.pass(key, time, pictures.load(Ordering::Relaxed));
             if gate.closed != before {
-                let now = if gate.closed { "key frames alone are" } else { "every frame is" };
+                let now = if gate.closed { "only key frames are" } else { "every frame is" };
                 log::debug!("{}: {now} decoded", thinning.what);
             }
             if pass {
                 return gst::PadProbeReturn::Ok;
             }
             thinning.skipped.fetch_add(1, Ordering::Relaxed);
-            // `Drop` would do, but the bindings free the buffer themselves and GStreamer then complains.
+            // `Drop` would do, but the bindings free the buffer themselves, which GStreamer then
+            // warns about.
             info.flow_res = Ok(gst::FlowSuccess::Ok);
             gst::PadProbeReturn::Handled
         });
@@ -73,28 +74,28 @@ impl Thinning {
 #[derive(Debug)]
 struct Gate {
     period: Duration,
-    /// Frames that are no key frames are dropped.
+    /// Frames other than key frames are dropped.
     closed: bool,
     last_key: Option<Duration>,
-    /// Short enough intervals in a row, and how many are asked for.
+    /// Short enough intervals in a row, and how many are required.
     short: u32,
     needed: u32,
-    /// Key frames since it was closed, and pictures that the decoder had given then.
+    /// Key frames since it was closed, and pictures that the decoder had delivered by then.
     keys: u32,
     pictures: u32,
-    /// The decoder cannot do with key frames alone.
+    /// The decoder cannot work from key frames alone.
     broken: bool,
 }
 
 impl Gate {
     fn new(period: Duration) -> Self {
-        // Times are rounded to what the container can hold.
+        // Timestamps are rounded to the container's resolution.
         let period = period + period / 100;
         let needed = TRUST.0;
         Self { period, closed: false, last_key: None, short: 0, needed, keys: 0, pictures: 0, broken: false }
     }
 
-    /// Whether the frame is to be decoded; `pictures` is how many the decoder has given so far.
+    /// Whether to decode the frame; `pictures` is how many the decoder has delivered so far.
     fn pass(&mut self, key: bool, time: Option<Duration>, pictures: u32) -> bool {
         if !key {
             return !self.closed;
@@ -126,7 +127,8 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    /// Feeds a stream of `every` milliseconds a frame and a key frame each `group`; returns which passed.
+    /// Feeds a stream of `every` milliseconds a frame and a key frame each `group`; returns which
+    /// passed.
     fn feed(gate: &mut Gate, at: &mut u64, every: u64, group: u64, frames: u64, decodes: bool) -> Vec<bool> {
         let mut pictures = 1000;
         (0..frames)
@@ -167,7 +169,8 @@ mod tests {
         let (mut gate, mut at) = (Gate::new(MS(1000)), 0);
         feed(&mut gate, &mut at, 40, 25, 250, true);
         let passed = feed(&mut gate, &mut at, 40, 50, 200, true);
-        // The first key frame is in time, the second is not; a decoder can begin at a key frame only.
+        // The first key frame is in time, the second is not; a decoder can begin at a key frame
+        // only.
         for (n, passed) in passed.into_iter().enumerate() {
             assert_eq!(passed, n == 0 || n >= 50, "frame {n}");
         }

@@ -1,9 +1,10 @@
-//! Streams, video files and pipeline texts through GStreamer.
+//! Streams, video files and pipeline texts, read through GStreamer.
 //!
-//! Decoders are chosen by rank, so hardware ones win where they exist. Frames arrive in the decoder's own
-//! format, mapped and not copied, and one that is not wanted is dropped before it is even mapped; where key
-//! frames come as often as frames are wanted, the others are dropped before they are decoded. Every
-//! run builds a new pipeline and takes it down completely: one that failed cannot be set to playing again.
+//! Decoders are chosen by rank, so hardware ones win where they exist. Frames arrive in the
+//! decoder's own format, mapped and not copied, and one that is not wanted is dropped before it is
+//! even mapped; where key frames come as often as frames are wanted, the others are dropped before
+//! they are decoded. Every run builds a new pipeline and takes it down completely: one that failed
+//! cannot be set to PLAYING again.
 
 mod build;
 pub mod content;
@@ -39,7 +40,7 @@ use super::{Ended, FrameSink, Patience, Source, SourceError, cut};
 use crate::clock::{SharedClock, Stop};
 use crate::source::SourceUri;
 
-/// An element that refuses to start posts its reason within this time, or not at all.
+/// An element that refuses to start posts its reason within this time or not at all.
 const REASON: Duration = Duration::from_secs(2);
 
 /// A stream, a video file or a user's pipeline.
@@ -51,8 +52,8 @@ pub struct GstSource {
 }
 
 impl GstSource {
-    /// A source for `uri`, which is a stream, a file or a pipeline text, of which `fps` frames a second are
-    /// wanted (`None`: as many as it has). Nothing is opened yet.
+    /// A source for `uri`, which is a stream, a file or a pipeline text, of which `fps` frames a
+    /// second are wanted (`None`: as many as it has). Nothing is opened yet.
     ///
     /// # Errors
     /// [`SourceError::Configuration`] when GStreamer itself does not start.
@@ -66,7 +67,7 @@ impl GstSource {
         Ok(Self { uri: uri.clone(), fps, patience, clock })
     }
 
-    /// How long a still picture stands for.
+    /// How long a still picture is shown.
     fn period(&self) -> Duration {
         self.fps.and_then(|fps| Duration::try_from_secs_f64(1.0 / fps).ok()).unwrap_or(Duration::ZERO)
     }
@@ -76,13 +77,14 @@ impl GstSource {
     }
 }
 
-/// Key frames have to come as often as frames are wanted, and often enough not to look like a stall.
+/// Key frames have to come as often as frames are wanted, and often enough not to look like a
+/// stall.
 fn thinning(fps: f64, patience: Patience, what: &str) -> Option<Thinning> {
     let wanted = Duration::try_from_secs_f64(1.0 / fps).ok()?;
     Some(Thinning::new(wanted.min(patience.between(None) / 4), what))
 }
 
-/// Starts GStreamer; doing so again does nothing.
+/// Initialises GStreamer; further calls do nothing.
 fn init() -> Result<(), SourceError> {
     gst::init().map_err(|e| {
         SourceError::Configuration(format!(
@@ -118,10 +120,11 @@ impl Source for GstSource {
         let mut show = Show::new(sink, stop, &self.clock, self.period());
         match over {
             Over::Ended(ended) => Ok(ended),
-            // It stands for its period, so that one that is asked for again keeps its rate.
+            // It is shown for a full period, so that one that is requested repeatedly keeps its
+            // rate.
             Over::Shown => Ok(if show.pause() { Ended::Picture } else { Ended::Stopped }),
             Over::Picture(bytes) => {
-                // Whoever sends it again sends another one.
+                // Another request would get another picture.
                 drop(running);
                 match show.all(&bytes) {
                     Ok(true) => Ok(if show.rest() { Ended::Picture } else { Ended::Stopped }),
@@ -145,9 +148,9 @@ impl Source for GstSource {
 /// How a run ended.
 enum Over {
     Ended(Ended),
-    /// All that came was one picture, which was handed over.
+    /// The stream was a single picture, which was handed over.
     Shown,
-    /// All that came was the picture in these bytes, which was not handed over.
+    /// The stream was the picture in these bytes, which was not handed over.
     Picture(Vec<u8>),
 }
 
@@ -159,7 +162,7 @@ struct Run<'a> {
     running: &'a Running,
     thinning: Option<Thinning>,
     frames: FrameMaker,
-    /// Frames that came, and where the last one stood in its stream.
+    /// Frames received, and the last one's position in the stream.
     seen: u64,
     last: Option<Duration>,
     stamper: Stamper,
@@ -199,7 +202,7 @@ impl Run<'_> {
     /// Hands a frame over, if it is wanted.
     fn take(&mut self, sample: &gst::Sample) -> Result<(), SourceError> {
         self.silence.broken(self.frames.rate(sample), self.clock.now());
-        // Newer ones came before they were looked at.
+        // Newer ones arrived before they were read.
         let unread = self.running.overwritten();
         self.seen += 1 + unread;
         self.last = Running::stream_time(sample).or(self.last);
@@ -209,7 +212,7 @@ impl Run<'_> {
         for _ in 0..self.thinning.as_ref().map_or(0, Thinning::skipped) {
             self.sink.lost("undecoded");
         }
-        // Every frame's time goes in: the more it sees, the better it knows the stream's clock.
+        // Every frame's time is fed in: the more it sees, the better it knows the stream's clock.
         let captured = self.stamper.stamp(Running::running_time(sample), &**self.clock);
         if !self.sink.wants_frame() {
             return Ok(());
@@ -232,7 +235,7 @@ impl Run<'_> {
             }
             Event::Failed(report) => Err(self.classify(&report)),
             Event::Ended => {
-                // The last frame may still be on its way to us.
+                // The last frame may still be in transit.
                 if let Ok(sample) = self.running.samples().try_recv() {
                     self.take(&sample)?;
                 }
@@ -247,7 +250,7 @@ impl Run<'_> {
         }
     }
 
-    /// What came, now that it is at its end.
+    /// What the stream turned out to be, once it has ended.
     fn over(&self) -> Over {
         let witness = self.running.witness();
         if let Some(bytes) = witness.picture() {
@@ -282,7 +285,7 @@ impl Run<'_> {
     }
 
     fn classify(&mut self, report: &Report) -> SourceError {
-        // What is missing may be told after the failure that comes of it.
+        // A missing element may be reported after the failure that it causes.
         for event in self.running.events().try_iter() {
             if let Event::Missing(what) = event {
                 self.missing.push(what);
@@ -327,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_pipeline_that_gives_nothing_is_called_stalled_and_then_taken_down() {
-        // An appsrc that nobody feeds: the connection is up and silent.
+        // An appsrc that nobody feeds stands for a connection that is up but silent.
         let text = "appsrc is-live=true ! video/x-raw,format=RGB,width=16,height=16,framerate=5/1 ! appsink";
         let uri = SourceUri::parse(text).expect("parses");
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH);
@@ -363,7 +366,7 @@ mod tests {
 
     #[test]
     fn an_element_that_hangs_is_left_behind_in_time() {
-        // It sleeps for an hour with the first frame in its hands, and cannot be woken.
+        // It sleeps for an hour while it holds the first frame, and cannot be woken.
         let text = "videotestsrc ! identity sleep-time=3600000000 ! appsink";
         let uri = SourceUri::parse(text).expect("parses");
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH);

@@ -1,4 +1,5 @@
-//! A picture there and back through a video codec, to see what is left of its traces.
+//! Encodes a picture with a video codec and decodes it again, to see what is left of a generator's
+//! traces.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,8 +17,8 @@ use crate::source::codec::VideoCodec;
 /// A single frame takes milliseconds; without an answer after this, something hangs.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(30);
 
-/// `picture` as the key frame of a stream of constant quality `crf`, decoded again and turned into RGB as the
-/// daemon does with a camera's frames. The same picture always gives the same.
+/// `picture` as the key frame of a stream of constant quality `crf`, decoded again and turned into
+/// RGB as the daemon does with a camera's frames. The same picture always gives the same.
 pub(in crate::source) fn recode(
     picture: &RgbImage,
     codec: VideoCodec,
@@ -29,7 +30,7 @@ pub(in crate::source) fn recode(
     if width < 16 || height < 16 {
         return Err(failed("a video codec needs at least 16x16 pixels".into()));
     }
-    // One thread each: pictures are worked on side by side already.
+    // One thread each: pictures are processed in parallel already.
     let (coder, package) = match codec {
         VideoCodec::H264 => (
             format!(
@@ -38,7 +39,7 @@ pub(in crate::source) fn recode(
             ),
             "gstreamer1.0-plugins-ugly (x264enc)",
         ),
-        // Options of x265 itself, which win over the element's bitrate.
+        // Options of x265 itself, which override the element's bitrate.
         VideoCodec::H265 => (
             format!(
                 "x265enc name=x265 key-int-max=1 option-string=\"crf={crf}:info=0:bframes=0:pools=none:frame-threads=1:wpp=0\" \
@@ -99,9 +100,9 @@ pub(in crate::source) fn recode(
     result
 }
 
-/// GStreamer's x265enc (1.22) puts parameter sets in front of the first picture, and behind them bytes of stale memory,
-/// which at times look like the start of a unit and spoil the picture. x265 itself repeats the sets in front of each key
-/// frame, so all before the last of these goes.
+/// GStreamer's x265enc (1.22) writes parameter sets before the first picture, followed by bytes of
+/// stale memory, which sometimes look like the start of a NAL unit and spoil the picture. x265
+/// itself repeats the sets in front of each key frame, so all before the last of these goes.
 fn without_stale_headers(buffer: &mut gst::Buffer) {
     const VIDEO_PARAMETER_SET: [u8; 6] = [0, 0, 0, 1, 0x40, 1];
     let first = buffer.map_readable().ok().and_then(|bytes| {
@@ -114,7 +115,7 @@ fn without_stale_headers(buffer: &mut gst::Buffer) {
     }
 }
 
-/// The picture's pixels with the padding that GStreamer gives each row.
+/// The picture's pixels with the row padding that GStreamer expects.
 fn buffer(picture: &RgbImage, info: &gst_video::VideoInfo) -> gst::Buffer {
     let stride = usize::try_from(info.stride()[0]).expect("RGB has a positive stride");
     let used = info.width() as usize * 3;

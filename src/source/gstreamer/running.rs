@@ -1,4 +1,4 @@
-//! A pipeline while it runs: started, listened to, and taken down completely, each within a bound.
+//! A running pipeline: started, listened to, and taken down completely, each within a bounded time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,17 +20,17 @@ use crate::shown::redact;
 
 /// Longest wait for a pipeline to come down; an element that hangs for longer is left behind.
 const TEARDOWN: Duration = Duration::from_secs(5);
-/// How often a pipeline is told to come down before it is given up.
+/// How often taking a pipeline down is tried before it is given up.
 const STOPS: usize = 20;
-/// Most messages kept while nobody listens; the first are the ones that tell the cause.
+/// Messages kept at most while nobody listens; the first ones tell the cause.
 const MESSAGES: usize = 16;
 
-/// What a pipeline tells.
+/// What a pipeline reports.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     /// It cannot go on.
     Failed(Report),
-    /// A decoder or the like is not installed.
+    /// A decoder or similar element is not installed.
     Missing(Missing),
     /// The stream is over, and its last frame was delivered.
     Ended,
@@ -49,7 +49,7 @@ pub(super) struct Running {
     witness: Witness,
     network: bool,
     content: ContentType,
-    /// The thread that starts the pipeline, and the word that it is not wanted any more.
+    /// The thread that starts the pipeline, and the flag that it is no longer wanted.
     starter: Option<JoinHandle<()>>,
     closing: Arc<AtomicBool>,
 }
@@ -57,9 +57,9 @@ pub(super) struct Running {
 /// How starting went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
-    /// A live pipeline: its sender gives the pace.
+    /// A live pipeline: its sender sets the pace.
     Live,
-    /// It has its own clock, as a file does.
+    /// It plays by a clock, as a file does.
     Paced,
     /// It refused; an error message says why.
     Refused,
@@ -69,7 +69,7 @@ impl Running {
     /// Starts the pipeline. Nothing here waits for it: connecting may take long.
     ///
     /// # Errors
-    /// When the machine cannot start another thread.
+    /// When the OS cannot start a thread.
     pub fn start(built: Built, pace: Pace, what: String, clock: SharedClock) -> Result<Self, SourceError> {
         let Built { pipeline, sink, own_sink, witness, live, network, content } = built;
         let (sample_tx, samples) = bounded(1);
@@ -106,7 +106,7 @@ impl Running {
                     Ok(_) if live => Start::Live,
                     Ok(_) => Start::Paced,
                 };
-                // A live frame is wanted when it is here; a file is to run by its clock.
+                // A live frame is wanted as soon as it arrives; a file should play in real time.
                 if pace == Pace::Latest && !own_sink {
                     sink.set_sync(start == Start::Paced);
                 }
@@ -125,17 +125,18 @@ impl Running {
         &self.samples
     }
 
-    /// What the pipeline tells.
+    /// What the pipeline reports.
     pub fn events(&self) -> &Receiver<Event> {
         &self.events
     }
 
-    /// One message, once it was started.
+    /// One message, once the pipeline has started.
     pub fn started(&self) -> &Receiver<Start> {
         &self.started
     }
 
-    /// Whether frames come over a network, so that those without a time of their own are as old as their arrival.
+    /// Whether frames come over a network, so that one without a timestamp is as old as its
+    /// arrival.
     pub fn is_network(&self) -> bool {
         self.network
     }
@@ -155,7 +156,7 @@ impl Running {
         self.overwritten.swap(0, Ordering::Relaxed)
     }
 
-    /// What it tells beside its frames.
+    /// What it reports besides its frames.
     pub fn witness(&self) -> &Witness {
         &self.witness
     }
@@ -177,7 +178,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A callback that waits for room must not hold the pipeline up.
+        // A callback that waits for room in the channel must not block the pipeline.
         let (_, closed) = bounded(0);
         self.samples = closed;
         self.sink.set_callbacks(AppSinkCallbacks::builder().build());
@@ -190,7 +191,8 @@ impl Drop for Running {
             if let Some(starter) = starter {
                 let _ = starter.join();
             }
-            // It fails when an element just reports an error of its own, and half of them stay up.
+            // It fails while an element reports an error of its own, and then half of the elements
+            // stay up.
             let down = (0..STOPS).any(|_| pipeline.set_state(gst::State::Null).is_ok());
             if !down {
                 log::error!("{}: the pipeline cannot be taken down", pipeline.name());
@@ -216,7 +218,7 @@ impl Drop for Running {
     }
 }
 
-/// Lets the sink hand each sample over as it comes.
+/// Makes the sink hand over each sample as it comes.
 fn deliver(
     sink: &AppSink,
     pace: Pace,
@@ -224,7 +226,7 @@ fn deliver(
     rx: Receiver<gst::Sample>,
     overwritten: Arc<AtomicU64>,
 ) {
-    // Only a sink that overwrites needs the reading end; held elsewhere it would keep the channel open.
+    // Only an overwriting sink needs the receiver; held elsewhere, it would keep the channel open.
     let rx = (pace == Pace::Latest).then_some(rx);
     let deliver = move |sink: &AppSink| {
         let mut sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
@@ -240,7 +242,7 @@ fn deliver(
     sink.set_callbacks(AppSinkCallbacks::builder().new_sample(deliver).build());
 }
 
-/// Keeps what matters of a bus message. Runs on the thread that posts it, so it never waits.
+/// Keeps what matters in a bus message. Runs on the thread that posts it, so it never waits.
 fn listen(message: &gst::Message, tx: &Sender<Event>) {
     let event = match message.view() {
         gst::MessageView::Error(e) => {

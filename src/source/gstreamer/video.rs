@@ -1,4 +1,4 @@
-//! Every frame of a video in order and as fast as they are taken, for tools.
+//! Every frame of a video, in order and as fast as frames are taken, for tools.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::frame::{Frame, jpeg};
 use crate::source::SourceUri;
 use crate::source::read::Pace;
 
-/// A video that gives nothing for this long is given up.
+/// A video that delivers nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was read of a video.
@@ -30,23 +30,24 @@ pub struct VideoSummary {
     pub taken: u64,
     /// Frames that were due, but damaged.
     pub lost: u64,
-    /// Bytes of the still picture that it was instead of a video: nothing was handed over, and
+    /// The bytes, if it was a still picture and not a video: nothing was handed over, and
     /// [`crate::frame::picture`] decodes it.
     pub picture: Option<Vec<u8>>,
-    /// It is one frame of something that is a still picture by its content.
+    /// It was a single frame, of something that is a still picture by its content.
     pub still: bool,
     /// What is missing at its end.
     pub truncated: Option<Truncated>,
 }
 
-/// Hands the frames of a video file, stream or pipeline to `each`, in order and without dropping any that
-/// is due: at most `per_second` for each second of the video. Ends with the video, or when `each` breaks.
+/// Hands the frames of a video file, stream or pipeline to `each`, in order and without dropping
+/// any that is due: at most `per_second` for each second of the video. Ends with the video, or when
+/// `each` breaks.
 ///
-/// Of these frames, `seq` counts from 0, `arrived` is the position in the video, or since the first frame of what comes
-/// over a network, and `captured` is that
-/// position after the Unix epoch. Where the video carries no times, the position is the time since its first frame arrived
-/// if it comes over a network, and follows from the stated rate, or 25 frames a second, if not.
-/// Of a still picture nothing is handed over, see [`VideoSummary::picture`].
+/// Of these frames, `seq` counts from 0, `arrived` is the position in the video, or since the first
+/// frame of what comes over a network, and `captured` is that position after the Unix epoch. Where
+/// the video carries no times, the position is the time since its first frame arrived if it comes
+/// over a network, and follows from the stated rate, or 25 frames a second, if not. Of a still
+/// picture nothing is handed over, see [`VideoSummary::picture`].
 ///
 /// # Errors
 /// As of [`super::GstSource`]; also when nothing comes for a minute.
@@ -59,7 +60,8 @@ pub fn read_video(
     read_at(uri, Pace { fps: per_second, live: Duration::MAX, as_run: false }, clock, each)
 }
 
-/// As [`read_video`], at this pace. What comes over a network may be a clip, which is read to its end.
+/// As [`read_video`], at this pace. What comes over a network may be a clip, which is read to its
+/// end.
 ///
 /// # Errors
 /// As [`read_video`].
@@ -117,7 +119,8 @@ pub(in crate::source) fn read_at(
                     return Err(classify(uri, &report, &known));
                 }
                 Ok(Event::Ended) => {
-                    // The sink says so when its last sample was handed on, which may still wait for us.
+                    // The sink reports its end once it has handed on its last sample, which may
+                    // still be waiting.
                     while let Ok(sample) = running.samples().try_recv() {
                         for sample in reader.hold(sample, running.witness()) {
                             let frame = reader.read(&sample, &id).map_err(unusable)?;
@@ -164,14 +167,15 @@ struct Reader {
     frames: FrameMaker,
     /// Of what comes over a network.
     arrivals: Option<Arrivals>,
-    /// Where the first frame stood in its stream. What comes over a network may be running for hours: it begins here.
+    /// Where the first frame stood in its stream. A stream from a network may have been running for
+    /// hours: for us it begins here.
     begin: Option<Duration>,
     /// Seconds between two frames that are due.
     period: f64,
     /// Number of the next one on the grid of periods.
     due: u64,
     held: Held,
-    /// Where the last frame stood.
+    /// The last frame's position.
     last: Option<Duration>,
     summary: VideoSummary,
 }
@@ -185,7 +189,7 @@ enum Held {
 }
 
 impl Reader {
-    /// What is to be read, now that this sample came.
+    /// The samples to read, now that this one has come.
     fn hold(&mut self, sample: ::gstreamer::Sample, witness: &Witness) -> Vec<::gstreamer::Sample> {
         let jpeg = || sample.caps().and_then(|c| Some(c.structure(0)?.name() == "image/jpeg")) == Some(true);
         match std::mem::replace(&mut self.held, Held::Video) {
@@ -202,7 +206,7 @@ impl Reader {
         }
     }
 
-    /// What it was, now that it is at its end.
+    /// What it turned out to be, once it has ended.
     fn end(self, uri: &SourceUri, witness: &Witness) -> VideoSummary {
         let picture = match &self.held {
             Held::First(first) => bytes(first),
@@ -227,7 +231,7 @@ impl Reader {
         });
         self.last = Some(position);
         let position = position.saturating_sub(*self.begin.get_or_insert(position));
-        // A microsecond of grace: positions are rounded.
+        // A microsecond of tolerance: positions are rounded.
         let seconds = position.as_secs_f64() + 1e-6;
         if seconds < self.due as f64 * self.period {
             return Ok(None);

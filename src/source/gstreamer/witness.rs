@@ -1,9 +1,9 @@
-//! What a run tells beside its frames: whether the stream is a still picture, and whether it ended where its
-//! header says.
+//! What is learnt of a run besides its frames: whether the stream is a still picture, and whether
+//! it ended where its header says.
 //!
-//! A still picture is not decoded by GStreamer: its bytes are gathered, so that it is read by the same decoder
-//! and within the same limits as a file ([`crate::frame::picture`]). Only JPEG images pass as they come, because
-//! a camera's video can be just these.
+//! A still picture is not decoded by GStreamer: its bytes are gathered, so that it is read by the
+//! same decoder and within the same limits as a file ([`crate::frame::picture`]). Only JPEG images
+//! pass as they are, because a camera's video can consist of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,14 +18,15 @@ use crate::frame::picture::MAX_BYTES;
 /// Still pictures that are decoded here, as GStreamer calls them.
 const PICTURES: [&str; 5] = ["image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"];
 
-/// Demuxers whose duration is what the file's header states; others estimate it from what there is.
+/// Demuxers whose duration is the one in the file's header; others estimate it from the data.
 const STATING: [&str; 4] = ["qtdemux", "matroskademux", "flvdemux", "asfdemux"];
 
-/// Streams of nothing but pictures, with no container around them, as GStreamer calls them. They carry no times: what their
-/// parsers give is made up from a rate that is stated somewhere, or guessed.
+/// Elementary video streams without a container, as GStreamer calls them. They carry no timestamps:
+/// their parsers make them up from a frame rate that is stated somewhere, or guessed.
 const BARE: [&str; 4] = ["video/x-h264", "video/x-h265", "video/mpeg", "video/x-av1"];
 
-/// How far before its stated end a whole file may end, beside the time of a frame: headers are rounded.
+/// How far before its stated end a complete file may end, in addition to one frame's duration:
+/// headers are rounded.
 const SLACK: Duration = Duration::from_millis(250);
 
 /// Watches one pipeline.
@@ -34,7 +35,7 @@ pub(super) struct Witness(Arc<Seen>);
 
 #[derive(Default)]
 struct Seen {
-    /// What the stream is as a whole, as its first bytes tell.
+    /// What the stream is as a whole, by its first bytes.
     kind: Mutex<Option<String>>,
     /// It is pictures without a container, see [`BARE`].
     bare: AtomicBool,
@@ -42,13 +43,14 @@ struct Seen {
     picture: Mutex<Vec<u8>>,
     gathers: AtomicBool,
     demuxers: Mutex<Vec<gst::glib::WeakRef<gst::Element>>>,
-    /// Latest end of anything that a demuxer gave, and the longest step to it, in nanoseconds.
+    /// The latest end of anything that a demuxer delivered, and the longest step up to it, in
+    /// nanoseconds.
     end: AtomicU64,
     step: AtomicU64,
 }
 
 impl Witness {
-    /// Watches elements as they come into `pipeline`.
+    /// Watches elements as they are added to `pipeline`.
     pub fn watch(&self, pipeline: &gst::Pipeline) {
         let witness = self.clone();
         pipeline.connect_deep_element_added(move |_, _, element| {
@@ -62,7 +64,7 @@ impl Witness {
         });
     }
 
-    /// Follows how far a demuxer's stream comes.
+    /// Follows how far a demuxer's stream gets.
     fn follow(&self, pad: &gst::Pad) {
         let (seen, last) = (self.0.clone(), AtomicU64::new(0));
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
@@ -70,7 +72,8 @@ impl Witness {
                 && let Some((begin, end)) = span(pad, buffer)
             {
                 let step = begin.saturating_sub(last.swap(begin, Ordering::Relaxed));
-                // The greatest end has its step beside it; streams of one file are close enough to each other.
+                // The step belongs to the greatest end; streams of one file are close enough to
+                // each other.
                 if seen.end.fetch_max(end, Ordering::Relaxed) < end {
                     seen.step.store(step, Ordering::Relaxed);
                 }
@@ -79,15 +82,15 @@ impl Witness {
         });
     }
 
-    /// Makes `decoder`, a `uridecodebin`, hand pictures out undecoded, and looks what the whole is. `live`: it may come as it
-    /// is recorded.
+    /// Makes `decoder`, a `uridecodebin`, hand out pictures undecoded, and notes what the whole
+    /// stream is. `live`: it may arrive as it is recorded.
     pub fn guide(&self, decoder: &gst::Element, live: bool) {
         let seen = self.0.clone();
         decoder.connect("autoplug-continue", false, move |args| {
             let caps = args[2].get::<gst::Caps>().ok();
             let name = caps.as_ref().and_then(|c| c.structure(0)).map_or("", |s| s.name().as_str());
             let mut kind = seen.kind.lock().expect("kind lock");
-            // The first question is about the whole; those that follow, about what was found in it.
+            // The first query is about the whole stream, further ones about what was found in it.
             let whole = kind.is_none();
             if whole {
                 *kind = Some(name.to_owned());
@@ -99,8 +102,8 @@ impl Witness {
         });
     }
 
-    /// Gathers a picture's bytes in front of `sink` instead of letting them through, if `caps` are those of one
-    /// that the decoder was told to hand out.
+    /// Gathers a picture's bytes in front of `sink` instead of letting them through, if `caps` are
+    /// those of one that the decoder was told to hand out.
     pub fn gather(&self, caps: &gst::CapsRef, sink: &gst::Pad) {
         let name = caps.structure(0).map_or("", |s| s.name().as_str());
         if !PICTURES.contains(&name) || self.0.gathers.swap(true, Ordering::AcqRel) {
@@ -134,10 +137,11 @@ impl Witness {
         });
     }
 
-    /// Takes from the frames in front of `sink` the times that a parser made up, if the stream carries none and comes as
-    /// it is recorded: then its arrival counts. `decoder` is the pad that they come from.
+    /// Removes timestamps that a parser made up from the frames in front of `sink`, if the stream
+    /// carries none and arrives as it is recorded: then the time of arrival counts. `decoder` is
+    /// the pad that they come from.
     pub fn forget_times(&self, decoder: &gst::Pad, sink: &gst::Pad) {
-        // A file has a length, wherever it comes from; of it nothing is known of the time but the rate.
+        // A file has a length, wherever it comes from; all that is known of its timing is the rate.
         let recorded = decoder.query_duration::<gst::format::Bytes>().is_some_and(|size| *size > 0);
         if !self.0.bare.load(Ordering::Relaxed) || recorded {
             return;
@@ -152,21 +156,23 @@ impl Witness {
         });
     }
 
-    /// The bytes of the picture that the stream was; none for a video, and for a JPEG image.
+    /// The picture's bytes, if the stream was one; none for a video or a JPEG image.
     pub fn picture(&self) -> Option<Vec<u8>> {
         let bytes = std::mem::take(&mut *self.0.picture.lock().expect("picture lock"));
         (!bytes.is_empty()).then_some(bytes)
     }
 
-    /// Whether the stream's first bytes are those of a picture, so that it is one if it has one frame.
+    /// Whether the stream's first bytes are those of a picture, so that it is one if it has one
+    /// frame.
     pub fn begins_as_picture(&self) -> bool {
         self.0.kind.lock().expect("kind lock").as_deref().is_some_and(|kind| kind.starts_with("image/"))
     }
 
-    /// What is missing at the end, if the stream's header states more than came. To be asked at its end.
+    /// What is missing at the end, if the stream's header states more than came. Ask once it has
+    /// ended.
     pub fn truncated(&self) -> Option<Truncated> {
         let demuxers = self.0.demuxers.lock().expect("demuxers lock");
-        // Playlists have a demuxer for each piece, none of which is the whole.
+        // Playlists have one demuxer per segment, none of which is the whole.
         let [demuxer] = &demuxers[..] else { return None };
         let stated = demuxer.upgrade()?.src_pads().iter().find_map(|pad| {
             let duration: Option<gst::ClockTime> = pad.query_duration();
@@ -180,8 +186,8 @@ impl Witness {
     }
 }
 
-/// Lets a demuxer answer for itself how long its file is: it asks in front of it first, where a pipe says that nobody
-/// knows.
+/// Lets a demuxer answer duration queries itself: it asks upstream first, where a pipe answers that
+/// it is unknown.
 fn keep_for_itself(sink: &gst::Pad) {
     sink.add_probe(gst::PadProbeType::QUERY_UPSTREAM, |_, info| {
         let asked = match &info.data {
@@ -201,7 +207,7 @@ fn span(pad: &gst::Pad, buffer: &gst::BufferRef) -> Option<(u64, u64)> {
     let segment = event.segment().downcast_ref::<gst::ClockTime>()?.clone();
     let begin = buffer.pts()?;
     let end = begin + buffer.duration().unwrap_or(gst::ClockTime::ZERO);
-    // Beyond the segment it has no time there: then its end is the segment's.
+    // Beyond the segment it has no stream time: then its end is the segment's.
     let begin = segment.to_stream_time(begin)?;
     let end = segment.to_stream_time(end).unwrap_or(begin);
     Some((begin.nseconds(), end.nseconds()))

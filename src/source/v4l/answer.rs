@@ -1,8 +1,8 @@
-//! What a driver answers when it is asked what it is and what its pictures are.
+//! A driver's answers: what it is, and what its pictures look like.
 
 use ::v4l::capability::Flags;
 
-/// What a picture looks like in memory. The numbers are those of the kernel's header.
+/// What a picture looks like in memory. The numbers are those in the kernel's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct PixFormat {
     pub width: u32,

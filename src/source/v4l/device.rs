@@ -28,10 +28,10 @@ pub(super) enum Size {
 pub(super) struct Device(::v4l::Device);
 
 impl Device {
-    /// Opens a node without waiting for it.
+    /// Opens a node in non-blocking mode.
     ///
     /// # Errors
-    /// As of open(2).
+    /// As for open(2).
     pub fn open(path: &Path) -> io::Result<Self> {
         // The crate panics on a zero byte.
         if path.as_os_str().as_encoded_bytes().contains(&0) {
@@ -42,36 +42,36 @@ impl Device {
         Ok(Self(device))
     }
 
-    /// What it is and can do.
+    /// What it is and what it can do.
     ///
     /// # Errors
-    /// `ENOTTY` when it is no video device, and what the driver answers.
+    /// `ENOTTY` when it is not a video device, otherwise the driver's error.
     pub fn identity(&self) -> io::Result<Identity> {
         sys::identity(&self.0.handle())
     }
 
-    /// Whether it follows the timings of a signal, as an HDMI receiver does.
+    /// Whether it follows a signal's timings, as an HDMI receiver does.
     pub fn follows_signal(&self) -> bool {
         sys::follows_signal(&self.0.handle())
     }
 
-    /// Formats that it offers, each with a description. Empty where the driver does not tell.
+    /// The formats it offers, each with a description. Empty where the driver does not list them.
     ///
     /// # Errors
-    /// What the driver answers.
+    /// The driver's error.
     pub fn formats(&self) -> io::Result<Vec<([u8; 4], String)>> {
         Ok(self.0.enum_formats()?.into_iter().map(|f| (f.fourcc.repr, f.description)).collect())
     }
 
-    /// The same of formats with planes in separate buffers.
+    /// The same for formats with planes in separate buffers.
     pub fn formats_in_planes(&self) -> Vec<([u8; 4], String)> {
         sys::formats_in_planes(&self.0.handle())
     }
 
-    /// Sizes of a format. Empty where the driver does not tell.
+    /// Sizes of a format. Empty where the driver does not list them.
     ///
     /// # Errors
-    /// What the driver answers.
+    /// The driver's error.
     pub fn sizes(&self, fourcc: [u8; 4]) -> io::Result<Vec<Size>> {
         let sizes = or_none(self.0.enum_framesizes(FourCC { repr: fourcc }))?;
         Ok(sizes
@@ -86,8 +86,8 @@ impl Device {
             .collect())
     }
 
-    /// Intervals between frames of a format and size, in seconds; of a range its shortest and its longest.
-    /// Empty where the driver does not tell.
+    /// Frame intervals of a format and size, in seconds; of a range, the shortest and the longest.
+    /// Empty where the driver does not list them.
     pub fn intervals(&self, fourcc: [u8; 4], width: u32, height: u32) -> Vec<Fraction> {
         let listed = or_none(self.0.enum_frameintervals(FourCC { repr: fourcc }, width, height));
         let listed = listed.unwrap_or_default().into_iter().flat_map(|i| match i.interval {
@@ -105,34 +105,34 @@ impl Device {
         })
     }
 
-    /// The format that is set.
+    /// The current format.
     ///
     /// # Errors
-    /// What the driver answers.
+    /// The driver's error.
     pub fn format(&self) -> io::Result<PixFormat> {
         sys::format(&self.0.handle())
     }
 
-    /// Asks for a format and a size; returns what the driver made of it, which may be something else.
+    /// Requests a format and a size; returns what the driver chose, which may differ.
     ///
     /// # Errors
-    /// What the driver answers; `EBUSY` while another program captures.
+    /// The driver's error; `EBUSY` while another program captures.
     pub fn set_format(&self, fourcc: [u8; 4], width: u32, height: u32) -> io::Result<PixFormat> {
         sys::set_format(&self.0.handle(), fourcc, width, height)
     }
 
-    /// Asks for an interval between frames; returns what the driver made of it.
+    /// Requests a frame interval; returns what the driver chose.
     ///
     /// # Errors
-    /// What the driver answers; many do not let it be set.
+    /// The driver's error; many drivers do not let it be set.
     pub fn set_interval(&self, interval: Fraction) -> io::Result<Fraction> {
         Ok(self.0.set_params(&Parameters::new(interval))?.interval)
     }
 
-    /// Starts to capture into `count` buffers.
+    /// Starts capturing into `count` buffers.
     ///
     /// # Errors
-    /// What the driver answers; `EBUSY` while another program captures.
+    /// The driver's error; `EBUSY` while another program captures.
     pub fn start(&self, count: u32) -> io::Result<Stream> {
         Stream::start(self.0.handle(), count)
     }

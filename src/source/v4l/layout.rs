@@ -1,18 +1,17 @@
-//! Which format to ask of a camera, and what its bytes mean.
+//! Which format to request from a camera, and what its bytes mean.
 
 use super::answer::PixFormat;
 use crate::frame::{Colour, FieldOrder, Interlacing, Matrix, PixelFormat, Plane};
 
-/// Fourccs that a frame can hold, from the best to the least: more chroma and no compression first, luma
-/// alone last.
+/// Fourccs that a frame can hold, best first: more chroma and no compression first, luma only last.
 pub(super) const KNOWN: [[u8; 4]; 10] =
     [*b"YUYV", *b"UYVY", *b"RGB3", *b"BGR3", *b"NV12", *b"YU12", *b"YV12", *b"MJPG", *b"JPEG", *b"GREY"];
 
-/// A picture that is not larger than this is wanted as large as it comes.
+/// Up to this size, larger pictures are preferred.
 const MOST: (u32, u32) = (1920, 1080);
-/// From this area on, being uncompressed counts for more than being larger.
+/// From this area on, being uncompressed counts more than being larger.
 const ENOUGH: u64 = 1280 * 720;
-/// Slower than this, a size only counts when there is no other.
+/// A size that is slower than this is only chosen when there is no other.
 const LEAST_RATE: f64 = 5.0;
 
 /// A format and size that a camera offers.
@@ -21,7 +20,7 @@ pub(super) struct Offer {
     pub fourcc: [u8; 4],
     pub width: u32,
     pub height: u32,
-    /// Frames a second at most, where the driver tells.
+    /// Frames per second at most, where the driver states it.
     pub rate: Option<f64>,
 }
 
@@ -47,16 +46,16 @@ pub(super) fn is_jpeg(fourcc: [u8; 4]) -> bool {
     matches!(&fourcc, b"MJPG" | b"JPEG")
 }
 
-/// How the bytes of a format are to be read.
+/// How to read the bytes of a format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
     pub format: PixelFormat,
     pub planes: [Plane; 3],
     pub colour: Colour,
     pub interlacing: Interlacing,
-    /// Lines of the picture: those of a field, where fields lie one behind the other.
+    /// Lines of the picture: those of one field, where fields are stored one after the other.
     pub lines: u32,
-    /// Bytes that a whole picture has at least; 0 where that is not known before.
+    /// Bytes that a whole picture has at least; 0 where that is not known in advance.
     pub bytes: usize,
 }
 
@@ -110,15 +109,15 @@ pub(super) fn layout(pix: &PixFormat) -> Option<Layout> {
     Some(Layout { format, planes, colour: colour(pix, format), interlacing, lines, bytes })
 }
 
-/// What the driver says of fields, and the lines of the picture that is taken.
+/// The driver's field order, and the lines of the picture that is taken.
 fn fields(pix: &PixFormat) -> (Interlacing, u32) {
-    /// `V4L2_FIELD_*`. One field a buffer; then the height is that of a field.
+    /// `V4L2_FIELD_*`. One field per buffer; then the height is that of a field.
     const ONE: [u32; 3] = [2, 3, 7];
-    /// Woven; which field is the first depends on the television standard, or is told.
+    /// Interleaved; which field comes first depends on the television standard, or is stated.
     const INTERLACED: u32 = 4;
     const INTERLACED_TOP_FIRST: u32 = 8;
     const INTERLACED_BOTTOM_FIRST: u32 = 9;
-    /// Both fields, one behind the other: the first is taken.
+    /// Both fields, one after the other: the first is taken.
     const TOP_THEN_BOTTOM: u32 = 5;
     const BOTTOM_THEN_TOP: u32 = 6;
     let lines = pix.height;
@@ -146,7 +145,7 @@ fn colour(pix: &PixFormat, format: PixelFormat) -> Colour {
     let full_range = match pix.quantization {
         1 => true,
         2 => false,
-        // Luma alone comes from sensors, which use all values.
+        // Luma-only formats come from sensors, which use the full range.
         _ => rgb || pix.colorspace == JPEG || format == PixelFormat::Grey,
     };
     Colour { matrix, full_range }

@@ -1,4 +1,4 @@
-//! Which cameras there are, under which lasting name, and what they offer.
+//! The cameras of this machine, their persistent names, and what they offer.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use super::device::{Device, Flags, Size, rate};
 use super::layout::KNOWN;
 use super::name;
 
-/// A camera, or a node that may be one and could not be asked.
+/// A camera, or a node that may be one but could not be queried.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Camera {
-    /// What to write into a configuration: the name that stays when it is plugged in elsewhere or with
-    /// others, where there is one.
+    /// What to write into a configuration: where there is one, the name that persists when it is
+    /// plugged in elsewhere or together with others.
     #[serde(serialize_with = "crate::shown::serialize_path")]
     pub uri: PathBuf,
-    /// The node, whose number may be another one after the next start.
+    /// The node, whose number may change at the next boot.
     #[serde(serialize_with = "crate::shown::serialize_path")]
     pub device: PathBuf,
     /// What it calls itself.
@@ -27,9 +27,9 @@ pub struct Camera {
     pub bus: String,
     /// Why GStreamer's `v4l2src` captures from it; `None` where that is done here.
     pub gstreamer: Option<String>,
-    /// What it offers. Empty where the driver does not tell.
+    /// What it offers. Empty where the driver does not list it.
     pub formats: Vec<CameraFormat>,
-    /// Why it could not be asked.
+    /// Why it could not be queried.
     pub problem: Option<String>,
 }
 
@@ -40,7 +40,7 @@ pub struct CameraFormat {
     pub format: String,
     /// What the driver calls it.
     pub description: String,
-    /// Whether frames of it can be read here.
+    /// Whether spotd can read frames of this format.
     pub readable: bool,
     /// Sizes that it comes in.
     pub sizes: Vec<CameraSize>,
@@ -51,7 +51,7 @@ pub struct CameraFormat {
 pub struct CameraSize {
     /// `640x480`, or from the least to the greatest: `16x16..1920x1080`.
     pub size: String,
-    /// Frames a second, the fastest first; of a range of rates its ends.
+    /// Frames per second, fastest first; of a range, its two ends.
     pub rates: Vec<f64>,
 }
 
@@ -73,12 +73,12 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path())
 }
 
-/// The best lasting name of each node: by what the camera is, else by where it is plugged in.
+/// The best persistent name of each node: by what the camera is, else by where it is plugged in.
 fn lasting_names(dev: &Path) -> BTreeMap<PathBuf, PathBuf> {
     let mut names = BTreeMap::new();
     for kind in ["by-path", "by-id"] {
         let mut links: Vec<_> = entries(&dev.join("v4l").join(kind)).collect();
-        // Where several lead to one node, the first of the alphabet is found each time.
+        // Where several lead to one node, the first in alphabetical order is always chosen.
         links.sort_by(|a, b| b.cmp(a));
         for link in links {
             if let Ok(node) = link.canonicalize() {
@@ -89,7 +89,7 @@ fn lasting_names(dev: &Path) -> BTreeMap<PathBuf, PathBuf> {
     names
 }
 
-/// What is at a node; `None` for what does not capture pictures, such as a camera's second node.
+/// What a node is; `None` if it does not capture pictures, as a camera's second node.
 fn camera(node: PathBuf, names: &BTreeMap<PathBuf, PathBuf>) -> Option<Camera> {
     let mut camera = Camera {
         uri: names.get(&node).unwrap_or(&node).clone(),
@@ -110,7 +110,7 @@ fn camera(node: PathBuf, names: &BTreeMap<PathBuf, PathBuf>) -> Option<Camera> {
     };
     let identity = match device.identity() {
         Ok(identity) => identity,
-        // Something else that is called video.
+        // Something else that is named video.
         Err(e) if e.raw_os_error() == Some(libc::ENOTTY) => return None,
         Err(e) => {
             camera.problem = Some(super::trouble(&camera.device, "does not say what it is", &e).1);
@@ -119,7 +119,7 @@ fn camera(node: PathBuf, names: &BTreeMap<PathBuf, PathBuf>) -> Option<Camera> {
     };
     (camera.name, camera.driver, camera.bus) =
         (identity.card.clone(), identity.driver.clone(), identity.bus.clone());
-    // Encoders and scalers take pictures too, but from a program.
+    // Encoders and scalers take pictures too, but from programs.
     if identity.can(Flags::VIDEO_M2M) || identity.can(Flags::VIDEO_M2M_MPLANE) {
         return None;
     }
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(of("video0"), Some("v4l/by-id/usb-a".into()));
         assert_eq!(of("video1"), Some("v4l/by-path/pci-2".into()));
         assert_eq!((of("video2"), of("gone"), names.len()), (None, None, 2));
-        // Files are no cameras.
+        // Files are not cameras.
         assert_eq!(list_in(&dev), []);
     }
 

@@ -1,6 +1,6 @@
 //! Cameras under `/dev/video*`, straight from the kernel.
 //!
-//! Two kinds of devices go through GStreamer's `v4l2src` instead, by themselves: those that deliver planes
+//! Two kinds of devices are opened through GStreamer's `v4l2src` instead: those that deliver planes
 //! in separate buffers, and HDMI receivers, whose format follows the signal (`relay.rs`).
 
 mod answer;
@@ -29,11 +29,11 @@ use crate::frame::{Captured, PixelFormat, jpeg};
 use crate::shown::Shown as _;
 use crate::source::V4lUri;
 
-/// How often the stop signal is looked at while the camera gives nothing.
+/// How often the stop signal is checked while the camera delivers nothing.
 const GLANCE: Duration = Duration::from_millis(200);
-/// Buffers asked of the driver: one to fill, one filled, two of reserve.
+/// Buffers requested from the driver: one being filled, one filled, two in reserve.
 const BUFFERS: u32 = 4;
-/// Why a device goes through GStreamer.
+/// Why a device is opened through GStreamer.
 const FOLLOWS_SIGNAL: &str = "it is a receiver that follows its signal";
 const SEPARATE_PLANES: &str = "it delivers planes in separate buffers";
 /// Most dropped frames that a single gap in the driver's count may stand for.
@@ -75,12 +75,12 @@ impl V4lSource {
         )))
     }
 
-    /// Sets format, size and rate, as asked or the best that there is.
+    /// Sets format, size and rate, as requested or the best available.
     fn set_up(&self, device: &Device) -> Result<(PixFormat, Layout, Option<f64>), SourceError> {
         let shown = self.uri.device.shown();
         let offers = offers(device).map_err(|e| self.failed("does not list its formats", &e))?;
         let choice = choose(&offers, self.uri.format, self.uri.size);
-        // A driver that lists nothing fitting may still do what it is asked.
+        // A driver that lists nothing suitable may still accept the request.
         let (fourcc, (width, height)) = match (choice, self.uri.format, self.uri.size) {
             (Some(offer), ..) => (offer.fourcc, (offer.width, offer.height)),
             (None, format, size) => {
@@ -109,7 +109,7 @@ impl V4lSource {
                 pix.height
             );
         }
-        // Some drivers start at a few frames a second unless told.
+        // Some drivers start at a few frames a second unless told otherwise.
         let interval = match self.uri.fps {
             Some(fps) => Some(Fraction { numerator: 1, denominator: fps }),
             None => device.shortest_interval(pix.fourcc, pix.width, pix.height),
@@ -134,7 +134,7 @@ impl V4lSource {
     }
 }
 
-/// What is wrong with a device, with the way out, and whether only a person can mend it.
+/// What is wrong with a device, with the way out, and whether only somebody can fix it.
 fn trouble(device: &Path, what: &str, error: &io::Error) -> (bool, String) {
     let (lasting, way_out) = match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => (false, "; is the camera plugged in?"),
@@ -146,11 +146,11 @@ fn trouble(device: &Path, what: &str, error: &io::Error) -> (bool, String) {
     (lasting, format!("{} {what}: {error}{way_out}", device.shown()))
 }
 
-/// What was found at a node.
+/// What a node turned out to be.
 enum Opened {
-    /// A camera that is captured from here.
+    /// A camera to capture from directly.
     Camera(Device),
-    /// A device for GStreamer: its name, and why.
+    /// A device to open through GStreamer: its name, and why.
     Relay(String, &'static str),
 }
 
@@ -158,7 +158,7 @@ fn name(fourcc: [u8; 4]) -> String {
     String::from_utf8_lossy(&fourcc).trim_end().to_owned()
 }
 
-/// All that the camera offers in formats that a frame can hold.
+/// Everything that the camera offers in formats that a frame can hold.
 fn offers(device: &Device) -> io::Result<Vec<Offer>> {
     let mut offers = Vec::new();
     for (fourcc, _) in device.formats()? {
@@ -218,14 +218,14 @@ impl Source for V4lSource {
     }
 }
 
-/// Makes frames of the buffers of one run.
+/// Turns the buffers of one run into frames.
 struct Framer<'a> {
     pix: PixFormat,
     layout: Layout,
     sink: &'a dyn FrameSink,
     clock: &'a SharedClock,
     stamper: Stamper,
-    /// The driver's number of the last buffer.
+    /// The driver's sequence number of the last buffer.
     sequence: Option<u32>,
 }
 
@@ -275,7 +275,7 @@ fn picture<'a>(
     bytes: &'a [u8],
 ) -> Result<BufferContents<'a>, &'static str> {
     if layout.format == PixelFormat::Mjpg {
-        // Drivers may hand over the whole buffer; the picture ends where it says.
+        // Drivers may hand over the whole buffer; the picture ends at its own marker.
         let bytes = jpeg::extract(bytes).map_err(|_| "corrupt-jpeg")?;
         let size = jpeg::size(bytes).map_err(|_| "corrupt-jpeg")?;
         return Ok(BufferContents { size, bytes });
@@ -286,10 +286,10 @@ fn picture<'a>(
     }
 }
 
-/// Frames that the driver dropped between two numbers.
+/// Frames that the driver dropped between two sequence numbers.
 fn dropped(last: Option<u32>, now: u32) -> u32 {
     let gap = last.map_or(0, |last| now.wrapping_sub(last).saturating_sub(1));
-    // A count that starts anew is no gap.
+    // A counter that restarts is not a gap.
     if gap > MOST_DROPPED { 0 } else { gap }
 }
 

@@ -1,4 +1,5 @@
-//! Devices that GStreamer's `v4l2src` captures from: several buffers a picture, or timings of a signal.
+//! Devices that GStreamer's `v4l2src` captures from: those with several buffers per picture, or
+//! with a signal's timings.
 
 use super::super::{Ended, FrameSink, Patience, SourceError};
 use crate::clock::{SharedClock, Stop};
@@ -23,7 +24,7 @@ pub(super) fn run_once(
     GstSource::new(&SourceUri::Pipeline(text.into()), None, patience, clock.clone())?.run_once(sink, stop)
 }
 
-/// Says what is missing.
+/// Reports what is missing.
 #[cfg(not(feature = "gstreamer"))]
 pub(super) fn run_once(
     uri: &V4lUri,
@@ -40,7 +41,7 @@ pub(super) fn run_once(
     )))
 }
 
-/// The pipeline that opens the device as it was asked for.
+/// The pipeline that opens the device as requested.
 fn pipeline(uri: &V4lUri) -> Result<String, SourceError> {
     let device = uri.device.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
     let mut caps = match uri.format {

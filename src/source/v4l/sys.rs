@@ -1,14 +1,17 @@
-//! What the `v4l` crate cannot do for us, by the kernel's own requests. All `unsafe` of the daemon is here.
+//! What the `v4l` crate cannot do for us, done by the kernel's own ioctls. All of the daemon's
+//! `unsafe` is here.
 //!
-//! Structures, their layouts and the numbers of the requests are those of the crate's bindings, made from
-//! the kernel's header for the machine that is built for. Of its own functions these are not used:
+//! Structures, their layouts and the numbers of the requests are those of the crate's bindings,
+//! generated from the kernel's header for the target machine. Of its own functions these are not
+//! used:
 //!
-//! - **Streaming.** After one timeout `MmapStream` queues a stale buffer and fails with `EINVAL` for ever,
-//!   without a timeout it hangs on an unplugged camera, and it panics when `STREAMOFF` fails.
-//! - **`query_caps`** panics when a name is no UTF-8, and the kernel cuts long names in the middle of a
-//!   character.
-//! - **`format` and `set_format`** panic on a colour space that the crate does not know, and lose the
-//!   Y'CbCr encoding, which decides between BT.601 and BT.709.
+//! - **Streaming.** After one timeout `MmapStream` queues a stale buffer and fails with `EINVAL`
+//!   for ever, without a timeout it hangs on an unplugged camera, and it panics when `STREAMOFF`
+//!   fails.
+//! - **`query_caps`** panics when a name is no UTF-8, and the kernel cuts long names in the middle
+//!   of a character.
+//! - **`format` and `set_format`** panic on a colour space that the crate does not know, and lose
+//!   the Y'CbCr encoding, which decides between BT.601 and BT.709.
 //! - **Inputs** it does not know at all; they tell an HDMI receiver.
 
 #![allow(unsafe_code)]
@@ -43,13 +46,13 @@ const _: () = {
     assert!(WIDE && size_of::<v4l2_buffer>() == 88 || !WIDE && matches!(size_of::<v4l2_buffer>(), 68 | 80));
 };
 
-/// Has GStreamer's `v4l2src` wait for its buffers when it is stopped. Call it before anything else: with a
-/// second thread in this process it does nothing, as changing the environment is not safe then.
+/// Makes GStreamer's `v4l2src` wait for its buffers when it is stopped. Call it first: once this
+/// process has a second thread it does nothing, because changing the environment is not safe then.
 ///
-/// By default `v4l2src` leaves buffers that are in use to their users and begins with new ones. Up to 1.22 at
-/// least it then never gives up its buffer pool, which keeps a descriptor of the device open: one more at
-/// each reconnect, and the driver cannot be unloaded (`gst_v4l2_object_stop` in `gstv4l2object.c` lacks an
-/// `unref` on that way).
+/// By default `v4l2src` leaves buffers that are in use to their users and starts with new ones. Up
+/// to 1.22 at least it then never frees its buffer pool, which keeps a descriptor of the device
+/// open: one more at each reconnect, and the driver cannot be unloaded (`gst_v4l2_object_stop` in
+/// `gstv4l2object.c` lacks an `unref` on that path).
 pub fn have_v4l2src_drain() {
     const NAME: &str = "GST_V4L2_FORCE_DRAIN";
     let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1);
@@ -59,10 +62,10 @@ pub fn have_v4l2src_drain() {
     }
 }
 
-/// A driver that never comes to an end is not listened to for ever.
+/// Guards against a driver whose list never ends.
 const MOST_FORMATS: u32 = 256;
 
-/// Structures of the kernel's interface, which are valid when all bytes are zero.
+/// Structures of the kernel's interface that are valid when all bytes are zero.
 trait Plain: Copy {}
 impl Plain for v4l2_capability {}
 impl Plain for v4l2_format {}
@@ -78,13 +81,13 @@ fn zeroed<T: Plain>() -> T {
     unsafe { std::mem::zeroed() }
 }
 
-/// Makes the request that has `T` as its argument, again when a signal interrupts it.
+/// Makes the ioctl whose argument is `T`, again when a signal interrupts it.
 fn ioctl<T: Plain>(handle: &Handle, request: vidioc::_IOC_TYPE, argument: &mut T) -> io::Result<()> {
     // The size is a field of the request's number.
     debug_assert_eq!((request >> 16) as usize & 0x3FFF, size_of::<T>());
     loop {
-        // SAFETY: each request is called with the structure that its number was made of, and the kernel
-        // keeps no pointer to it.
+        // SAFETY: each request is called with the structure that its number was made of, and the
+        // kernel keeps no pointer to it.
         match unsafe { v4l2::ioctl(handle.fd(), request, std::ptr::from_mut(argument).cast()) } {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             done => return done,
@@ -92,7 +95,7 @@ fn ioctl<T: Plain>(handle: &Handle, request: vidioc::_IOC_TYPE, argument: &mut T
     }
 }
 
-/// Keeps the camera from the programs that the daemon starts: the crate opens it without `O_CLOEXEC`.
+/// Keeps child processes from inheriting the camera: the crate opens it without `O_CLOEXEC`.
 pub(super) fn close_on_exec(handle: &Handle) -> io::Result<()> {
     // SAFETY: the descriptor is open as long as its handle, and this call takes no pointer.
     let done = unsafe { libc::fcntl(handle.fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -113,19 +116,19 @@ pub(super) fn identity(handle: &Handle) -> io::Result<Identity> {
     })
 }
 
-/// Whether the input that is chosen follows the timings of a signal, as an HDMI receiver's does.
+/// Whether the selected input follows a signal's timings, as an HDMI receiver's does.
 pub(super) fn follows_signal(handle: &Handle) -> bool {
     let mut index: c_int = 0;
     let mut input: v4l2_input = zeroed();
-    // A driver without inputs answers with an error, and is no receiver.
+    // A driver without inputs answers with an error, and is not a receiver.
     ioctl(handle, vidioc::VIDIOC_G_INPUT, &mut index).is_ok_and(|()| {
         input.index = index.unsigned_abs();
         ioctl(handle, vidioc::VIDIOC_ENUMINPUT, &mut input).is_ok()
     }) && input.capabilities & V4L2_IN_CAP_DV_TIMINGS != 0
 }
 
-/// Formats with planes in separate buffers that the driver offers, each with its description. The crate asks
-/// for those in one buffer alone.
+/// Formats with planes in separate buffers that the driver offers, each with its description. The
+/// crate only lists those in one buffer.
 pub(super) fn formats_in_planes(handle: &Handle) -> Vec<([u8; 4], String)> {
     (0..MOST_FORMATS)
         .map_while(|index| {
@@ -137,17 +140,17 @@ pub(super) fn formats_in_planes(handle: &Handle) -> Vec<([u8; 4], String)> {
         .collect()
 }
 
-/// The format that is set.
+/// The current format.
 pub(super) fn format(handle: &Handle) -> io::Result<PixFormat> {
     let mut format = v4l2_format { type_: CAPTURE, ..zeroed() };
     ioctl(handle, vidioc::VIDIOC_G_FMT, &mut format)?;
     Ok(read(&format))
 }
 
-/// Asks for a format and a size; returns what the driver made of it, which may be something else.
+/// Requests a format and a size; returns what the driver chose, which may differ.
 pub(super) fn set_format(handle: &Handle, fourcc: [u8; 4], width: u32, height: u32) -> io::Result<PixFormat> {
     let mut format = v4l2_format { type_: CAPTURE, ..zeroed() };
-    // The stride is left to the driver: one that another program set would stay.
+    // The stride is left to the driver: otherwise one that another program set would stay.
     format.fmt.pix = v4l2_pix_format {
         width,
         height,
@@ -160,7 +163,8 @@ pub(super) fn set_format(handle: &Handle, fourcc: [u8; 4], width: u32, height: u
 }
 
 fn read(format: &v4l2_format) -> PixFormat {
-    // SAFETY: every bit pattern is a v4l2_pix_format, and for this buffer type the kernel filled it.
+    // SAFETY: every bit pattern is a v4l2_pix_format, and for this buffer type the kernel filled
+    // it.
     let pix = unsafe { format.fmt.pix };
     // SAFETY: both members of the union are the same integer.
     let encoding = unsafe { pix.__bindgen_anon_1.ycbcr_enc };
@@ -176,7 +180,7 @@ fn read(format: &v4l2_format) -> PixFormat {
     }
 }
 
-/// A text that a zero byte ends.
+/// A zero-terminated text.
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
@@ -187,17 +191,17 @@ fn text(bytes: &[u8]) -> String {
 pub(super) struct Filled {
     /// Which buffer.
     pub index: u32,
-    /// Bytes that count, as the driver says; never more than the buffer has.
+    /// Bytes in use, according to the driver; never more than the buffer has.
     pub used: usize,
     /// The driver marked the picture as damaged.
     pub damaged: bool,
     /// Counts the driver's frames; gaps are frames that it dropped.
     pub sequence: u32,
-    /// When the driver had it, by the monotonic clock as a rule.
+    /// When the driver captured it, usually by the monotonic clock.
     pub timestamp: Duration,
 }
 
-/// A running capture. Dropping it stops it and gives the buffers back, whatever the driver answers.
+/// A running capture. Dropping it stops it and releases the buffers, whatever the driver answers.
 pub(super) struct Stream {
     handle: Arc<Handle>,
     buffers: Vec<Mapping>,
@@ -207,11 +211,11 @@ impl Stream {
     /// Maps `count` buffers (the driver may give more or fewer), queues them all and starts.
     ///
     /// # Errors
-    /// What the driver answers; `EBUSY` while another program captures.
+    /// The driver's error; `EBUSY` while another program captures.
     pub fn start(handle: Arc<Handle>, count: u32) -> io::Result<Self> {
         let mut request = v4l2_requestbuffers { count, type_: CAPTURE, memory: MMAP, ..zeroed() };
         ioctl(&handle, vidioc::VIDIOC_REQBUFS, &mut request)?;
-        // From here on dropping the stream gives back what was taken.
+        // From here on dropping the stream releases what was allocated.
         let mut stream = Self { handle, buffers: Vec::new() };
         for index in 0..request.count {
             let mut buffer = v4l2_buffer { index, type_: CAPTURE, memory: MMAP, ..zeroed() };
@@ -233,12 +237,12 @@ impl Stream {
     /// The next filled buffer; `None` when none comes within `wait`.
     ///
     /// # Errors
-    /// What the driver answers: `ENODEV` when it was unplugged, `EIO` when it gave up.
+    /// The driver's error: `ENODEV` when it was unplugged, `EIO` when it gave up.
     pub fn dequeue(&self, wait: Duration) -> io::Result<Option<Filled>> {
         let millis = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
         match self.handle.poll(libc::POLLIN, millis) {
             Ok(0) => return Ok(None),
-            // Errors of the device are events too, and the request says which.
+            // Device errors are events too, and the ioctl says which.
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(None),
             Err(e) => return Err(e),
@@ -263,19 +267,19 @@ impl Stream {
         }))
     }
 
-    /// The bytes that count of a filled buffer.
+    /// The bytes in use of a filled buffer.
     pub fn bytes(&self, filled: &Filled) -> &[u8] {
         let mapping = &self.buffers[filled.index as usize];
-        // SAFETY: the mapping lives as long as `self`, its length is the mapped one and bounds `used`;
-        // between dequeue and queue the driver does not write to it. (One that did would change bytes
-        // under us, which are then copied or decoded as they are.)
+        // SAFETY: the mapping lives as long as `self`, its length is the mapped one and bounds
+        // `used`; between dequeue and queue the driver does not write to it. (One that did would
+        // change bytes under us, which are then copied or decoded as they are.)
         unsafe { std::slice::from_raw_parts(mapping.start.cast(), filled.used.min(mapping.length)) }
     }
 
     /// Gives a buffer back to the driver.
     ///
     /// # Errors
-    /// What the driver answers.
+    /// The driver's error.
     pub fn queue(&self, index: u32) -> io::Result<()> {
         let mut buffer = v4l2_buffer { index, type_: CAPTURE, memory: MMAP, ..zeroed() };
         ioctl(&self.handle, vidioc::VIDIOC_QBUF, &mut buffer)
@@ -284,7 +288,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // Of an unplugged camera all of these fail, and nothing is left to be done about it.
+        // With an unplugged camera all of these fail, and nothing can be done about it.
         let _ = ioctl(&self.handle, vidioc::VIDIOC_STREAMOFF, &mut (CAPTURE as c_int));
         self.buffers.clear();
         let mut request = v4l2_requestbuffers { type_: CAPTURE, memory: MMAP, ..zeroed() };
