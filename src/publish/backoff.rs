@@ -1,4 +1,4 @@
-//! How long to wait before the other side is tried again.
+//! How long to wait before the next attempt at a broker or server.
 
 use std::time::Duration;
 
@@ -7,8 +7,9 @@ use crate::flaglog::Hash;
 /// First and longest wait before connecting again.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Wait before attempt `failures + 1`: doubles up to the longest, less up to a quarter that differs from
-/// box to box, so that a broker or server which comes back is not met by all of them at once.
+/// Wait before attempt `failures + 1`: exponential up to the longest wait, minus a jitter of up to
+/// a quarter that differs from box to box, so that a broker or server that comes back is not hit by
+/// all of them at once.
 pub(super) fn backoff(failures: u32, id: &str) -> Duration {
     let full = BACKOFF.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(BACKOFF.1);
     let spread = Hash::of(format!("{id} {failures}").as_bytes()).first_byte();

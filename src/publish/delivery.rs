@@ -1,13 +1,14 @@
-//! The log's records on their way to one publisher's other side, be it a broker or a web server: where the cursor stands,
-//! what is in flight, how fast it may go, and what becomes of a record that is not wanted there.
+//! Delivers the log's records to one publisher's destination, a broker or a web server: where the
+//! cursor stands, what is in flight, how fast records may go, and what becomes of a record that is
+//! refused.
 //!
-//! The cursor moves only over records that are done with, in the log's order. A record is done with when
-//! the other side has taken it, or when it was given up: it is too long, it was refused
-//! [`TRIES`] times, or [`MAX_BREAKS`] connections in a row have broken over it and it alone. What is given up
-//! stays in the log, is counted and is said.
+//! The cursor moves only past records that are done, in the log's order. A record is done when the
+//! destination has accepted it, or when it was given up: it is too long, it was refused [`TRIES`]
+//! times, or [`MAX_BREAKS`] connections in a row broke while it alone was in flight. What is given
+//! up stays in the log, is counted and is logged.
 //!
-//! A publisher brings a [`Place`], which has room for a record or not and sends it, and says by
-//! [`Delivery::answered`] whether it was taken.
+//! A publisher implements [`Place`], which has room for a record or not and sends it, and reports
+//! by [`Delivery::answered`] whether it was accepted.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -21,69 +22,72 @@ use crate::health::{Board, PublisherStatus};
 
 /// After an acknowledgement the cursor is written within this time.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// How often a refused record is sent, and the first pause between two of them, which doubles.
+/// How often a refused record is sent, and the first pause between two attempts, which doubles.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
-/// After so many connections that broke over the same record, records go one at a time, to see which it is.
+/// After this many broken connections with the same record at the head, records are sent one at a
+/// time, to find out which one causes it.
 const BREAKS_UNTIL_ALONE: u32 = 3;
-/// After so many it is given up.
+/// After this many it is given up.
 const MAX_BREAKS: u32 = 10;
 
 /// Where records go: a connection to a broker, or requests to a web server.
 pub(super) trait Place {
-    /// That nothing goes there any more.
+    /// Nothing can be sent there any more.
     type Closed;
 
     /// Whether there is room for one more record now.
     fn room(&self) -> bool;
 
-    /// Whether any record is on its way and not answered.
+    /// Whether any record is in flight.
     fn is_busy(&self) -> bool;
 
-    /// Whether a record is to be told there at all.
+    /// Whether a record should be sent there at all.
     fn wants(&self, _record: &Record) -> bool {
         true
     }
 
-    /// What a record is sent to, such as a topic. Where one was given up, the next one is not tried again.
+    /// Where a record is sent to, such as a topic. After one was given up there, the next one is
+    /// not retried.
     fn target(&self, record: &Record) -> String;
 
     /// Why a record of `bytes` can never be sent there, if it cannot.
     fn too_long(&self, target: &str, bytes: usize) -> Option<String>;
 
-    /// Sends a record; what becomes of it is told to [`Delivery::answered`].
+    /// Sends a record; its fate is reported to [`Delivery::answered`].
     fn send(&mut self, parcel: Parcel) -> Result<(), Self::Closed>;
 
-    /// A record was reached, whether it is sent or given up.
+    /// A record has been reached, whether it is sent or given up.
     fn reached(&mut self, _record: Record, _log: &Tail) {}
 }
 
-/// A record that is to be sent.
+/// A record to be sent.
 pub(super) struct Parcel {
-    /// Its place in the log.
+    /// Its sequence number in the log.
     pub seq: u64,
-    /// What [`Place::target`] said.
+    /// The result of [`Place::target`].
     pub target: String,
     /// Its id.
-    #[cfg_attr(not(feature = "webhook"), allow(dead_code, reason = "for MQTT it is in the line alone"))]
+    #[cfg_attr(not(feature = "webhook"), allow(dead_code, reason = "MQTT needs it only inside the line"))]
     pub id: String,
-    /// The very line of the log, without the line feed.
+    /// The log's line, verbatim, without the line feed.
     pub line: Vec<u8>,
 }
 
-/// Whose records are delivered.
+/// For whom records are delivered.
 #[derive(Debug, Clone)]
 pub(super) struct Recipient {
-    /// Name of its cursor, of its status on the board and in metrics.
+    /// Name of its cursor, and of its status on the board and in metrics.
     pub name: String,
-    /// In front of messages: `MQTT`.
+    /// Prefix of log messages: `MQTT`.
     pub label: String,
-    /// Who takes records or refuses them: `the broker`.
+    /// Who accepts or refuses records: `the broker`.
     pub peer: &'static str,
-    /// What to look after when they are refused, as a question.
+    /// What to check when they are refused, as a question.
     pub hint: &'static str,
-    /// Records a second at most, and in flight.
+    /// Records per second at most.
     pub rate: f64,
+    /// Records in flight at most.
     pub window: usize,
 }
 
@@ -93,7 +97,7 @@ pub(super) struct Delivery {
     log: Tail,
     cursor: CursorFile,
     board: Board,
-    /// The last record that is done with.
+    /// The last record that is done.
     done: Option<Mark>,
     /// What the cursor file says.
     saved: Option<Mark>,
@@ -104,7 +108,7 @@ pub(super) struct Delivery {
     caught_up: bool,
     pace: Pace,
     refusals: Refusals,
-    /// The record that connections seem to break over, and how many did in a row.
+    /// The record at which connections seem to break, and how many did so in a row.
     suspect: (u64, u32),
 }
 
@@ -114,14 +118,14 @@ struct Pending {
     done: bool,
 }
 
-/// What was refused.
+/// Refused records.
 #[derive(Default)]
 struct Refusals {
     seq: u64,
     times: u32,
-    /// Nothing is sent until then; afterwards sending begins anew at the cursor.
+    /// Nothing is sent until then; afterwards sending starts again at the cursor.
     until: Option<Moment>,
-    /// Targets at which a record was given up: the next one is not tried again.
+    /// Targets at which a record was given up: the next one is not retried.
     targets: BTreeSet<String>,
 }
 
@@ -132,7 +136,7 @@ impl Delivery {
             log::warn!("{}: {e}; all records are sent again", cursor.path().display());
             None
         });
-        // It is there from the start, whatever becomes of it.
+        // It is on the board from the start, whatever happens later.
         board.update_publisher(&to.name, |_| {});
         Self {
             pace: Pace::new(to.rate, to.window, now),
@@ -151,7 +155,7 @@ impl Delivery {
         }
     }
 
-    /// A connection begins: all that was in flight on the last one is sent again.
+    /// A connection begins: everything that was in flight on the last one is sent again.
     pub fn begin(&mut self) {
         self.pending.clear();
         self.caught_up = false;
@@ -165,8 +169,8 @@ impl Delivery {
         });
     }
 
-    /// A connection has broken, `by_peer` when the other side ended it; `greeted` when it had
-    /// answered something before. Whether a record is why can only be told from repetition.
+    /// A connection has broken; `by_peer`: the other side ended it; `greeted`: it had answered
+    /// something before. Only repetition tells whether a record is the reason.
     #[cfg_attr(not(feature = "mqtt"), allow(dead_code, reason = "a webhook has no connection"))]
     pub fn broke(&mut self, by_peer: bool, greeted: bool) {
         let Some(head) = self.pending.iter().find(|p| !p.done).map(|p| p.mark.seq) else { return };
@@ -175,7 +179,7 @@ impl Delivery {
         }
     }
 
-    /// Sends what may be sent now.
+    /// Sends what can be sent now.
     pub fn send<P: Place>(&mut self, place: &mut P, now: Moment) -> Result<(), P::Closed> {
         if let Some(until) = self.refusals.until {
             if now < until || place.is_busy() {
@@ -197,12 +201,12 @@ impl Delivery {
                 }
                 Err(e) if e.is_passed() => {
                     log::error!(
-                        "{}: the flag log is damaged, what does not hold is not sent: {e}",
+                        "{}: the flag log is damaged; records that do not verify are not sent: {e}",
                         self.to.label
                     );
                     continue;
                 }
-                // The folder is gone, and another log stands in its place.
+                // The folder is gone, and another log has taken its place.
                 Err(_) if self.follow_on(now) => continue,
                 Err(e) => {
                     log::error!("{}: the flag log cannot be read: {e}", self.to.label);
@@ -210,7 +214,7 @@ impl Delivery {
                 }
             };
             let mark = item.mark();
-            // Notes are the log's own business.
+            // Notes are internal to the log.
             let mut done = true;
             if let Entry::Event(record) = item.entry
                 && place.wants(&record)
@@ -222,7 +226,7 @@ impl Delivery {
                     let why = format!("{MAX_BREAKS} connections in a row broke when it was sent");
                     self.give_up(mark.seq, &target, &why);
                 } else {
-                    // The reader has passed it already: only a new connection comes back to it.
+                    // The reader has passed it already: only a new connection returns to it.
                     let (id, line) = (record.id.to_string(), item.line.as_bytes().to_vec());
                     place.send(Parcel { seq: mark.seq, target, id, line })?;
                     self.pace.take();
@@ -236,8 +240,8 @@ impl Delivery {
         Ok(())
     }
 
-    /// Goes on with the log that has taken the place of this one, if there is one and all that this one had is
-    /// answered.
+    /// Continues with the log that has taken this one's place, if there is one and everything in
+    /// this one is answered.
     fn follow_on(&mut self, now: Moment) -> bool {
         let Some(next) = self.log.successor().filter(|_| self.pending.is_empty()) else { return false };
         match self.own_behind() {
@@ -257,7 +261,7 @@ impl Delivery {
         true
     }
 
-    /// A record was taken or, for the reason given, refused.
+    /// A record was accepted or, for the given reason, refused.
     pub fn answered(&mut self, seq: u64, target: &str, refused: Option<&str>, now: Moment) {
         let done = match refused {
             None => {
@@ -289,7 +293,7 @@ impl Delivery {
             return true;
         }
         let pause = PAUSE * (1 << (r.times - 1));
-        // Said once; that it is given up is said too.
+        // Logged once; giving up is logged too.
         let level = if r.times == 1 { log::Level::Warn } else { log::Level::Debug };
         log::log!(
             level,
@@ -304,7 +308,7 @@ impl Delivery {
 
     fn give_up(&mut self, seq: u64, target: &str, why: &str) {
         self.tell(|p| p.refused += 1);
-        // One line a target is enough; how many there were is counted.
+        // One line per target is enough; the number is counted.
         let news = self.refusals.targets.insert(target.to_owned());
         let level = if news { log::Level::Error } else { log::Level::Debug };
         log::log!(
@@ -314,7 +318,7 @@ impl Delivery {
         );
     }
 
-    /// Moves the cursor over the records at the front that are done with.
+    /// Moves the cursor past the leading records that are done.
     fn pass_done(&mut self) {
         while let Some(mark) = self.pending.front().filter(|p| p.done).map(|p| p.mark) {
             self.pending.pop_front();
@@ -325,24 +329,24 @@ impl Delivery {
         }
     }
 
-    /// Changes what the board says of this publisher.
+    /// Changes this publisher's status on the board.
     pub fn tell(&self, change: impl FnOnce(&mut PublisherStatus)) {
         self.board.update_publisher(&self.to.name, change);
     }
 
-    /// Whether all that the log had is sent and answered.
+    /// Whether everything in the log is sent and answered.
     pub fn is_idle(&self) -> bool {
         self.caught_up && self.pending.is_empty() && self.log.successor().is_none()
     }
 
-    /// Whether the reader has seen the log's end on this connection.
+    /// Whether the reader has reached the log's end on this connection.
     #[cfg_attr(not(feature = "mqtt"), allow(dead_code, reason = "a webhook has no connection"))]
     pub fn is_caught_up(&self) -> bool {
         self.caught_up
     }
 
-    /// How many of the log's records are not done with; those of a log that has taken its place since are all
-    /// counted, until they are its own.
+    /// How many of the log's records are not done; those of a log that has since taken its place
+    /// all count, until delivery has moved on to it.
     pub fn behind(&self) -> u64 {
         self.own_behind() + self.log.successor().map_or(0, |next| next.durable())
     }
@@ -351,7 +355,7 @@ impl Delivery {
         self.log.durable().saturating_sub(self.done.map_or(0, |m| m.seq))
     }
 
-    /// The last record that is done with.
+    /// The last record that is done.
     #[cfg_attr(not(feature = "mqtt"), allow(dead_code, reason = "a webhook has no connection"))]
     pub fn position(&self) -> Option<Mark> {
         self.done
@@ -371,7 +375,7 @@ impl Delivery {
         self.caught_up = false;
     }
 
-    /// When the cursor file is to be written, if it does not say the newest.
+    /// When to write the cursor file, if it is not up to date.
     #[cfg_attr(
         not(feature = "webhook"),
         allow(dead_code, reason = "MQTT's live state wakes it often enough")

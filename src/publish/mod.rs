@@ -1,7 +1,8 @@
-//! Those who are told what the flag log holds. The log is the queue: each publisher follows it with a cursor of its own, at
-//! its own pace, so that an outage loses nothing and slows nothing else down.
+//! Publishers of the flag log's records. The log is the queue: each publisher follows it with its
+//! own cursor, at its own pace, so that an outage loses nothing and slows nothing else down.
 //!
-//! `delivery` does that for all of them; a publisher brings the place that records go to, and what it tells beside them.
+//! `delivery` does that for all of them; a publisher provides the destination, and whatever it
+//! sends besides records.
 
 #[cfg(any(feature = "mqtt", feature = "webhook"))]
 mod backoff;

@@ -1,10 +1,11 @@
-//! How fast records go.
+//! How fast records are sent.
 
 use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// A bound on records a second: short bursts pass, what an outage has left is spread.
+/// A token bucket that limits records per second: short bursts pass, the backlog of an outage is
+/// spread.
 pub(super) struct Pace {
     pub rate: f64,
     burst: f64,
@@ -13,13 +14,13 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// `rate` records a second, and `burst` of them at once after a rest.
+    /// `rate` records per second, and up to `burst` at once after a rest.
     pub fn new(rate: f64, burst: usize, now: Moment) -> Self {
         let burst = burst as f64;
         Self { rate, burst, tokens: burst, at: now }
     }
 
-    /// Whether one more may go now.
+    /// Whether one more may be sent now.
     pub fn has(&mut self, now: Moment) -> bool {
         let passed = now.saturating_sub(self.at).as_secs_f64();
         self.at = now;
@@ -27,12 +28,12 @@ impl Pace {
         self.tokens >= 1.0
     }
 
-    /// One has gone.
+    /// One has been sent.
     pub fn take(&mut self) {
         self.tokens -= 1.0;
     }
 
-    /// When there is a token again; `None` when there is one.
+    /// When there will be a token; `None` when there is one now.
     pub fn due(&self, now: Moment) -> Option<Moment> {
         let missing = 1.0 - self.tokens;
         (missing > 0.0).then(|| now.max(self.at + Duration::from_secs_f64(missing / self.rate)))
@@ -49,7 +50,7 @@ mod tests {
     fn a_burst_passes_and_then_the_rate_holds() {
         let mut pace = Pace::new(10.0, BURST, Duration::ZERO);
         let mut sent = 0;
-        // Ten seconds in steps of a millisecond, with always something to send.
+        // Ten seconds in steps of a millisecond, always with something to send.
         for ms in 0..10_000 {
             let now = Duration::from_millis(ms);
             while pace.has(now) {
@@ -60,7 +61,7 @@ mod tests {
             assert!(due >= now && due <= now + Duration::from_millis(101), "{due:?} at {now:?}");
         }
         assert!((131..=132).contains(&sent), "{sent}");
-        // A long rest does not save up more than one burst.
+        // A long rest does not accumulate more than one burst.
         let later = Duration::from_secs(3600);
         let mut again = 0;
         while pace.has(later) {

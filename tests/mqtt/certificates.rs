@@ -62,7 +62,7 @@ fn a_broker_is_trusted_by_its_authority_and_name_alone() {
         assert!(matches!(system, Err(MqttError::Tls { .. } | MqttError::NoAuthorities { .. })), "{system:?}");
         // The certificate names localhost, and the broker answers at 127.0.0.1 too.
         let name = refused(&MqttConfig { host: "127.0.0.1".into(), ..good.clone() });
-        assert!(name.contains("not made for \"127.0.0.1\"") && name.contains("[mqtt] url"), "{name}");
+        assert!(name.contains("not issued for \"127.0.0.1\"") && name.contains("[mqtt] url"), "{name}");
         let plain = refused(&MqttConfig { port: broker.port(), ..good });
         assert!(plain.contains("does that port speak TLS"), "{plain}");
     }

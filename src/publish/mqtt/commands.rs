@@ -1,11 +1,11 @@
-//! What others may ask of a source over the broker, when `[mqtt] commands` is on.
+//! Commands to sources over the broker, when `[mqtt] commands` is on.
 
 use super::link::Incoming;
 use super::topics::{Topic, Topics};
 use crate::control::Controls;
 use crate::health::Board;
 
-/// What commands can be carried out.
+/// Which commands can be carried out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Abilities {
     pub snapshots: bool,
@@ -18,7 +18,7 @@ enum Command {
     Snapshot,
 }
 
-/// Carries out a message, if it is a command that makes sense; says so either way.
+/// Carries out a message if it is a valid command; logs it either way.
 pub(super) fn obey(
     message: &Incoming,
     topics: &Topics,
@@ -32,7 +32,7 @@ pub(super) fn obey(
         return;
     };
     if message.retained {
-        // It would be carried out again at every connection.
+        // It would be carried out again on every connection.
         log::warn!("MQTT: {source}: a retained command is not obeyed; send commands without the retain flag");
         return;
     }

@@ -1,7 +1,7 @@
-//! Home Assistant discovery: which entities a box has, as the messages that announce them.
+//! Home Assistant discovery: the messages that announce a box's entities.
 //!
-//! Each source is a device of its own that hangs on the box's. All entities read the topics that are there
-//! anyway; nothing is published for Home Assistant alone.
+//! Each source is a device of its own, connected via the box's. All entities read topics that exist
+//! anyway; nothing is published just for Home Assistant.
 
 use serde_json::{Map, Value, json};
 
@@ -44,7 +44,7 @@ struct Announcer<'a> {
     node: &'a str,
 }
 
-/// A template for a number that may be missing: what there is none of must not become 0.
+/// A template for a number that may be missing: a missing one must not become 0.
 fn number(member: &str) -> Value {
     format!("{{{{ value_json.{member} if value_json.{member} is number else None }}}}").into()
 }
@@ -273,12 +273,12 @@ impl Announcer<'_> {
         for (key, value) in members {
             payload.insert((*key).into(), value.clone());
         }
-        // The box itself is offline when it is not there, not unavailable.
+        // When the box is away, this entity is off rather than unavailable.
         if object != "online" {
             payload.insert("availability_topic".into(), self.topics.name(Topic::Status).into());
         }
         payload.insert("device".into(), device.clone());
-        // No `url`: one that is empty or none makes Home Assistant throw the whole announcement away.
+        // No `url`: an empty or invalid one makes Home Assistant discard the whole announcement.
         payload.insert("origin".into(), json!({"name": "spotd", "sw": SOFTWARE}));
         Announcement { topic: self.ha.config(component, object), payload: Value::Object(payload).to_string() }
     }
@@ -330,7 +330,8 @@ mod tests {
 
     #[test]
     fn nothing_that_is_announced_is_empty() {
-        // Home Assistant throws an announcement away over one member that does not fit, such as an empty `url`.
+        // Home Assistant discards an announcement for a single invalid member, such as an empty
+        // `url`.
         fn check(value: &Value, whole: &Announcement) {
             match value {
                 Value::Object(members) => members.values().for_each(|v| check(v, whole)),

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why there is no connection to the broker. No text holds a password.
+/// Why there is no connection to the broker. No text contains a password.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MqttError {
-    /// The host name has no address.
+    /// The host name cannot be resolved.
     #[error(
         "broker {broker}: the name cannot be resolved ({reason}); check the host in [mqtt] url and the DNS of this machine"
     )]
@@ -27,7 +27,7 @@ pub enum MqttError {
         /// What the operating system said.
         reason: String,
     },
-    /// User or password are wrong, or may not connect.
+    /// User or password are wrong, or not allowed to connect.
     #[error("broker {broker} refused the login as {user}; check user and password in [mqtt]")]
     Login {
         /// Host and port.
@@ -35,7 +35,7 @@ pub enum MqttError {
         /// The user name in quotes, or `anonymous`.
         user: String,
     },
-    /// The broker answered, and does not want us for another reason.
+    /// The broker answered, but refuses us for another reason.
     #[error("broker {broker} refused the connection: {reason}")]
     Refused {
         /// Host and port.
@@ -56,9 +56,10 @@ pub enum MqttError {
     TakenOver {
         /// Host and port.
         broker: String,
-        /// The client id that both have.
+        /// The client id that both use.
         client_id: String,
-        /// Whether the broker has said so. Otherwise it is what several connections in a row look like.
+        /// Whether the broker has said so. Otherwise it is inferred from several connections in a
+        /// row.
         sure: bool,
     },
     /// A file that TLS needs cannot be used.
@@ -71,7 +72,7 @@ pub enum MqttError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The system has no authorities to trust.
+    /// The system has no certificate authorities to trust.
     #[error(
         "this system has no certificate authorities to trust ({reason}); install the package ca-certificates or set [mqtt] ca_file"
     )]
@@ -87,7 +88,7 @@ pub enum MqttError {
         /// What was waited for.
         what: String,
     },
-    /// The broker has closed the connection without a word.
+    /// The broker has closed the connection without giving a reason.
     #[error("broker {broker}: the connection broke: the broker closed it")]
     Closed {
         /// Host and port.
@@ -101,7 +102,7 @@ pub enum MqttError {
         /// What happened.
         reason: String,
     },
-    /// The system gave no thread.
+    /// The OS cannot start a thread.
     #[error("the MQTT thread cannot be started: {0}")]
     Thread(String),
 }

@@ -1,5 +1,5 @@
-//! What the broker keeps for those who come later: live state, announcements, pictures. It goes beside the
-//! log's records and before them, and only its newest form is ever sent.
+//! What the broker retains for those who subscribe later: live state, announcements, pictures. It
+//! is sent besides the log's records and before them, and only ever in its newest form.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -20,12 +20,13 @@ use crate::flaglog::record::EvidenceFile;
 use crate::health::Board;
 use crate::publish::mqtt::MqttConfig;
 
-/// Live state of a source is sent this often at most.
+/// The shortest interval between two live states of a source.
 const STATE_EVERY: Duration = Duration::from_secs(1);
-/// Longest live state that is sent; why a source failed is the only part without a length of its own.
+/// Longest live state that is sent; the reason for a source's failure is the only part of unbounded
+/// length.
 const MAX_STATE: usize = 64 * 1024;
 
-/// Everything retained of one box.
+/// Everything that is retained for one box.
 pub(super) struct Live {
     config: MqttConfig,
     topics: Topics,
@@ -33,14 +34,14 @@ pub(super) struct Live {
     board: Board,
     announcements: Vec<Announcement>,
     memory: Retained,
-    /// To be sent on this connection: removals and announcements.
+    /// Removals and announcements still to be sent on this connection.
     waiting: VecDeque<(String, Vec<u8>, Token)>,
-    /// What was sent last on this connection, and whether it is still on its way, by topic.
+    /// The last state sent on this connection and whether it is still in flight, by topic.
     states: BTreeMap<String, (String, bool)>,
     next_state: Moment,
-    /// The newest picture of each source that was not sent yet.
+    /// The newest picture of each source that has not been sent yet.
     snapshots: BTreeMap<Arc<str>, Snapshot>,
-    /// Topics that the broker has refused and that were complained about.
+    /// Topics that the broker has refused and whose refusal has been logged.
     refused: BTreeSet<String>,
 }
 
@@ -85,7 +86,7 @@ impl Live {
         self.announce_all();
     }
 
-    /// Home Assistant has started: it needs to be told of everything again.
+    /// Home Assistant has started: everything has to be announced to it again.
     pub fn born(&mut self, now: Moment) {
         self.announce_all();
         self.states.clear();
@@ -98,7 +99,7 @@ impl Live {
         self.waiting.extend(all.map(|a| (a.topic.clone(), a.payload.clone().into_bytes(), Token::Other)));
     }
 
-    /// A picture that was asked for.
+    /// A picture that was requested.
     pub fn show(&mut self, source: &str, jpeg: Vec<u8>) {
         self.remember(source, Snapshot::Here(jpeg));
     }
@@ -109,7 +110,7 @@ impl Live {
     }
 
     fn remember(&mut self, source: &str, snapshot: Snapshot) {
-        // Records can be of sources that are gone.
+        // Records may be about sources that no longer exist.
         if let Some(id) = self.ids.iter().find(|id| ***id == *source)
             && self.config.snapshots
         {
@@ -117,7 +118,8 @@ impl Live {
         }
     }
 
-    /// Sends what is due. Pictures go only when `caught_up`: of what an outage has left, the newest will do.
+    /// Sends what is due. Pictures are sent only when `caught_up`: after an outage, the newest one
+    /// is enough.
     pub fn send(&mut self, outbox: &mut Outbox, now: Moment, caught_up: bool) -> Result<(), Full> {
         if now >= self.next_state {
             self.next_state = now + STATE_EVERY;
@@ -197,7 +199,7 @@ impl Live {
         Ok(())
     }
 
-    /// The broker has answered a message that is no record.
+    /// The broker has answered a message other than a record.
     pub fn settled(&mut self, settled: &Settled) {
         match &settled.token {
             Token::State => {
@@ -239,7 +241,7 @@ fn announcements(config: &MqttConfig, topics: &Topics, node: &str, ids: &[Arc<st
     announce(&HomeAssistant::new(prefix, node), topics, node, ids.iter().map(|id| &**id), abilities)
 }
 
-/// All topics on which something is retained.
+/// All topics with retained messages.
 fn wanted(
     config: &MqttConfig,
     topics: &Topics,

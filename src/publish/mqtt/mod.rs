@@ -1,8 +1,9 @@
-//! Telling a broker: events from the flag log, each at least once and in order, and live state beside
-//! them. The log is the queue, so that an outage loses nothing and slows nothing down.
+//! The MQTT publisher: events from the flag log, each at least once and in order, and live state
+//! besides. The log is the queue, so that an outage loses nothing and slows nothing down.
 
 //!
-//! Without the feature `mqtt` only its settings are here, since a configuration may hold them all the same.
+//! Without the feature `mqtt` only its settings exist, since a configuration may contain them all
+//! the same.
 
 #[cfg(feature = "mqtt")]
 mod commands;
@@ -34,7 +35,7 @@ pub use error::MqttError;
 pub use probe::{Probed, probe};
 #[cfg(feature = "mqtt")]
 pub use publisher::spawn;
-/// Its name: of its cursor, on the board and in metrics.
+/// Its name, for its cursor, on the board and in metrics.
 #[cfg(feature = "mqtt")]
 pub const NAME: &str = "mqtt";
 

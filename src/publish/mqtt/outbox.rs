@@ -1,4 +1,4 @@
-//! What is on its way to the broker on one connection.
+//! What is in flight to the broker on one connection.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,7 +7,7 @@ use crate::clock::Moment;
 
 /// Messages in flight at most.
 pub(super) const CAPACITY: u16 = 256;
-/// Kept free for the goodbye.
+/// Kept free for the final messages.
 const SPARE: usize = 8;
 
 /// What a message was.
@@ -19,7 +19,7 @@ pub(super) enum Token {
     State,
     /// A picture of a source.
     Snapshot,
-    /// An empty message that removes what the broker keeps.
+    /// An empty message that removes a retained one.
     Removal,
     /// Anything else.
     Other,
@@ -30,20 +30,20 @@ pub(super) enum Token {
 pub(super) struct Settled {
     pub token: Token,
     pub topic: String,
-    /// Why the broker will not take it.
+    /// Why the broker refuses it.
     pub refused: Option<String>,
 }
 
 /// One connection's messages.
 pub(super) struct Outbox {
     link: Link,
-    /// Given to the link, without a packet id yet.
+    /// Handed to the link, without a packet id yet.
     queued: VecDeque<(Token, String)>,
     /// By packet id.
     in_flight: BTreeMap<u16, (Token, String)>,
     max_packet: usize,
     settled: u64,
-    /// When the last answer came, or when there was nothing to answer.
+    /// When the last answer came, or when nothing was in flight.
     pub quiet_since: Moment,
 }
 
@@ -60,7 +60,7 @@ impl Outbox {
         }
     }
 
-    /// Whether broker and library take a message of this size at all.
+    /// Whether broker and library accept a message of this size at all.
     pub fn fits(&self, topic: &str, payload: usize) -> bool {
         // Fixed header, packet id, length of the topic, properties.
         payload <= MAX_PAYLOAD && topic.len() + payload + 16 <= self.max_packet
@@ -76,7 +76,7 @@ impl Outbox {
         self.link.subscribe(filter)
     }
 
-    /// Notes what a signal says of a message; the message, if that settles it.
+    /// Notes what a signal means for a message; returns the message if it is settled by that.
     pub fn note(&mut self, signal: &Signal, now: Moment) -> Option<Settled> {
         let (id, refused) = match signal {
             Signal::Sent(id) => {
@@ -94,12 +94,12 @@ impl Outbox {
         Some(Settled { token, topic, refused })
     }
 
-    /// Whether there is place for another message, with some to spare for the goodbye.
+    /// Whether there is room for another message, with some to spare for the final ones.
     pub fn room(&self) -> bool {
         self.queued.len() + self.in_flight.len() + SPARE < usize::from(CAPACITY)
     }
 
-    /// Whether everything is answered.
+    /// Whether everything has been answered.
     pub fn is_idle(&self) -> bool {
         self.queued.is_empty() && self.in_flight.is_empty()
     }
@@ -109,7 +109,7 @@ impl Outbox {
         self.settled > 0
     }
 
-    /// Whether a message of this kind is on its way.
+    /// Whether a message of this kind is in flight.
     pub fn has(&self, wanted: impl Fn(&Token) -> bool) -> bool {
         self.queued.iter().chain(self.in_flight.values()).any(|(t, _)| wanted(t))
     }

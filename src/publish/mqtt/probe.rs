@@ -1,4 +1,4 @@
-//! Whether a broker answers; what `spotd check` asks.
+//! Whether a broker answers, for `spotd check`.
 
 use std::time::Duration;
 
@@ -7,20 +7,22 @@ use ulid::Ulid;
 use super::link::{Link, Signal};
 use super::{MqttConfig, MqttError, publisher, topics};
 
-/// What a broker has kept comes within this time after a subscription.
+/// Retained messages arrive within this time after a subscription.
 const KEPT_WITHIN: Duration = Duration::from_secs(1);
 
-/// What [`probe`] has found out about a broker.
+/// What [`probe`] has learnt about a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probed {
-    /// That it answers, and how it was talked to.
+    /// That it answers, and over what kind of connection.
     pub text: String,
-    /// Whether a box of this name is connected to it now, as far as we may know: this one's own daemon, or another's.
+    /// Whether a box of this name seems to be connected to it now: this box's own daemon, or
+    /// another's.
     pub online: bool,
 }
 
-/// Connects, waits for the broker's answer and disconnects again; what `spotd check` tells. Publishes
-/// nothing, and has a client id of its own, so that a running daemon is not pushed off.
+/// Connects, waits for the broker's answer and disconnects again; the result is what `spotd check`
+/// prints. Publishes nothing, and uses its own client id, so that a running daemon is not
+/// disconnected.
 ///
 /// # Errors
 /// [`MqttError`] says what is wrong and what to do; [`MqttError::Silent`] after `timeout`.
@@ -44,7 +46,7 @@ pub fn probe(config: &MqttConfig, node: &str, timeout: Duration) -> Result<Probe
     }
 }
 
-/// Whether the broker keeps the word of a box of this name that it is online.
+/// Whether the broker retains the status `online` of a box of this name.
 fn is_online(link: &Link, config: &MqttConfig, node: &str) -> bool {
     let status = topics::Topics::new(&config.prefix, node).name(topics::Topic::Status);
     if link.subscribe(status.clone()).is_err() {

@@ -1,9 +1,9 @@
-//! The thread that follows the log and tells the broker.
+//! The thread that follows the log and publishes to the broker.
 //!
-//! One session is one connection. It first says that the box is online and what each source's live state
-//! is, then sends the log's records from behind the cursor on. When a connection ends in any way, the next
-//! session begins at the cursor: a record may come twice (same `id`), none is left out, and their order
-//! stays.
+//! One session is one connection. It first publishes that the box is online and each source's live
+//! state, then the log's records after the cursor. However a connection ends, the next session
+//! starts at the cursor: a record may arrive twice (with the same `id`), none is left out, and
+//! their order is kept.
 
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,28 +26,28 @@ use crate::publish::backoff::backoff;
 use crate::publish::delivery::{Delivery, Parcel, Place, Recipient};
 use crate::verdict::EventKind;
 
-/// A broker that acknowledges nothing for this long, while something is in flight, is given up.
+/// A broker that acknowledges nothing for this long while something is in flight is given up.
 const ACK_WITHIN: Duration = Duration::from_secs(30);
-/// How long the end may wait for the broker.
+/// How long a shutdown may wait for the broker.
 const END_WITHIN: Duration = Duration::from_secs(3);
 /// Records in flight at most.
 const WINDOW: usize = 32;
-/// Shortest wait for something that falls due, so that rounding never makes a loop spin.
+/// Shortest wait for something that becomes due, so that rounding never makes a loop spin.
 const TICK: Duration = Duration::from_millis(10);
 
-/// How long the last words of a connection that is over may take.
+/// How long to wait for the last signals of a connection that is over.
 const ENDING: Duration = Duration::from_secs(1);
 
 pub(super) const ONLINE: &str = "online";
 const OFFLINE: &str = "offline";
 
-/// Starts the publisher. It ends some time after `stop` is given: whatever is durable in the log by then
-/// is still sent if the broker takes it within three seconds, so give the signal after the last record
-/// was appended.
+/// Starts the publisher. It ends some time after `stop` is given: whatever is durable in the log by
+/// then is still sent if the broker accepts it within three seconds, so give the signal after the
+/// last record has been appended.
 ///
 /// # Errors
-/// [`MqttError::File`] and [`MqttError::NoAuthorities`], which no retry can mend, and
-/// [`MqttError::Thread`]. A broker that cannot be reached is no error: it is tried again for ever.
+/// [`MqttError::File`] and [`MqttError::NoAuthorities`], which no retry can fix, and
+/// [`MqttError::Thread`]. A broker that cannot be reached is not an error: it is retried for ever.
 pub fn spawn(
     config: MqttConfig,
     node: &str,
@@ -92,7 +92,7 @@ pub fn spawn(
         .map_err(|e| MqttError::Thread(e.to_string()))
 }
 
-/// Where records go: one connection, and what is shown of them beside it.
+/// Where records go: one connection, and the live state that follows them.
 struct Broker<'a> {
     outbox: &'a mut Outbox,
     live: &'a mut Live,
@@ -123,7 +123,7 @@ impl Place for Broker<'_> {
     }
 
     fn reached(&mut self, record: Record, log: &Tail) {
-        // The end of an event has no picture; an alert's is that of the frame it is about.
+        // The end of an event has no picture; an alert's is the frame that it is about.
         if record.kind != EventKind::End
             && let Some(evidence) = record.evidence
         {
@@ -135,13 +135,13 @@ impl Place for Broker<'_> {
 struct Publisher {
     config: MqttConfig,
     client_id: String,
-    /// Differs from process to process, so that two boxes of one name do not keep in step.
+    /// Differs from process to process, so that two boxes of the same name do not stay in step.
     spread: String,
     records: Delivery,
     live: Live,
-    /// Pictures that were asked for.
+    /// Pictures that were requested.
     snapshots: Receiver<Snapshot>,
-    /// Where Home Assistant says that it has started.
+    /// The topic on which Home Assistant reports that it has started.
     birth: Option<String>,
     wake: Receiver<()>,
     controls: Controls,
@@ -163,10 +163,10 @@ impl Publisher {
             let Err(error) = ended else { break };
             let lived = connected.map(|since| self.clock.now().saturating_sub(since));
             let further = self.records.position() != before || self.records.behind() == 0;
-            // A connection that ends over the same record again and again has another reason.
+            // A connection that keeps ending at the same record has another reason.
             let error = rival.connection_ended(error, lived, !further, &self.client_id);
-            // A connection that brings nothing further is not tried at the first one's pace again, nor is one that
-            // another client takes from us again and again.
+            // The backoff is not reset by a connection that made no progress, nor by one that
+            // another client keeps taking from us.
             let progress = connected.is_some() && further && rival.times() == 0;
             failures = if progress { 1 } else { failures + 1 };
             let wait = backoff(failures.max(rival.times()), &self.spread);
@@ -183,14 +183,16 @@ impl Publisher {
         }
     }
 
-    /// One connection, to its end: `Ok` when the stop signal was given. `connected`: since when the broker has taken us.
+    /// One connection, to its end: `Ok` when the stop signal was given. `connected`: when the
+    /// broker accepted us.
     fn session(&mut self, connected: &mut Option<Moment>) -> Result<(), MqttError> {
         let will = Will { topic: self.live.topics().name(Topic::Status), payload: OFFLINE };
         let link = Link::open(&self.config, &self.client_id, Some(will), CAPACITY)?;
         let (signals, stop) = (link.signals().clone(), self.stop.clone());
         let first = select! {
             recv(signals) -> signal => signal,
-            // The end waits a little for a connection that is being made, as it does for one that is there.
+            // A shutdown waits a little for a connection that is being made, as it does for an
+            // existing one.
             recv(stop.channel()) -> _ => {
                 let deadline = self.clock.after(END_WITHIN);
                 select! {
@@ -238,7 +240,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Until the stop signal is given.
+    /// Serves the connection until the stop signal is given.
     fn serve(&mut self, outbox: &mut Outbox, signals: &Receiver<Signal>) -> Result<(), MqttError> {
         let (stop, wake, snapshots) = (self.stop.clone(), self.wake.clone(), self.snapshots.clone());
         loop {
@@ -279,7 +281,7 @@ impl Publisher {
             .send(outbox, now, caught_up)
             .and_then(|()| self.records.send(&mut Broker { outbox, live }, now));
         if let Err(Full) = sent {
-            // Nothing goes into a connection that is over: what it said last tells why.
+            // A connection that is over accepts nothing: its last signals tell why.
             let deadline = self.clock.after(ENDING);
             loop {
                 select! {
@@ -292,7 +294,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sends what is left, says goodbye, and waits a little for the broker to take it.
+    /// Sends what is left and the final messages, and waits a little for the broker to accept them.
     fn end(&mut self, mut outbox: Outbox, signals: &Receiver<Signal>) -> Result<(), MqttError> {
         self.records.wake();
         let deadline = self.clock.after(END_WITHIN);
@@ -314,7 +316,7 @@ impl Publisher {
                 }
             }
         }
-        // The last will is for ends without a goodbye; this is one with.
+        // The last will is for unclean disconnects; this is a clean one.
         let status = self.live.topics().name(Topic::Status);
         let _ = outbox.send(status, Topic::Status.is_retained(), OFFLINE.into(), Token::Other);
         outbox.disconnect();
@@ -356,7 +358,7 @@ impl Publisher {
 
     fn heard(&mut self, message: &Incoming) {
         if self.birth.as_ref() == Some(&message.topic) {
-            // One that the broker had kept is older than this connection's announcements.
+            // A retained one is older than this connection's announcements.
             if message.payload == ONLINE.as_bytes() && !message.retained {
                 log::info!("MQTT: Home Assistant has started, announcing everything again");
                 self.live.born(self.clock.now());

@@ -1,8 +1,8 @@
-//! What the broker keeps of us, remembered durably, so that a source that is gone, or a feature that was
-//! turned off, is removed there too, even when the daemon was not running meanwhile.
+//! A durable list of what the broker retains for us, so that a source that no longer exists, or a
+//! feature that was turned off, is removed there too, even if the daemon was not running meanwhile.
 //!
-//! A topic is in the file before anything is published on it and leaves it after the broker has
-//! acknowledged its removal: the file may name too much, never too little.
+//! A topic is in the file before anything is published on it, and leaves it after the broker has
+//! acknowledged its removal: the file may list too much, but never too little.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::flaglog::Tail;
 
-/// Longest file that is read, in bytes; a topic of ours takes about 80.
+/// Longest file that is read, in bytes; one of our topics takes about 80.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Its name, in the log's folder.
 const FILE: &str = "mqtt-retained.json";
@@ -24,25 +24,25 @@ struct Stored {
     topics: BTreeSet<String>,
 }
 
-/// The memory.
+/// The list.
 pub(super) struct Retained {
-    /// In its folder the memory lies.
+    /// The list lies in its folder.
     log: Tail,
-    /// What the broker may keep of us.
+    /// What the broker may retain for us.
     known: BTreeSet<String>,
-    /// What it should keep.
+    /// What it should retain.
     wanted: BTreeSet<String>,
 }
 
 impl Retained {
-    /// The memory in the folder of a log; `wanted` is all that will be published from now on.
+    /// The list in a log's folder; `wanted` is everything that will be published from now on.
     pub fn load(log: &Tail, wanted: BTreeSet<String>) -> Self {
         let mut memory = Self { log: log.clone(), known: BTreeSet::new(), wanted };
         memory.read();
         memory
     }
 
-    /// What lies in the folder is known too, and all that is known lies there.
+    /// Merges the folder's list into what is known, and writes that back.
     fn read(&mut self) {
         let path = self.path();
         let found = match self.log.read(FILE, MAX_BYTES) {
@@ -60,7 +60,7 @@ impl Retained {
         }
     }
 
-    /// Goes along with a log whose folder was taken away.
+    /// Moves on with a log whose folder was taken away.
     pub fn follow(&mut self) {
         while let Some(next) = self.log.successor() {
             self.log = next;
@@ -72,7 +72,7 @@ impl Retained {
         self.log.dir().join(FILE)
     }
 
-    /// What the broker keeps and should not.
+    /// What the broker retains but should not.
     pub fn stale(&self) -> Vec<String> {
         self.known.difference(&self.wanted).cloned().collect()
     }
@@ -96,11 +96,11 @@ impl Retained {
 
 fn parse(bytes: &[u8]) -> Result<BTreeSet<String>, String> {
     let stored: Stored =
-        serde_json::from_slice(bytes).map_err(|e| format!("it is no list of topics: {e}"))?;
+        serde_json::from_slice(bytes).map_err(|e| format!("it is not a list of topics: {e}"))?;
     if stored.version != VERSION {
         return Err(format!("it has version {}, this program knows {VERSION}", stored.version));
     }
-    // The file may have been edited; nothing that is no topic reaches the broker.
+    // The file may have been edited; nothing but valid topics reaches the broker.
     let is_topic = |t: &String| !t.is_empty() && t.len() <= 65_535 && !t.contains(['+', '#', '\0']);
     Ok(stored.topics.into_iter().filter(is_topic).collect())
 }
@@ -126,7 +126,7 @@ mod tests {
         let log = log(dir.path());
         let open = |wanted: &[&str]| Retained::load(&log.tail(), set(wanted));
         assert!(open(&["a", "b"]).stale().is_empty());
-        // A run that ended before it could remove anything.
+        // Stands for a run that ended before it could remove anything.
         assert_eq!(open(&["b", "c"]).stale(), ["a"]);
         let mut memory = open(&["c"]);
         assert_eq!(memory.stale(), ["a", "b"]);
@@ -155,7 +155,7 @@ mod tests {
         let mut log = log(&path);
         let mut memory = Retained::load(&log.tail(), set(&["a"]));
         std::fs::rename(&path, dir.path().join("elsewhere")).expect("renamed");
-        // A log that stood there before knows of another topic.
+        // An earlier log in this place knows of another topic.
         std::fs::create_dir(&path).expect("made");
         std::fs::write(path.join("mqtt-retained.json"), "{\"version\":1,\"topics\":[\"b\"]}")
             .expect("written");

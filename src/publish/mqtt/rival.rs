@@ -1,18 +1,19 @@
-//! Another client with our name: a broker has room for one, and closes the older connection for the newer. Both would
-//! push each other off once a second, for ever and without a word.
+//! Detects another client with our client id: a broker allows only one, and closes the older
+//! connection for the newer. The two would disconnect each other once a second, for ever and
+//! without a message.
 
 use std::time::Duration;
 
 use super::MqttError;
 
-/// A connection that lived so long was not taken from us because of a fight. Longer than the longest wait between two
-/// attempts, so that a fight between two that wait the longest is still seen as one.
+/// A connection that lasted this long did not end because of a fight. Longer than the longest wait
+/// between two attempts, so that a fight between two clients at that wait is still recognised.
 const CALM: Duration = Duration::from_secs(300);
-/// So many connections in a row that the broker has closed soon look like a fight, where it does not say so: MQTT 3.1.1 has
-/// no words for it, and mosquitto 2.0 does not use those of MQTT 5.
+/// This many connections in a row that the broker soon closed look like a fight, where it does not
+/// say so: MQTT 3.1.1 has no reason code for it, and mosquitto 2.0 does not use that of MQTT 5.
 const CLOSED: u32 = 4;
 
-/// Whether another client takes our place, as far as the ends of connections tell.
+/// Whether another client keeps taking our place, inferred from how connections end.
 #[derive(Debug, Default)]
 pub(super) struct Rival {
     taken: u32,
@@ -20,8 +21,9 @@ pub(super) struct Rival {
 }
 
 impl Rival {
-    /// Takes the end of a connection and gives what is to be said about it. `lived`: how long the broker had us, if it did.
-    /// `explained`: whether something else than another client explains that it was closed.
+    /// Notes how a connection ended and returns the error to report. `lived`: how long the broker
+    /// had accepted us, if it did. `explained`: whether something other than another client
+    /// explains the end.
     pub fn connection_ended(
         &mut self,
         error: MqttError,
@@ -43,12 +45,12 @@ impl Rival {
                 self.taken = self.taken.max(self.closed);
                 MqttError::TakenOver { broker, client_id: client_id.to_owned(), sure: false }
             }
-            // The broker may be away in between; that is no peace.
+            // The broker may be away in between, which does not end a fight.
             other => other,
         }
     }
 
-    /// How often our place was taken, or seems to have been, since there was peace.
+    /// How often our place was taken, or seems to have been, since the last calm connection.
     pub fn times(&self) -> u32 {
         self.taken
     }
@@ -72,7 +74,7 @@ mod tests {
                 rival.connection_ended(taken.clone(), Some(Duration::from_secs(60)), true, "spotd-x"),
                 taken
             );
-            // That the broker was away in between is no peace.
+            // That the broker was away in between does not end it.
             assert_eq!(rival.connection_ended(away.clone(), None, true, "spotd-x"), away);
             assert_eq!(rival.times(), times);
         }
@@ -97,7 +99,8 @@ mod tests {
             "{told}"
         );
         assert_eq!(rival.times(), CLOSED);
-        // A broker that is restarted now and then is none, nor one that would have said so.
+        // A broker that is restarted now and then is not a rival, nor is one that would have said
+        // so.
         let mut rival = Rival::default();
         for lived in [Some(Duration::from_secs(1)), Some(CALM * 2), None].into_iter().cycle().take(30) {
             assert_eq!(rival.connection_ended(closed(), lived, false, "spotd-x"), closed());

@@ -1,4 +1,4 @@
-//! `[mqtt]`: the broker, and what it is told.
+//! `[mqtt]`: the broker, and what is published to it.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::settings::{ConfigError, Context, MAX_NAME};
 use crate::shown::Secret;
 
-/// Bytes of a text in MQTT at most.
+/// Longest string in MQTT, in bytes.
 const MAX_STRING: usize = 65_535;
 
 /// `[mqtt]`
@@ -21,7 +21,7 @@ pub struct MqttConfig {
     pub tls: bool,
     /// PEM file of the authorities to trust for TLS.
     pub ca_file: Option<PathBuf>,
-    /// Our own certificate and its key, for a broker that asks for one.
+    /// Our own certificate and its key, for a broker that requires one.
     pub client_cert: Option<ClientCert>,
     /// Version of the protocol.
     pub version: MqttVersion,
@@ -29,9 +29,9 @@ pub struct MqttConfig {
     pub user: Option<String>,
     /// Password; never in a log or an error.
     pub password: Option<Secret>,
-    /// First level of all topics, `spotd` unless told otherwise.
+    /// First level of all topics, by default `spotd`.
     pub prefix: String,
-    /// Records a second at most, so that what an outage has left does not flood the broker.
+    /// Records per second at most, so that the backlog of an outage does not flood the broker.
     pub catch_up_rate: f64,
     /// First level of Home Assistant's discovery topics; `None`: nothing is announced.
     pub discovery: Option<String>,
@@ -44,13 +44,13 @@ pub struct MqttConfig {
 /// A client certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCert {
-    /// PEM file of the certificate and what is between it and its authority.
+    /// PEM file of the certificate and the intermediate ones.
     pub cert_file: PathBuf,
     /// PEM file of its private key.
     pub key_file: PathBuf,
 }
 
-/// Versions of the protocol that are spoken.
+/// Supported versions of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MqttVersion {
     /// 3.1.1
@@ -79,7 +79,7 @@ impl std::fmt::Debug for MqttConfig {
     }
 }
 
-/// The table as it stands in the file.
+/// The table as written in the file.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawMqtt {
@@ -100,7 +100,8 @@ pub(crate) struct RawMqtt {
     pub commands: Option<bool>,
 }
 
-/// A text whose value is in no error, unlike serde's own: a password without quotes is still one.
+/// A text whose value appears in no error, unlike serde's own: a password without quotes is still a
+/// password.
 fn secret<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     struct Text;
     impl<'de> serde::de::Visitor<'de> for Text {

@@ -7,14 +7,14 @@ use crate::flaglog::Hash;
 /// A topic of one box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic<'a> {
-    /// Whether the box is there: `online` or `offline`, retained, also its last will.
+    /// Whether the box is connected: `online` or `offline`, retained, also its last will.
     Status,
     /// Live state of a source, JSON, retained.
     State {
         /// The source's id.
         source: &'a str,
     },
-    /// Flag log records of a source, JSON, each at least once and in order, not retained.
+    /// A source's flag log records, JSON, each at least once and in order, not retained.
     Event {
         /// The source's id.
         source: &'a str,
@@ -24,14 +24,14 @@ pub enum Topic<'a> {
         /// The source's id.
         source: &'a str,
     },
-    /// What others ask of a source: `pause`, `resume`, `snapshot`.
+    /// Commands to a source: `pause`, `resume`, `snapshot`.
     Command {
         /// The source's id.
         source: &'a str,
     },
-    /// How the telling itself goes, JSON, retained.
+    /// This publisher's delivery status, JSON, retained.
     Publisher,
-    /// How the flag log is, with its alarm, JSON, retained.
+    /// The flag log's status, with its alarm, JSON, retained.
     Log,
 }
 
@@ -47,7 +47,7 @@ impl Topic<'_> {
         Topic::Log,
     ];
 
-    /// Whether the broker keeps the last message for those who subscribe later.
+    /// Whether the broker retains the last message for later subscribers.
     pub fn is_retained(self) -> bool {
         match self {
             Topic::Status | Topic::State { .. } | Topic::Snapshot { .. } | Topic::Publisher | Topic::Log => {
@@ -65,7 +65,7 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// Topics that begin with `prefix` (which may have several levels) and the box's name.
+    /// Topics under `prefix` (which may have several levels) and the box's name.
     pub fn new(prefix: &str, node: &str) -> Self {
         let mut base = String::new();
         for part in prefix.split('/').filter(|p| !p.is_empty()) {
@@ -102,7 +102,7 @@ pub struct HomeAssistant {
 }
 
 impl HomeAssistant {
-    /// Topics that begin with `prefix`, of the box `node`.
+    /// Topics under `prefix` for the box `node`.
     pub fn new(prefix: &str, node: &str) -> Self {
         Self { prefix: level(prefix), node: plain_id(node) }
     }
@@ -117,14 +117,14 @@ impl HomeAssistant {
         format!("{}/{component}/{}/{object}/config", self.prefix, self.node)
     }
 
-    /// Where Home Assistant says `online` when it has started.
+    /// Where Home Assistant publishes `online` when it has started.
     pub fn birth(&self) -> String {
         format!("{}/status", self.prefix)
     }
 }
 
-/// A name as Home Assistant takes ids: letters, digits, `_` and `-`. One that has others gets a piece of its
-/// hash, so that different names stay different.
+/// A name in the form of Home Assistant's ids: letters, digits, `_` and `-`. A name with other
+/// characters gets part of its hash appended, so that different names stay different.
 pub fn plain_id(name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     if !name.is_empty() && name.chars().all(is_plain) {
@@ -135,9 +135,9 @@ pub fn plain_id(name: &str) -> String {
     format!("{plain}-{}", &hash[..12])
 }
 
-/// A name as one topic level: what MQTT gives a meaning to (`/`, `+`, `#`, a leading `$`), control
-/// characters and `%` are written as `%` and two hex digits a byte, so that different names stay
-/// different; an empty name becomes `%`.
+/// A name as one topic level: characters with a meaning in MQTT (`/`, `+`, `#`, a leading `$`),
+/// control characters and `%` are written as `%` and two hex digits per byte, so that different
+/// names stay different; an empty name becomes `%`.
 pub fn level(name: &str) -> String {
     if name.is_empty() {
         return "%".to_owned();

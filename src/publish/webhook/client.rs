@@ -18,14 +18,14 @@ use crate::clock::SharedClock;
 use crate::flaglog::record::SCHEMA;
 use crate::shown::{Secret, redact};
 
-/// Bytes of an answer that are read: the start of a reason. What is longer is not waited for.
+/// Bytes of a response that are read: the start of a reason. The rest is not waited for.
 const MAX_ANSWER: u64 = 2048;
 /// Characters of a reason that are shown.
 const MAX_REASON: usize = 200;
 /// The longest that a server may ask us to wait.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// Why a webhook cannot be used. No text holds its address's path or its secret.
+/// Why a webhook cannot be used. No text contains its URL's path or its secret.
 #[derive(Debug, Error)]
 pub enum WebhookError {
     /// The authorities to trust cannot be read.
@@ -36,12 +36,12 @@ pub enum WebhookError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The system has no authorities to trust.
+    /// The system has no certificate authorities to trust.
     #[error(
         "this system has no certificate authorities to trust ({0}); install the package ca-certificates or set [[webhook]] ca_file"
     )]
     NoAuthorities(String),
-    /// It cannot be reached, or does not take what it is sent.
+    /// It cannot be reached, or does not accept what it is sent.
     #[error("webhook {server}: {reason}")]
     Unusable {
         /// Scheme, host and port.
@@ -57,11 +57,11 @@ pub enum WebhookError {
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It was taken.
+    /// It was accepted.
     Taken,
-    /// It was refused, and would be again.
+    /// It was refused, and would be refused again.
     Refused(String),
-    /// It may be taken later, not before the time that the server has named.
+    /// It may be accepted later, not before the time that the server stated.
     Later { why: String, after: Option<Duration> },
 }
 
@@ -77,7 +77,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Reads what it is to trust; sends nothing.
+    /// Loads the authorities to trust; sends nothing.
     ///
     /// # Errors
     /// [`WebhookError::File`] and [`WebhookError::NoAuthorities`].
@@ -85,7 +85,7 @@ impl Client {
         let mut agent = Agent::config_builder()
             .user_agent(concat!("spotd/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
-            // The signed record is for the server that was named. A POST would also become a GET.
+            // The signed record is for the configured server. A POST would also become a GET.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)
@@ -106,7 +106,7 @@ impl Client {
         })
     }
 
-    /// Sends a record's line with its id.
+    /// Sends a record's line and its id.
     pub(super) fn post(&self, id: &str, line: &[u8]) -> Answer {
         let mut request = self
             .agent
@@ -122,7 +122,7 @@ impl Client {
         }
     }
 
-    /// Tries it, as `spotd check` does, with a body that is no record: `{"type":"check", ...}`.
+    /// Tries it, for `spotd check`, with a body that is not a record: `{"type":"check", ...}`.
     ///
     /// # Errors
     /// [`WebhookError::Unusable`] says what is wrong.
@@ -140,7 +140,7 @@ impl Client {
     fn interpret(&self, mut response: Response<Body>) -> Answer {
         let status = response.status();
         if status.is_success() {
-            // A short answer is read, so that its connection serves the next record too.
+            // A short response is read, so that its connection can serve the next record too.
             if response.body().content_length().is_some_and(|length| length <= MAX_ANSWER) {
                 let _ = response.body_mut().as_reader().read_to_end(&mut Vec::new());
             }
@@ -170,7 +170,7 @@ impl Client {
         if for_now { Answer::Later { why: format!("it answers {why}"), after } } else { Answer::Refused(why) }
     }
 
-    /// What has gone wrong, without the address's path.
+    /// What went wrong, without the URL's path.
     fn said(&self, error: &ureq::Error) -> String {
         match error {
             ureq::Error::Timeout(_) => {
@@ -208,17 +208,17 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     Some(wait.min(MAX_WAIT))
 }
 
-/// The first line of an answer, for people.
+/// The first line of a response, for people.
 fn first_line(body: &mut Body) -> String {
     let mut bytes = Vec::new();
-    // What came before it broke may tell enough.
+    // What came before it broke may be enough.
     let _ = body.as_reader().take(MAX_ANSWER).read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     redact(&line.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect::<String>())
 }
 
-/// Whom to trust.
+/// The authorities to trust.
 fn authorities(config: &WebhookConfig) -> Result<Vec<Certificate<'static>>, WebhookError> {
     let Some(path) = &config.ca_file else {
         let found = rustls_native_certs::load_native_certs();
@@ -232,8 +232,8 @@ fn authorities(config: &WebhookConfig) -> Result<Vec<Certificate<'static>>, Webh
     let pem = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
     let mut all = Vec::new();
     for item in parse_pem(&pem) {
-        // A parser's own words may hold parts of a key.
-        if let PemItem::Certificate(certificate) = item.map_err(|_| bad("it is no PEM file".to_owned()))? {
+        // A parser's message may contain parts of a key.
+        if let PemItem::Certificate(certificate) = item.map_err(|_| bad("it is not a PEM file".to_owned()))? {
             all.push(certificate);
         }
     }

@@ -1,7 +1,9 @@
-//! Telling a web server: each event record of the flag log is POSTed as its very line, in order and at least once, signed
-//! where there is a secret. The record's id is the idempotency key, so that one that comes twice can be recognised.
+//! The webhook publisher: each event record of the flag log is POSTed to a web server as its
+//! verbatim line, in order and at least once, signed where there is a secret. The record's id is
+//! the idempotency key, so that a duplicate can be recognised.
 //!
-//! Without the feature `webhook` only its settings are here, since a configuration may hold them all the same.
+//! Without the feature `webhook` only its settings exist, since a configuration may contain them
+//! all the same.
 
 #[cfg(feature = "webhook")]
 mod client;

@@ -1,7 +1,8 @@
-//! The thread that follows the log and tells a web server, one record after the other.
+//! The thread that follows the log and sends to a web server, one record after the other.
 //!
-//! Requests are made by a thread of their own, because they cannot be broken off: the end of the daemon waits for an
-//! answer for a while and then leaves it. A record whose answer nobody has heard is sent again, with the same id.
+//! Requests are made by a separate thread, because they cannot be cancelled: a shutdown waits for a
+//! response for a while and then abandons it. A record whose response was not seen is sent again,
+//! with the same id.
 
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,19 +19,21 @@ use crate::publish::backoff::backoff;
 use crate::publish::delivery::{Delivery, Parcel, Place, Recipient};
 use crate::verdict::EventKind;
 
-/// Records a second at most, so that what an outage has left does not flood the server.
+/// Records per second at most, so that the backlog of an outage does not flood the server.
 const RATE: f64 = 100.0;
-/// How long the end may wait for the server.
+/// How long a shutdown may wait for the server.
 const END_WITHIN: Duration = Duration::from_secs(3);
-/// Shortest wait for something that falls due, so that rounding never makes a loop spin.
+/// Shortest wait for something that becomes due, so that rounding never makes a loop spin.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Starts the publisher. It ends some time after `stop` is given: whatever is durable in the log by then is
-/// still sent if the server takes it within three seconds, so give the signal after the last record was appended.
+/// Starts the publisher. It ends some time after `stop` is given: whatever is durable in the log by
+/// then is still sent if the server accepts it within three seconds, so give the signal after the
+/// last record has been appended.
 ///
 /// # Errors
-/// [`WebhookError::File`] and [`WebhookError::NoAuthorities`], which no retry can mend, and
-/// [`WebhookError::Thread`]. A server that cannot be reached is no error: it is tried again for ever.
+/// [`WebhookError::File`] and [`WebhookError::NoAuthorities`], which no retry can fix, and
+/// [`WebhookError::Thread`]. A server that cannot be reached is not an error: it is retried for
+/// ever.
 pub fn spawn(
     config: WebhookConfig,
     log: &Tail,
@@ -65,7 +68,7 @@ pub fn spawn(
         peer: "the server",
         hint: "is url in [[webhook]] right, and does the server take spotd's records there?",
         rate: RATE,
-        // In order: the next one goes when this one is taken.
+        // In order: the next one is sent when this one has been accepted.
         window: 1,
     };
     let publisher = Publisher {
@@ -86,18 +89,18 @@ pub fn spawn(
 }
 
 struct Publisher {
-    /// In front of messages.
+    /// Prefix of log messages.
     label: String,
     delivery: Delivery,
     server: Server,
     answers: Receiver<(Parcel, Answer)>,
     /// Nothing is sent until then.
     again: Option<Moment>,
-    /// In a row.
+    /// Failed requests in a row.
     failures: u32,
-    /// What was said of them last.
+    /// The last reason that was logged.
     told: Option<String>,
-    /// Whether the last request was answered.
+    /// Whether the last request got a response.
     connected: bool,
     /// Differs from process to process.
     spread: String,
@@ -111,13 +114,13 @@ struct Server {
     events: Vec<EventKind>,
     target: String,
     posts: Sender<Parcel>,
-    /// A request is on its way.
+    /// Whether a request is in flight.
     busy: bool,
-    /// A record that was not taken yet, to be sent again.
+    /// A record that was not accepted yet, to be sent again.
     waiting: Option<Parcel>,
 }
 
-/// The thread that sends is gone.
+/// The sending thread is gone.
 struct Gone;
 
 impl Place for Server {

@@ -1,4 +1,4 @@
-//! `[[webhook]]`: a web server that is told of events.
+//! `[[webhook]]`: a web server that receives events.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,40 +9,42 @@ use crate::settings::{ConfigError, Context};
 use crate::shown::Secret;
 use crate::verdict::EventKind;
 
-/// Characters of an id at most.
+/// Longest id, in characters.
 const MAX_ID: usize = 64;
-/// Bytes of an address at most.
+/// Longest URL, in bytes.
 const MAX_URL: usize = 2048;
-/// Seconds that an answer may take, unless told otherwise.
+/// Default time limit for a response, in seconds.
 const TIMEOUT: f64 = 10.0;
 
 /// One `[[webhook]]`.
 #[derive(Debug, Clone)]
 pub struct WebhookConfig {
-    /// `webhook`, or `webhook-ID`: the name of its cursor, of its status on the board and in metrics.
+    /// `webhook`, or `webhook-ID`: the name of its cursor, and of its status on the board and in
+    /// metrics.
     pub name: String,
-    /// Where records are sent: `http://` or `https://`. The path of many a webhook is as good as a password.
+    /// Where records are sent: `http://` or `https://`. The path of many a webhook works like a
+    /// password.
     pub url: Secret,
     /// Scheme, host and port of it, for messages.
     pub server: String,
-    /// What requests are signed with.
+    /// The key that signs requests.
     pub secret: Option<Secret>,
-    /// Kinds of events that are told.
+    /// Kinds of events that are sent.
     pub events: Vec<EventKind>,
-    /// How long a request may take, with its answer.
+    /// How long a request may take, including its response.
     pub timeout: Duration,
     /// PEM file of the authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
 }
 
 impl WebhookConfig {
-    /// Whether what is sent can be read on the way.
+    /// Whether requests are sent unencrypted.
     pub fn is_plain(&self) -> bool {
         self.server.starts_with("http://")
     }
 }
 
-/// The table as it stands in the file.
+/// The table as written in the file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawWebhook {
@@ -54,7 +56,7 @@ pub(crate) struct RawWebhook {
     pub ca_file: Option<String>,
 }
 
-/// An address that no message shows.
+/// A URL that no message shows.
 #[derive(Clone, Deserialize)]
 pub(crate) struct Address(String);
 

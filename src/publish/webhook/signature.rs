@@ -1,4 +1,4 @@
-//! The signature of a request: HMAC-SHA256 over its body, as GitHub and others have it.
+//! The signature of a request: HMAC-SHA256 over its body, as GitHub and others do it.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! The libraries' errors in words that say what to do.
+//! The libraries' errors, put in words that say what to do.
 
 use std::io;
 
@@ -96,33 +96,33 @@ fn tls_reason(config: &MqttConfig, error: &rustls::Error) -> String {
     let hint = match error {
         // A bad signature: by an authority of the same name, with another key.
         rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
-            "its certificate does not come from an authority that is trusted here; set [mqtt] ca_file to the authority's certificate".to_owned()
+            "its certificate was not issued by an authority that is trusted here; set [mqtt] ca_file to the authority's certificate".to_owned()
         }
         rustls::Error::InvalidCertificate(NotValidForNameContext { presented, .. })
             if presented.is_empty() =>
         {
             format!(
-                "its certificate names no host that counts (a CN alone does not); make it anew with \
-                 subjectAltName = {}, or write in [mqtt] url a name that it is made for",
+                "its certificate names no host that counts (a CN alone does not); create it again with \
+                 subjectAltName = {}, or use a name in [mqtt] url that it was issued for",
                 alternative_name(&config.host)
             )
         }
         rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => format!(
-            "its certificate is not made for \"{}\"; write in [mqtt] url a name that it is made for",
+            "its certificate was not issued for \"{}\"; use a name in [mqtt] url that it was issued for",
             config.host
         ),
-        // What webpki found has no kind of its own, only its name.
+        // webpki's findings have no variants of their own here, only names.
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
             match format!("{other:?}") {
                 e if e.contains("CaUsedAsEndEntity") => format!(
                     "its certificate is one of an authority (`openssl req -x509` makes such), which may not stand for a \
-                     broker itself; make it anew with -addext basicConstraints=critical,CA:FALSE -addext \
+                     broker itself; create it again with -addext basicConstraints=critical,CA:FALSE -addext \
                      subjectAltName={}, and set [mqtt] ca_file to it",
                     alternative_name(&config.host)
                 ),
                 e if e.contains("UnsupportedCertVersion") => format!(
                     "its certificate is of X.509 version 1 (`openssl x509 -req` without extensions makes such), which names no \
-                     host; sign it anew with -extfile and subjectAltName={} in that file",
+                     host; sign it again with -extfile and subjectAltName={} in that file",
                     alternative_name(&config.host)
                 ),
                 _ => String::new(),
@@ -130,7 +130,7 @@ fn tls_reason(config: &MqttConfig, error: &rustls::Error) -> String {
         }
         rustls::Error::InvalidCertificate(
             Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
-        ) => "its certificate is over or not valid yet; renew it, or set this machine's clock".to_owned(),
+        ) => "its certificate has expired or is not valid yet; renew it, or set this machine's clock".to_owned(),
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "it wants a client certificate; set [mqtt] client_cert_file and client_key_file".to_owned()
         }

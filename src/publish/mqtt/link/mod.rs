@@ -1,5 +1,5 @@
-//! One connection to a broker, from CONNECT to its end. It never connects again by itself: what was in
-//! flight is known only to the log's cursor, and the publisher begins anew from there.
+//! One connection to a broker, from CONNECT to its end. It never reconnects by itself: only the
+//! log's cursor knows what was in flight, and the publisher starts again from there.
 
 mod fault;
 mod tls;
@@ -15,13 +15,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::MqttError;
 use crate::publish::mqtt::{MqttConfig, MqttVersion};
 
-/// Seconds until a connection attempt, and a flush of what was sent, is given up.
+/// Seconds after which a connection attempt, or a flush of what was sent, is given up.
 const CONNECT_SECONDS: u64 = 10;
-/// A broker that has been silent for one to two of these is gone.
+/// A broker that has been silent for one to two of these intervals is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// A connection that nobody needs any more is noticed within this time, whatever the broker does.
+/// Time within which it is noticed that a connection is no longer needed, whatever the broker does.
 const LOOK_UP: Duration = Duration::from_secs(1);
-/// Largest message that a broker may send us: a command, or Home Assistant's birth.
+/// Largest message that a broker may send us: a command, or Home Assistant's birth message.
 const MAX_INCOMING: u16 = 16 * 1024;
 /// Longest payload that we send, a picture.
 pub(super) const MAX_PAYLOAD: usize = 4 * 1024 * 1024;
@@ -33,16 +33,16 @@ pub(super) const MAX_HEAD: usize = 68 * 1024;
 pub(super) enum Signal {
     /// The broker has accepted us.
     Connected {
-        /// The longest packet that it takes, if it says so.
+        /// The longest packet that it accepts, if it says so.
         max_packet: Option<usize>,
     },
-    /// The oldest message given to [`Link::publish`] that had none yet got this packet id.
+    /// The oldest message given to [`Link::publish`] without a packet id has got this one.
     Sent(u16),
-    /// The broker has taken the message with this packet id.
+    /// The broker has accepted the message with this packet id.
     Acked(u16),
-    /// The broker has said that it will not take the message with this packet id, and why.
+    /// The broker refuses the message with this packet id, and why.
     Refused(u16, String),
-    /// The broker does not let us subscribe.
+    /// The broker refuses our subscription.
     NotSubscribed(String),
     /// A message for us.
     Message(Incoming),
@@ -55,7 +55,7 @@ pub(super) enum Signal {
 pub(super) struct Incoming {
     pub topic: String,
     pub payload: Vec<u8>,
-    /// The broker had kept it from before.
+    /// Whether it is a retained one from before.
     pub retained: bool,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Will {
     pub payload: &'static str,
 }
 
-/// A connection, or an attempt at one, served by a thread of its own.
+/// A connection, or an attempt at one, served by its own thread.
 pub(super) struct Link {
     client: Client,
     signals: Receiver<Signal>,
@@ -83,25 +83,25 @@ pub(super) struct Full;
 
 /// One version of the protocol.
 trait Wire: Send {
-    /// The next thing that happens, waited for at most `wait`, if that is given.
+    /// The next event, waiting at most `wait`, if given.
     fn step(&mut self, wait: Option<Duration>) -> Step;
 }
 
 enum Step {
     Tell(Signal),
-    /// Something that nobody need know.
+    /// Something of no interest.
     Nothing,
-    /// It has ended as it was asked to.
+    /// It has ended as requested.
     Over,
 }
 
 impl Link {
-    /// Whether all that a connection needs from this machine is there.
+    /// Whether this machine has everything that a connection needs.
     pub fn check(config: &MqttConfig) -> Result<(), MqttError> {
         if config.tls { tls::client_config(config).map(drop) } else { Ok(()) }
     }
 
-    /// Begins to connect. Up to `capacity` messages can wait.
+    /// Begins to connect. Up to `capacity` messages can be queued.
     pub fn open(config: &MqttConfig, id: &str, will: Option<Will>, capacity: u16) -> Result<Self, MqttError> {
         let (client, mut wire): (Client, Box<dyn Wire>) = match config.version {
             MqttVersion::V3 => {
@@ -123,12 +123,12 @@ impl Link {
         Ok(Self { client, signals, unwanted })
     }
 
-    /// What happens; disconnected once the connection's thread has ended.
+    /// The connection's events; the channel is disconnected once its thread has ended.
     pub fn signals(&self) -> &Receiver<Signal> {
         &self.signals
     }
 
-    /// Queues a message with QoS 1, without ever waiting.
+    /// Queues a message with QoS 1, without ever blocking.
     pub fn publish(&self, topic: String, retain: bool, payload: Vec<u8>) -> Result<(), Full> {
         match &self.client {
             Client::V3(c) => {
@@ -141,7 +141,7 @@ impl Link {
         }
     }
 
-    /// Asks for messages, with QoS 1, without ever waiting.
+    /// Queues a subscription with QoS 1, without ever blocking.
     pub fn subscribe(&self, filter: String) -> Result<(), Full> {
         match &self.client {
             Client::V3(c) => c.try_subscribe(filter, rumqttc::QoS::AtLeastOnce).map_err(|_| Full),
@@ -151,10 +151,9 @@ impl Link {
         }
     }
 
-    /// Asks the thread to say goodbye and to end; whoever wants to know when waits for `signals` to be
-    /// disconnected.
+    /// Asks the thread to send DISCONNECT and to end; once it has, `signals` is disconnected.
     pub fn disconnect(&self) {
-        // A full queue means that the broker does not take anything: the thread then ends by timeout.
+        // A full queue means that the broker accepts nothing: the thread then ends by timeout.
         match &self.client {
             Client::V3(c) => drop(c.try_disconnect()),
             Client::V5(c) => drop(c.try_disconnect()),
@@ -172,7 +171,7 @@ impl Drop for Link {
 fn serve(wire: &mut dyn Wire, signals: &Sender<Signal>, unwanted: &AtomicBool) {
     let mut connected = false;
     loop {
-        // A wait that is cut short would begin the attempt to connect anew; that one has its own limit.
+        // Interrupting the wait would restart the attempt to connect, which has its own limit.
         let step = wire.step(connected.then_some(LOOK_UP));
         let over = match step {
             Step::Tell(signal) => {

@@ -1,4 +1,4 @@
-//! What an encrypted connection trusts, and what it shows of itself.
+//! Which authorities an encrypted connection trusts, and which certificate it presents.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -58,10 +58,11 @@ fn bad_file(key: &'static str, path: &Path, error: &rustls::Error) -> MqttError 
     MqttError::File { key, path: path.to_owned(), reason: error.to_string() }
 }
 
-/// Only what the system said of a file that cannot be opened; a parser's words may hold parts of a key.
+/// Only the OS's message for a file that cannot be opened; a parser's message may contain parts of
+/// a key.
 fn pem_error(error: &pem::Error) -> String {
     match error {
         pem::Error::Io(e) => e.to_string(),
-        _ => "it is no PEM file".to_owned(),
+        _ => "it is not a PEM file".to_owned(),
     }
 }

@@ -18,7 +18,7 @@ use crate::publish::mqtt::MqttError;
 pub(super) struct V3 {
     connection: Connection,
     config: MqttConfig,
-    /// Why the connection is over; told once everything that came before it is.
+    /// Why the connection is over; reported after everything that came before.
     over: Option<MqttError>,
 }
 
@@ -28,11 +28,11 @@ pub(super) fn open(
     will: Option<Will>,
     capacity: u16,
 ) -> Result<(Client, V3), MqttError> {
-    // Without brackets also an IPv6 address, as in `v5`.
+    // An IPv6 address stays without brackets, as in `v5`.
     let mut options = MqttOptions::new(id, config.host.clone(), config.port);
     options
         .set_keep_alive(KEEP_ALIVE)
-        // The cursor is the session: what the broker remembers of us is of no use.
+        // The cursor is the session: the broker's own memory of us is of no use.
         .set_clean_session(true)
         .set_inflight(capacity)
         .set_max_packet_size(usize::from(MAX_INCOMING), MAX_PAYLOAD + MAX_HEAD);
@@ -83,7 +83,8 @@ impl Wire for V3 {
 fn told(event: Event) -> Step {
     let signal = match event {
         Event::Incoming(Packet::ConnAck(_)) => Signal::Connected { max_packet: None },
-        // This version has no way to say no: a broker that may not take it acknowledges and drops it.
+        // This version cannot refuse a message: a broker that does not allow it acknowledges and
+        // drops it.
         Event::Incoming(Packet::PubAck(ack)) => Signal::Acked(ack.pkid),
         Event::Incoming(Packet::SubAck(ack)) if ack.return_codes.contains(&SubscribeReasonCode::Failure) => {
             Signal::NotSubscribed("refused".to_owned())
@@ -110,7 +111,7 @@ fn explain(error: &ConnectionError, config: &MqttConfig) -> MqttError {
         ConnectionError::FlushTimeout => fault::takes_nothing(config),
         ConnectionError::MqttState(StateError::AwaitPingResp) => fault::no_ping(config),
         ConnectionError::MqttState(StateError::ConnectionAborted) => fault::closed(config),
-        // What was on its way when it closed.
+        // In transit when the broker closed it.
         ConnectionError::MqttState(StateError::Io(e) | StateError::Deserialization(CodecError::Io(e)))
             if matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
         {

@@ -1,4 +1,4 @@
-//! MQTT 5. Unlike 3.1.1 it says why a message is not taken, and how long one may be.
+//! MQTT 5. Unlike 3.1.1, it tells why a message is refused, and how long one may be.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) struct V5 {
     config: MqttConfig,
     /// Client id.
     id: String,
-    /// Why the connection is over; told once everything that came before it is.
+    /// Why the connection is over; reported after everything that came before.
     over: Option<MqttError>,
 }
 
@@ -32,12 +32,12 @@ pub(super) fn open(
 ) -> Result<(Client, V5), MqttError> {
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
-    // An IPv6 address stays without brackets: TLS takes it for an address only so, and whoever resolves
-    // "host:port" divides at the last colon.
+    // An IPv6 address stays without brackets: only then does TLS recognise it as an address, and
+    // resolvers of "host:port" split at the last colon.
     let mut options = MqttOptions::new(id, config.host.clone(), config.port);
     options
         .set_keep_alive(KEEP_ALIVE)
-        // The cursor is the session: what the broker remembers of us is of no use.
+        // The cursor is the session: the broker's own memory of us is of no use.
         .set_clean_start(true)
         .set_connection_timeout(CONNECT_SECONDS)
         .set_outgoing_inflight_upper_limit(capacity)
