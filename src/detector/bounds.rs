@@ -1,7 +1,7 @@
-//! What a model file may ask for, looked at before tract follows it: a few bytes can claim gigabytes, and tract
-//! computes what hangs on constants alone while it reads. What a graph works out step by step (a constant joined to
-//! itself forty times) is not seen here: a model is to be trusted as far as a program is, and its card's SHA-256 says
-//! which one it is.
+//! Limits on what a model file may ask for, checked before tract follows it: a few bytes can claim
+//! gigabytes, and tract computes constant expressions while it reads. What a graph builds up step
+//! by step (a constant concatenated with itself forty times) is not caught here: a model has to be
+//! trusted like a program, and its card's SHA-256 says which one it is.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,15 @@ use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 use tract_onnx::prelude::TypedModel;
 
-/// Numbers that one value may hold: a gigabyte of float32, twice what the first layer of ResNet-50 has on a picture of 8K.
+/// Largest number of elements in one value: a gigabyte of float32, twice the first layer of
+/// ResNet-50 on an 8K picture.
 const MOST: u128 = 1 << 28;
 
-/// Pixels that may be put on a side: as many as the largest tile has. A damaged byte makes it millions, and each layer
-/// behind then takes minutes.
+/// Largest padding on a side, in pixels: the side of the largest tile. A damaged byte can make it
+/// millions, and each following layer then takes minutes.
 const MOST_PADDING: u64 = 1024;
 
-/// Operators whose output is as large as the values of these inputs say.
+/// Operators whose output size depends on the values of these inputs.
 const GROWING: [(&str, &[usize]); 8] = [
     ("ConstantOfShape", &[0]),
     ("Expand", &[1]),
@@ -29,11 +30,11 @@ const GROWING: [(&str, &[usize]); 8] = [
     ("TopK", &[1]),
 ];
 
-/// Attributes that say how large something is.
+/// Attributes that state how large something is.
 const SIZES: [&str; 7] =
     ["dilations", "kernel_shape", "output_padding", "output_shape", "pads", "shape", "strides"];
 
-/// Decodes a model file and refuses what no classifier of pictures asks for.
+/// Decodes a model file and refuses what no image classifier needs.
 pub(crate) fn read(bytes: &[u8]) -> Result<ModelProto, String> {
     let model = ModelProto::decode(bytes).map_err(|error| format!("{error}; the file is damaged"))?;
     model.graph.iter().try_for_each(graph)?;
@@ -80,7 +81,7 @@ fn graph(graph: &GraphProto) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a tensor whose numbers lie in another file: a card's SHA-256 would say nothing of them.
+/// Refuses a tensor whose data are in another file: the card's SHA-256 would not cover them.
 fn inside(tensor: &TensorProto) -> Result<(), String> {
     if tensor.data_location == Some(DataLocation::External as i32) {
         return Err(format!("the numbers of {} lie in another file; export it as one", tensor.name));
@@ -110,7 +111,7 @@ fn called(node: &NodeProto) -> String {
     format!("its operator {} {:?}", node.op_type, node.name)
 }
 
-/// The integers of a constant, none where it holds others.
+/// The integers of a constant; none if it holds another type.
 fn integers(tensor: &TensorProto) -> Vec<i64> {
     match DataType::try_from(tensor.data_type) {
         Ok(DataType::Int64) if tensor.raw_data.is_empty() => tensor.int64_data.clone(),
@@ -125,7 +126,7 @@ fn integers(tensor: &TensorProto) -> Vec<i64> {
     }
 }
 
-/// Refuses a model one of whose values would be too large to compute.
+/// Refuses a model with a value that would be too large to compute.
 pub(crate) fn values(model: &TypedModel) -> Result<(), String> {
     for node in &model.nodes {
         for output in &node.outputs {

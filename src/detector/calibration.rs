@@ -1,5 +1,5 @@
-//! A calibration for one site: threshold and temperature for a stated rate of false alarms, as a TOML file
-//! that lies over the model's card (`[model] calibration`). Written by `spotd calibrate`.
+//! A site's calibration: threshold and temperature for a stated rate of false alarms, as a TOML
+//! file that overrides the model's card (`[model] calibration`). Written by `spotd calibrate`.
 
 use std::path::Path;
 
@@ -12,13 +12,14 @@ use super::error::CalibrationError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// The footage has enough blocks above the threshold to count them.
+    /// The footage has enough blocks above the threshold to count.
     Counted,
-    /// The footage is too short for the rate asked for: an exponential tail leads beyond it.
+    /// The footage is too short for the requested rate: the threshold is extrapolated by an
+    /// exponential tail.
     ExponentialTail,
 }
 
-/// A calibration, as it stands in the file.
+/// A calibration, as written in the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
@@ -26,18 +27,18 @@ pub struct Calibration {
     pub model_sha256: String,
     /// Name and version of that model, for people.
     pub model: String,
-    /// Divides the logit before the sigmoid, in place of the card's. Positive.
+    /// Divides the logit before the sigmoid, instead of the card's. Positive.
     pub temperature: f64,
     /// Score (0..1) from which a source is synthetic.
     pub threshold: f64,
     /// Score (0..1) from which it is unsure.
     pub unsure_from: f64,
-    /// False alarms per camera and day that were asked for.
+    /// Requested false alarms per camera and day.
     pub per_day: f64,
-    /// Between these the true rate lies with 95 % confidence, if the site stays as it was filmed and the
-    /// method's assumptions hold.
+    /// Lower end of the 95 % confidence interval of the true rate, if the site stays as it was
+    /// filmed and the method's assumptions hold.
     pub per_day_low: f64,
-    /// The upper end.
+    /// Upper end of that interval.
     pub per_day_high: f64,
     /// How the threshold was found.
     pub method: Method,
@@ -49,11 +50,12 @@ pub struct Calibration {
     pub max_tiles: usize,
     /// Seconds of footage known to be real.
     pub real_seconds: f64,
-    /// Seconds after which scores of that footage no longer depend on each other.
+    /// Seconds after which scores of that footage are no longer correlated.
     pub block_seconds: f64,
     /// Blocks of that length in the footage.
     pub blocks: usize,
-    /// Share (0..1) of the footage known to be generated that is at or above the threshold, if there was any.
+    /// Share (0..1) of the known generated footage that is at or above the threshold, if there was
+    /// any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fake_flagged: Option<f64>,
     /// Day on which it was made, `YYYY-MM-DD`.
@@ -101,7 +103,7 @@ impl Calibration {
         format!("# Written by `spotd calibrate`; load it with [model] calibration.\n{body}")
     }
 
-    /// Lays temperature and limits over a model's card; `path` is for the message.
+    /// Replaces temperature and limits in a model's card; `path` is for the message.
     ///
     /// # Errors
     /// [`CalibrationError::OtherModel`].

@@ -1,6 +1,6 @@
-//! The model card: a TOML file beside the ONNX that says what the model is and how well it was
-//! measured to do. The daemon takes tile size, threshold and temperature from it, and refuses a model
-//! whose bytes are not the ones that the card describes.
+//! The model card: a TOML file beside the ONNX file that says what the model is and how well it
+//! performed when measured. The daemon takes tile size, threshold and temperature from it, and
+//! refuses a model whose bytes differ from the ones that the card describes.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::ModelError;
 use super::conditions::{Conditions, Reach};
 use crate::identity::Precision;
 
-/// One measured row: how well the model ranks one set's fakes above its reals.
+/// One measurement: how well the model ranks a set's generated pictures above its real ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
@@ -21,20 +21,21 @@ pub struct Measured {
     pub perturbation: String,
     /// Average precision, 0..1, as scikit-learn defines it.
     pub ap: f64,
-    /// Area under the ROC curve, 0..1; a coin gets 0.5.
+    /// Area under the ROC curve, 0..1; chance is 0.5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auc: Option<f64>,
-    /// The same of the pictures shrunk by four, which leaves content and no trace: a model that does well there knows
-    /// the motifs of a set.
+    /// The same for the pictures shrunk by four, which leaves content but no traces: a model that
+    /// does well there has learnt the set's motifs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auc_content: Option<f64>,
     /// Whether training saw other pictures of the same generator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<bool>,
-    /// AP of blur alone (minus high-frequency energy) on the same images: what the model must beat.
+    /// AP of a baseline on the same images, which ranks by blur (minus high-frequency energy): what
+    /// the model has to beat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ap_blur_alone: Option<f64>,
-    /// AP that a coin would get: the share of fakes.
+    /// AP of chance: the share of generated pictures.
     pub ap_chance: f64,
     /// Number of real images.
     pub real: usize,
@@ -52,22 +53,23 @@ pub struct Measured {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// What was trained on, by name and number.
+    /// The training data, by name and number.
     pub data: String,
     /// How, in a sentence or two; the commands are in `docs/TRAINING.md`.
     pub recipe: String,
-    /// Minutes of wall-clock time, and of which machine.
+    /// Minutes of wall-clock time.
     pub minutes: f64,
     /// Seed of the run.
     pub seed: u64,
 }
 
-/// The coherent part beside the network, and how the two are added: the logit of a frame is
+/// The coherent part beside the network, and how the two are combined: the logit of a frame is
 /// `network * (mean of its tiles' logits) + weight * (coherent logit) + bias`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CoherentPart {
-    /// ONNX file of the head, in the card's folder: float32 `[1, 972]` to `[1, 1]`, see `detector::coherence`.
+    /// ONNX file of the head, in the card's folder: float32 `[1, 972]` to `[1, 1]`, see
+    /// `detector::coherence`.
     pub file: String,
     /// SHA-256 of that file, lower-case hexadecimal.
     pub sha256: String,
@@ -75,25 +77,25 @@ pub struct CoherentPart {
     pub network: f64,
     /// Weight of the coherent logit, at least 0.
     pub weight: f64,
-    /// What is added.
+    /// Constant that is added.
     pub bias: f64,
-    /// Factors by which a picture may have been scaled after it was generated, see `detector::coherence::readings`; 1.5
-    /// is an enlarged one. Each is 0.25 to 4 and not 1.
+    /// Factors by which a picture may have been scaled after it was generated, see
+    /// `detector::coherence::readings`; 1.5 means enlarged. Each is 0.25 to 4, but not 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scales: Vec<f64>,
-    /// What is taken from the logit of a reading that assumes such a factor, at least 0: the highest of many readings
-    /// counts, so each must be surer than the one alone.
+    /// Subtracted from the logit of a reading that assumes such a factor, at least 0: since the
+    /// highest of several readings counts, each needs stronger evidence than a single one would.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub scaled_less: f64,
-    /// What the head was fitted on, by name and number.
+    /// The head's training data, by name and number.
     pub data: String,
 }
 
-/// A model card, as it stands in the file.
+/// A model card, as written in the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {
-    /// Name of the model, as records and messages give it.
+    /// Name of the model, as used in records and messages.
     pub name: String,
     /// Version of the weights.
     pub version: String,
@@ -101,13 +103,15 @@ pub struct Card {
     pub sha256: String,
     /// Number format.
     pub precision: Precision,
-    /// Side of the square tile that the model takes, in pixels.
+    /// Side of the model's square input tile, in pixels.
     pub tile: u32,
-    /// Divides the logit before the sigmoid, so that a score can be read as a probability. Positive.
+    /// Divides the logit before the sigmoid, so that a score can be read as a probability.
+    /// Positive.
     pub temperature: f64,
     /// Score (0..1) from which a frame counts as synthetic.
     pub threshold: f64,
-    /// Score (0..1) from which a frame is no longer clear; between this and `threshold` it is unsure.
+    /// Score (0..1) from which a frame is no longer clear; between this and `threshold` it is
+    /// unsure.
     pub unsure_from: f64,
     /// Multiply-accumulate operations for one tile, in millions.
     pub mmac: f64,
@@ -115,14 +119,14 @@ pub struct Card {
     pub parameters: u64,
     /// Licence of the weights.
     pub licence: String,
-    /// What the model is known not to see or to get wrong.
+    /// What the model is known to miss or to get wrong.
     pub known_failures: Vec<String>,
     /// Where the weights come from.
     pub training: Training,
     /// The coherent part; without one the network judges alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coherence: Option<CoherentPart>,
-    /// How much is found under which conditions; without it nothing is said to be degraded.
+    /// The recall under various conditions; without it no frame counts as degraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reach: Option<Reach>,
     /// Results, each with its conditions.
@@ -214,7 +218,7 @@ impl Card {
         Ok(card)
     }
 
-    /// Whether too little is found under these conditions for "clear" to mean anything.
+    /// Whether recall under these conditions is too low for "clear" to mean anything.
     pub fn is_degraded(&self, conditions: Conditions) -> bool {
         self.reach.as_ref().is_some_and(|reach| reach.is_degraded(conditions))
     }
@@ -229,7 +233,7 @@ impl Card {
         1.0 / (1.0 + (-f64::from(logit) / self.temperature).exp())
     }
 
-    /// AP over the sets measured under one perturbation, mean of the sets; `None` where there is none.
+    /// Mean AP of the sets measured under one perturbation; `None` if there is none.
     pub fn mean_ap(&self, perturbation: &str) -> Option<f64> {
         let aps: Vec<f64> =
             self.measured.iter().filter(|m| m.perturbation == perturbation).map(|m| m.ap).collect();

@@ -1,22 +1,22 @@
 //! Whether a frame has kept enough of what the detector reads for a low score to mean anything.
 //!
-//! Compression, blur, shrinking and enlarging take away the fine structure in which a generator's trace lies. What is left
-//! of a generated picture then scores as a photograph does, and "clear" would read as innocence. So the card
-//! holds a table of the share of generated pictures that were found at the threshold, by what can be seen of a
-//! frame itself: how many blocks it has and how much fine detail. Neither codec nor bit rate is needed, which a
-//! camera's raw frames do not tell.
+//! Compression, blur, shrinking and enlarging remove the fine structure that carries a generator's
+//! trace. What is left of a generated picture then scores like a photograph, and "clear" would read
+//! as innocence. So the card has a table of recall at the threshold, by what can be measured in a
+//! frame itself: how many blocks it has and how much fine detail. That needs neither codec nor bit
+//! rate, which a camera's raw frames do not tell.
 
 use serde::{Deserialize, Serialize};
 
 use super::coherence::BlockSums;
 
-/// What a frame offers to the detector.
+/// What a frame offers the detector.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conditions {
     /// Number of 16x16 blocks.
     pub blocks: f32,
-    /// Power of the second difference at the upper half of frequencies, in decibels; 0 is a
-    /// checkerboard of full contrast. Photographs as cameras store them lie at about -30 to -15.
+    /// Power of the second difference in the upper half of frequencies, in decibels; 0 is a
+    /// checkerboard of full contrast. Photographs as stored by cameras are at about -30 to -15.
     pub detail: f32,
 }
 
@@ -27,25 +27,25 @@ impl Conditions {
     }
 }
 
-/// `[reach]` of a card: how much is found of generated pictures, by conditions.
+/// `[reach]` of a card: recall of generated pictures, by conditions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reach {
-    /// Below this share a score says too little for "clear", 0..1.
+    /// Below this recall a score is not enough for "clear", 0..1.
     pub least: f64,
-    /// Blocks from which each row but the first holds, rising.
+    /// Blocks from which each row except the first applies, ascending.
     pub blocks: Vec<f32>,
-    /// Detail in decibels from which each column but the first holds, rising.
+    /// Detail in decibels from which each column except the first applies, ascending.
     pub detail: Vec<f32>,
-    /// Share of the generated pictures at or above the threshold, 0..1: a row for each span of blocks, a column for each
-    /// span of detail.
+    /// Share of the generated pictures at or above the threshold, 0..1: one row per range of
+    /// blocks, one column per range of detail.
     pub found: Vec<Vec<f64>>,
-    /// How many pictures each share was measured on.
+    /// Number of pictures behind each share.
     pub pictures: Vec<Vec<u32>>,
 }
 
 impl Reach {
-    /// The share of generated pictures that is found under these conditions, 0..1.
+    /// Recall of generated pictures under these conditions, 0..1.
     pub fn found(&self, conditions: Conditions) -> f64 {
         let (row, column) = self.cell(conditions);
         self.found[row][column]
@@ -59,7 +59,7 @@ impl Reach {
         )
     }
 
-    /// Whether so little is found under these conditions that nothing may be called clear.
+    /// Whether recall under these conditions is so low that nothing may be called clear.
     pub fn is_degraded(&self, conditions: Conditions) -> bool {
         self.found(conditions) < self.least
     }

@@ -1,4 +1,5 @@
-//! From the bytes of an ONNX file to something that runs: the contract, the precision, tract's plan.
+//! Turns the bytes of an ONNX file into something that runs: the contract, the precision, tract's
+//! plan.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -13,18 +14,19 @@ use super::bounds;
 use super::error::ModelError;
 use crate::identity::{Precision, Wanted};
 
-/// A network that is ready to run on pictures of one size. Clones share it; each thread runs its own state.
+/// A network that is ready to run on pictures of one size. Clones share it; each thread runs its
+/// own state.
 #[derive(Debug, Clone)]
 pub struct Engine {
     plan: Arc<TypedSimplePlan>,
-    /// What became of the layers, where the file is quantised and not run in f32 on purpose.
+    /// What became of the layers, if the file is quantised and was not explicitly run in f32.
     report: Option<Arc<Report>>,
     quantised: bool,
 }
 
 impl Engine {
-    /// Parses, checks against the contract and optimises for one picture of `size` (width, height). `side` is
-    /// what the file may state as the size of its input; `None` lets it state any.
+    /// Parses the file, checks it against the contract and optimises it for one picture of `size`
+    /// (width, height). `side` is the input size that the file may state; `None` accepts any.
     pub(super) fn new(
         bytes: &[u8],
         side: Option<usize>,
@@ -32,10 +34,10 @@ impl Engine {
         wanted: Wanted,
         path: &Path,
     ) -> Result<Self, ModelError> {
-        // tract panics over some damaged files, and has no check to ask before.
+        // tract panics on some damaged files, and offers no check beforehand.
         catch_unwind(AssertUnwindSafe(|| Self::prepare(bytes, side, size, wanted, path))).unwrap_or_else(
             |_| {
-                let reason = "tract panicked over it (see above); the file is damaged".into();
+                let reason = "tract panicked on it (see above); the file is damaged".into();
                 Err(ModelError::NotOnnx { path: path.to_owned(), reason })
             },
         )
@@ -75,12 +77,12 @@ impl Engine {
         Ok(Self { plan, report, quantised })
     }
 
-    /// Whether the file is quantised, however it runs.
+    /// Whether the file is quantised, no matter how it runs.
     pub fn is_quantised(&self) -> bool {
         self.quantised
     }
 
-    /// What runs: for those who time its operators one by one.
+    /// The plan, for timing its operators one by one.
     pub(crate) fn plan(&self) -> &Arc<TypedSimplePlan> {
         &self.plan
     }
@@ -93,13 +95,13 @@ impl Engine {
         }
     }
 
-    /// What runs in int8, and what does not; `None` where nothing was to.
+    /// What runs in int8 and what does not; `None` if nothing was meant to.
     pub fn report(&self) -> Option<&Report> {
         self.report.as_deref()
     }
 
-    /// Precision and, for int8, the instruction set and what the first operator reads, as `int8 on avx2, from
-    /// pixels`.
+    /// Precision and, for int8, the instruction set and what the first operator reads, as
+    /// `int8 on avx2, from pixels`.
     pub fn describe(&self) -> String {
         match &self.report {
             Some(report) if report.layers() > 0 => {
@@ -116,7 +118,7 @@ impl Engine {
         self.report.as_ref().is_some_and(|report| report.input == Input::Pixels)
     }
 
-    /// A picture as the plan takes it: its bytes as they are, or floats made of them.
+    /// A picture in the form that the plan takes: its bytes unchanged, or converted to floats.
     pub(crate) fn input(&self, picture: &RgbImage) -> Tensor {
         if !self.takes_pixels() {
             return planar(picture);
@@ -128,7 +130,8 @@ impl Engine {
     /// The logit of a picture of the engine's size.
     pub(super) fn logit(&self, picture: &RgbImage) -> Result<f32, ModelError> {
         let inference = |e: TractError| ModelError::Inference(format!("{e:#}"));
-        // What tract let pass as it read the file may panic here; each run has a state of its own, which is lost with it.
+        // What tract accepted while reading the file may still panic here; each run has its own
+        // state, which is lost with it.
         let output = catch_unwind(AssertUnwindSafe(|| self.plan.run(tvec!(self.input(picture).into()))))
             .map_err(|_| {
                 ModelError::Inference("tract panicked (see above); the model's file is damaged".into())
@@ -141,7 +144,7 @@ impl Engine {
     }
 }
 
-/// The number that a byte of a pixel stands for.
+/// The value that a pixel's byte stands for.
 fn real(byte: u8) -> f32 {
     f32::from(byte) / 255.0
 }
@@ -158,7 +161,7 @@ pub fn planar(image: &RgbImage) -> Tensor {
     Tensor::from_shape(&[1, 3, h, w], &data).expect("length fits the shape")
 }
 
-/// The file as tract types it for one picture, checked against the contract.
+/// The typed model for one picture, checked against the contract.
 fn typed(
     bytes: &[u8],
     side: Option<usize>,
@@ -197,7 +200,7 @@ fn typed(
     Ok(typed)
 }
 
-/// What the file itself states of its input must not contradict the contract.
+/// What the file itself states about its input must not contradict the contract.
 fn check_input(graph: &InferenceModel, side: Option<usize>) -> Result<(), String> {
     let fact = graph.input_fact(0).map_err(|e| e.to_string())?;
     if let Some(dt) = fact.datum_type.concretize()

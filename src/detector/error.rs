@@ -15,7 +15,7 @@ pub enum ModelError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// What the operating system said.
         #[source]
         error: std::io::Error,
     },
@@ -24,11 +24,11 @@ pub enum ModelError {
     CardUnreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// What the operating system said.
         #[source]
         error: std::io::Error,
     },
-    /// The card is not of its form.
+    /// The card is malformed.
     #[error("model card {}: {reason}", path.shown())]
     CardInvalid {
         /// The file.
@@ -49,7 +49,7 @@ pub enum ModelError {
         /// What the file has.
         found: String,
     },
-    /// The bytes are no ONNX model that tract can read.
+    /// The bytes are not an ONNX model that tract can read.
     #[error("model {}: not an ONNX model that can be run: {reason}", path.shown())]
     NotOnnx {
         /// The ONNX file.
@@ -57,7 +57,7 @@ pub enum ModelError {
         /// What tract said.
         reason: String,
     },
-    /// It does not keep the model contract.
+    /// It violates the model contract.
     #[error("model {}: {reason}; the contract is input float32 [N, 3, S, S] and output float32 [N, 1]", path.shown())]
     Contract {
         /// The ONNX file.
@@ -65,17 +65,17 @@ pub enum ModelError {
         /// What differs.
         reason: String,
     },
-    /// The head of the coherent part does not keep its contract.
+    /// The head of the coherent part violates its contract.
     #[error("head {path}: {reason}; its contract is input float32 [1, {features}] and output float32 [1, 1]")]
     HeadContract {
         /// The ONNX file.
         path: PathBuf,
         /// What differs.
         reason: String,
-        /// Numbers that it is given.
+        /// Number of features that it is given.
         features: usize,
     },
-    /// int8 is asked for, and the file is not quantised.
+    /// int8 is requested, but the file is not quantised.
     #[error(
         "model {} is f32, but int8 is asked for; quantise it (spotd quantize --model FILE --calibrate DIR \
          --out int8.onnx) and use the result, or ask for \"auto\"", path.shown()
@@ -84,7 +84,7 @@ pub enum ModelError {
         /// The ONNX file.
         path: PathBuf,
     },
-    /// Its quantisation cannot be computed with.
+    /// Its quantisation is unusable.
     #[error(
         "model {}: {reason}; precision \"f32\" runs a quantised model without int8 layers, where its scales allow", path.shown()
     )]
@@ -94,7 +94,7 @@ pub enum ModelError {
         /// The tensor, and what is wrong with it.
         reason: String,
     },
-    /// The card states another precision than the file has.
+    /// The card states a precision that the file does not have.
     #[error(
         "model {}: its card says precision = \"{card}\", but the file {file}; change the card, or take the file \
          that belongs to it", path.shown()
@@ -123,11 +123,11 @@ pub enum CalibrationError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// What the operating system said.
         #[source]
         error: std::io::Error,
     },
-    /// It is not of its form.
+    /// It is malformed.
     #[error("calibration {}: {reason}", path.shown())]
     Invalid {
         /// The file.

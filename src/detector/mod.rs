@@ -1,4 +1,5 @@
-//! Where to look in a frame, and what the network says of it.
+//! The detector: which tiles of a frame to examine, and what network and coherent part say about
+//! them.
 
 pub(crate) mod bounds;
 pub mod calibration;

@@ -1,4 +1,4 @@
-//! A detector: an ONNX file that keeps the model contract, its card, and tract to run it.
+//! A model: an ONNX file that follows the model contract, its card, and tract to run it.
 //!
 //! The contract: input float32 `[N, 3, S, S]`, RGB in 0..1, `S` from the card; output float32
 //! `[N, 1]`, a logit. Normalisation and any fixed front end are part of the graph.
@@ -18,7 +18,7 @@ use super::error::ModelError;
 use crate::identity::{ModelIdentity, Precision, Wanted};
 use crate::shown::Shown as _;
 
-/// A loaded detector. Clones share the optimised plan; each thread runs its own state of it.
+/// A loaded model. Clones share the optimised plan; each thread runs its own state of it.
 #[derive(Clone)]
 pub struct Model {
     engine: Engine,
@@ -33,19 +33,20 @@ struct Coherent {
     part: CoherentPart,
 }
 
-/// What the coherent part says.
+/// The coherent part's answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coherence {
-    /// Positive speaks for synthetic.
+    /// Positive means synthetic.
     pub logit: f32,
-    /// The factor by which the picture was scaled after it was generated, where the reading that says most assumes one.
+    /// The factor by which the picture was scaled after it was generated, if the strongest reading
+    /// assumes one.
     pub scale: Option<f64>,
 }
 
 /// The detector that is built in: its ONNX file and card.
 const BUILT_IN: (&[u8], &str) =
     (include_bytes!("../../models/spotd-edge-int8.onnx"), include_str!("../../models/spotd-edge-int8.toml"));
-/// The same before it was quantised, for those who ask for f32 or quantise it anew.
+/// The same before quantisation, for running it in f32 or quantising it again.
 const BUILT_IN_F32: (&[u8], &str) =
     (include_bytes!("../../models/spotd-edge.onnx"), include_str!("../../models/spotd-edge.toml"));
 
@@ -53,12 +54,13 @@ const BUILT_IN_F32: (&[u8], &str) =
 const BUILT_IN_HEAD: &[u8] = include_bytes!("../../models/spotd-coherence.onnx");
 
 impl Model {
-    /// Loads the model at `path` with the card beside it, or the built-in one, checks it against its card, and prepares
-    /// it for tiles in the precision that is `wanted`. The built-in detector has a float file of its own for f32; any
-    /// other quantised file is then run in floats.
+    /// Loads the model at `path` with the card beside it, or the built-in one, checks it against
+    /// its card, and prepares it for tiles in the precision that is `wanted`. The built-in detector
+    /// has a float file of its own for f32; any other quantised file is then run in floats.
     ///
     /// # Errors
-    /// [`ModelError`] names the file and what is wrong with it; [`ModelError::NotQuantised`] where int8 cannot be had.
+    /// [`ModelError`] names the file and what is wrong with it; [`ModelError::NotQuantised`] where
+    /// int8 cannot be had.
     pub fn open(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
         let (bytes, card, at) = read(path, wanted)?;
         let mut model = Self::prepare(&bytes, card, &at, wanted)?;
@@ -69,8 +71,8 @@ impl Model {
         Ok(model)
     }
 
-    /// Prepares a network from the bytes of its ONNX file, without a coherent part, whatever its card says; `path` is
-    /// for the messages.
+    /// Prepares a network from the bytes of its ONNX file, without a coherent part even if its card
+    /// names one; `path` is for the messages.
     ///
     /// # Errors
     /// [`ModelError`] names the file and what is wrong with it.
@@ -89,8 +91,8 @@ impl Model {
         Ok(Self { engine, card: Arc::new(card), path: path.to_owned(), coherent: None })
     }
 
-    /// The same model with the temperature and the limits of one site in place of the card's; without a path
-    /// it stays as it is.
+    /// The same model with a site's temperature and limits instead of the card's; unchanged without
+    /// a path.
     ///
     /// # Errors
     /// [`ModelError::Calibration`] when the file is unusable or made for another model.
@@ -124,18 +126,19 @@ impl Model {
         &self.engine
     }
 
-    /// Whether a coherent part stands beside the network.
+    /// Whether it has a coherent part beside the network.
     pub fn is_coherent(&self) -> bool {
         self.coherent.is_some()
     }
 
-    /// Factors by which a picture may have been scaled after it was generated; none where there is no coherent part.
+    /// Factors by which a picture may have been scaled after it was generated; empty without a
+    /// coherent part.
     pub fn scales(&self) -> &[f64] {
         self.coherent.as_ref().map_or(&[], |c| &c.part.scales)
     }
 
-    /// What the coherent part says of what was added up on the frame's `own` grid and on those of [`Model::scales`], by
-    /// the reading that says most; `None` where there is no such part.
+    /// The coherent part's answer to the sums on the frame's `own` grid and on those of
+    /// [`Model::scales`], from the strongest reading; `None` without a coherent part.
     ///
     /// # Errors
     /// [`ModelError::Inference`] when tract fails.
@@ -157,8 +160,8 @@ impl Model {
         Ok(Some(most))
     }
 
-    /// The logit of network and coherent part together, as the card weighs them; the network's own where there is
-    /// no coherent logit.
+    /// The combined logit of network and coherent part, weighted as the card says; the network's
+    /// own if there is no coherent logit.
     pub fn together(&self, network: f32, coherent: Option<f32>) -> f32 {
         match (&self.coherent, coherent) {
             (Some(c), Some(logit)) => {
@@ -175,7 +178,7 @@ impl Model {
         &self.path
     }
 
-    /// Logit of one tile of the card's size: positive speaks for synthetic.
+    /// Logit of one tile of the card's size: positive means synthetic.
     ///
     /// # Errors
     /// [`ModelError::Inference`] when the tile has another size or tract fails.
@@ -201,8 +204,8 @@ impl Coherent {
     }
 }
 
-/// The bytes of a model, its card, and the path for messages; without a path the built-in one, of which there is one
-/// for each precision.
+/// The bytes of a model, its card, and the path for messages; without a path, those of the built-in
+/// one for that precision.
 pub(crate) fn read(
     path: Option<&Path>,
     wanted: Wanted,
@@ -220,7 +223,8 @@ pub(crate) fn read(
     Ok((Cow::Owned(bytes), Card::load(&Card::path_for(path))?, path.to_owned()))
 }
 
-/// The bytes of the head that a model's card names, and its path: beside the model, or the built-in one.
+/// The bytes of the head that a model's card names, and its path: beside the model, or the built-in
+/// one.
 pub(crate) fn read_head(
     model: Option<&Path>,
     part: &CoherentPart,

@@ -1,5 +1,5 @@
-//! One inference worker a core. A frame's tiles are spread over all of them; the worker that finishes
-//! the last tile hands the frame on. No lock lies on the way.
+//! One inference worker per core. A frame's tiles are spread over all of them; the worker that
+//! finishes the last tile hands the frame on. There is no lock on this path.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,24 +14,25 @@ use super::tiles::Selection;
 use crate::frame::Frame;
 use crate::schedule::SourceIndex;
 
-/// A frame in work.
+/// A frame being judged.
 pub struct Work {
-    /// Whose frame it is.
+    /// The source that it comes from.
     pub source: SourceIndex,
     /// The frame, decoded.
     pub frame: Frame,
     /// The tiles to judge.
     pub selection: Selection,
-    /// One logit a tile, as the bits of an f32; NaN where inference failed.
+    /// One logit per tile, as the bits of an f32; NaN where inference failed.
     logits: Vec<AtomicU32>,
     grids: Grids,
-    /// The frame's block sums, once the job after the last tile is done; `None` where they failed or are not wanted.
+    /// The frame's block sums, once the job after the last tile is done; `None` if they failed or
+    /// are not wanted.
     readings: OnceLock<Option<Readings>>,
     left: AtomicUsize,
 }
 
 impl Work {
-    /// Work on the chosen tiles of a frame, and on `grids` of the whole of it.
+    /// Work on the selected tiles of a frame, and on `grids` of the whole frame.
     pub fn new(source: SourceIndex, frame: Frame, selection: Selection, grids: Grids) -> Self {
         let tiles = selection.tiles.len();
         let nan = f32::NAN.to_bits();
@@ -46,7 +47,8 @@ impl Work {
         }
     }
 
-    /// The frame's score once all is done; `None` when inference failed on one of the tiles, or on the sums.
+    /// The frame's score once everything is done; `None` if inference failed on a tile or on the
+    /// sums.
     pub fn score(&self, detector: &Detector) -> Option<FrameScore> {
         let logits: Vec<f32> =
             self.logits.iter().map(|l| f32::from_bits(l.load(Ordering::Acquire))).collect();
@@ -84,9 +86,9 @@ impl Pool {
     /// Starts `workers` threads; finished frames arrive on the returned channel.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The OS cannot start a thread.
     pub fn start(detector: &Detector, workers: usize) -> std::io::Result<(Self, Receiver<Arc<Work>>)> {
-        // Room for one waiting tile a worker: none runs dry, and no frame gets far ahead of the work.
+        // Room for one waiting tile per worker: no worker runs dry, and no frame gets far ahead.
         let (jobs, queue) = bounded::<(Arc<Work>, usize)>(workers);
         let (done_tx, done_rx) = bounded(workers * 2);
         let threads = (0..workers)
@@ -121,7 +123,7 @@ impl Pool {
 
 fn work(detector: &Detector, queue: &Receiver<(Arc<Work>, usize)>, done: &Sender<Arc<Work>>) {
     for (work, job) in queue {
-        // tract is outside of our hands: a panic in it costs this frame its score, not the daemon its
+        // tract is not our code: a panic in it costs this frame its score, but not the daemon a
         // worker.
         let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run(detector, job)));
         match answer {

@@ -1,5 +1,5 @@
-//! The detector as one value, from tile choice to score. `scan` and the trainer judge a frame on the calling thread; the
-//! daemon does the same steps spread over its workers.
+//! The detector as one value, from tile selection to score. `scan` and the trainer score a frame on
+//! the calling thread; the daemon spreads the same steps over its workers.
 
 use super::card::Card;
 use super::coherence::{Grids, Luma, Readings};
@@ -11,14 +11,14 @@ use crate::identity::ModelIdentity;
 use crate::judgement::{Logits, ScoredTile};
 use crate::verdict::{Limits, Reason, Verdict, VerdictConfig};
 
-/// What is said of a frame.
+/// A frame's score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FrameScore {
-    /// Of both parts together, see [`Model::together`].
+    /// The combined logit of both parts, see [`Model::together`].
     pub logit: f32,
-    /// What each part said.
+    /// The logits of the parts.
     pub parts: Logits,
-    /// The frame's block sums, for adding up over frames.
+    /// The frame's block sums, for accumulating over frames.
     pub readings: Option<Readings>,
     /// `sigmoid(logit / temperature)`, 0..1, 1 = synthetic.
     pub score: f64,
@@ -26,9 +26,11 @@ pub struct FrameScore {
     pub tiles: Vec<ScoredTile>,
     /// Tiles skipped as flat.
     pub flat: usize,
-    /// Whether the frame has lost so much that a low score says nothing, see [`super::conditions`].
+    /// Whether the frame has lost so much detail that a low score means nothing, see
+    /// [`super::conditions`].
     pub degraded: bool,
-    /// Set when the score rests on no proper tile, so that no verdict but unsure may be given.
+    /// Set when the score is not based on a proper tile, so that only the verdict unsure may be
+    /// given.
     pub limited: Option<Limited>,
 }
 
@@ -42,7 +44,7 @@ impl FrameScore {
         }
     }
 
-    /// Why it is unsure although the score is that of a clear frame.
+    /// Why the verdict is unsure although the score is that of a clear frame.
     pub fn reason(&self, limits: Limits) -> Option<Reason> {
         (self.degraded && Verdict::of_score(self.score, limits) == Verdict::Clear).then_some(Reason::Degraded)
     }
@@ -51,7 +53,7 @@ impl FrameScore {
 /// Why a frame has no score.
 #[derive(Debug, thiserror::Error)]
 pub enum ScoringError {
-    /// Its pixels could not be had.
+    /// Its pixels are damaged.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// The network failed.
@@ -59,8 +61,8 @@ pub enum ScoringError {
     Model(#[from] ModelError),
 }
 
-/// What judges frames: the model, where it looks, how its parts go together, and the limits of its verdicts. Whoever judges
-/// holds one, and knows nothing of the networks behind it. Clones share the model.
+/// What scores frames: the model, tile selection, the combination of its parts, and the limits of
+/// its verdicts. Its users know nothing of the networks behind it. Clones share the model.
 #[derive(Clone)]
 pub struct Detector {
     model: Model,
@@ -69,16 +71,17 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// `model` with at most `max_tiles` tiles a frame, and the card's limits unless `verdict` overrides them.
+    /// `model` with at most `max_tiles` tiles per frame, and the card's limits unless `verdict`
+    /// overrides them.
     pub fn new(model: Model, verdict: &VerdictConfig, max_tiles: usize) -> Self {
         let card = model.card();
         let threshold = verdict.threshold.unwrap_or(card.threshold);
-        // A threshold lowered below the card's unsure band takes the band down with it.
+        // A threshold below the card's unsure band lowers the band with it.
         let unsure_from = verdict.unsure_from.unwrap_or(card.unsure_from).min(threshold);
         Self { limits: Limits { threshold, unsure_from }, model, max_tiles }
     }
 
-    /// `model` with the card's limits, and at most `max_tiles` tiles a frame.
+    /// `model` with the card's limits, and at most `max_tiles` tiles per frame.
     pub fn of(model: &Model, max_tiles: usize) -> Self {
         Self::new(model.clone(), &VerdictConfig::default(), max_tiles)
     }
@@ -88,22 +91,22 @@ impl Detector {
         self.limits
     }
 
-    /// What the card says, under the site's calibration.
+    /// The card, as overridden by the site's calibration.
     pub fn card(&self) -> &Card {
         self.model.card()
     }
 
-    /// Who judges, as records name it.
+    /// The model's identity, as records name it.
     pub fn identity(&self) -> ModelIdentity {
         self.model.identity()
     }
 
-    /// Tiles judged in one frame at most.
+    /// Tiles judged per frame at most.
     pub fn max_tiles(&self) -> usize {
         self.max_tiles
     }
 
-    /// Where to look in a decoded frame.
+    /// Selects the tiles of a decoded frame.
     ///
     /// # Errors
     /// [`FrameError`] when its pixels are damaged.
@@ -111,7 +114,7 @@ impl Detector {
         select(frame, self.card().tile, self.max_tiles)
     }
 
-    /// Judges one frame on the calling thread; of an interlaced one, a field.
+    /// Scores one frame on the calling thread; of an interlaced one, only one field.
     ///
     /// # Errors
     /// [`ScoringError`] when its pixels are damaged or the network fails.
@@ -119,7 +122,7 @@ impl Detector {
         self.score_lines(one_field(frame.decoded()?))
     }
 
-    /// Judges all lines of a frame as they are.
+    /// Scores all lines of a frame, without deinterlacing.
     ///
     /// # Errors
     /// As [`Detector::score`].
@@ -139,13 +142,13 @@ impl Detector {
         self.model.logit(&tile.pixels)
     }
 
-    /// Whether a frame is looked at as a whole too, by [`Detector::read`].
+    /// Whether frames are also read as a whole, by [`Detector::read`].
     pub(super) fn is_coherent(&self) -> bool {
         self.model.is_coherent()
     }
 
-    /// The block sums of a decoded frame; `None` where the model has no coherent part or the frame fewer blocks than
-    /// anything can be said of.
+    /// The block sums of a decoded frame; `None` if the model has no coherent part or the frame too
+    /// few blocks.
     ///
     /// # Errors
     /// [`FrameError`] when its pixels are damaged.
@@ -156,9 +159,9 @@ impl Detector {
         Ok(Readings::of(&Luma::of(frame)?, self.model.scales(), grids))
     }
 
-    /// The frame score of tile logits and block sums. Of the network it is the mean of the logits: a generator paints the
-    /// whole picture, so every tile speaks for it, and a mean is steadier than a maximum, whose false alarms grow with the
-    /// tile count.
+    /// Combines tile logits and block sums into the frame's score. The network's logit is the mean
+    /// over the tiles: a generator paints the whole picture, so every tile is evidence, and a mean
+    /// is steadier than a maximum, whose false alarms grow with the number of tiles.
     ///
     /// # Errors
     /// [`ModelError`] when the coherent part fails.
@@ -170,7 +173,8 @@ impl Detector {
     ) -> Result<FrameScore, ModelError> {
         let model = &self.model;
         let network = logits.iter().sum::<f32>() / logits.len() as f32;
-        // A scaled grid that happens to have its turn says nothing of this frame against the next.
+        // A single scaled grid that happens to have its turn must not make this frame differ from
+        // the next.
         let said = match &readings {
             Some(Readings { own, scaled, all: true }) => model.coherent(own, scaled)?,
             Some(readings) => model.coherent(&readings.own, &[])?,
@@ -193,26 +197,26 @@ impl Detector {
     }
 }
 
-/// The coherent part over the frames of one source: their block sums fade as a verdict's window moves on, so that
-/// memory stays that of one frame.
+/// The coherent part accumulated over the frames of one source: their block sums fade as a
+/// verdict's window moves on, so that it needs only the memory of one frame.
 #[derive(Debug, Clone)]
 pub struct Accumulated {
-    /// How much of what was added up is kept with each new frame.
+    /// The share of the accumulated sums that is kept with each new frame.
     keep: f32,
     size: (u32, u32),
     readings: Option<Readings>,
-    /// Frames judged so far: whose turn it is of the scaled grids.
+    /// Frames scored so far, which selects the next scaled grid.
     turn: usize,
 }
 
 impl Accumulated {
-    /// Nothing yet; frames count for about as long as a window of `window` frames.
+    /// An empty accumulator; a frame counts for about as long as a window of `window` frames.
     pub fn new(window: usize) -> Self {
         Self { keep: 1.0 - 1.0 / window.max(1) as f32, size: (0, 0), readings: None, turn: 0 }
     }
 
-    /// Adds a frame of `width` x `height` pixels and puts what all say together into its score. A change of size
-    /// begins anew: the old grid means nothing in the new frame.
+    /// Adds a frame of `width` x `height` pixels and updates its score with the accumulated sums. A
+    /// change of size starts over: the old grid means nothing in the new frame.
     ///
     /// # Errors
     /// [`ModelError`] when the coherent part fails.
@@ -258,7 +262,7 @@ impl Accumulated {
         Ok(score)
     }
 
-    /// Forgets what was added up: the feed was away, or is another one.
+    /// Forgets the accumulated sums: the feed was away, or is a different one.
     pub fn forget(&mut self) {
         self.readings = None;
     }

@@ -1,24 +1,24 @@
-//! Where to look: tiles at native resolution that cover the frame; flat and black ones say nothing and
-//! are skipped, and of the rest those with the most detail are taken.
+//! Tile selection: tiles at native resolution that cover the frame; flat and black ones carry no
+//! information and are skipped, and of the rest those with the most detail are taken.
 
 use image::{RgbImage, imageops};
 
 use crate::frame::{Frame, FrameError, Rect};
 
-/// Standard deviation of luma (levels of 0..255) below which a tile is flat: sky burnt out, a wall, a
-/// black or colour-bar feed. Sensor noise alone is about 1.
+/// Standard deviation of luma (levels of 0..255) below which a tile is flat: burnt-out sky, a wall,
+/// a black or colour-bar feed. Sensor noise alone is about 1.
 const FLAT_BELOW: f64 = 2.0;
 
 /// A cut tile.
 #[derive(Debug, Clone)]
 pub struct Tile {
-    /// Where it lies in the frame.
+    /// Its position in the frame.
     pub rect: Rect,
-    /// Its pixels, as large as the model's tile.
+    /// Its pixels, in the size of the model's tile.
     pub pixels: RgbImage,
 }
 
-/// Why a frame can be judged only poorly or not at all.
+/// Why a frame cannot be judged properly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limited {
     /// Smaller than a tile in width or height.
@@ -28,7 +28,7 @@ pub enum Limited {
 }
 
 impl Limited {
-    /// The reason as counters and `scan` name it.
+    /// The name of the reason in counters and `scan`.
     pub fn as_str(self) -> &'static str {
         match self {
             Limited::TooSmall => "too-small",
@@ -37,11 +37,11 @@ impl Limited {
     }
 }
 
-/// What was chosen in a frame.
+/// The tiles selected in a frame.
 #[derive(Debug, Clone)]
 pub struct Selection {
-    /// Tiles to judge; never empty. With `limited` set it is one stand-in that allows a score but no
-    /// verdict: the frame mirrored out to a tile, or the least flat one.
+    /// Tiles to judge; never empty. With `limited` set it is one substitute that allows a score but
+    /// no verdict: the frame extended to a tile by mirroring, or the least flat tile.
     pub tiles: Vec<Tile>,
     /// Tiles skipped as flat.
     pub flat: usize,
@@ -49,7 +49,7 @@ pub struct Selection {
     pub limited: Option<Limited>,
 }
 
-/// Chooses at most `max` tiles of `side` pixels in a decoded frame.
+/// Selects at most `max` tiles of `side` pixels in a decoded frame.
 ///
 /// # Errors
 /// [`FrameError`] when the frame's data are damaged.
@@ -67,7 +67,7 @@ pub fn select(frame: &Frame, side: u32, max: usize) -> Result<Selection, FrameEr
         let detail = luma_deviation(&pixels);
         if detail >= FLAT_BELOW {
             lively.push((detail, Tile { rect, pixels }));
-            // Keeps memory at `max` tiles however large the frame is.
+            // Bounds memory to `max` tiles, however large the frame is.
             if lively.len() > max {
                 drop_dullest(&mut lively);
             }
@@ -92,8 +92,8 @@ fn drop_dullest(tiles: &mut Vec<(f64, Tile)>) {
     }
 }
 
-/// Squares of `side` that cover `width` x `height`, spread evenly, row by row; neighbours overlap where
-/// the size is no multiple. Both must be at least `side`.
+/// Squares of `side` that cover `width` x `height`, spread evenly, row by row; neighbours overlap
+/// where the size is not a multiple of `side`. Both must be at least `side`.
 pub fn grid(width: u32, height: u32, side: u32) -> Vec<Rect> {
     let starts = |length: u32| {
         let n = length.div_ceil(side);
@@ -124,8 +124,8 @@ fn luma_deviation(image: &RgbImage) -> f64 {
     (squares as f64 / n as f64 - mean * mean).max(0.0).sqrt()
 }
 
-/// Continues an image past its right and lower edge by mirroring until it is `side` pixels wide and
-/// high; what exceeds `side` is cut in the middle.
+/// Extends an image past its right and lower edge by mirroring until it is `side` pixels wide and
+/// high; a side longer than `side` is cropped to its centre.
 fn mirror_out(image: &RgbImage, side: u32) -> RgbImage {
     let (w, h) = image.dimensions();
     let (cw, ch) = (w.min(side), h.min(side));

@@ -1,5 +1,6 @@
-//! A detector over whole pictures of any size, for evaluation: networks that end in a mean over positions
-//! take any. The daemon judges tiles instead, whose cost does not depend on the camera.
+//! A model that runs on whole pictures of any size, for evaluation: networks that end in a mean
+//! over positions accept any. The daemon judges tiles instead, whose cost does not depend on the
+//! camera.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,10 +15,10 @@ use super::error::ModelError;
 use super::model::{check_hash, check_precision, read};
 use crate::identity::Wanted;
 
-/// Plans kept at most; one more makes all others go, which costs time and not correctness.
+/// Plans kept at most; one more evicts all others, which costs time but not correctness.
 const MOST_PLANS: usize = 32;
 
-/// A detector whose plan is made for each size of picture, once.
+/// A model with one plan for each picture size.
 pub struct WholePicture {
     bytes: Cow<'static, [u8]>,
     card: Card,
@@ -30,22 +31,22 @@ impl WholePicture {
     /// Loads the model at `path`, or the built-in one, for the precision that is `wanted`.
     ///
     /// # Errors
-    /// As [`super::Model::open`]. Whether it takes other sizes than its tile, and runs in that precision, shows with the
-    /// first picture.
+    /// As [`super::Model::open`]. Whether it takes other sizes than its tile, and runs in that
+    /// precision, shows with the first picture.
     pub fn open(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
         let (bytes, card, path) = read(path, wanted)?;
         check_hash(&bytes, &card, &path)?;
         Ok(Self { bytes, card, path, wanted, plans: Mutex::default() })
     }
 
-    /// Logit of a whole picture: positive speaks for synthetic.
+    /// Logit of a whole picture: positive means synthetic.
     ///
     /// # Errors
-    /// [`ModelError::Contract`] when the network cannot take that size, [`ModelError::Inference`] when it
-    /// fails on it.
+    /// [`ModelError::Contract`] when the network cannot take that size, [`ModelError::Inference`]
+    /// when it fails on it.
     pub fn logit(&self, picture: &RgbImage) -> Result<f32, ModelError> {
         let size = picture.dimensions();
-        // Two threads may make the same plan; none waits for another's.
+        // Two threads may make the same plan; neither waits for the other.
         let known = self.plans.lock().expect("plans").get(&size).cloned();
         let engine = match known {
             Some(engine) => engine,

@@ -34,8 +34,8 @@ pub enum QuantizeError {
     /// tract could not run it.
     #[error("tract cannot run it: {0:#}")]
     Run(#[source] TractError),
-    /// tract panicked over it.
-    #[error("tract panicked over it (see above); the file is damaged")]
+    /// tract panicked on it.
+    #[error("tract panicked on it (see above); the file is damaged")]
     Panicked,
     /// No thread to work on could be started.
     #[error("the OS cannot start a thread: {0}")]

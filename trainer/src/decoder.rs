@@ -52,7 +52,7 @@ impl Decoder {
     pub fn open(path: &Path, side: i64) -> Result<Decoder> {
         // tract panics over some damaged files.
         catch_unwind(AssertUnwindSafe(|| Decoder::read(path, side)))
-            .unwrap_or_else(|_| Err(anyhow!("tract panicked over it (see above); the file is damaged")))
+            .unwrap_or_else(|_| Err(anyhow!("tract panicked on it (see above); the file is damaged")))
             .with_context(|| format!("--decoder {}: is no decoder that can be used", path.display()))
     }
 

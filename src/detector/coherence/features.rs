@@ -1,4 +1,4 @@
-//! From sums to the numbers that the head reads.
+//! Turns block sums into the head's input features.
 
 use super::BlockSums;
 use super::luma::SIDE;
@@ -6,21 +6,21 @@ use super::sums::{CHANNELS, HALF};
 
 /// Frequencies of a quarter plane.
 const BINS: usize = HALF * HALF;
-/// Kinds of numbers for each frequency.
+/// Kinds of features per frequency.
 const KINDS: usize = 3;
-/// Numbers in all.
+/// Number of features.
 pub const FEATURES: usize = CHANNELS * KINDS * BINS;
 
-/// Whether a feature says something of coherence, and not of the spectrum alone.
+/// Whether a feature describes coherence rather than just the spectrum.
 pub fn is_coherence(feature: usize) -> bool {
     feature / BINS % KINDS < 2
 }
 
-/// For each channel (residual, its absolute value, second difference, its absolute value): `log(C + 0.05)`,
-/// `log(C / B + 0.0001)` with C the coherence and B the number of blocks, and `log(P + 0.0001)` less its mean with P the
-/// mean power; each at the frequencies u, v = 0..=8 in sixteenths of a cycle a pixel (v slowest), as the mean of those at
-/// v and -v. The first says how surely something repeats, the second how strong it is, the third how the
-/// residual's energy is spread.
+/// For each channel (residual, its absolute value, second difference, its absolute value):
+/// `log(C + 0.05)`, `log(C / B + 0.0001)` with C the coherence and B the number of blocks, and
+/// `log(P + 0.0001)` minus its mean, with P the mean power; each at the frequencies u, v = 0..=8 in
+/// sixteenths of a cycle per pixel (v slowest), averaged over v and -v. The first tells how certain
+/// a repetition is, the second how strong, the third how the residual's energy is distributed.
 pub fn features(sums: &BlockSums) -> Vec<f32> {
     let mut out = Vec::with_capacity(FEATURES);
     let (blocks, stillness) = (sums.blocks.max(1.0), sums.stillness());

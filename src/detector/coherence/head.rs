@@ -10,7 +10,8 @@ use super::{BlockSums, FEATURES, features};
 use crate::detector::ModelError;
 use crate::detector::bounds;
 
-/// A network over [`features`]: ONNX, input float32 `[1, 972]`, output float32 `[1, 1]`, a logit. Clones share it.
+/// A network over [`features`]: ONNX, input float32 `[1, 972]`, output float32 `[1, 1]`, a logit.
+/// Clones share it.
 #[derive(Debug, Clone)]
 pub struct Head {
     plan: Arc<TypedSimplePlan>,
@@ -20,14 +21,13 @@ impl Head {
     /// Reads and checks the ONNX file's bytes; `path` is for the messages.
     ///
     /// # Errors
-    /// [`ModelError::NotOnnx`] when tract cannot read it, [`ModelError::HeadContract`] when its input or output
-    /// has another shape.
+    /// [`ModelError::NotOnnx`] when tract cannot read it, [`ModelError::HeadContract`] when its
+    /// input or output has another shape.
     pub fn new(bytes: &[u8], path: &Path) -> Result<Self, ModelError> {
         let not_onnx = |reason: String| ModelError::NotOnnx { path: path.to_owned(), reason };
-        // tract panics over some damaged files, and has no check to ask before.
-        catch_unwind(AssertUnwindSafe(|| Self::prepare(bytes, path))).unwrap_or_else(|_| {
-            Err(not_onnx("tract panicked over it (see above); the file is damaged".into()))
-        })
+        // tract panics on some damaged files, and offers no check beforehand.
+        catch_unwind(AssertUnwindSafe(|| Self::prepare(bytes, path)))
+            .unwrap_or_else(|_| Err(not_onnx("tract panicked on it (see above); the file is damaged".into())))
     }
 
     fn prepare(bytes: &[u8], path: &Path) -> Result<Self, ModelError> {
@@ -61,18 +61,18 @@ impl Head {
         Ok(Self { plan })
     }
 
-    /// Logit of what was added up: positive speaks for synthetic.
+    /// Logit of accumulated sums: positive means synthetic.
     ///
     /// # Errors
-    /// [`ModelError::Inference`] when tract fails or answers no number.
+    /// [`ModelError::Inference`] when tract fails or its output is not a finite number.
     pub fn logit(&self, sums: &BlockSums) -> Result<f32, ModelError> {
         self.of_features(&features(sums))
     }
 
-    /// [`Head::logit`] of features that are at hand, [`FEATURES`] of them.
+    /// [`Head::logit`] of given features, [`FEATURES`] of them.
     ///
     /// # Errors
-    /// As [`Head::logit`]; another number of features is one too.
+    /// As [`Head::logit`]; also for a wrong number of features.
     pub fn of_features(&self, row: &[f32]) -> Result<f32, ModelError> {
         let failed = |why: String| ModelError::Inference(format!("coherence: {why}"));
         let input = Tensor::from_shape(&[1, FEATURES], row)

@@ -1,13 +1,15 @@
-//! The middle of a frame as luma in levels.
+//! The centre of a frame as luma levels.
 
 use fast_image_resize::{self as fir, pixels::F32};
 
 use crate::frame::{Frame, FrameError, Rect};
 
-/// Side of a block in pixels. Decoders enlarge by 2, 4, 8 and 16: whatever they leave repeats with 16.
+/// Side of a block in pixels. Decoders upsample by 2, 4, 8 and 16: any trace of that has a period
+/// that divides 16.
 pub const SIDE: usize = 16;
 
-/// Largest side of the part that is looked at, in pixels. More blocks would tell more, but not faster.
+/// Largest side of the part that is examined, in pixels. More blocks would tell more, but cost more
+/// time.
 pub const MOST: u32 = 1024;
 
 /// A plane of luma in levels of 0..255, row by row.
@@ -22,13 +24,14 @@ pub struct Luma {
 }
 
 impl Luma {
-    /// All of an RGB picture.
+    /// A whole RGB picture.
     pub fn of_rgb(picture: &image::RgbImage) -> Self {
         let (width, height) = (picture.width() as usize, picture.height() as usize);
         Self { width, height, levels: crate::frame::luma_of_rgb(picture.as_raw()).collect() }
     }
 
-    /// The middle of a decoded frame, at most [`MOST`] pixels wide and high, cut on the frame's grid of [`SIDE`].
+    /// The centre of a decoded frame, at most [`MOST`] pixels wide and high, aligned with the
+    /// frame's grid of [`SIDE`].
     ///
     /// # Errors
     /// [`FrameError`] when the frame's data are damaged.
@@ -40,12 +43,12 @@ impl Luma {
         Ok(Self { width: width as usize, height: height as usize, levels })
     }
 
-    /// The plane as it was before it was scaled by `scale`: 1.5 makes it smaller by that factor. Of what would come out
-    /// larger than [`MOST`] the upper left part is taken.
+    /// The plane as it was before it was scaled by `scale`: 1.5 shrinks it by that factor. If the
+    /// result would be larger than [`MOST`], its upper left part is taken.
     pub fn scaled_back(&self, scale: f64) -> Self {
         let back = |n: usize| ((n as f64 / scale).round() as u32).clamp(1, MOST);
         let (width, height) = (back(self.width), back(self.height));
-        // The same factor along both sides and for all sizes, or the grid would not be met.
+        // The same factor along both axes and for all sizes, or the grid would be missed.
         let part = |n: u32, all: usize| (f64::from(n) * scale).min(all as f64);
         let pixels = self.levels.iter().map(|&level| F32::new(level)).collect();
         let source = fir::images::TypedImage::from_pixels(self.width as u32, self.height as u32, pixels)

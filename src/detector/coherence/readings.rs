@@ -1,22 +1,24 @@
-//! One frame read on several grids: its own, and those of pictures that were scaled after they were generated.
+//! Reads one frame on several grids: its own, and those of pictures that were scaled after they
+//! were generated.
 //!
-//! A decoder's pattern of period 16 has the period 24 after enlarging by 1.5, and on the frame's own grid nothing of it adds up.
-//! Scaled back by the same factor, it lies on the grid of 16 again. By which factor a feed was scaled nobody says, but feeds and
-//! files come in few sizes, so a handful of factors is tried.
+//! A decoder's pattern of period 16 has a period of 24 after enlarging by 1.5, and does not add up
+//! on the frame's own grid. Scaled back by the same factor, it is on the 16-pixel grid again. The
+//! factor by which a feed was scaled is unknown, but feeds and files come in few sizes, so a
+//! handful of factors is tried.
 
 use super::{BlockSums, Luma};
 
-/// Blocks below which nothing is said: those of 128x128 pixels.
+/// Fewest blocks for a reading: those of 128x128 pixels.
 pub const LEAST_BLOCKS: f32 = 64.0;
 
 /// Which grids to read a frame on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grids {
-    /// Its own alone.
+    /// Only its own.
     Own,
-    /// Its own, and of the others the one whose turn this number says: what a frame of many gets.
+    /// Its own, and one of the others, selected in turn by this number: for frames of a video.
     OneMore(usize),
-    /// All of them: what a still picture gets.
+    /// All of them: for still pictures.
     All,
 }
 
@@ -25,14 +27,16 @@ pub enum Grids {
 pub struct Readings {
     /// On the frame's own grid.
     pub own: BlockSums,
-    /// For each factor by which the picture may have been scaled; `None` where it was not read so.
+    /// One for each factor by which the picture may have been scaled; `None` where it was not read
+    /// on that grid.
     pub scaled: Vec<Option<BlockSums>>,
     /// Whether it was read on all grids.
     pub all: bool,
 }
 
 impl Readings {
-    /// Reads a plane that may have been scaled by one of `scales`; `None` where it has too few blocks.
+    /// Reads a plane that may have been scaled by one of `scales`; `None` where it has too few
+    /// blocks.
     pub fn of(luma: &Luma, scales: &[f64], grids: Grids) -> Option<Self> {
         let enough = |sums: &BlockSums| sums.blocks() >= LEAST_BLOCKS;
         let own = Some(BlockSums::of(luma)).filter(enough)?;
@@ -47,8 +51,9 @@ impl Readings {
         Some(Self { own, scaled, all: grids == Grids::All })
     }
 
-    /// Fades what was added up to `keep` (0..1) of its weight and adds the next frame's sums. A scaled grid fades as
-    /// much in one of its turns as the frame's own in all the frames between.
+    /// Fades the accumulated sums to `keep` (0..1) of their weight and adds the next frame's. A
+    /// scaled grid fades as much in one of its turns as the frame's own grid does in all the frames
+    /// in between.
     pub fn follow(&mut self, next: &Self, keep: f32) {
         self.own.follow(&next.own, keep);
         let turn = if next.all { 1 } else { self.scaled.len().max(1) };
@@ -83,7 +88,7 @@ mod tests {
         Luma { width: side, height: side, levels }
     }
 
-    /// Coherence at 4/16 of a cycle a pixel both ways, where a period of 4 lies.
+    /// Coherence at 4/16 of a cycle per pixel in both directions, the frequency of period 4.
     fn at_four(sums: &BlockSums) -> f32 {
         sums.coherence(0, 4 * super::super::SIDE + 4)
     }

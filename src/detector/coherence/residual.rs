@@ -1,18 +1,20 @@
-//! What is left of a luma plane when its content is taken away, in two ways: the pixel less the median of its
-//! neighbourhood, and a second difference both ways. Either is squashed, so that an edge counts no more than a grain.
+//! What is left of a luma plane when its content is removed, in two ways: the pixel minus the
+//! median of its neighbourhood, and a second difference in both directions. Both are compressed, so
+//! that an edge counts no more than a grain of noise.
 
 use super::luma::Luma;
 
-/// Levels (of 0..255) at which the squashing reaches a half: about the noise of a good sensor, so that what is
-/// below keeps its proportions and edges of a hundred levels count like one of ten.
+/// Level (of 0..255) that is compressed to one half: about the noise of a good sensor, so that
+/// smaller values keep their proportions and an edge of a hundred levels counts like one of ten.
 const HALF: f32 = 2.5;
 
-/// Residual of a plane: `r / (|r| + 2.5)` with `r` the pixel less the median of the 3x3 pixels around it. Beyond
-/// the border the outermost pixels are repeated. Row by row, as long as the plane; values in -1..1.
+/// Residual of a plane: `r / (|r| + 2.5)` with `r` the pixel minus the median of the 3x3 pixels
+/// around it. Pixels are replicated beyond the border. Row by row, as long as the plane; values in
+/// -1..1.
 pub(super) fn residual(luma: &Luma) -> Vec<f32> {
     let (width, height) = (luma.width, luma.height);
     let mut out = vec![0.0; width * height];
-    // One pixel more on each side, so that the inner loop knows no border.
+    // One more pixel on each side, so that the inner loop needs no border check.
     let padded = |y: usize, row: &mut [f32]| {
         let from = &luma.levels[y * width..(y + 1) * width];
         row[1..=width].copy_from_slice(from);
@@ -33,11 +35,11 @@ pub(super) fn residual(luma: &Luma) -> Vec<f32> {
     out
 }
 
-/// Weights of the second difference both ways (Ker and Boehme, 2008), a zero-sum filter.
+/// Weights of the second difference in both directions (Ker and Boehme, 2008), a zero-sum filter.
 const SECOND: [[f32; 3]; 3] = [[-0.25, 0.5, -0.25], [0.5, -1.0, 0.5], [-0.25, 0.5, -0.25]];
 
-/// Second difference of a plane in both directions, squashed like [`residual`]. Beyond the border the pixels are
-/// mirrored at the outermost one.
+/// Second difference of a plane in both directions, compressed like [`residual`]. Pixels are
+/// mirrored at the outermost one beyond the border.
 pub(super) fn second_difference(luma: &Luma) -> Vec<f32> {
     let (width, height) = (luma.width, luma.height);
     let mirrored = |at: isize, n: usize| {
@@ -52,7 +54,7 @@ pub(super) fn second_difference(luma: &Luma) -> Vec<f32> {
         at.clamp(0, n - 1) as usize
     };
     let mut out = vec![0.0; width * height];
-    // The filter is the product of (-1, 2, -1) / 2 down and across, with its sign turned.
+    // The filter is the negated product of (-1, 2, -1) / 2 vertically and horizontally.
     let mut column = vec![0.0; width + 2];
     for y in 0..height {
         let row = |at: isize| {
@@ -73,8 +75,8 @@ pub(super) fn second_difference(luma: &Luma) -> Vec<f32> {
     out
 }
 
-/// The three pixels above each other, sorted, for every column: two thirds of the work of a median serve three
-/// neighbouring columns.
+/// Every column's three vertically adjacent pixels, sorted: that is two thirds of the work of a
+/// median, and serves three neighbouring columns.
 struct Sorted {
     low: Vec<f32>,
     middle: Vec<f32>,
@@ -95,8 +97,8 @@ impl Sorted {
         }
     }
 
-    /// The median of nine is the median of: the greatest of the least, the median of the medians, the least of the
-    /// greatest (Paeth, Graphics Gems I, 1990).
+    /// The median of nine is the median of: the greatest of the least, the median of the medians,
+    /// the least of the greatest (Paeth, Graphics Gems I, 1990).
     fn residual(&self, here: &[f32], out: &mut [f32]) {
         let n = out.len();
         let three = |v: &[f32], i: usize| (v[i], v[i + 1], v[i + 2]);
@@ -115,7 +117,8 @@ impl Sorted {
     }
 }
 
-// Not f32::min and max: these mind NaN, which costs the loop its vector instructions. Levels are numbers.
+// Not f32::min and max: these handle NaN, which keeps the loop from being vectorised. Levels are
+// never NaN.
 #[inline(always)]
 fn min(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }

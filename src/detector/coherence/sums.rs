@@ -1,4 +1,4 @@
-//! Sums over the blocks of a frame, or of several: all that is kept of them.
+//! Sums over the blocks of one or several frames, which are all that is kept of them.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,16 +8,17 @@ use rustfft::{Fft, FftPlanner};
 use super::luma::{Luma, SIDE};
 use super::residual::{residual, second_difference};
 
-/// Frequencies that are kept of each row of a block's spectrum: the plane is real, so the rest mirrors them.
+/// Frequencies kept of each row of a block's spectrum: the plane is real, so the rest mirrors
+/// these.
 pub(super) const HALF: usize = SIDE / 2 + 1;
 const AREA: usize = SIDE * SIDE;
-/// Added to powers, so that a block of one colour divides by something.
+/// Added to powers, so that a block of one colour does not divide by zero.
 pub(super) const TINY: f32 = 1e-9;
 
-/// Planes that are added up.
+/// Planes that are summed.
 pub(super) const CHANNELS: usize = 4;
 
-/// What is added up for one channel.
+/// The sums of one channel.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ChannelSums {
     /// Sum of the blocks' spectra, `SIDE` rows of `SIDE`.
@@ -32,26 +33,26 @@ impl ChannelSums {
     }
 }
 
-/// Sums over the blocks of one frame or several: memory does not grow with what was seen.
+/// Sums over the blocks of one or several frames: memory does not grow with their number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockSums {
     /// Those of the residual, its absolute value, the second difference, and its absolute value.
     pub(super) channels: [ChannelSums; CHANNELS],
-    /// Blocks that were added, less what was faded.
+    /// Blocks that were added, minus what has faded.
     pub(super) blocks: f32,
     /// Blocks behind the power, likewise.
     pub(super) measured: f32,
-    /// Sum of the frames' own typical coherences, each by its blocks, faded like them.
+    /// Sum of the frames' own typical coherences, weighted by their blocks and faded like them.
     plain: f32,
 }
 
-/// Blocks of a frame whose power is measured at most, spread evenly: a mean of that many is within 3 %. The sums
-/// themselves, in which the trace lies, are over all blocks.
+/// Blocks per frame whose power is measured at most, spread evenly: a mean of that many is accurate
+/// to 3 %. The sums themselves, which carry the trace, are over all blocks.
 const MEASURED: usize = 1024;
 
 impl BlockSums {
-    /// The sums of one plane's blocks, on the grid of its upper left corner. What is left over at the right and at
-    /// the lower edge is not counted.
+    /// The sums of one plane's blocks, on the grid of its upper left corner. Incomplete blocks at
+    /// the right and lower edge are left out.
     pub fn of(luma: &Luma) -> Self {
         let plan = Plan::shared();
         let mut sums = Self {
@@ -101,28 +102,30 @@ impl BlockSums {
         sums
     }
 
-    /// Coherence of a channel at a frequency: about 1 where no phase is kept, up to the number of blocks.
+    /// Coherence of a channel at a frequency: about 1 for random phases, up to the number of
+    /// blocks.
     pub(super) fn coherence(&self, channel: usize, at: usize) -> f32 {
         let ChannelSums { total, power } = &self.channels[channel];
         let mean = total[at].norm_sqr() / (self.blocks * self.blocks).max(1.0);
         mean / (power[at] / self.measured.max(1.0) + TINY) * self.blocks
     }
 
-    /// The median of the residual's coherence over all frequencies but the mean.
+    /// The median of the residual's coherence over all frequencies except zero.
     fn typical(&self) -> f32 {
         let mut all: Vec<f32> = (1..AREA).map(|at| self.coherence(0, at)).collect();
         let middle = all.len() / 2;
         *all.select_nth_unstable_by(middle, f32::total_cmp).1
     }
 
-    /// By how much coherence has grown from frame to frame in all frequencies alike, at least 1. A scene that does not
-    /// move repeats too, and with it everything in it: this much of the growth is the scene's.
+    /// By how much coherence has grown from frame to frame in all frequencies alike, at least 1. A
+    /// scene that does not move repeats too, with everything in it: this part of the growth is due
+    /// to the scene.
     pub(super) fn stillness(&self) -> f32 {
         let single = self.plain / self.blocks.max(1.0);
         (self.typical() / single.max(TINY)).max(1.0)
     }
 
-    /// Fades what was added up to `keep` (0..1) of its weight and adds the next frame's sums.
+    /// Fades the accumulated sums to `keep` (0..1) of their weight and adds the next frame's.
     pub fn follow(&mut self, next: &Self, keep: f32) {
         for (mine, theirs) in self.channels.iter_mut().zip(&next.channels) {
             mine.total.iter_mut().zip(&theirs.total).for_each(|(a, b)| *a = *a * keep + b);
@@ -133,8 +136,8 @@ impl BlockSums {
         self.plain = self.plain * keep + next.plain;
     }
 
-    /// Mean power of the second difference at frequencies of 5/16 to 8/16 of a cycle a pixel, in either direction, in
-    /// decibels of a checkerboard's.
+    /// Mean power of the second difference at frequencies of 5/16 to 8/16 of a cycle per pixel, in
+    /// either direction, in decibels relative to a checkerboard's.
     pub(in crate::detector) fn detail(&self) -> f32 {
         let high = |at: usize| {
             let distance = |n: usize| n.min(SIDE - n);
@@ -151,8 +154,8 @@ impl BlockSums {
     }
 }
 
-/// Takes the power of both channels out of their joint transform `z = F(r) + i F(|r|)`: with `m` the frequency
-/// mirrored, `F(r) = (z + conj z_m) / 2` and `F(|r|) = (z - conj z_m) / 2i`.
+/// Separates the power of both channels from their joint transform `z = F(r) + i F(|r|)`: with `m`
+/// the frequency mirrored, `F(r) = (z + conj z_m) / 2` and `F(|r|) = (z - conj z_m) / 2i`.
 fn add_power(z: &[Complex32; AREA], first: &mut [f32], second: &mut [f32]) {
     for v in 0..SIDE {
         let mirrored_row = (SIDE - v) % SIDE * SIDE;
@@ -165,13 +168,13 @@ fn add_power(z: &[Complex32; AREA], first: &mut [f32], second: &mut [f32]) {
     }
 }
 
-/// A transform of 16x16.
+/// A 16x16 Fourier transform.
 struct Plan {
     fft: Arc<dyn Fft<f32>>,
 }
 
 impl Plan {
-    /// Made once for all frames.
+    /// Created once for all frames.
     fn shared() -> &'static Self {
         static PLAN: OnceLock<Plan> = OnceLock::new();
         PLAN.get_or_init(|| Self { fft: FftPlanner::new().plan_fft_forward(SIDE) })

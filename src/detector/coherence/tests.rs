@@ -1,8 +1,8 @@
-//! What coherence finds, and that it is the reference's.
+//! What coherence finds, and that it agrees with the reference.
 
 use super::*;
 
-/// A picture of `width` x `height` of noise about mid-grey, the same for the same seed.
+/// A picture of `width` x `height` with noise around mid-grey, the same for the same seed.
 fn noise(width: usize, height: usize, seed: u64) -> Luma {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let levels = (0..width * height)
@@ -16,7 +16,7 @@ fn noise(width: usize, height: usize, seed: u64) -> Luma {
     Luma { width, height, levels }
 }
 
-/// `luma` with a checkerboard of period 8 laid over it, `strength` levels high: a tenth of the noise.
+/// `luma` with a checkerboard of period 8 added, `strength` levels high: a tenth of the noise.
 fn with_lattice(mut luma: Luma, strength: f32) -> Luma {
     for y in 0..luma.height {
         for x in 0..luma.width {
@@ -36,7 +36,7 @@ fn log_coherence(sums: &BlockSums, u: usize, v: usize) -> f32 {
 fn a_weak_lattice_is_found_where_it_repeats_and_nowhere_else() {
     let plain = BlockSums::of(&noise(512, 512, 1));
     let found = BlockSums::of(&with_lattice(noise(512, 512, 1), 4.0));
-    // Period 8 is two sixteenths of a cycle a pixel.
+    // Period 8 is two sixteenths of a cycle per pixel.
     assert!(log_coherence(&plain, 2, 2) < 2.0, "{}", log_coherence(&plain, 2, 2));
     assert!(log_coherence(&found, 2, 2) > 3.0, "{}", log_coherence(&found, 2, 2));
     assert!(log_coherence(&found, 1, 3) < 2.0, "period 16 has nothing: {}", log_coherence(&found, 1, 3));
@@ -70,7 +70,8 @@ fn pixels_of_one_colour_give_finite_features() {
     assert!(features(&BlockSums::of(&flat)).iter().all(|f| f.is_finite()));
 }
 
-/// The reference is `numpy` and `OpenCV`; the picture is made there by the same formula. See golden.py.
+/// The reference is `numpy` and `OpenCV`; the picture is made by the same formula there. See
+/// golden.py.
 #[test]
 fn features_are_the_references() {
     let (width, height) = (160usize, 96usize);
