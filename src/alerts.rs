@@ -1,5 +1,5 @@
-//! Between frames and alerts: keeps the last frames of a source, so that the one before a jump of its score is still
-//! there when the jump is known.
+//! Keeps the last frames of a source, so that the one before a jump of its score is still available
+//! when the jump is detected.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::verdict::VerdictConfig;
 
 /// A judged frame that is kept.
 pub struct Kept {
-    /// The frame, with bytes of its own.
+    /// The frame, with its own copy of the bytes.
     pub frame: Frame,
-    /// What was said of it.
+    /// Its score.
     pub score: FrameScore,
 }
 
@@ -23,9 +23,9 @@ pub struct Kept {
 pub struct Seen {
     /// From where to where.
     pub jump: Jump,
-    /// The last frame before.
+    /// The last frame before it.
     pub before: Arc<Kept>,
-    /// The first one after.
+    /// The first one after it.
     pub after: Arc<Kept>,
 }
 
@@ -39,7 +39,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// As `[verdict]` says; `None` where no jump is an alert.
+    /// Configured by `[verdict]`; `None` where jumps are not alerts.
     pub fn new(config: &VerdictConfig) -> Option<Self> {
         Some(Self {
             detector: JumpDetector::new(config.jump?, config.window, config.min_frames),
@@ -67,7 +67,7 @@ impl Watch {
         seen
     }
 
-    /// Forgets all: what comes next has nothing to do with what was.
+    /// Forgets everything: what comes next is unrelated.
     pub fn forget(&mut self) {
         self.detector.forget();
         self.kept.clear();

@@ -1,5 +1,6 @@
-//! What may be asked of a source while the daemon runs: to show a picture. Whoever asks (a publisher) and whoever does
-//! it (the pipeline) know only this. Whether a source is paused stands on the board alone.
+//! Requests to a source while the daemon runs: for a snapshot. Publishers make them and the
+//! pipeline fulfils them; neither knows the other. Whether a source is paused is kept on the board
+//! only.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,26 +8,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-/// A picture that was asked for.
+/// A picture that was requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Whose.
+    /// The source's id.
     pub source: Arc<str>,
     /// The frame, encoded.
     pub jpeg: Vec<u8>,
 }
 
-/// The wishes for all sources. Clones share them.
+/// The requests to all sources. Clones share them.
 #[derive(Clone)]
 pub struct Controls {
     sources: Arc<BTreeMap<Arc<str>, Arc<Control>>>,
     subscribers: Subscribers,
 }
 
-/// Who gets pictures that were asked for.
+/// Those who receive requested pictures.
 type Subscribers = Arc<Mutex<Vec<Sender<Snapshot>>>>;
 
-/// The wishes for one source.
+/// The requests to one source.
 pub struct Control {
     id: Arc<str>,
     snapshot: AtomicBool,
@@ -34,7 +35,7 @@ pub struct Control {
 }
 
 impl Controls {
-    /// No wishes, for these sources.
+    /// No requests yet, for these sources.
     pub fn new(ids: impl IntoIterator<Item = Arc<str>>) -> Self {
         let subscribers = Subscribers::default();
         let control = |id: Arc<str>| {
@@ -44,7 +45,7 @@ impl Controls {
         Self { sources: Arc::new(ids.into_iter().map(control).collect()), subscribers }
     }
 
-    /// The wishes for one source, if there is one of that name.
+    /// The requests to one source, if there is one of that name.
     pub fn source(&self, id: &str) -> Option<&Arc<Control>> {
         self.sources.get(id)
     }
@@ -54,9 +55,10 @@ impl Controls {
         self.sources.keys()
     }
 
-    /// A channel of its own, for one more who gets each picture that was asked for, by whomever, from now on.
+    /// A new subscriber's channel: from now on it receives every picture that was requested, by
+    /// anyone.
     pub fn snapshots(&self) -> Receiver<Snapshot> {
-        // One a source: a picture that was not fetched yet is enough.
+        // One per source: a single unfetched picture is enough.
         let (tx, rx) = bounded(self.sources.len().max(1));
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
         rx
@@ -64,18 +66,18 @@ impl Controls {
 }
 
 impl Control {
-    /// Asks for a picture of the next frame; asking again before it is there changes nothing.
+    /// Requests a picture of the next frame; requesting it again before that changes nothing.
     pub fn ask_snapshot(&self) {
         self.snapshot.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a picture is asked for.
+    /// Whether a picture is requested.
     pub fn wants_snapshot(&self) -> bool {
         self.snapshot.load(Ordering::Relaxed)
     }
 
-    /// Hands over what was asked for, to all who get pictures; `None` when it could not be made. False when with one of
-    /// them earlier ones still wait to be fetched, so that this one is lost there.
+    /// Hands the picture to all subscribers; `None` when it could not be made. False when a
+    /// subscriber has not fetched earlier ones yet, so that it misses this one.
     pub fn give_snapshot(&self, jpeg: Option<Vec<u8>>) -> bool {
         self.snapshot.store(false, Ordering::Relaxed);
         let Some(jpeg) = jpeg else { return true };

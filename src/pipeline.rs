@@ -1,9 +1,10 @@
-//! The wiring: sources, the latest-frame channel, tile choice, inference, verdict, flag log, MQTT.
+//! The wiring: sources, the latest-frame channel, tile selection, inference, verdict, flag log,
+//! publishers.
 //!
 //! ```text
-//! source threads -> latest frame (1 a source) -> turns -> "look" thread -> tiles -> one worker a core
-//!                                                                                       |
-//!                        MQTT thread <- flag log on disk <- "verdict" thread <- scores -+
+//! source threads -> latest frame (1 per source) -> turns -> "select" thread -> tiles -> one worker per core
+//!                                                                                           |
+//!                        publishers <- flag log on disk <- "verdict" thread <- scores ------+
 //! ```
 
 use std::collections::BTreeSet;
@@ -33,7 +34,7 @@ use crate::source::latest::LatestSink;
 use crate::source::supervise::{self, Policy};
 use crate::verdict::VerdictMachine;
 
-/// How often sources without frames are looked after.
+/// How often sources without frames are checked.
 const TICK: Duration = Duration::from_millis(500);
 
 /// A running daemon.
@@ -54,8 +55,8 @@ impl Daemon {
     /// Opens the flag log and starts all threads.
     ///
     /// # Errors
-    /// The log folder cannot be used, the broker's configuration is unusable (not: the broker is away),
-    /// or the system gives no thread.
+    /// The log folder cannot be used, a publisher's configuration is unusable (not: its server is
+    /// away), or the OS cannot start a thread.
     pub fn start(config: Config, model: Model, clock: SharedClock) -> anyhow::Result<Self> {
         let ids: Vec<Arc<str>> = config.sources.iter().map(|s| s.id.clone()).collect();
         let board = Board::new(ids.iter().cloned());
@@ -160,13 +161,14 @@ impl Daemon {
         })
     }
 
-    /// Disconnects when all sources have come to their end and everything of them is judged.
+    /// Disconnects when all sources have ended and all their frames are judged.
     pub fn finished(&self) -> &Receiver<()> {
         &self.finished
     }
 
-    /// Stops in the direction of the frames: capture first, then inference and verdicts (open events
-    /// are closed in the log), then publishing. Waits for every thread; false when one had panicked.
+    /// Stops in the direction of the frames: capture first, then inference and verdicts (open
+    /// events are closed in the log), then publishing. Waits for every thread; false if one had
+    /// panicked.
     pub fn stop(self) -> bool {
         self.stop_capture.stop();
         let mut well = true;
@@ -205,7 +207,7 @@ fn spawn_metrics(
     metrics::spawn(wanted, metrics, clock.clone(), stop.clone()).context("metrics").map(Some)
 }
 
-/// What publishers are started with.
+/// What publishers need to start.
 struct Telling<'a> {
     config: &'a Config,
     log: Tail,
@@ -216,7 +218,7 @@ struct Telling<'a> {
 }
 
 impl Telling<'_> {
-    /// Starts all that are configured.
+    /// Starts all configured publishers.
     fn spawn(self) -> anyhow::Result<Vec<JoinHandle<()>>> {
         let mut all = Vec::new();
         self.spawn_mqtt(&mut all)?;
@@ -263,11 +265,11 @@ impl Telling<'_> {
 /// Takes each source's newest frame in its turn and selects tiles in it.
 struct SelectStage {
     frames: Vec<Receiver<Frame>>,
-    /// Sources already warned about, by reason: once is enough for a camera that stays as it is.
+    /// Sources already warned about, by reason: once is enough for a camera that does not change.
     warned: BTreeSet<(SourceIndex, &'static str)>,
-    /// What is known of the fields of each source's frames.
+    /// Each source's deinterlacer.
     fields: Vec<Deinterlacer>,
-    /// Frames that went to work, for each source: whose turn it is of the scaled grids.
+    /// Frames submitted per source, which selects the next scaled grid.
     turn: Vec<usize>,
     detector: Detector,
     snapshots: Snapshots,
@@ -293,7 +295,7 @@ impl SelectStage {
         self.pool.join();
     }
 
-    /// Puts a source's frame into work; false when there is nothing to judge.
+    /// Submits a source's frame to the workers; false when there is nothing to judge.
     fn select(&mut self, source: SourceIndex) -> bool {
         let Ok(frame) = self.frames[source].try_recv() else { return false };
         let id = frame.source.clone();
@@ -303,7 +305,7 @@ impl SelectStage {
         };
         self.snapshots.serve(&frame);
         if self.board.is_paused(&id) {
-            // It came for a picture, or just before the command.
+            // It came for a snapshot, or just before the command.
             self.board.drop_frame(&id, "paused");
             return false;
         }
@@ -333,7 +335,7 @@ impl SelectStage {
         }
     }
 
-    /// Says on the board, and once in the log, whether fields of the source's frames are judged.
+    /// Shows on the board, and logs on a change, whether fields of the source's frames are judged.
     fn tell_fields(&self, frame: &Frame) {
         let now = frame.interlacing.field();
         let mut before = None;
@@ -360,7 +362,7 @@ impl SelectStage {
     }
 }
 
-/// Takes the pictures that were asked for.
+/// Takes requested snapshots.
 struct Snapshots {
     controls: Controls,
     node: String,
@@ -368,7 +370,7 @@ struct Snapshots {
 }
 
 impl Snapshots {
-    /// Takes one of a frame if it is wanted.
+    /// Takes one of a frame if it was requested.
     fn serve(&self, frame: &Frame) {
         let Some(control) = self.controls.source(&frame.source) else { return };
         if control.wants_snapshot() {
@@ -385,7 +387,7 @@ impl Snapshots {
 struct VerdictStage {
     ids: Vec<Arc<str>>,
     machines: Vec<VerdictMachine>,
-    /// For jumps of the score, where they are an alert.
+    /// Watch for jumps of the score, where these are alerts.
     watches: Vec<Option<Watch>>,
     accumulated: Vec<Accumulated>,
     ended: Vec<bool>,
@@ -426,7 +428,7 @@ impl VerdictStage {
             None => self.board.drop_frame(id, "inference"),
             Some(mut score) => {
                 let size = (work.frame.width, work.frame.height);
-                // A jump is one of the frame's own score: what is added up lags behind.
+                // Jumps are detected in the frame's own score: the accumulated one lags behind.
                 let own = self.watches[source].is_some().then(|| score.clone());
                 if let Err(error) = self.accumulated[source].add(&self.detector, size, &mut score) {
                     log::warn!("{id}: {error}");

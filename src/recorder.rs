@@ -1,8 +1,8 @@
 //! Between the verdict and the flag log: turns outcomes into records with their evidence, and keeps
-//! the board's scores true.
+//! the board's scores up to date.
 //!
-//! What the log could not take is tried again with the next frame: a start that failed (a full disk)
-//! becomes a start then, an end likewise, and judging goes on meanwhile.
+//! What the log could not write is retried with the next frame: a start that failed (a full disk)
+//! is written then, an end likewise, and judging goes on meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::jump::Jump;
 use crate::schedule::SourceIndex;
 use crate::verdict::{EventKind, Outcome, Reason, Verdict};
 
-/// How often the log is tidied although nothing is written.
+/// How often the log is tidied when nothing is written.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
 
 /// Writes the records of all sources.
@@ -42,11 +42,11 @@ pub struct Recorder {
 
 struct SourceLog {
     id: Arc<str>,
-    /// The event that the log knows to be open.
+    /// The event that is open according to the log.
     open: Option<Ulid>,
-    /// The last append failed; said once, not with every frame.
+    /// Whether the last append failed; logged once, not with every frame.
     failing: bool,
-    /// Alerts that the log has not taken yet.
+    /// Alerts that have not been written yet.
     alerts: VecDeque<PendingAlert>,
 }
 
@@ -56,7 +56,7 @@ struct PendingAlert {
     judgement: Judgement,
 }
 
-/// Alerts of a source that wait for the log at most; they hold frames.
+/// Alerts per source that wait for the log at most, since they hold frames.
 const WAITING: usize = 4;
 
 impl SourceLog {
@@ -92,9 +92,9 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// What has to be done now and then although nothing is flagged: whether the log's folder is where its path
-    /// leads is looked after, old evidence goes, and the end of events that a crash has left open is written if it
-    /// could not be before.
+    /// Periodic work, even when nothing is flagged: checks whether the log's folder is still where
+    /// its path leads, removes old evidence, and writes the end of events that a crash has left
+    /// open, if that has not succeeded yet.
     pub fn tick(&mut self) {
         for source in 0..self.sources.len() {
             self.record_alerts(source);
@@ -119,7 +119,7 @@ impl Recorder {
         self.report();
     }
 
-    /// Puts the log's state on the board, and says when an alarm begins or is over.
+    /// Puts the log's status on the board, and logs when an alarm begins or ends.
     fn report(&self) {
         let now = self.log.status();
         let before = self.board.set_log(now.clone());
@@ -130,12 +130,12 @@ impl Recorder {
         }
     }
 
-    /// A reader that is told of every record once it is durable.
+    /// A reader that gets every record once it is durable.
     pub fn tail(&self) -> Tail {
         self.log.tail()
     }
 
-    /// Takes one step's outcome of a source, with the frame that it is about, if there is one.
+    /// Takes the outcome of one step of a source, with the frame that it is about, if there is one.
     pub fn outcome(&mut self, source: SourceIndex, outcome: &Outcome, frame: Option<(&Frame, &FrameScore)>) {
         let id = self.sources[source].id.clone();
         self.board.update(&id, |s| {
@@ -153,7 +153,7 @@ impl Recorder {
         }
     }
 
-    /// Takes a jump of a source's score, with what its frame has come to.
+    /// Takes a jump of a source's score, with the outcome of its frame.
     pub fn alert(&mut self, source: SourceIndex, seen: Seen, outcome: &Outcome) {
         let state = &mut self.sources[source];
         let Jump { before, after } = seen.jump;
@@ -167,7 +167,7 @@ impl Recorder {
         self.record_alerts(source);
     }
 
-    /// Writes the alerts that wait.
+    /// Writes the pending alerts.
     fn record_alerts(&mut self, source: SourceIndex) {
         while let Some(alert) = self.sources[source].alerts.front() {
             let id = self.sources[source].id.clone();
@@ -238,7 +238,7 @@ impl Recorder {
             model: self.model.clone(),
             alert: None,
         };
-        // The end of an event is about frames that are no longer flagged: they are no evidence.
+        // The end of an event is about frames that are no longer flagged, which are not evidence.
         let picture = frame.filter(|_| kind != EventKind::End).and_then(|(f, _)| {
             f.to_rgb().map_err(|e| log::warn!("{}: no evidence picture: {e}", state.id)).ok()
         });
@@ -268,7 +268,7 @@ fn frame_info(frame: &Frame) -> FrameInfo {
     }
 }
 
-/// Which record an outcome asks for, given whether the log knows of an open event.
+/// Which record an outcome requires, given whether an event is open in the log.
 fn due(open: bool, outcome: &Outcome) -> Option<EventKind> {
     match (open, outcome.verdict == Verdict::Synthetic) {
         (false, true) => Some(EventKind::Start),
@@ -321,14 +321,14 @@ mod tests {
     fn what_the_log_missed_is_made_up_for() {
         use EventKind::{End, Start, Update};
         use Verdict::{Clear, Synthetic};
-        // The start failed; the machine says nothing new, but the log still lacks it.
+        // The start failed; the machine has no new event, but the log still lacks it.
         assert_eq!(due(false, &outcome(Synthetic, None)), Some(Start));
         assert_eq!(due(false, &outcome(Synthetic, Some(Update))), Some(Start));
         // The end failed.
         assert_eq!(due(true, &outcome(Clear, None)), Some(End));
         // The end failed and the source is synthetic again: the event simply goes on.
         assert_eq!(due(true, &outcome(Synthetic, Some(Start))), Some(Update));
-        // An end for an event that the log never knew is nothing.
+        // The end of an event that was never in the log is nothing.
         assert_eq!(due(false, &outcome(Clear, Some(End))), None);
         assert_eq!(due(true, &outcome(Synthetic, None)), None);
     }

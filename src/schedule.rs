@@ -1,7 +1,8 @@
-//! Whose turn it is: many sources share the workers, each in its turn.
+//! Scheduling: many sources share the workers, each in its turn.
 //!
-//! A source with a waiting frame stands in one queue, once, and has at most one frame in work, so that
-//! its frames are judged in order and a busy source cannot push another out: all are slowed alike.
+//! A source with a waiting frame is in the queue, once, and has at most one frame being judged, so
+//! that its frames are judged in order and a busy source cannot starve another: all are slowed
+//! alike.
 
 use std::sync::Mutex;
 
@@ -12,13 +13,13 @@ pub type SourceIndex = usize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
-    /// No frame waits, none is in work.
+    /// No frame is waiting or being judged.
     Idle,
-    /// Stands in the queue.
+    /// In the queue.
     Queued,
-    /// A frame is in work.
+    /// A frame is being judged.
     Busy,
-    /// A frame is in work and a newer one waits.
+    /// A frame is being judged and a newer one waits.
     BusyAndWaiting,
 }
 
@@ -36,7 +37,7 @@ impl Turns {
         Self { slots: (0..sources).map(|_| Mutex::new(Slot::Idle)).collect(), tx, rx }
     }
 
-    /// Says that a frame of `source` waits. Never blocks.
+    /// Reports that a frame of `source` is waiting. Never blocks.
     pub fn frame_waits(&self, source: SourceIndex) {
         let mut slot = self.slots[source].lock().expect("slot lock");
         match *slot {
@@ -49,17 +50,18 @@ impl Turns {
         }
     }
 
-    /// The queue's reading end; each source received must be begun with [`Turns::begin`].
+    /// The queue's receiver; call [`Turns::begin`] for each source received.
     pub fn queue(&self) -> &Receiver<SourceIndex> {
         &self.rx
     }
 
-    /// Says that the frame of a source received from the queue is taken into work.
+    /// Reports that a source's turn has begun, after it was received from the queue.
     pub fn begin(&self, source: SourceIndex) {
         *self.slots[source].lock().expect("slot lock") = Slot::Busy;
     }
 
-    /// Says that the work on `source` is done; it goes to the end of the queue if a frame waits.
+    /// Reports that the turn of `source` is over; it goes to the end of the queue if a frame is
+    /// waiting.
     pub fn done(&self, source: SourceIndex) {
         let mut slot = self.slots[source].lock().expect("slot lock");
         match *slot {
@@ -72,13 +74,13 @@ impl Turns {
         }
     }
 
-    /// Whether nothing of `source` waits or is in work.
+    /// Whether no frame of `source` is waiting or being judged.
     pub fn is_idle(&self, source: SourceIndex) -> bool {
         *self.slots[source].lock().expect("slot lock") == Slot::Idle
     }
 
     fn enqueue(&self, source: SourceIndex) {
-        // Each source is in the queue at most once, and the queue has a place for each.
+        // Each source is in the queue at most once, and the queue has room for all of them.
         self.tx.try_send(source).expect("a place for every source");
     }
 }
@@ -104,7 +106,7 @@ mod tests {
     }
 
     proptest! {
-        /// However fast single sources deliver, over time no source gets more than one turn ahead of
+        /// However fast some sources deliver, no source ever gets more than one turn ahead of
         /// another that always has a frame waiting.
         #[test]
         fn nobody_is_starved(sources in 2usize..8, floods in prop::collection::vec(0usize..8, 0..400)) {

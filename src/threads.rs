@@ -1,11 +1,11 @@
-//! The same work over many items, on several threads, for commands and what they stand on.
+//! Runs the same work over many items on several threads, for commands and what they build on.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// `work` for each of `0..n`, on at most `jobs` threads, answers in order.
+/// Runs `work` for each of `0..n` on at most `jobs` threads; results are in order.
 ///
 /// # Errors
-/// The system gives no thread.
+/// The OS cannot start a thread.
 ///
 /// # Panics
 /// When `work` panics.
@@ -38,7 +38,7 @@ pub fn side_by_side<T: Send>(
     })
 }
 
-/// As many as the machine has cores, unless told otherwise.
+/// The number of threads asked for, by default one per core.
 pub fn jobs(asked: Option<std::num::NonZeroUsize>) -> usize {
     asked.or_else(|| std::thread::available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get)
 }

@@ -6,7 +6,7 @@ use super::raw::RawConfig;
 use crate::settings::{ConfigError, Context, ENV_PREFIX, of_variable, with_suggestion};
 use crate::shown::{Shown as _, redact};
 
-/// The variables that set keys. What else the environment holds is none of ours, and may be anything.
+/// The variables that set keys. The rest of the environment is not ours and may contain anything.
 ///
 /// # Errors
 /// [`ConfigError::Invalid`] for one whose name or value is not UTF-8.
@@ -16,7 +16,7 @@ pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
         .map(|(name, value)| match (name.into_string(), value.into_string()) {
             (Ok(name), Ok(value)) => Ok((name, value)),
             (Ok(name), Err(_)) => {
-                Err(of_variable(&name, "has a value that is not UTF-8; set it anew".into()))
+                Err(of_variable(&name, "has a value that is not UTF-8; set it again".into()))
             }
             (Err(name), _) => {
                 Err(of_variable(&name.shown(), "has a name that is not UTF-8; unset it".into()))
@@ -34,7 +34,7 @@ pub(super) fn merge(context: &Context<'_>) -> Result<RawConfig, ConfigError> {
     if let Err(error) = merged(context.text, &BTreeMap::new()) {
         return Err(context.invalid(None, with_suggestion(&error.to_string())));
     }
-    // The crate does not say which variable it is about: each is tried alone.
+    // The crate does not say which variable is wrong, so each is tried alone.
     let alone = |(name, value): (&String, &String)| {
         let error = merged(context.text, &BTreeMap::from([(name.clone(), value.clone())])).err()?;
         let mut reason = error.to_string();
@@ -50,8 +50,8 @@ pub(super) fn merge(context: &Context<'_>) -> Result<RawConfig, ConfigError> {
     }))
 }
 
-/// Values of the environment are text here, whatever they look like: `007` is a name too. Where a key is a number or a
-/// switch, it is read from the text.
+/// Values from the environment are text, whatever they look like: `007` is a name too. Where a key
+/// is a number or a boolean, it is parsed from the text.
 fn merged(text: &str, variables: &BTreeMap<String, String>) -> Result<RawConfig, config::ConfigError> {
     config::Config::builder()
         .add_source(config::File::from_str(text, config::FileFormat::Toml))
@@ -112,10 +112,10 @@ mod tests {
                 assert!(error.contains(word), "'{word}' is missing in: {error}");
             }
             assert!(!error.contains("spotd.toml") && !error.contains("NODE"), "{error}");
-            // Known are the keys of the table, without its own name.
+            // The known keys are those of the table, without the table's own name.
             assert!(!error.ends_with(", model"), "{error}");
         }
-        // The line of the file is right, and what the environment adds is said.
+        // The line in the file is correct, and the environment's part is mentioned.
         let text = format!("{GOOD}[verdict]\nunsure_from = 0.5\n");
         let error = with(&text, &[("SPOTD__VERDICT__THRESHOLD", "0.4")]).expect_err("refused").to_string();
         assert!(

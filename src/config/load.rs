@@ -21,8 +21,8 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     parse(&text, path, environment()?)
 }
 
-/// As [`load`], from a text and the environment given; `path` is for the messages and for paths
-/// relative to the file.
+/// As [`load`], from the given text and environment; `path` is for messages and for paths relative
+/// to the file.
 ///
 /// # Errors
 /// [`ConfigError::Invalid`].
@@ -34,7 +34,7 @@ pub fn parse(
     let variables: BTreeMap<String, String> =
         environment.into_iter().filter(|(k, _)| k.starts_with(ENV_PREFIX)).collect();
     let context = Context { text, path, variables };
-    // The file alone first: its errors can name a line.
+    // The file alone first, because its errors can name a line.
     if let Err(error) = toml::from_str::<RawConfig>(text) {
         return Err(context.syntax(&error));
     }
@@ -45,7 +45,7 @@ pub fn parse(
 fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
     let node = match raw.node.name {
         Some(name) if name.trim().is_empty() => return Err(cx.key("node.name", "must not be empty")),
-        // It goes into every topic and record.
+        // It is part of every topic and record.
         Some(name) if name.chars().count() > MAX_NAME => {
             let count = name.chars().count();
             return Err(cx.key("node.name", format!("has {count} characters; give it {MAX_NAME} at most")));
@@ -124,7 +124,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The machine's name, for a node that has been given none.
+/// The machine's name, for a node without one.
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map(|s| s.trim().to_owned())
@@ -235,11 +235,11 @@ pub(super) mod tests {
             let mqtt = with(&text, &[]).expect("valid").mqtt.expect("set");
             assert_eq!(mqtt.password.expect("set").expose(), password);
         }
-        // As PowerShell writes it.
+        // UTF-16, as PowerShell writes it.
         std::fs::write(&file, b"\xff\xfeg\0e\0h\0").expect("written");
         let error = refused(&text);
         assert!(error.contains("spotd.toml:10") && error.contains("UTF-8"), "{error}");
-        // The configuration itself may begin with such a mark.
+        // The configuration itself may begin with a byte order mark.
         with(&format!("\u{feff}{GOOD}"), &[]).expect("valid");
     }
 

@@ -1,5 +1,6 @@
-//! The configuration: file and environment to validated values, once. Nothing past this room can be invalid. Each room
-//! reads the settings that it obeys; this one reads the text and asks them.
+//! The configuration: turns file and environment into validated values, once. Nothing past this
+//! module can be invalid. Each module parses its own settings; this one reads the text and calls
+//! them.
 
 mod environment;
 mod load;
@@ -20,7 +21,7 @@ use crate::publish::webhook::WebhookConfig;
 use crate::source::SourceConfig;
 use crate::verdict::VerdictConfig;
 
-/// Everything that the daemon is told, validated.
+/// Everything that is configured, validated.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Name of this box in records, topics and messages.
@@ -31,31 +32,31 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// When a source counts as synthetic.
     pub verdict: VerdictConfig,
-    /// Where flags are kept.
+    /// Where the flag log is kept.
     pub log: LogConfig,
-    /// And how long.
+    /// How long it is kept.
     pub retention: RetentionConfig,
-    /// Private key (PEM) that signs the flag log, if it is to be signed.
+    /// Private key (PEM) that signs the flag log, if it should be signed.
     pub sign_key: Option<PathBuf>,
     /// The broker, if there is one.
     pub mqtt: Option<MqttConfig>,
-    /// Web servers that are told.
+    /// Web servers that receive events.
     pub webhooks: Vec<WebhookConfig>,
-    /// Where figures go for Prometheus, if they are wanted.
+    /// Where metrics for Prometheus are written, if wanted.
     pub metrics: Option<MetricsConfig>,
 }
 
 /// `[model]`
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
-    /// The ONNX file; its card lies beside it. `None`: the model that is built in.
+    /// The ONNX file, with its card beside it. `None`: the built-in model.
     pub path: Option<PathBuf>,
-    /// The precision in which it is to run.
+    /// The precision to run it in.
     pub precision: Wanted,
     /// A site's threshold and temperature, written by `spotd calibrate`.
     pub calibration: Option<PathBuf>,
-    /// Inference threads; one a core unless told otherwise.
+    /// Inference threads; by default one per core.
     pub workers: usize,
-    /// Tiles judged in one frame at most; the ones with the most detail are taken.
+    /// Tiles judged per frame at most; those with the most detail are chosen.
     pub max_tiles: usize,
 }

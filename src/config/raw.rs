@@ -1,4 +1,4 @@
-//! The configuration as it stands in the file: every key that exists, nothing checked but its type.
+//! The configuration as written in the file: every key that exists, only its type checked.
 
 use serde::Deserialize;
 

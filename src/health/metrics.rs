@@ -1,8 +1,8 @@
-//! The board in Prometheus's text format (version 0.0.4), and a thread that keeps it in a file, as node_exporter's
-//! textfile collector reads it: no server is needed.
+//! Writes the board in Prometheus's text format (version 0.0.4), and keeps it in a file for
+//! node_exporter's textfile collector, so that no server is needed.
 //!
-//! Written by hand because the figures live on the board already; what the libraries bring is a registry of their
-//! own beside it. <https://prometheus.io/docs/instrumenting/exposition_formats/>
+//! Written by hand because the figures are on the board already; the libraries would add a registry
+//! of their own beside it. <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,17 +20,17 @@ use crate::verdict::{Reason, Verdict};
 /// Mode of the file: everybody may read it.
 const MODE: u32 = 0o644;
 
-/// What the figures are about.
+/// Where the metrics come from.
 #[derive(Clone)]
 pub struct Metrics {
-    /// Where they are read.
+    /// The board they are read from.
     pub board: Board,
     /// Name of the box.
     pub node: String,
 }
 
 impl Metrics {
-    /// All figures as they are now, each family with its help and type.
+    /// All current metrics, each family with its help and type.
     pub fn render(&self) -> String {
         let mut out = Text::default();
         let version = env!("CARGO_PKG_VERSION");
@@ -66,11 +66,12 @@ impl Metrics {
     }
 }
 
-/// Figures of publishers, each with its name; where there are none, nothing that would only alarm.
+/// Metrics of the publishers, labelled by name; nothing if there are none, which would only raise
+/// alarms.
 fn publishers(out: &mut Text, all: &BTreeMap<String, PublisherStatus>) {
     type Figure = fn(&PublisherStatus) -> u64;
     let figures: [(&str, Kind, &str, Figure); 5] = [
-        ("spotd_publisher_connected", Kind::Gauge, "1 while the other side can be reached.", |p| {
+        ("spotd_publisher_connected", Kind::Gauge, "1 while the publisher's server can be reached.", |p| {
             u64::from(p.connected)
         }),
         ("spotd_publisher_behind", Kind::Gauge, "Records that are not acknowledged yet.", |p| p.behind),
@@ -88,7 +89,7 @@ fn publishers(out: &mut Text, all: &BTreeMap<String, PublisherStatus>) {
     }
 }
 
-/// One family after the other: the format wants a family's samples together.
+/// One family after the other: the format requires a family's samples to be together.
 fn sources(out: &mut Text, all: &[(std::sync::Arc<str>, SourceStatus)]) {
     let each = |out: &mut Text, name: &str, kind, help, value: &dyn Fn(&SourceStatus) -> Option<f64>| {
         let values: Vec<_> = all.iter().filter_map(|(id, s)| Some((id, value(s)?))).collect();
@@ -174,7 +175,7 @@ fn sources(out: &mut Text, all: &[(std::sync::Arc<str>, SourceStatus)]) {
     }
 }
 
-/// Seconds since 1970; before it there is no frame.
+/// Seconds since 1970; `None` before that.
 fn unix(time: SystemTime) -> Option<f64> {
     time.duration_since(UNIX_EPOCH).ok().map(|d| d.as_secs_f64())
 }
@@ -215,11 +216,11 @@ impl Text {
     }
 }
 
-/// Keeps the file up to date until `stop`, and removes it then: figures of a daemon that has ended are none.
-/// A file that cannot be written is said once and tried again.
+/// Keeps the file up to date until `stop`, and then removes it: a daemon that has ended has no
+/// metrics. A failure to write is logged once and retried.
 ///
 /// # Errors
-/// The system gives no thread.
+/// The OS cannot start a thread.
 pub fn spawn(
     config: MetricsConfig,
     metrics: Metrics,
@@ -247,14 +248,14 @@ pub fn spawn(
     })
 }
 
-/// Puts a whole file in the old one's place, so that nobody ever reads half of one. Losing the last one with the
-/// power is no loss: nothing is synced.
+/// Replaces the file as a whole, so that nobody ever reads half of one. Nothing is synced: losing
+/// the last version in a power failure does not matter.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    // node_exporter leaves names alone that do not end in `.prom`.
+    // node_exporter ignores names that do not end in `.prom`.
     let mut tmp = path.as_os_str().to_owned();
     tmp.push(".tmp");
     let tmp = PathBuf::from(tmp);
-    // Read by another user, whatever the umask.
+    // Readable by other users, whatever the umask.
     std::fs::write(&tmp, text)
         .and_then(|()| std::fs::set_permissions(&tmp, Permissions::from_mode(MODE)))
         .and_then(|()| std::fs::rename(&tmp, path))
@@ -277,7 +278,8 @@ mod tests {
 
     type Labels = BTreeMap<String, String>;
 
-    /// Reads the text format as its description has it, and refuses what is not well-formed. Gives samples by name.
+    /// Parses the text format as specified, and refuses what is not well-formed. Returns samples by
+    /// name.
     fn parse(text: &str) -> Result<Vec<(String, Labels, f64)>, String> {
         let (mut families, mut samples) = (BTreeMap::new(), Vec::new());
         let mut current = String::new();
@@ -409,7 +411,7 @@ mod tests {
         ] {
             assert_eq!(value(name, &labels), Some(expected), "{name} {labels:?}\n{text}");
         }
-        // What there is none of is left out, not 0.
+        // What has no value is left out, not 0.
         assert_eq!(value("spotd_source_score_peak", &[cam]), None);
         assert_eq!(value("spotd_source_score_raw", &[("source", "door")]), None);
         let alone = Metrics { board: Board::new(["cam".into()]), ..metrics }.render();
@@ -461,7 +463,7 @@ mod tests {
                 std::thread::yield_now();
             }
         };
-        // Its folder comes later: it is tried again.
+        // Its folder is created later: writing is retried.
         waits();
         assert!(!file.exists());
         std::fs::create_dir(file.parent().expect("a folder")).expect("made");

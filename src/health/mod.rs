@@ -1,5 +1,5 @@
-//! What every part of the daemon knows about itself, kept in one place that terminal, MQTT and metrics
-//! read: the state of each source, its scores, rates and drops.
+//! The daemon's status, kept in one place that terminal, publishers and metrics read: each source's
+//! state, scores, rates and dropped frames.
 
 pub mod metrics;
 mod settings;
@@ -18,7 +18,7 @@ use crate::flaglog::record::AlertKind;
 use crate::frame::FieldOrder;
 use crate::verdict::{Reason, Verdict};
 
-/// Where a source stands.
+/// The state of a source.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum SourceState {
@@ -28,17 +28,17 @@ pub enum SourceState {
     Live,
     /// Open, but no frame for longer than its rate allows.
     Stalled,
-    /// Failed, and tried again at a known time.
+    /// Failed, to be retried at a known time.
     Retrying {
         /// What went wrong.
         why: String,
         /// Failures in a row.
         attempt: u32,
-        /// When it is tried again.
+        /// When it is retried.
         #[serde(serialize_with = "rfc3339")]
         at: SystemTime,
     },
-    /// Something has to be changed by a person before it can work; still tried now and then.
+    /// Somebody has to change something before it can work; still retried now and then.
     Failed {
         /// What to change.
         why: String,
@@ -51,7 +51,7 @@ impl SourceState {
     /// All names of states.
     pub const NAMES: [&'static str; 6] = ["starting", "live", "stalled", "retrying", "failed", "ended"];
 
-    /// Its name, as in its JSON form.
+    /// Its name, as in JSON.
     pub fn name(&self) -> &'static str {
         match self {
             SourceState::Starting => "starting",
@@ -64,12 +64,12 @@ impl SourceState {
     }
 }
 
-/// An alert, as the state of its source shows it.
+/// An alert, as shown in its source's state.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SourceAlert {
     /// What it is about.
     pub kind: AlertKind,
-    /// When the frame was captured that it is about.
+    /// When the frame that it is about was captured.
     #[serde(serialize_with = "rfc3339")]
     pub at: SystemTime,
     /// Median score before, 0..1.
@@ -78,17 +78,17 @@ pub struct SourceAlert {
     pub after: f64,
 }
 
-/// What is known of one source.
+/// The status of one source.
 #[derive(Debug, Clone, Serialize)]
 pub struct SourceStatus {
-    /// Where it stands.
+    /// Its state.
     #[serde(flatten)]
     pub state: SourceState,
-    /// Whether somebody has asked for its frames not to be judged.
+    /// Whether it is paused by a command, so that its frames are not judged.
     pub paused: bool,
     /// Current verdict.
     pub verdict: Verdict,
-    /// Why it is unsure, where the scores alone would not say so.
+    /// Why it is unsure, where the scores alone do not tell.
     pub reason: Option<Reason>,
     /// Score of the last frame, 0..1.
     pub raw: Option<f64>,
@@ -104,17 +104,17 @@ pub struct SourceStatus {
     pub frames: u64,
     /// Frames judged.
     pub judged: u64,
-    /// Times that the source was opened again.
+    /// How often the source was reopened.
     pub reconnects: u64,
-    /// Frames not judged, by reason: `undecoded`, `unread` and `rate` before they were frames, `overwritten`,
-    /// `flat`, `corrupt-jpeg`, ...
+    /// Frames not judged, by reason: `undecoded`, `unread` and `rate` before they were frames,
+    /// `overwritten`, `flat`, `corrupt-jpeg`, ...
     pub dropped: BTreeMap<&'static str, u64>,
     /// When the last frame was captured.
     #[serde(serialize_with = "rfc3339_opt")]
     pub last_frame: Option<SystemTime>,
     /// Width and height of the last frame in pixels.
     pub size: Option<(u32, u32)>,
-    /// The order of the fields where the last frame was interlaced, and so one field of it is judged.
+    /// The field order, if the last frame was interlaced, so that one field of it is judged.
     pub interlaced: Option<FieldOrder>,
     /// Time from the last judged frame's arrival to its verdict.
     #[serde(serialize_with = "millis_opt", rename = "latency_ms")]
@@ -145,22 +145,22 @@ impl Default for SourceStatus {
     }
 }
 
-/// How the telling of one publisher's other side goes.
+/// The delivery status of one publisher.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PublisherStatus {
     /// Whether there is a connection.
     pub connected: bool,
     /// Connections that were made.
     pub connections: u64,
-    /// Records that were acknowledged, repeated ones too.
+    /// Records that were acknowledged, including repeated ones.
     pub sent: u64,
-    /// Records that the other side would not take; they are in the log alone.
+    /// Records that were refused; they are only in the log.
     pub refused: u64,
     /// Records that are not acknowledged yet.
     pub behind: u64,
 }
 
-/// The shared board: one status a source, and one a publisher. Clones share it.
+/// The shared board: one status per source, and one per publisher. Clones share it.
 #[derive(Clone, Default)]
 pub struct Board {
     sources: Arc<Mutex<BTreeMap<Arc<str>, SourceStatus>>>,
@@ -178,7 +178,7 @@ impl Board {
         board
     }
 
-    /// Changes one source's status; a source not known yet gets an entry.
+    /// Changes one source's status; an unknown source gets an entry.
     pub fn update(&self, source: &str, change: impl FnOnce(&mut SourceStatus)) {
         let mut sources = self.lock();
         match sources.get_mut(source) {
@@ -187,7 +187,7 @@ impl Board {
         }
     }
 
-    /// Counts a frame that is not judged.
+    /// Counts a frame that is not judged, by reason.
     pub fn drop_frame(&self, source: &str, reason: &'static str) {
         self.update(source, |s| *s.dropped.entry(reason).or_default() += 1);
     }
@@ -197,28 +197,28 @@ impl Board {
         self.lock().iter().map(|(id, s)| (id.clone(), s.clone())).collect()
     }
 
-    /// How the flag log is; its `alarm` is what a person should look after.
+    /// The flag log's status; its `alarm` is what needs somebody's attention.
     pub fn log(&self) -> LogStatus {
         self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// Says how the flag log is, and gives what was said before.
+    /// Sets the flag log's status and returns the previous one.
     pub fn set_log(&self, status: LogStatus) -> LogStatus {
         let mut log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         std::mem::replace(&mut log, status)
     }
 
-    /// Keeps a source's frames from being judged, or lets them be judged again.
+    /// Pauses judging a source's frames, or resumes it.
     pub fn pause(&self, source: &str, pause: bool) {
         self.update(source, |s| s.paused = pause);
     }
 
-    /// Whether somebody has asked for a source's frames not to be judged.
+    /// Whether a source is paused.
     pub fn is_paused(&self, source: &str) -> bool {
         self.lock().get(source).is_some_and(|s| s.paused)
     }
 
-    /// Changes what is known of the publisher of this name; one not known yet gets an entry.
+    /// Changes the status of the publisher of this name; an unknown one gets an entry.
     pub fn update_publisher(&self, name: &str, change: impl FnOnce(&mut PublisherStatus)) {
         let mut all = self.publishers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match all.get_mut(name) {
@@ -227,23 +227,23 @@ impl Board {
         }
     }
 
-    /// How the telling of one publisher goes; nothing has happened yet where there is none of this name.
+    /// One publisher's delivery status; the default if there is none of this name.
     pub fn publisher(&self, name: &str) -> PublisherStatus {
         self.publishers().remove(name).unwrap_or_default()
     }
 
-    /// How the telling goes, of each publisher by name.
+    /// All publishers' delivery status, by name.
     pub fn publishers(&self) -> BTreeMap<String, PublisherStatus> {
         self.publishers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, SourceStatus>> {
-        // A panic while counting leaves nothing half-written that would be worse than no board at all.
+        // Whatever a panic while counting leaves half-written is better than no board at all.
         self.sources.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-/// A wall-clock time as RFC 3339 in UTC with milliseconds, as records, messages and logs give it.
+/// A wall-clock time as RFC 3339 in UTC with milliseconds, as in records, messages and logs.
 pub fn rfc3339_text(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map_or_else(|_| "unknown".to_owned(), |t| format!("{t:.3}"))
 }

@@ -1,4 +1,4 @@
-//! `[metrics]`: where figures go for Prometheus.
+//! `[metrics]`: where metrics for Prometheus are written.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::settings::{ConfigError, Context};
 pub struct MetricsConfig {
     /// The file, replaced as a whole each time.
     pub file: PathBuf,
-    /// How often.
+    /// How often it is written.
     pub every: Duration,
 }
 
-/// The table as it stands in the file.
+/// The table as written in the file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawMetrics {
@@ -30,7 +30,7 @@ impl RawMetrics {
             let folder = "the folder that node_exporter's --collector.textfile.directory names";
             cx.key("metrics.file", format!("is missing; give a file ending in .prom in {folder}"))
         })?;
-        // node_exporter reads files of this name alone, and says nothing of others.
+        // node_exporter reads only files with this ending and silently ignores others.
         if !file.ends_with(".prom") {
             return Err(cx.key("metrics.file", format!("= \"{file}\" must end in .prom")));
         }
