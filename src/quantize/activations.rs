@@ -1,5 +1,5 @@
-//! What the calibration tiles tell of a float graph: the values of each tensor, and how far each quantised layer is
-//! from the float one in the mean.
+//! Activation statistics over the calibration tiles: the values of each tensor, and how far each
+//! quantised layer's mean is from that of the float layer.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use super::statistics::Histogram;
 use super::write::Recipe;
 use crate::threads::side_by_side;
 
-/// Tiles over which the means of bias correction are taken at most.
+/// Tiles used for the means of bias correction at most.
 const BIAS_TILES: usize = 32;
 
 /// The values of the tensors `names` over all tiles.
@@ -42,7 +42,8 @@ pub(super) fn histograms(
         progress.step();
         Ok(())
     };
-    // The first tile alone gives the bins their width, so that the order of threads changes nothing.
+    // Only the first tile determines the width of the bins, so that the order of threads does not
+    // matter.
     let Some((first, others)) = tiles.split_first() else { return Ok(HashMap::new()) };
     count(first)?;
     side_by_side(jobs, others.len(), |at| count(&others[at]))?.into_iter().collect::<Result<(), _>>()?;
@@ -50,8 +51,9 @@ pub(super) fn histograms(
     Ok(names.iter().cloned().zip(histograms).collect())
 }
 
-/// Biases that make each quantised layer's mean, channel by channel, that of the float layer (empirical bias
-/// correction, Nagel et al., ICCV 2019): clipping, rounding of weights and of inputs all move it.
+/// Biases that make each quantised layer's mean equal to that of the float layer, channel by
+/// channel (empirical bias correction, Nagel et al., ICCV 2019): clipping and the rounding of
+/// weights and inputs all shift it.
 pub(super) fn corrected_biases(
     recipe: &Recipe<'_>,
     tiles: &[Tensor],
@@ -83,13 +85,13 @@ pub(super) fn corrected_biases(
     Ok(biases)
 }
 
-/// Tiles that are run for bias correction out of so many.
+/// How many of `tiles` are run for bias correction.
 pub(super) fn bias_tiles(tiles: usize) -> usize {
     tiles.div_ceil(tiles.div_ceil(BIAS_TILES).max(1))
 }
 
-/// Signal-to-noise ratio in dB of each pair of values over the tiles: `float` holds the signals, `quantised`
-/// the same with noise.
+/// Signal-to-noise ratio in dB of each pair of values over the tiles: `float` computes the signals,
+/// `quantised` the same with noise.
 pub(super) fn signal_to_noise(
     float: &Runner,
     quantised: &Runner,
@@ -109,7 +111,7 @@ pub(super) fn signal_to_noise(
     Ok(sums.into_iter().map(|(signal, noise)| decibels(signal, noise)).collect())
 }
 
-/// Without noise the ratio has no end: 200 dB stands for it.
+/// Without noise the ratio is infinite: 200 dB stands for it.
 fn decibels(signal: f64, noise: f64) -> f64 {
     if signal == 0.0 && noise == 0.0 {
         200.0

@@ -1,6 +1,7 @@
-//! Cross-layer equalisation (Nagel et al., *Data-free quantization through weight equalization and bias
-//! correction*, ICCV 2019): behind `Conv, Relu` a channel can be scaled down and scaled up again in the next
-//! convolution without changing the answer, so that no channel wastes the range of the others.
+//! Cross-layer equalisation (Nagel et al., *Data-free quantization through weight equalization and
+//! bias correction*, ICCV 2019): behind `Conv, Relu` a channel can be scaled down and scaled up
+//! again in the next convolution without changing the answer, so that no channel wastes the range
+//! of the others.
 
 use super::graph::Graph;
 use super::simplify::Layer;
@@ -8,7 +9,7 @@ use super::simplify::Layer;
 /// Passes over the graph; pairs overlap, so one pass does not settle.
 const PASSES: usize = 4;
 
-/// Equalises every pair of layers with nothing but ReLU between; gives the number of pairs.
+/// Equalises every pair of layers with nothing but a ReLU in between; returns the number of pairs.
 pub(super) fn equalise(graph: &mut Graph) -> usize {
     let pairs: Vec<(usize, usize)> =
         (0..graph.nodes.len()).filter_map(|at| Some((at, follower(graph, at)?))).collect();
@@ -20,7 +21,7 @@ pub(super) fn equalise(graph: &mut Graph) -> usize {
     pairs.len()
 }
 
-/// The convolution that alone reads another's output, through ReLU at most.
+/// The convolution that is the only reader of another's output, directly or through a ReLU.
 fn follower(graph: &Graph, at: usize) -> Option<usize> {
     let conv = |at: usize| graph.nodes[at].op_type == "Conv" && Layer::of(graph, at).is_some();
     if !conv(at) {

@@ -5,16 +5,16 @@ use tract_onnx::prelude::TractError;
 /// Why a model cannot be quantised.
 #[derive(Debug, thiserror::Error)]
 pub enum QuantizeError {
-    /// The bytes are no ONNX model that can be read.
+    /// The bytes are not a readable ONNX model.
     #[error("not an ONNX model that can be read: {0}")]
     NotOnnx(String),
     /// It has quantised operators already.
     #[error("it is quantised already (operator {0}); give the float32 model that it was made from")]
     Quantized(String),
-    /// Its form is not understood.
+    /// Its graph has an unsupported form.
     #[error("its graph cannot be quantised: {0}")]
     Form(String),
-    /// A layer that was named does not exist.
+    /// A named layer does not exist.
     #[error("there is no layer '{name}' to keep in float; the layers are: {layers}")]
     NoLayer {
         /// What was asked for.
@@ -37,7 +37,7 @@ pub enum QuantizeError {
     /// tract panicked on it.
     #[error("tract panicked on it (see above); the file is damaged")]
     Panicked,
-    /// No thread to work on could be started.
+    /// The OS cannot start a thread.
     #[error("the OS cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
 }

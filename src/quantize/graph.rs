@@ -28,8 +28,8 @@ const QUANTIZED: [&str; 12] = [
     "MatMulInteger",
 ];
 
-/// Operators whose form differs between operator sets 11 and 13; a graph of such a set with one of them
-/// cannot simply be called one of set 13.
+/// Operators whose form differs between operator sets 11 and 13; an older graph with one of them
+/// cannot simply be relabelled as set 13.
 const CHANGED_IN_13: [&str; 10] =
     ["Squeeze", "Unsqueeze", "ReduceSum", "Softmax", "LogSoftmax", "Hardmax", "Split", "Cast", "If", "Loop"];
 
@@ -46,7 +46,7 @@ pub(super) struct Floats {
 /// See the module's text. One input, one output.
 #[derive(Debug, Clone)]
 pub(super) struct Graph {
-    /// What a written model repeats: versions and the ends' types.
+    /// What a written model keeps: versions, and the types of input and output.
     shell: ModelProto,
     pub nodes: Vec<NodeProto>,
     pub constants: BTreeMap<String, TensorProto>,
@@ -99,7 +99,7 @@ impl Graph {
         Ok(parsed)
     }
 
-    /// Layers are named by their nodes, so each has a name of its own.
+    /// Layers are named after their nodes, so each node needs a unique name.
     fn name_nodes(&mut self) {
         let mut seen = std::collections::HashSet::new();
         for node in &mut self.nodes {
@@ -115,7 +115,7 @@ impl Graph {
         self.encode_with(&[])
     }
 
-    /// The same with other outputs, unless the list is empty.
+    /// The same with different outputs, unless the list is empty.
     pub fn encode_with(&self, outputs: &[String]) -> Vec<u8> {
         let mut model = self.shell.clone();
         let graph = model.graph.get_or_insert_default();
@@ -130,7 +130,7 @@ impl Graph {
         model.encode_to_vec()
     }
 
-    /// The constant numbers called `name`, if there are such and they are float32.
+    /// The constant called `name`, if it exists and is float32.
     pub fn floats(&self, name: &str) -> Option<Floats> {
         let tensor = self.tensor(name)?;
         (tensor.datum_type() == f32::datum_type()).then_some(())?;
@@ -142,17 +142,17 @@ impl Graph {
         load_tensor(&FopenDataResolver, self.constants.get(name)?, None).ok()
     }
 
-    /// Puts constant numbers under a name.
+    /// Stores a float32 constant under a name.
     pub fn put(&mut self, name: &str, floats: &Floats) {
         self.put_tensor(proto::floats(name, &floats.dims, &floats.data));
     }
 
-    /// Puts a constant under its name.
+    /// Stores a constant under its name.
     pub fn put_tensor(&mut self, tensor: TensorProto) {
         self.constants.insert(tensor.name.clone(), tensor);
     }
 
-    /// A name that nothing has, beginning with `wish`.
+    /// An unused name that begins with `wish`.
     pub fn fresh(&self, wish: &str) -> String {
         let taken = |name: &str| {
             self.constants.contains_key(name)
@@ -173,13 +173,14 @@ impl Graph {
         self.nodes.iter().position(|n| n.output.iter().any(|o| o == value))
     }
 
-    /// The nodes that read a value; one that reads it twice is there twice.
+    /// The nodes that read a value; one that reads it twice is listed twice.
     pub fn consumers(&self, value: &str) -> Vec<usize> {
         let reads = |n: &NodeProto| n.input.iter().filter(|i| *i == value).count();
         self.nodes.iter().enumerate().flat_map(|(at, n)| std::iter::repeat_n(at, reads(n))).collect()
     }
 
-    /// The one node that reads a value, when there is just one and the value does not leave the graph.
+    /// The only node that reads a value, if there is exactly one and the value is not an output of
+    /// the graph.
     pub fn only_consumer(&self, value: &str) -> Option<usize> {
         match self.consumers(value).as_slice() {
             [one] if value != self.output => Some(*one),
@@ -192,12 +193,13 @@ impl Graph {
         node.input.iter().filter(|i| !i.is_empty() && !self.constants.contains_key(*i))
     }
 
-    /// Takes a node out and lets its readers read `instead`.
+    /// Removes a node and lets its readers read `instead`.
     pub fn bypass(&mut self, at: usize, instead: &str) {
         let node = self.nodes.remove(at);
         let gone = &node.output[0];
         if *gone == self.output {
-            // The graph's output keeps its name: whoever computes `instead` computes it under that name.
+            // The graph's output keeps its name: whoever computes `instead` computes it under that
+            // name.
             self.rename(instead, &gone.clone());
         } else {
             self.reroute(gone, instead);
@@ -231,7 +233,7 @@ impl Graph {
         }
     }
 
-    /// Who made the file, for those who look into it.
+    /// Records the producer of the file.
     pub fn sign(&mut self) {
         self.shell.producer_name = "spotd quantize".into();
         self.shell.producer_version = env!("CARGO_PKG_VERSION").into();

@@ -1,9 +1,10 @@
-//! Static quantisation to int8: a float32 ONNX model and pictures in, a standard QDQ ONNX model out.
+//! Static quantisation to int8: a float32 ONNX model and pictures in, a standard QDQ ONNX model
+//! out.
 //!
-//! Weights are signed bytes with a scale an output channel; values between layers are bytes with one scale and zero
-//! point a tensor, found on calibration tiles; biases are 32-bit. Pixels are exact: steps of 1/255. How ranges
-//! are clipped, and whether biases are corrected and channels equalised, is chosen by the error of the logit on tiles
-//! that were held out.
+//! Weights are signed bytes with one scale per output channel; values between layers are bytes with
+//! one scale and zero point per tensor, found on calibration tiles; biases are 32-bit. Pixels are
+//! exact: steps of 1/255. How ranges are clipped, and whether biases are corrected and channels
+//! equalised, is chosen by the error of the logit on tiles that were held out.
 
 mod activations;
 mod equalise;
@@ -33,30 +34,33 @@ pub use statistics::Histogram;
 /// How a model is quantised.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Signed bytes with zero point 0 between layers, and float biases: what TensorRT takes. Costs a bit of
-    /// precision behind ReLU.
+    /// Signed bytes with zero point 0 between layers, and float biases: what TensorRT accepts.
+    /// Costs a bit of precision after ReLU.
     pub symmetric: bool,
-    /// Where bytes stand around residual additions.
+    /// How residual additions are quantised.
     pub residual: Residual,
     /// Layers, by the name of their node or output, that stay in float.
     pub keep_float: Vec<String>,
-    /// Clips so instead of trying all.
+    /// Uses this clipping instead of trying all.
     pub clipping: Option<Clipping>,
-    /// Whether the first and last layers may be kept in float where that makes the logit much better.
+    /// Whether the first and last layers may be kept in float where that makes the logit much
+    /// better.
     pub may_keep_ends: bool,
-    /// Weights of at most 64 steps instead of 127. Two products of neighbours then fit into 16 bits, so that x86
-    /// processors without VNNI add them exactly in one instruction: these kernels are faster there, and other
-    /// runtimes, which do not care whether they fit, give the same answer. onnxruntime calls it by the same name.
+    /// Weights of at most 64 steps instead of 127. Two products of neighbours then fit into 16
+    /// bits, so that x86 processors without VNNI add them exactly in one instruction: spotd's
+    /// kernels are faster with them, and other runtimes give the same answer. onnxruntime uses the
+    /// same name.
     pub reduce_range: bool,
-    /// Rounds weights to the nearest step, not for the least error of their layer's sums. That error is found from the
-    /// products of all inputs of a kernel with one another, so kernels of thousands of weights take minutes each.
+    /// Rounds weights to the nearest step instead of minimising the error of their layer's sums.
+    /// That error depends on the products of all inputs of a kernel with one another, so kernels
+    /// with thousands of weights take minutes each.
     pub round_to_nearest: bool,
     /// Threads.
     pub jobs: usize,
 }
 
 impl Options {
-    /// Largest size of a weight in steps.
+    /// Largest magnitude of a weight in steps.
     fn most(&self) -> f32 {
         if self.reduce_range { weights::REDUCED } else { weights::MOST }
     }
@@ -77,12 +81,12 @@ impl Default for Options {
     }
 }
 
-/// Tiles as the model takes them, each `[1, 3, height, width]`, RGB in 0..1.
+/// Tiles in the model's input form, each `[1, 3, height, width]`, RGB in 0..1.
 #[derive(Debug, Clone, Default)]
 pub struct Tiles {
-    /// Those that ranges and biases are found on.
+    /// Those used to find ranges and biases.
     pub calibrate: Vec<tract_onnx::prelude::Tensor>,
-    /// Those that the logit's error is measured on; of other pictures.
+    /// Those used to measure the logit's error; from other pictures.
     pub held_out: Vec<tract_onnx::prelude::Tensor>,
 }
 
@@ -95,15 +99,15 @@ pub struct Quantized {
     pub report: Report,
 }
 
-/// Who is told how far the work is.
+/// Receives progress reports.
 pub trait Progress: Sync {
-    /// A part begins that takes so many steps.
+    /// A phase of `steps` steps begins.
     fn begin(&self, what: &str, steps: usize);
-    /// One of them is done.
+    /// One step is done.
     fn step(&self);
 }
 
-/// Nobody is told.
+/// Ignores progress.
 impl Progress for () {
     fn begin(&self, _: &str, _: usize) {}
     fn step(&self) {}

@@ -1,4 +1,5 @@
-//! The graph's input: pixels as whole steps of 1/255, and normalisation that goes into the first convolution.
+//! The graph's input: pixels as integer steps of 1/255, and normalisation folded into the first
+//! convolution.
 
 use super::error::QuantizeError;
 use super::graph::{Floats, Graph};
@@ -15,24 +16,25 @@ pub(super) struct Pixels {
 /// What became of the normalisation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Normalisation {
-    /// It was folded into the first convolution, which may still be kept in float; otherwise there is none or it stays
-    /// in float.
+    /// Whether it was folded into the first convolution, which may still be kept in float;
+    /// otherwise there is none, or it stays in float.
     pub folded: bool,
-    /// Largest distance, in levels of 0..255, between the pixel that padding stood for and the one that it
-    /// stands for now; 0: exact.
+    /// Largest difference, in levels of 0..255, between the pixel value that padding stood for and
+    /// the one that it stands for now; 0: exact.
     pub padding_error: f32,
 }
 
 /// Node that subtracts the offset of the pixels.
 pub(super) const OFFSET: &str = "pixels.offset";
 
-/// Folds the normalisation into the first convolution, so that the graph begins with pixels; where padding
-/// stands for another value than 0, pixels are counted from there. With `signed` they must fit -128..127.
+/// Folds the normalisation into the first convolution, so that the graph begins with pixels; where
+/// padding stands for a value other than 0, that value becomes the zero point. With `signed` pixels
+/// must fit -128..127.
 ///
-/// `None`: the first layer does not take pixels as they are.
+/// `None`: the first layer cannot take unnormalised pixels.
 ///
 /// # Errors
-/// An attribute has another type than ONNX says.
+/// An attribute has a type other than ONNX specifies.
 pub(super) fn fold(
     graph: &mut Graph,
     signed: bool,
@@ -40,7 +42,7 @@ pub(super) fn fold(
     let kept = (None, Normalisation::default());
     let (affine, nodes) = input_affine(graph).unwrap_or_else(|| (Affine::identity(), vec![]));
     let value = nodes.last().map_or(graph.input.clone(), |n| graph.nodes[*n].output[0].clone());
-    // A border that repeats pixels is there with or without normalisation.
+    // A border that replicates pixels is the same with or without normalisation.
     let through = graph.only_consumer(&value).filter(|p| repeats_edges(graph, *p));
     let before = through.map_or(value.clone(), |p| graph.nodes[p].output[0].clone());
     let Some(conv) = graph.only_consumer(&before).filter(|c| graph.nodes[*c].op_type == "Conv") else {
@@ -50,7 +52,7 @@ pub(super) fn fold(
     let groups = graph.nodes[conv].get_attr_opt::<i64>("group")?.unwrap_or(1).max(1) as usize;
     let (outputs, depth) = (layer.weights.dims[0], layer.weights.dims[1]);
     let channels = groups * depth;
-    // The pixel that gives 0 behind the normalisation, which is what padding is.
+    // The pixel that normalisation maps to 0, which is what padding stands for.
     let black: Vec<f32> = (0..channels).map(|c| -255.0 * affine.shift(c) / affine.scale(c)).collect();
     let zero = if !is_padded(graph, conv)? {
         if signed { 128 } else { 0 }
@@ -59,7 +61,7 @@ pub(super) fn fold(
         if black.iter().any(|b| !(0.0..=255.0).contains(b)) {
             return Ok(kept);
         }
-        // Signed bytes hold all pixels only when they are counted from 128.
+        // Signed bytes hold all pixels only with a zero point of 128.
         let zero = if signed { 128.0 } else { mean.round_ties_even() };
         if black.iter().any(|b| (zero - b).abs() > FARTHEST) {
             return Ok(kept);
@@ -98,10 +100,10 @@ pub(super) fn fold(
     Ok((Some(Pixels { zero }), Normalisation { folded: !nodes.is_empty(), padding_error }))
 }
 
-/// Farthest, in levels of 0..255, that padding may be from what it was.
+/// How far, in levels of 0..255, padding may be from what it was.
 const FARTHEST: f32 = 16.0;
 
-/// Pixels are counted from `zero`.
+/// Subtracts `zero` from the pixels.
 fn subtract(graph: &mut Graph, zero: u8) {
     let (name, value) = (graph.fresh(OFFSET), graph.fresh(&format!("{OFFSET}.out")));
     let constant = graph.fresh(&format!("{OFFSET}.zero"));
@@ -111,7 +113,7 @@ fn subtract(graph: &mut Graph, zero: u8) {
     graph.nodes.insert(0, proto::node("Sub", &name, &[&input, &constant], &value));
 }
 
-/// Whether a node widens a picture by its own pixels.
+/// Whether a node pads a picture with its own pixels.
 fn repeats_edges(graph: &Graph, at: usize) -> bool {
     let node = &graph.nodes[at];
     let mode = node.get_attr_opt::<String>("mode").ok().flatten().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Pieces of ONNX as values: nodes, attributes, tensors.
+//! Constructors of ONNX nodes, attributes and tensors.
 
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -15,7 +15,7 @@ pub(super) fn node(op: &str, name: &str, inputs: &[&str], output: &str) -> NodeP
     }
 }
 
-/// An attribute that is a number.
+/// An integer attribute.
 pub(super) fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto {
         name: name.into(),

@@ -1,20 +1,20 @@
-//! From the values of a tensor to a scale and a zero point.
+//! Derives a scale and a zero point from the values of a tensor.
 
 use super::statistics::Histogram;
 
 /// How the range of a tensor is found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Clipping {
-    /// All that was seen.
+    /// Everything that was seen.
     MinMax,
-    /// All but a share of it.
+    /// All but a small share of it.
     Percentile(f64),
     /// The range with the least expected squared error.
     Mse,
 }
 
 impl Clipping {
-    /// All that are tried.
+    /// All those that are tried.
     pub const ALL: [Clipping; 5] = [
         Clipping::MinMax,
         Clipping::Percentile(0.99999),
@@ -37,20 +37,21 @@ impl std::fmt::Display for Clipping {
 /// `value = scale * (byte - zero)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// Size of a step; positive and finite.
+    /// Step size; positive and finite.
     pub scale: f32,
-    /// The byte that is 0: 0..=255, or 0 for signed bytes.
+    /// The byte that stands for 0: 0..=255, or 0 for signed bytes.
     pub zero: i32,
     /// Bytes are -128..=127 instead of 0..=255.
     pub signed: bool,
 }
 
 impl Step {
-    /// The steps that cover `low..=high` and 0, which must be exact: padding and ReLU give it.
+    /// The quantisation that covers `low..=high` and 0, which must be exact, because padding and
+    /// ReLU produce it.
     pub fn covering(low: f32, high: f32, signed: bool) -> Self {
         let (low, high) = (low.min(0.0), high.max(0.0));
         if signed {
-            // -128 stays unused, so that both sides reach equally far (TensorRT's rule).
+            // -128 is unused, so that the range is symmetric (TensorRT's rule).
             return Self { scale: positive(high.max(-low) / 127.0), zero: 0, signed };
         }
         let scale = positive((high / 255.0) - (low / 255.0));
@@ -78,7 +79,7 @@ fn positive(scale: f32) -> f32 {
     if scale.is_finite() && scale >= 1e-30 { scale } else { 1.0 / 255.0 }
 }
 
-/// The steps for a tensor's values.
+/// The quantisation of a tensor's values.
 pub fn step(histogram: &Histogram, clipping: Clipping, signed: bool) -> Step {
     let (low, high) = match clipping {
         Clipping::MinMax => histogram.extent(),
@@ -88,10 +89,10 @@ pub fn step(histogram: &Histogram, clipping: Clipping, signed: bool) -> Step {
     Step::covering(low, high, signed)
 }
 
-/// Ranges that are tried, as shares of the whole.
+/// Number of ranges that are tried, as fractions of the whole.
 const TRIES: usize = 64;
 
-/// Both ends are drawn in together, then each alone.
+/// Shrinks both ends together, then each on its own.
 fn least_squares(histogram: &Histogram, signed: bool) -> Step {
     let (low, high) = histogram.extent();
     let (low, high) = (low.min(0.0), high.max(0.0));
@@ -110,8 +111,8 @@ fn least_squares(histogram: &Histogram, signed: bool) -> Step {
     Step::covering(l, h, signed)
 }
 
-/// Expected squared error of all values together. Within reach rounding errors are uniform, a twelfth of the
-/// step squared; beyond, the distance to the end.
+/// Expected squared error of all values together: inside the range a twelfth of the squared step,
+/// as for uniform rounding errors; outside, the squared distance to its end.
 fn squared_error(histogram: &Histogram, step: Step) -> f64 {
     let (low, high) = step.reach();
     let rounding = f64::from(step.scale).powi(2) / 12.0;
@@ -136,14 +137,15 @@ mod tests {
         histogram
     }
 
-    /// Mean squared error of real values.
+    /// Mean squared error of the actual values.
     fn error(values: &[f32], step: Step) -> f64 {
         values.iter().map(|v| f64::from(v - step.rounded(*v)).powi(2)).sum::<f64>() / values.len() as f64
     }
 
     #[test]
     fn least_squares_gives_up_a_lone_outlier() {
-        // The range h of least error is where 2 (4 - h) / n = 2 h / (12 * 255^2): 2.6 for this many.
+        // The range h of least error is where 2 (4 - h) / n = 2 h / (12 * 255^2): 2.6 for this
+        // many.
         let mut values: Vec<f32> = (0..400_000).map(|v| (f64::from(v) * 0.618).fract() as f32).collect();
         values.push(4.0);
         let of = |clipping| step(&histogram(&values), clipping, false);
@@ -190,7 +192,7 @@ mod tests {
             }
             let histogram = histogram(&values);
             let (clipped, whole) = (step(&histogram, Clipping::Mse, signed), step(&histogram, Clipping::MinMax, signed));
-            // By its own measure, which takes rounding errors to be uniform.
+            // By its own measure, which assumes uniform rounding errors.
             prop_assert!(squared_error(&histogram, clipped) <= squared_error(&histogram, whole) * 1.000_001);
         }
 

@@ -8,13 +8,13 @@ use super::ranges::Clipping;
 /// Logits of the quantised model against those of the float model, over the held-out tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Difference {
-    /// Mean size.
+    /// Mean magnitude.
     pub mean: f64,
-    /// Largest size.
+    /// Largest magnitude.
     pub max: f64,
     /// Square root of the mean square.
     pub rms: f64,
-    /// Standard deviation of the float model's logits: what the others are to be held against.
+    /// Standard deviation of the float model's logits, for comparison with the others.
     pub spread: f64,
     /// Number of tiles.
     pub tiles: usize,
@@ -49,10 +49,10 @@ pub struct Noise {
     pub snr_db: f64,
 }
 
-/// A way that was tried.
+/// A variant that was tried.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trial {
-    /// In words.
+    /// Its description.
     pub what: String,
     /// Its logit error: square root of the mean square.
     pub rms: f64,
@@ -65,7 +65,8 @@ pub struct Trial {
 pub struct Report {
     /// How ranges were clipped.
     pub clipping: Clipping,
-    /// Whether weights were rounded for the least error of their layer's sums, not to the nearest.
+    /// Whether weights were rounded to minimise the error of their layer's sums, not to the
+    /// nearest.
     pub rounding_fitted: bool,
     /// Whether biases were corrected.
     pub bias_corrected: bool,
@@ -79,7 +80,7 @@ pub struct Report {
     pub layers: Vec<String>,
     /// Operators that stay in float, each with its name.
     pub float: Vec<String>,
-    /// Layers that were kept in float because that pays.
+    /// Layers that were kept in float because it pays off.
     pub kept: Vec<String>,
     /// Error of the logit.
     pub difference: Difference,

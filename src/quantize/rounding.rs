@@ -1,8 +1,10 @@
-//! Rounds weights so that the layer's answers move least, not the weights: with inputs `x` the squared error of a
-//! sum is `d^T H d`, where `d` is the change of the weights and `H` the mean of `x x^T` over what the layer sees. Neighbouring
-//! pixels are alike, so a filter that must not see their mean (a high pass) is spoilt by plain rounding: its weights no
-//! longer sum to zero. (Nagel et al., *Up or Down? Adaptive Rounding for Post-Training Quantization*, ICML 2020, has the
-//! same objective; here it is descended by changing one weight, or two at once, by a step.)
+//! Rounds weights so that the layer's outputs change least, rather than the weights: with inputs
+//! `x` the squared error of a sum is `d^T H d`, where `d` is the change of the weights and `H` the
+//! mean of `x x^T` over the layer's inputs. Neighbouring pixels are alike, so plain rounding ruins
+//! a filter that must not respond to their mean (a high pass): its weights no longer sum to zero.
+//! (Nagel et al., *Up or Down? Adaptive Rounding for Post-Training Quantization*, ICML 2020, has
+//! the same objective; here it is minimised by coordinate descent, changing one weight, or two at
+//! once, by a step.)
 
 use std::collections::HashMap;
 
@@ -18,16 +20,17 @@ use super::weights::{Bytes, quantise};
 use crate::forensics::rng::Rng;
 use crate::threads::side_by_side;
 
-/// Longest sum for which this is done; its matrix has the square of it.
+/// Longest sum for which this is done; its matrix has the square of that many entries.
 const LONGEST: usize = 1200;
 
-/// Products of the matrices of one layer at most; fewer positions are looked at where it would be more.
+/// Multiplications for the matrices of one layer at most; fewer positions are sampled where it
+/// would be more.
 const BUDGET: usize = 3_000_000_000;
 
-/// Positions that a layer is looked at in at most, all tiles together.
+/// Positions sampled per layer at most, over all tiles.
 const POSITIONS: usize = 8192;
 
-/// Tiles that are looked at.
+/// Tiles that are sampled.
 const TILES: usize = 32;
 
 /// Sweeps over a channel's weights at most.
@@ -40,7 +43,7 @@ struct Window {
     strides: Vec<usize>,
     before: Vec<usize>,
     groups: usize,
-    /// Input and output channels of a group.
+    /// Input channels of a group.
     depth: usize,
     outputs: usize,
 }
@@ -62,7 +65,7 @@ impl Second {
         }
     }
 
-    /// Divides by the number of positions, and adds a little to the diagonal for what was not seen.
+    /// Divides by the number of positions, and regularises the diagonal.
     fn finish(&mut self, positions: usize) {
         let share = 1.0 / positions.max(1) as f32;
         self.sums.iter_mut().for_each(|s| *s *= share);
@@ -77,7 +80,8 @@ impl Second {
     }
 }
 
-/// The weights of every layer that has room for it, rounded so; none is larger than `most` steps.
+/// The weights of every layer whose sums are short enough, rounded this way; none is larger than
+/// `most` steps.
 ///
 /// # Errors
 /// tract cannot run the graph.
@@ -133,7 +137,7 @@ pub(super) fn rounded_weights(
     Ok(rounded.into_iter().collect())
 }
 
-/// `None`: too long a sum, or a form that is not known here.
+/// `None` if the sum is too long or the layer has an unsupported form.
 fn window(graph: &Graph, at: usize, layer: &Layer) -> Option<Window> {
     let node = &graph.nodes[at];
     let outputs = layer.weights.dims[0];
@@ -202,7 +206,8 @@ fn round_layer<'a>(
                     let plane = (group * window.depth + channel) * rows * columns;
                     for y in 0..window.kernel[0] {
                         for x in 0..window.kernel[1] {
-                            // Above and left of the picture these wrap to something large.
+                            // Positions above and to the left of the picture wrap to something
+                            // large.
                             let row = (place[0] + y).wrapping_sub(window.before[0]);
                             let column = (place[1] + x).wrapping_sub(window.before[1]);
                             let inside = row < rows && column < columns;
@@ -233,7 +238,7 @@ fn round_layer<'a>(
     bytes
 }
 
-/// Changes bytes by steps as long as the error falls: one at a time, and, when that is done, two at once.
+/// Changes bytes by one step as long as the error falls: one at a time, and then two at once.
 fn descend(second: &Second, weights: &[f32], scale: f32, limit: f32, bytes: &mut [i8]) {
     let n = weights.len();
     // In steps of the scale: the change of each weight, and H times it.
@@ -245,7 +250,7 @@ fn descend(second: &Second, weights: &[f32], scale: f32, limit: f32, bytes: &mut
             *s += c * h;
         }
     }
-    // A weight stays within one step of where it was.
+    // A weight stays within one step of its original value.
     let may = |change: f32, byte: i8, by: f32| {
         (change + by).abs() < 1.0 && (-limit..=limit).contains(&(f32::from(byte) + by))
     };
@@ -275,7 +280,7 @@ fn descend(second: &Second, weights: &[f32], scale: f32, limit: f32, bytes: &mut
                 }
                 let alone = 2.0 * by * slope[at] + row[at];
                 for other in (0..n).filter(|o| *o != at) {
-                    // The other way: that is what keeps a sum.
+                    // In the opposite direction, which preserves the sum.
                     let both = alone - 2.0 * by * slope[other] + second.row(other)[other] - 2.0 * row[other];
                     if both < best.0 && may(change[other], bytes[other], -by) {
                         best = (both, other, by, -by);
@@ -330,7 +335,7 @@ mod tests {
                 (error(&second, &weights, plain.scales[0], &plain.weights), error(&second, &weights, plain.scales[0], &bytes));
             prop_assert!(after <= before * 1.001 + 1e-9, "{before} {after}");
             let sum: i32 = bytes.iter().map(|b| i32::from(*b)).sum();
-            // Clipped weights take their part of the sum with them.
+            // Clipped weights lose their part of the sum.
             let clipped = bytes.iter().any(|b| b.abs() == 127);
             prop_assert!(sum == 0 || clipped && sum.abs() <= 40, "{sum}: {bytes:?}");
         }

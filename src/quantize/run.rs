@@ -1,4 +1,4 @@
-//! Runs a graph with tract on tiles, several at once.
+//! Runs a graph on tiles with tract, several in parallel.
 
 use tract_onnx::prelude::*;
 
@@ -11,20 +11,22 @@ use crate::threads::side_by_side;
 /// A tensor: its shape and its values, row by row.
 pub(super) type Value = (Vec<usize>, Vec<f32>);
 
-/// A graph that runs.
+/// A graph that is ready to run.
 pub(super) struct Runner {
     plan: Arc<TypedSimplePlan>,
 }
 
 impl Runner {
-    /// Prepares a graph for inputs of `shape`; its outputs are `outputs`, or its own when there are none.
+    /// Prepares a graph for inputs of `shape`; its outputs are `outputs`, or its own if that list
+    /// is empty.
     pub fn new(graph: &Graph, shape: &[usize; 4], outputs: &[String]) -> Result<Self, QuantizeError> {
         Self::of_bytes(&graph.encode_with(outputs), shape)
     }
 
     /// The same from the bytes of a file.
     pub fn of_bytes(bytes: &[u8], shape: &[usize; 4]) -> Result<Self, QuantizeError> {
-        // Not tract's own reader: it computes dequantised weights in several slow passes while it infers shapes.
+        // Not tract's own reader: it computes dequantised weights in several slow passes while it
+        // infers shapes.
         let mut model = spotd_kernels::tract::onnx().model_for_read(&mut &*bytes)?;
         model.set_input_fact(0, f32::fact(shape).into())?;
         let model = spotd_kernels::tract::unfused(model.into_typed()?)?;
@@ -52,7 +54,7 @@ impl Runner {
             .map_err(Into::into)
     }
 
-    /// The first number of the first output for each tile, in order: a detector's logit.
+    /// The first element of the first output for each tile, in order: a detector's logit.
     pub fn logits(
         &self,
         tiles: &[Tensor],

@@ -1,5 +1,5 @@
-//! Which values of a float graph become bytes, so that every layer that can run in int8 does, and chains such as
-//! `Conv, Add, Relu` stay whole: bytes go in and bytes come out.
+//! Decides which values of a float graph become bytes, so that every layer that can run in int8
+//! does, and chains such as `Conv, Add, Relu` stay intact, with bytes as input and output.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -8,41 +8,41 @@ use super::graph::Graph;
 use super::pixels::OFFSET;
 use super::simplify::Layer;
 
-/// Where bytes stand around a residual addition.
+/// How a residual addition is quantised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Residual {
-    /// The addition belongs to the convolution before it, whose sum is not rounded in between: `Conv, Add,
-    /// Relu` is one operator.
+    /// The addition belongs to the convolution before it, whose sum is not rounded in between:
+    /// `Conv, Add, Relu` is one operator.
     #[default]
     Fused,
-    /// Both summands are bytes, as runtimes want it that add in an operator of its own.
+    /// Both summands are bytes, for runtimes that add in a separate operator.
     Apart,
 }
 
 /// What is quantised.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scheme {
-    /// Values that become bytes, in the order of the graph, with the value whose range they share.
+    /// Values that become bytes, each with the value whose range it shares.
     pub values: BTreeMap<String, String>,
     /// Values in the order in which they are computed.
     pub order: Vec<String>,
     /// Convolutions and dense layers that run in int8, by the name of their node.
     pub layers: Vec<String>,
-    /// Operators that stay in float although bytes come to them, or that could run in int8 but for the reason
-    /// stated.
+    /// Operators that stay in float although their inputs are bytes, or that could run in int8
+    /// except for the stated reason.
     pub float: Vec<String>,
 }
 
-/// What a node is to the quantiser.
+/// How the quantiser treats a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Has weights.
     Layer,
     /// Adds two computed values.
     Add,
-    /// Computes with bytes and has a range of its own: means, concatenation.
+    /// Computes on bytes and has its own range: means, concatenation.
     Computes,
-    /// Bytes in, the same bytes out, in other places.
+    /// Outputs the same bytes in other places.
     Moves,
     /// Can be part of the layer before it.
     Activation,
@@ -94,7 +94,7 @@ impl Walk<'_> {
         value
     }
 
-    /// The addition that a convolution can take over: the next but for activations.
+    /// The addition that a convolution can absorb: the next node, apart from activations.
     fn addition(&self, at: usize) -> Option<usize> {
         let next = self.graph.only_consumer(&self.end(at, None))?;
         (self.kinds[next] == Kind::Add && !self.claimed.contains(&next)).then_some(next)
@@ -108,7 +108,7 @@ impl Walk<'_> {
         })
     }
 
-    /// Whether an operator that runs in int8 reads the value, at most moved.
+    /// Whether an operator that runs in int8 reads the value, directly or moved.
     fn read_as_bytes(&self, value: &str) -> bool {
         self.graph.consumers(value).into_iter().any(|at| match self.kinds[at] {
             Kind::Layer | Kind::Add | Kind::Computes => true,
@@ -118,11 +118,11 @@ impl Walk<'_> {
     }
 }
 
-/// Decides. Layers in `keep` stay in float.
+/// Makes the decision. Layers in `keep` stay in float.
 ///
 /// # Errors
-/// [`QuantizeError::NoLayer`] for a name that is not there, [`QuantizeError::Nothing`] where nothing can run
-/// in int8.
+/// [`QuantizeError::NoLayer`] for an unknown name, [`QuantizeError::Nothing`] if nothing can run in
+/// int8.
 pub(super) fn scheme(graph: &Graph, residual: Residual, keep: &[String]) -> Result<Scheme, QuantizeError> {
     let mut kinds: Vec<Kind> = (0..graph.nodes.len()).map(|at| kind(graph, at)).collect();
     for name in keep {
@@ -138,7 +138,8 @@ pub(super) fn scheme(graph: &Graph, residual: Residual, keep: &[String]) -> Resu
         return Err(QuantizeError::Nothing);
     }
     let mut walk = Walk { graph, kinds, claimed: HashSet::new() };
-    // The last convolution before an addition takes it: the other summand is there by then.
+    // The last convolution before an addition absorbs it: by then the other summand has been
+    // computed.
     let mut claims = BTreeMap::new();
     if residual == Residual::Fused {
         for at in (0..graph.nodes.len()).rev() {
@@ -153,7 +154,7 @@ pub(super) fn scheme(graph: &Graph, residual: Residual, keep: &[String]) -> Resu
     let computed = |input: &String| !input.is_empty() && !graph.constants.contains_key(input);
     for (at, node) in graph.nodes.iter().enumerate() {
         let kind = walk.kinds[at];
-        // Inputs. Inside a chain they are not rounded.
+        // Inputs; inside a chain they are not rounded.
         if matches!(kind, Kind::Layer | Kind::Add | Kind::Computes) {
             for input in node.input.iter().filter(|i| computed(i)) {
                 let chained = walk.claimed.contains(&at)
@@ -163,7 +164,7 @@ pub(super) fn scheme(graph: &Graph, residual: Residual, keep: &[String]) -> Resu
                 }
             }
         }
-        // Outputs of what runs in int8, as long as something in int8 follows.
+        // Outputs of what runs in int8, if something in int8 follows.
         let ends = match kind {
             Kind::Layer => Some(walk.end(at, claims.get(&at).copied())),
             Kind::Add if !walk.claimed.contains(&at) => Some(walk.end(at, None)),

@@ -1,4 +1,4 @@
-//! Tries the ways to quantise and takes the one with the least error of the logit.
+//! Tries several ways to quantise and chooses the one with the smallest error of the logit.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,25 +19,26 @@ use super::weights::Bytes;
 use super::write::{Recipe, dequantised};
 use super::{Options, Progress, Quantized, Tiles};
 
-/// Least number of tiles on either side.
+/// Fewest tiles for calibration and for measuring.
 const FEWEST: usize = 4;
 
-/// Tiles over which signal and noise are measured at most.
+/// Tiles for measuring signal and noise at most.
 const NOISE_TILES: usize = 8;
 
-/// Equalisation, a normalisation in float and layers in float must make the error smaller than this share of what it
-/// was: none is free, in range or in time.
+/// Equalisation, normalisation in float and layers in float must reduce the error to less than this
+/// fraction of what it was: none of them is free, in range or in time.
 const WORTH_EQUALISING: f64 = 0.9;
 const WORTH_UNFOLDED: f64 = 0.8;
 const WORTH_FLOAT: f64 = 0.6;
 
-/// Below this share of the logits' spread the error does not matter, and nothing is kept in float for it.
+/// Below this fraction of the logits' spread the error does not matter, and nothing is kept in
+/// float because of it.
 const HARMLESS: f64 = 0.02;
 
 /// A border that is off by this many levels of 0..255 or less is as good as exact.
 const EXACT_ENOUGH: f32 = 0.5;
 
-/// How a graph is made ready.
+/// How a graph is prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Variant {
     Plain,
@@ -51,7 +52,7 @@ enum Variant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rounding {
     Nearest,
-    /// For the least error of each layer's sums.
+    /// Minimises the error of each layer's sums.
     Fitted,
 }
 
@@ -64,7 +65,7 @@ struct Way {
     corrected: bool,
 }
 
-/// A float graph made ready, with what the calibration tiles say of it.
+/// A prepared float graph, with its activation statistics.
 struct Prepared {
     variant: Variant,
     graph: Graph,
@@ -72,7 +73,7 @@ struct Prepared {
     normalisation: Normalisation,
     scheme: Scheme,
     histograms: HashMap<String, Histogram>,
-    /// Weights rounded for what the layers see.
+    /// Weights rounded for the layers' inputs.
     weights: HashMap<String, Bytes>,
 }
 
@@ -105,7 +106,7 @@ pub fn quantize(
     progress: &dyn Progress,
 ) -> Result<Quantized, QuantizeError> {
     let original = Graph::parse(onnx)?;
-    // tract panics over some damaged files, and has no check to ask before.
+    // tract panics on some damaged files, and offers no check beforehand.
     catch_unwind(AssertUnwindSafe(|| quantize_graph(onnx, &original, tiles, options, progress)))
         .unwrap_or_else(|_| Err(QuantizeError::Panicked))
 }
@@ -135,7 +136,7 @@ fn quantize_graph(
     if options.may_keep_ends && best.rms > HARMLESS * spread {
         for layer in ends(&prepared[best.prepared].scheme) {
             let more: Vec<String> = keep.iter().cloned().chain([layer.clone()]).collect();
-            // A network of one layer has nothing left then.
+            // A network of one layer then has nothing left.
             let Ok((others, other)) = search.again(original, &more, &prepared, &best) else { continue };
             let taken = other.rms < WORTH_FLOAT * best.rms;
             search.tried(format!("{layer} in float"), other.rms, taken);
@@ -181,8 +182,8 @@ fn ends(scheme: &Scheme) -> Vec<String> {
 }
 
 impl Search<'_> {
-    /// Makes a graph ready and looks at its values.
-    /// `None`: the variant is no other than the plain one.
+    /// Prepares a graph and collects its statistics. `None`: the variant does not differ from the
+    /// plain one.
     fn prepare(
         &self,
         original: &Graph,
@@ -222,7 +223,8 @@ impl Search<'_> {
         Ok(Some(Prepared { variant, graph, pixels, normalisation, scheme, histograms, weights }))
     }
 
-    /// Tries every way on a graph; layers in `keep` stay in float. The graphs are the plain and the equalised one.
+    /// Tries every way on a graph; layers in `keep` stay in float. Returns the prepared graphs,
+    /// plain and equalised.
     fn best_of(&mut self, original: &Graph, keep: &[String]) -> Result<(Vec<Prepared>, Best), QuantizeError> {
         let plain = self
             .prepare(original, keep, Variant::Plain)?
@@ -259,7 +261,7 @@ impl Search<'_> {
         Ok((prepared, best))
     }
 
-    /// The way that was best before, with other layers in float.
+    /// Repeats the best way so far with different layers in float.
     fn again(
         &self,
         original: &Graph,
@@ -274,7 +276,7 @@ impl Search<'_> {
         Ok((vec![prepared], Best { prepared: 0, way: best.way, biases, rms }))
     }
 
-    /// Measures one way and takes it when its error is less than `share` of the best so far.
+    /// Measures one way and adopts it if its error is less than `share` of the best so far.
     fn try_one(
         &mut self,
         best: &mut Option<Best>,
@@ -364,7 +366,7 @@ impl Search<'_> {
     }
 }
 
-/// Steps that no statistics decide: those of the pixels.
+/// Quantisation that does not depend on statistics: that of the pixels.
 fn fixed(graph: &Graph, pixels: Option<Pixels>, value: &str, signed: bool) -> Option<Step> {
     let pixels = pixels?;
     let offset = graph.producer(value).is_some_and(|at| graph.nodes[at].name == OFFSET);

@@ -1,5 +1,6 @@
-//! What can be taken out of a float graph without changing what it computes: nodes that do nothing, batch
-//! normalisation and other per-channel factors behind a convolution, and the normalisation of the pixels.
+//! Simplifies a float graph without changing what it computes: removes nodes that do nothing, folds
+//! batch normalisation and other per-channel factors into the convolution before them, and finds
+//! the normalisation of the pixels.
 
 use tract_onnx::pb::NodeProto;
 
@@ -7,10 +8,10 @@ use super::error::QuantizeError;
 use super::graph::{Floats, Graph};
 use super::proto;
 
-/// Takes out what only training needs and folds what can be folded.
+/// Removes what only training needs and folds what can be folded.
 ///
 /// # Errors
-/// An attribute has another type than ONNX says.
+/// An attribute has a type other than ONNX specifies.
 pub(super) fn simplify(graph: &mut Graph) -> Result<(), QuantizeError> {
     constants(graph);
     nothings(graph);
@@ -21,7 +22,7 @@ pub(super) fn simplify(graph: &mut Graph) -> Result<(), QuantizeError> {
     Ok(())
 }
 
-/// `Constant` nodes become constants.
+/// Turns `Constant` nodes into constants.
 fn constants(graph: &mut Graph) {
     let (constants, nodes): (Vec<NodeProto>, Vec<NodeProto>) =
         std::mem::take(&mut graph.nodes).into_iter().partition(|n| {
@@ -37,7 +38,7 @@ fn constants(graph: &mut Graph) {
     }
 }
 
-/// `Identity` and `Dropout` do nothing here.
+/// Removes `Identity` and `Dropout`, which do nothing in inference.
 fn nothings(graph: &mut Graph) {
     while let Some(at) = graph.nodes.iter().position(|n| {
         let ends = n.output[0] == graph.output && n.input[0] == graph.input;
@@ -48,14 +49,14 @@ fn nothings(graph: &mut Graph) {
     }
 }
 
-/// A mean over rows and columns is a `GlobalAveragePool`, which quantises.
+/// Turns a mean over rows and columns into a `GlobalAveragePool`, which can be quantised.
 fn means(graph: &mut Graph) -> Result<(), QuantizeError> {
     while let Some(at) = graph.nodes.iter().position(|n| n.op_type == "ReduceMean" && n.input.len() == 1) {
         let node = graph.nodes[at].clone();
         let mut axes = node.get_attr_opt_vec::<i64>("axes")?.unwrap_or_default();
         axes.sort_unstable();
         let keep = node.get_attr_opt::<i64>("keepdims")?.unwrap_or(1) == 1;
-        // Four dimensions: only a convolution or a pool is sure to give that.
+        // Needs four dimensions, which only a convolution or a pool is sure to produce.
         let maps = graph.producer(&node.input[0]).map(|p| is_map(graph, p)).unwrap_or_default();
         if !maps || !(axes == [2, 3] || axes == [-2, -1]) {
             break;
@@ -89,11 +90,11 @@ fn is_map(graph: &Graph, at: usize) -> bool {
     }
 }
 
-/// Dense layers hold their weights as `[out, in]`, as the quantised form wants them.
+/// Brings the weights of dense layers into the form `[out, in]`, as the quantised form requires.
 fn dense(graph: &mut Graph) -> Result<(), QuantizeError> {
     for at in 0..graph.nodes.len() {
         let node = &graph.nodes[at];
-        // Behind `Flatten` a product of matrices is a dense layer.
+        // After `Flatten` a matrix product is a dense layer.
         let flat =
             |n: &NodeProto| graph.producer(&n.input[0]).is_some_and(|p| graph.nodes[p].op_type == "Flatten");
         if node.op_type == "MatMul" && flat(node) && graph.floats(&node.input[1]).is_some() {
@@ -116,7 +117,7 @@ fn dense(graph: &mut Graph) -> Result<(), QuantizeError> {
     Ok(())
 }
 
-/// `scale * x + shift`, one of each for all channels or one a channel.
+/// `scale * x + shift`, with one of each for all channels or one per channel.
 #[derive(Debug, Clone)]
 pub(super) struct Affine {
     scale: Vec<f32>,
@@ -152,8 +153,9 @@ impl Affine {
     }
 }
 
-/// The factor and summand that a node applies to each channel of its first computed input, if that is all
-/// that it does. `maps`: the value has rows and columns, so channels are the third axis from the end.
+/// The factor and offset that a node applies to each channel of its first computed input, if it
+/// does nothing else. `maps`: the value has rows and columns, so channels are the third axis from
+/// the end.
 pub(super) fn affine(graph: &Graph, node: &NodeProto, maps: bool) -> Option<Affine> {
     let channel = |name: &String| -> Option<Vec<f32>> {
         let floats = graph.floats(name)?;
@@ -189,7 +191,7 @@ pub(super) fn affine(graph: &Graph, node: &NodeProto, maps: bool) -> Option<Affi
     }
 }
 
-/// Factors behind a convolution or dense layer go into its weights.
+/// Folds factors after a convolution or dense layer into its weights.
 fn factors(graph: &mut Graph) -> Result<(), QuantizeError> {
     let mut at = 0;
     while at < graph.nodes.len() {
@@ -220,7 +222,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// `None` where the weights are computed, or a factor is asked for that is not one.
+    /// `None` if the weights are computed, or have a factor other than one.
     pub fn of(graph: &Graph, at: usize) -> Option<Self> {
         let node = &graph.nodes[at];
         if node.op_type == "Gemm" {
@@ -237,7 +239,7 @@ impl Layer {
             None => vec![0.0; outputs],
             Some(name) => {
                 let bias = graph.floats(name)?.data;
-                // A dense layer's bias may be one number for all.
+                // A dense layer's bias may be a single number for all outputs.
                 if bias.len() == 1 { vec![bias[0]; outputs] } else { bias }
             }
         };
@@ -258,7 +260,7 @@ impl Layer {
         }
     }
 
-    /// Puts it back, under names of its own: constants may be shared.
+    /// Stores it back under new names, because constants may be shared.
     pub fn store(&self, graph: &mut Graph, at: usize) {
         let name = graph.nodes[at].name.clone();
         let own = |part: &str, old: Option<&String>| match old {
@@ -275,8 +277,8 @@ impl Layer {
     }
 }
 
-/// The factors between the graph's input and its first convolution, taken out of the graph and composed,
-/// with the nodes that they pass: `None` where there are none or they cannot be told.
+/// The factors between the graph's input and its first convolution, composed, and the nodes that
+/// they come from; `None` if there are none or they cannot be determined.
 pub(super) fn input_affine(graph: &Graph) -> Option<(Affine, Vec<usize>)> {
     let mut value = graph.input.clone();
     let mut all = Affine::identity();

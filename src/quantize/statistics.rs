@@ -1,5 +1,5 @@
-//! What values a tensor takes over the calibration tiles: least, largest, how many zeros, and a histogram whose
-//! range grows as it must, so that one pass is enough.
+//! The values of a tensor over the calibration tiles: minimum, maximum, number of zeros, and a
+//! histogram whose range grows as needed, so that one pass is enough.
 
 /// Bins on either side of zero.
 const HALF: usize = 2048;
@@ -9,9 +9,10 @@ const HALF: usize = 2048;
 pub struct Histogram {
     low: f32,
     high: f32,
-    /// Values that are exactly 0, as half of those behind a ReLU are: they are exact in any quantisation.
+    /// Values that are exactly 0, as half of those after a ReLU are: they are exact in any
+    /// quantisation.
     zeros: u64,
-    /// Others, from `-reach` to `reach`.
+    /// The other values, from `-reach` to `reach`.
     bins: Vec<u64>,
     reach: f32,
     seen: u64,
@@ -24,14 +25,14 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Counts values; those that are not finite make the answer `false` and are not counted.
+    /// Counts values; returns `false` if some are not finite, which are not counted.
     pub fn add(&mut self, values: &[f32]) -> bool {
         let (mut low, mut high) = (f32::MAX, f32::MIN);
         for value in values {
             low = low.min(*value);
             high = high.max(*value);
         }
-        // A NaN hides from `min` and `max`.
+        // `min` and `max` ignore NaN.
         if values.iter().any(|v| !v.is_finite()) {
             return false;
         }
@@ -54,10 +55,10 @@ impl Histogram {
         true
     }
 
-    /// Doubles the range until `size` is in it.
+    /// Doubles the range until it contains `size`.
     fn grow(&mut self, size: f32) {
         if self.reach == 0.0 {
-            // The first values give the scale; what comes later is seldom much larger.
+            // The first values set the scale; later ones are seldom much larger.
             self.reach = if size > 0.0 { size * 1.0001 } else { f32::MIN_POSITIVE };
         }
         while self.reach < size {
@@ -70,7 +71,7 @@ impl Histogram {
         }
     }
 
-    /// Puts another one's counts in.
+    /// Adds another histogram's counts.
     pub fn merge(&mut self, other: &Histogram) {
         if other.seen == 0 {
             return;
@@ -91,19 +92,20 @@ impl Histogram {
         self.seen
     }
 
-    /// Least and largest value; 0 and 0 when nothing was seen.
+    /// Minimum and maximum; 0 and 0 when nothing was seen.
     pub fn extent(&self) -> (f32, f32) {
         if self.seen == 0 { (0.0, 0.0) } else { (self.low, self.high) }
     }
 
-    /// Middle of each bin that is not empty, and its count; exact zeros are left out.
+    /// The middle of each non-empty bin and its count; exact zeros are left out.
     pub fn counts(&self) -> impl Iterator<Item = (f32, u64)> + Clone {
         let width = self.reach / HALF as f32;
         let middle = move |at: usize| (at as f32 + 0.5 - HALF as f32) * width;
         self.bins.iter().enumerate().filter(|(_, n)| **n > 0).map(move |(at, n)| (middle(at), *n))
     }
 
-    /// The range that holds all but `1 - share` of the values, half of these cut at each side that has any.
+    /// The range that contains the share `share` of the values; the rest is cut off in equal parts
+    /// at each side that has values.
     pub fn percentile(&self, share: f64) -> (f32, f32) {
         let (low, high) = self.extent();
         let sides = if low < 0.0 && high > 0.0 { 2.0 } else { 1.0 };

@@ -1,25 +1,26 @@
-//! Weights as signed bytes, one scale an output channel, and biases as 32-bit sums.
+//! Weights as signed bytes with one scale per output channel, and biases as 32-bit integers.
 
-/// Largest size of a weight. -128 stays unused.
+/// Largest magnitude of a weight. -128 is unused.
 pub(super) const MOST: f32 = 127.0;
 
 /// The same where two products with bytes have to fit into 16 bits: `2 * 64 * 255 < 2^15`.
 pub(super) const REDUCED: f32 = 64.0;
 
-/// Largest size of a bias, in steps of `scale of input * scale of weight`, so that a sum of products still fits
-/// beside it in 32 bits.
+/// Largest magnitude of a bias, in steps of `scale of input * scale of weight`, so that it leaves
+/// room for a sum of products in 32 bits.
 const MOST_BIAS: f32 = (1u32 << 30) as f32;
 
 /// The weights and biases of a layer in bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Bytes {
     pub weights: Vec<i8>,
-    /// One an output channel; positive and finite.
+    /// One per output channel; positive and finite.
     pub scales: Vec<f32>,
 }
 
-/// Rounds weights `[outputs, ...]`. Each channel's scale is the one with the least squared error; it is made larger
-/// where a bias would not fit (`input_scale` is that of the layer's input). No weight is larger than `most` steps.
+/// Rounds weights `[outputs, ...]`. Each channel's scale is the one with the least squared error;
+/// it is increased where a bias would not fit (`input_scale` is that of the layer's input). No
+/// weight is larger than `most` steps.
 pub(super) fn quantise(weights: &[f32], outputs: usize, bias: &[f32], input_scale: f32, most: f32) -> Bytes {
     let volume = weights.len() / outputs;
     let mut bytes = Bytes { weights: Vec::with_capacity(weights.len()), scales: Vec::with_capacity(outputs) };
@@ -45,8 +46,9 @@ pub(super) fn quantise_bias(bias: &[f32], scales: &[f32], input_scale: f32) -> V
         .collect()
 }
 
-/// The nearest whole number of steps, ties to even. Adding 1.5 * 2^23 leaves no room for a fraction: `round_ties_even` would
-/// be a call on a plain x86-64, and this is done dozens of times for each weight.
+/// The nearest integer number of steps, ties to even. Adding 1.5 * 2^23 leaves no room for a
+/// fraction: `round_ties_even` would be a function call on baseline x86-64, and this is done dozens
+/// of times for each weight.
 #[inline(always)]
 fn steps(weight: f32, scale: f32, most: f32) -> f32 {
     const WHOLE: f32 = 12_582_912.0;
@@ -57,11 +59,11 @@ fn round(weight: f32, scale: f32, most: f32) -> i8 {
     steps(weight, scale, most) as i8
 }
 
-/// Few very large weights are clipped where that makes all others finer.
+/// Clips a few very large weights where that makes all others more precise.
 fn best_scale(channel: &[f32], most: f32) -> f32 {
     let largest = channel.iter().fold(0f32, |m, w| m.max(w.abs()));
     if largest == 0.0 {
-        // All zero: any scale will do; this one leaves a bias its precision.
+        // All zero: any scale will do; this one keeps the bias precise.
         return 1.0 / most;
     }
     let error = |scale: f32| {

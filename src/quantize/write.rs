@@ -1,5 +1,5 @@
-//! Writes the quantised graph: standard ONNX with `QuantizeLinear` and `DequantizeLinear` around each value that
-//! becomes bytes, weights as int8 constants with a scale a channel.
+//! Writes the quantised graph: standard ONNX with `QuantizeLinear` and `DequantizeLinear` around
+//! each value that becomes bytes, weights as int8 constants with one scale per channel.
 
 use std::collections::HashMap;
 
@@ -14,26 +14,26 @@ use super::scheme::Scheme;
 use super::simplify::Layer;
 use super::weights::{Bytes, bias_fits, quantise, quantise_bias};
 
-/// Everything that the bytes of a graph depend on.
+/// Everything that the quantised graph depends on.
 #[derive(Debug, Clone)]
 pub(super) struct Recipe<'a> {
     pub graph: &'a Graph,
     pub scheme: &'a Scheme,
     pub pixels: Option<Pixels>,
-    /// By the value whose range it is.
+    /// By the value whose range each one is.
     pub steps: HashMap<String, Step>,
     /// Biases that replace those of the graph, by layer.
     pub biases: HashMap<String, Vec<f32>>,
-    /// Weights that are rounded already, by layer; the others are rounded to the nearest.
+    /// Weights that have been rounded already, by layer; the others are rounded to the nearest.
     pub weights: Option<&'a HashMap<String, Bytes>>,
-    /// Largest size of a weight in steps.
+    /// Largest magnitude of a weight in steps.
     pub most: f32,
-    /// Only signed bytes with zero point 0, and float biases: TensorRT takes nothing else.
+    /// Only signed bytes with zero point 0, and float biases: TensorRT accepts nothing else.
     pub signed: bool,
 }
 
 impl Recipe<'_> {
-    /// The steps of a value.
+    /// The quantisation of a value.
     pub fn step(&self, value: &str) -> Step {
         self.steps[&self.scheme.values[value]]
     }
@@ -41,7 +41,7 @@ impl Recipe<'_> {
     /// The quantised graph.
     ///
     /// # Errors
-    /// [`QuantizeError::NotFinite`] for weights that are no numbers.
+    /// [`QuantizeError::NotFinite`] for weights that are not finite.
     pub fn write(&self) -> Result<Graph, QuantizeError> {
         let mut out = self.graph.clone();
         out.nodes.clear();
@@ -53,7 +53,7 @@ impl Recipe<'_> {
         for at in 0..self.graph.nodes.len() {
             let mut node = self.graph.nodes[at].clone();
             if node.name == OFFSET && !self.signed && self.scheme.values.contains_key(&node.output[0]) {
-                // Counting pixels from another one costs nothing: the zero point says it.
+                // A different zero point for pixels costs nothing.
                 writer.bytes(&node.output[0]);
                 continue;
             }
@@ -75,8 +75,9 @@ impl Recipe<'_> {
         Ok(writer.out)
     }
 
-    /// The float graph, with each quantised layer computed from its float inputs beside the float one, and the
-    /// names of the values that hold the mean difference of each channel, float minus quantised.
+    /// The float graph, with each quantised layer computed from its float inputs beside the float
+    /// one, and the names of the values that hold the mean difference of each channel, float minus
+    /// quantised.
     ///
     /// # Errors
     /// As [`Recipe::write`].
@@ -137,7 +138,7 @@ impl Writer<'_> {
         let offset =
             recipe.pixels.filter(|p| p.zero != 0 && !recipe.signed && is_offset(recipe.graph, value));
         let quantize = match offset {
-            // Pixels as they are; only their zero is another.
+            // Pixels unchanged; only their zero point differs.
             Some(_) => {
                 let plain = format!("{root}.zero_point.pixels");
                 self.out.put_tensor(zero_point(&plain, 0, false));
@@ -181,7 +182,7 @@ impl Writer<'_> {
 
         let part = |suffix: &str| format!("{name}.bias.{suffix}");
         let bias = if recipe.signed {
-            // The same numbers, but TensorRT takes biases in float only.
+            // The same numbers, but TensorRT accepts only float biases.
             let rounded: Vec<f32> = whole.iter().zip(&bias_scales).map(|(w, s)| *w as f32 * s).collect();
             self.out.put_tensor(proto::floats(&part("rounded"), &[outputs], &rounded));
             part("rounded")
