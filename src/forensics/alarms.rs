@@ -1,24 +1,25 @@
-//! From a series of smoothed scores of footage known to be real to the threshold for a stated rate of false
-//! alarms.
+//! Derives the threshold for a stated rate of false alarms from a series of smoothed scores of
+//! footage known to be real.
 //!
-//! Frames a second apart show nearly the same picture, so counting frames above a threshold says nothing of
-//! how often it is crossed. The series is cut into blocks so long that one says little about the next; of
-//! each only the maximum counts, and a day has 86400 / length of them. A block above the threshold is taken
-//! for one alarm, which errs on the safe side where one alarm lasts longer than a block.
+//! Frames a second apart show nearly the same picture, so counting frames above a threshold does
+//! not tell how often it is crossed. The series is cut into blocks that are long enough to be
+//! nearly independent; only the maximum of each counts, and a day has 86400 / length of them. A
+//! block above the threshold counts as one alarm, which errs on the safe side if an alarm lasts
+//! longer than a block.
 //!
-//! Where the footage has enough blocks above, they are counted. Where it is too short for the rate asked
-//! for, the excesses of the block maxima over a high level are taken to be exponential, which is what tails
-//! such as a Gaussian's or an exponential's come to far out (Pickands 1975, shape 0), and the threshold lies
-//! beyond the footage. That is an assumption about what was not filmed: night, rain, a headlight into the lens are in no tail of a
-//! sunny hour.
+//! If the footage has enough blocks above the threshold, they are counted. If it is too short for
+//! the requested rate, the excesses of the block maxima over a high level are assumed to be
+//! exponential, the limit of tails such as a Gaussian's or an exponential's (Pickands 1975, shape
+//! 0), and the threshold is extrapolated. That is an assumption about what was not filmed: no tail
+//! of a sunny hour contains night, rain, or headlights shining into the lens.
 
-/// Fewest blocks that say anything.
+/// Fewest blocks that allow an estimate.
 pub const FEWEST_BLOCKS: usize = 20;
 
-/// So many blocks above a threshold are enough to count: their number is known to about a third.
+/// This many blocks above a threshold are enough to count: the relative error is about a third.
 const COUNTABLE: f64 = 10.0;
 
-/// Blocks above the level from which the tail is fitted: a tenth of all, within these.
+/// Blocks above the level from which the tail is fitted: a tenth of all, within these bounds.
 const TAIL: (usize, usize) = (10, 200);
 
 /// Seconds of a day.
@@ -46,7 +47,7 @@ impl Recording {
     }
 }
 
-/// Why no threshold can be given.
+/// Why no threshold can be derived.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TooLittle {
     /// Too few blocks.
@@ -56,9 +57,9 @@ pub enum TooLittle {
         (block_seconds * FEWEST_BLOCKS as f64 / 60.0).ceil()
     )]
     Blocks {
-        /// How many there are.
+        /// Number of blocks.
         blocks: usize,
-        /// How long one is.
+        /// Length of a block in seconds.
         block_seconds: f64,
     },
     /// Every block has the same maximum.
@@ -66,46 +67,46 @@ pub enum TooLittle {
     Still,
 }
 
-/// Footage cut into blocks.
+/// Footage, cut into blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blocks {
-    /// Highest smoothed logit of each block, falling.
+    /// Highest smoothed logit of each block, in descending order.
     pub maxima: Vec<f64>,
     /// Length of a block in seconds.
     pub seconds: f64,
     /// Seconds of all footage.
     pub footage: f64,
-    /// Whether the scores still depend on each other over a sixtieth of the footage: they drift, and blocks,
-    /// a thirtieth each, are not independent.
+    /// Whether the scores are still correlated over a sixtieth of the footage: they drift, and
+    /// blocks, a thirtieth each, are not independent.
     pub drifts: bool,
 }
 
-/// A threshold and what is known of it.
+/// A threshold and its estimated rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Threshold {
     /// Smoothed logit from which there is an alarm.
     pub logit: f64,
-    /// False alarms a day that are expected of it.
+    /// Expected false alarms per day.
     pub per_day: f64,
-    /// 95 % confidence, given the assumptions.
+    /// Lower end of the 95 % confidence interval, given the assumptions.
     pub low: f64,
-    /// Upper end.
+    /// Upper end of that interval.
     pub high: f64,
-    /// Whether it lies where the footage could be counted.
+    /// Whether alarms could be counted at this threshold, not extrapolated.
     pub counted: bool,
-    /// Alarms that the footage would have had in it at the rate asked for.
+    /// Expected number of alarms in the footage at the requested rate.
     pub expected: f64,
 }
 
-/// Cuts recordings into blocks: twice the time in which the autocorrelation of the smoothed logits falls
-/// below 1/e, and never shorter than `window` seconds, over which they were smoothed. `period` is the time
-/// between two frames in seconds.
+/// Cuts recordings into blocks of twice the time in which the autocorrelation of the smoothed
+/// logits falls below 1/e, but never shorter than `window` seconds, over which they were smoothed.
+/// `period` is the time between two frames in seconds.
 ///
 /// # Errors
 /// [`TooLittle`].
 pub fn blocks(recordings: &[Recording], period: f64, window: f64) -> Result<Blocks, TooLittle> {
     let footage: f64 = recordings.iter().map(|r| r.seconds(period)).sum();
-    // Half as many again as are needed: each recording loses a part of a block at its end.
+    // Half as many again as needed: each recording loses part of a block at its end.
     let longest = footage / (1.5 * FEWEST_BLOCKS as f64);
     let (memory, drifts) = match decorrelation(recordings, (longest / 2.0 / period) as usize) {
         Some(lag) => (2.0 * lag as f64 * period, false),
@@ -114,7 +115,7 @@ pub fn blocks(recordings: &[Recording], period: f64, window: f64) -> Result<Bloc
     let seconds = memory.max(window).max(period);
     let mut maxima = Vec::new();
     for recording in recordings {
-        // A last part shorter than a block is left out: its maximum is of less time.
+        // A final part shorter than a block is left out: its maximum covers less time.
         let whole = ((recording.seconds(period) / seconds) + 1e-9) as usize;
         let start = recording.times.first().copied().unwrap_or_default();
         let mut own = vec![f64::NEG_INFINITY; whole];
@@ -136,8 +137,8 @@ pub fn blocks(recordings: &[Recording], period: f64, window: f64) -> Result<Bloc
     Ok(Blocks { maxima, seconds, footage, drifts })
 }
 
-/// The first lag at which the autocorrelation of all recordings together, each around its own mean, is
-/// below 1/e; `None` when it is not up to `most`.
+/// The first lag at which the autocorrelation of all recordings together, each around its own mean,
+/// is below 1/e; `None` if it is not, up to `most`.
 fn decorrelation(recordings: &[Recording], most: usize) -> Option<usize> {
     let centred: Vec<Vec<f64>> = recordings
         .iter()
@@ -157,19 +158,19 @@ fn decorrelation(recordings: &[Recording], most: usize) -> Option<usize> {
 }
 
 impl Blocks {
-    /// Blocks of a day.
+    /// Blocks per day.
     fn daily(&self) -> f64 {
         DAY / self.seconds
     }
 
-    /// The threshold at which `per_day` false alarms a day are to be expected.
+    /// The threshold with `per_day` expected false alarms per day.
     pub fn threshold(&self, per_day: f64) -> Threshold {
         let n = self.maxima.len();
-        // Alarms that this footage would have at that rate.
+        // Expected alarms in this footage at that rate.
         let expected = per_day * n as f64 / self.daily();
         if expected >= COUNTABLE && (expected as usize) < n {
             let above = expected as usize;
-            // Between the last that alarms and the first that does not.
+            // Between the last maximum that raises an alarm and the first that does not.
             let logit = (self.maxima[above - 1] + self.maxima[above]) / 2.0;
             let rate = |count: f64| count / n as f64 * self.daily();
             let spread = SIGMAS * (above as f64).sqrt();
@@ -185,11 +186,12 @@ impl Blocks {
         let tail = (n / 10).clamp(TAIL.0, TAIL.1).min(n - 1);
         let level = self.maxima[tail];
         let excess: f64 = self.maxima[..tail].iter().map(|m| m - level).sum::<f64>() / tail as f64;
-        // Equal maxima have no tail; the distance of the highest from the lowest bounds what is not seen.
+        // Equal maxima have no tail; the distance of the highest from the lowest bounds what was
+        // not seen.
         let excess = excess.max((self.maxima[0] - self.maxima[n - 1]) / n as f64);
         let above_level = tail as f64 / n as f64 * self.daily();
         let logit = level + excess * (above_level / per_day).ln().max(0.0);
-        // The mean excess is known to 1/sqrt(tail), which a logarithm far out magnifies.
+        // The relative error of the mean excess is 1/sqrt(tail), which extrapolation magnifies.
         let spread = SIGMAS / (tail as f64).sqrt();
         let rate = |excess: f64| above_level * (-(logit - level) / excess).exp();
         Threshold {
@@ -203,9 +205,10 @@ impl Blocks {
     }
 }
 
-/// The temperature (positive) under which `sigmoid(logit / temperature)` says best what is generated: least
-/// cross-entropy, both classes weighing the same. `None` without both classes, or when no temperature within
-/// 1/100 to 100 is best: then the logits do not tell the two apart, or do so without a single error.
+/// The temperature (positive) with which `sigmoid(logit / temperature)` has the least
+/// cross-entropy, both classes weighted equally. `None` without both classes, or if no temperature
+/// within 1/100 to 100 is best: then the logits do not separate the classes, or do so without a
+/// single error.
 pub fn temperature(real: &[f64], fake: &[f64]) -> Option<f64> {
     if real.is_empty() || fake.is_empty() {
         return None;
@@ -234,8 +237,8 @@ mod tests {
     use super::*;
     use crate::forensics::rng::Rng;
 
-    /// A first-order autoregressive series of standard normal marginals, one value each half second, whose
-    /// correlation falls to 1/e in `memory` seconds.
+    /// A first-order autoregressive series with standard normal marginals, one value every half
+    /// second, whose correlation falls to 1/e in `memory` seconds.
     fn series(seed: u64, seconds: f64, memory: f64) -> Recording {
         let mut rng = Rng::new(seed);
         let keep = (-0.5 / memory).exp();
@@ -250,7 +253,7 @@ mod tests {
         recording
     }
 
-    /// Times a day at which a long series comes to the threshold from below.
+    /// How often per day a long series crosses the threshold from below.
     fn crossings(threshold: f64, memory: f64) -> f64 {
         let days = 20.0;
         let long = series(99, days * DAY, memory);
@@ -280,8 +283,8 @@ mod tests {
 
     #[test]
     fn beyond_the_footage_the_tail_is_exponential_and_errs_on_the_safe_side() {
-        // A Gaussian's tail is lighter than an exponential: from an hour to once a day it must not promise
-        // less than what comes.
+        // A Gaussian's tail is lighter than an exponential: extrapolating from an hour to once a
+        // day must not promise fewer alarms than there are.
         let blocks = blocks(&[series(3, 3600.0, 5.0)], 0.5, 4.5).expect("enough");
         let found = blocks.threshold(1.0);
         assert!(!found.counted && found.expected < 0.05, "{found:?}");

@@ -1,13 +1,14 @@
-//! Average precision, the figure that the paper reports for each generator.
+//! Average precision, the metric that the paper reports for each generator.
 
 use super::metrics::Ranking;
 
-/// Average precision of `scores` (higher means more likely positive) against `positive`, both `[n]`:
-/// the sum over distinct thresholds of (recall gained) x (precision there), without interpolation.
+/// Average precision of `scores` (higher means more likely positive) against `positive`, both
+/// `[n]`: the sum over distinct thresholds of (recall gained) x (precision there), without
+/// interpolation.
 ///
-/// This is scikit-learn's `average_precision_score`: equal scores are one threshold, so their order does
-/// not matter. `None` when there is no positive, no negative, or a score is not a number: the figure
-/// means nothing then.
+/// This is scikit-learn's `average_precision_score`: equal scores are one threshold, so their order
+/// does not matter. `None` if there is no positive, no negative, or a score is NaN: then it is
+/// meaningless.
 ///
 /// # Panics
 /// If the two slices differ in length.

@@ -1,14 +1,16 @@
-//! Degradations that a picture meets on its way: JPEG, resize, blur or sharpening, noise, 4:2:0 chroma, JPEG again.
+//! Degradations that a picture undergoes: JPEG, resize, blur or sharpening, noise, 4:2:0 chroma,
+//! JPEG again.
 //!
-//! The order is the paper's (resize, blur, JPEG; the caller crops afterwards, so that the 8x8 grid is not
-//! aligned with the crop). A plan is drawn once and applied to every picture of a pair: a real picture and
-//! its resynthesis must never be told apart by what happened after they were made.
+//! The order is the paper's (resize, blur, JPEG; the caller crops afterwards, so that the 8x8 grid
+//! is not aligned with the crop). A plan is drawn once and applied to every picture of a pair: a
+//! real picture and its resynthesis must never be distinguishable by what happened after they were
+//! made.
 
 use super::rng::Rng;
 use image::{ExtendedColorType, ImageEncoder, RgbImage, imageops::FilterType};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
-/// Which JPEG encoder, since each has its own rounding, tables and chroma filter.
+/// The JPEG encoder, since each has its own rounding, tables and chroma filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JpegCodec {
     /// The `image` crate's encoder.
@@ -30,30 +32,32 @@ impl JpegCodec {
 /// What happens to one pair of pictures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// A JPEG that it was before all else: encoder and quality 1..=100.
+    /// JPEG compression before everything else: encoder and quality 1..=100.
     pub earlier_jpeg: Option<(JpegCodec, u8)>,
-    /// Factor of the size, above 0, and the filter. Plain resampling makes nothing synthetic, enlarging included.
+    /// Scale factor, above 0, and the filter. Plain resampling, including enlarging, does not make
+    /// a picture synthetic.
     pub resize: Option<(f32, FilterType)>,
     /// Gaussian sigma in pixels.
     pub blur: Option<f32>,
-    /// How much of what a blur by one pixel would take away is added, as cameras and editors do.
+    /// Amount of unsharp masking with a blur of one pixel, as cameras and editors do it.
     pub sharpen: Option<f32>,
-    /// Standard deviation of normal noise in 8-bit levels, and its seed, so that a pair gets the same.
+    /// Standard deviation of normal noise in 8-bit levels, and its seed, so that both of a pair get
+    /// the same.
     pub noise: Option<(f32, u64)>,
-    /// Round trip through BT.601 with chroma halved both ways, as raw video has it.
+    /// Round trip through BT.601 with chroma halved both ways, as in raw video.
     pub chroma_420: bool,
     /// Encoder and quality 1..=100.
     pub jpeg: Option<(JpegCodec, u8)>,
-    /// Mirror left and right.
+    /// Horizontal flip.
     pub flip: bool,
 }
 
 /// How often each degradation is drawn.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Probability of a JPEG of quality 50..=95 before all else.
+    /// Probability of a JPEG of quality 50..=95 before everything else.
     pub earlier_jpeg: f32,
-    /// Probability of a resize to less, and the least factor.
+    /// Probability of shrinking, and the smallest factor.
     pub resize: (f32, f32),
     /// Probability of an enlargement, and the largest factor.
     pub enlarge: (f32, f32),
@@ -82,11 +86,11 @@ impl Policy {
         ..Policy::NONE
     };
 
-    /// What leaves a decoder's trace whole, for the first part of a curriculum: one good JPEG at most.
+    /// Leaves a decoder's trace intact, for the first part of a curriculum: one good JPEG at most.
     pub const MILD: Policy = Policy { chroma_420: 0.25, jpeg_good: 0.5, ..Policy::NONE };
 
-    /// What pictures meet in the field: [`Policy::LIGHT`] flags photographs that were enlarged or are soft, because
-    /// training never showed it such real ones.
+    /// What pictures undergo in the field: with [`Policy::LIGHT`] a model flags photographs that
+    /// were enlarged or are soft, because it never saw such real ones in training.
     pub const FIELD: Policy = Policy {
         earlier_jpeg: 0.15,
         resize: (0.2, 0.5),
@@ -115,7 +119,8 @@ impl Policy {
     /// The paper's 0.5 setting: blur and JPEG independently with probability one half.
     pub const PAPER: Policy = Policy { blur: 0.5, jpeg_good: 0.25, jpeg_poor: 0.25, ..Policy::NONE };
 
-    /// One plan. It draws the same number of values whatever it decides, so that seeds stay comparable.
+    /// Draws one plan. It uses the same number of random values whatever it decides, so that seeds
+    /// stay comparable.
     pub fn draw(&self, rng: &mut Rng) -> Plan {
         let (smaller, larger, filter) = (
             rng.range(self.resize.1, 1.0),
@@ -165,7 +170,8 @@ impl Plan {
         flip: false,
     };
 
-    /// Applies the plan in the paper's order. The result is smaller or larger than `picture` where it resizes.
+    /// Applies the plan in the paper's order. The result has a different size than `picture` if it
+    /// resizes.
     pub fn apply(&self, picture: &RgbImage) -> RgbImage {
         let mut out = match self.earlier_jpeg {
             Some((codec, quality)) => jpeg(picture, codec, quality),
@@ -202,8 +208,8 @@ pub fn resize(picture: &RgbImage, factor: f32, filter: FilterType) -> RgbImage {
     image::imageops::resize(picture, side(picture.width()), side(picture.height()), filter)
 }
 
-/// Gaussian blur of each channel, edges repeated, kernel cut at 4 sigma (scipy's default, which the paper
-/// used). A sigma below 0.1 changes no 8-bit value and returns a copy.
+/// Gaussian blur of each channel, edges replicated, kernel truncated at 4 sigma (scipy's default,
+/// which the paper used). A sigma below 0.1 changes no 8-bit value and returns a copy.
 pub fn gaussian_blur(picture: &RgbImage, sigma: f32) -> RgbImage {
     if sigma < 0.1 {
         return picture.clone();
@@ -217,7 +223,7 @@ pub fn gaussian_blur(picture: &RgbImage, sigma: f32) -> RgbImage {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let source = picture.as_raw();
     let clamp = |at: isize, n: usize| at.clamp(0, n as isize - 1) as usize;
-    // Rows first, into floats; then columns. Both run along memory.
+    // Rows first, into floats; then columns. Both access memory sequentially.
     let mut rows = vec![0f32; source.len()];
     for (line, out) in source.chunks_exact(width * 3).zip(rows.chunks_exact_mut(width * 3)) {
         for (tap, k) in kernel.iter().enumerate() {
@@ -306,8 +312,8 @@ pub fn jpeg_bytes(picture: &RgbImage, codec: JpegCodec, quality: u8) -> Vec<u8> 
     bytes
 }
 
-/// There and back through 8-bit BT.601 limited range with chroma averaged over 2x2 pixels and repeated,
-/// which is what a raw I420 or NV12 camera delivers.
+/// Round trip through 8-bit BT.601 limited range with chroma averaged over 2x2 pixels and
+/// replicated, which is what a raw I420 or NV12 camera delivers.
 pub fn chroma_420(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let mut out = RgbImage::new(width, height);

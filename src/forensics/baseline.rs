@@ -1,12 +1,14 @@
-//! Blur alone: the one-number detector that every figure of ours is put beside.
+//! Blur alone: the one-number baseline that all our results are compared with.
 //!
-//! Many generators' pictures are softer than photographs, so "soft means fake" looks good in a table and
-//! flags every soft real feed. A detector that does not beat this number has learned nothing else.
+//! Many generators' pictures are softer than photographs, so "soft means fake" looks good in a
+//! table and flags every soft real feed. A detector that does not beat this number has learned
+//! nothing else.
 
 use image::RgbImage;
 
-/// Log10 of the mean squared response of grey values (0..255) to the 3x3 Laplacian; higher is sharper.
-/// The score of the baseline is its negative. A picture under 3x3 gives the value of a flat one.
+/// Log10 of the mean squared response of grey values (0..255) to the 3x3 Laplacian; higher is
+/// sharper. The score of the baseline is its negative. A picture under 3x3 gives the value of a
+/// flat one.
 pub fn sharpness(picture: &RgbImage) -> f32 {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let grey: Vec<f32> = picture

@@ -13,7 +13,7 @@ pub enum DatasetError {
     /// The folder, or a list of pictures, is missing or cannot be read.
     #[error("{}: cannot be read: {error}", path.shown())]
     Folder {
-        /// What was asked for.
+        /// The folder or list.
         path: PathBuf,
         /// What the operating system said.
         #[source]
@@ -25,7 +25,7 @@ pub enum DatasetError {
         .0.shown()
     )]
     Layout(PathBuf),
-    /// A list that cannot be understood.
+    /// A list that cannot be parsed.
     #[error("{}:{line}: {reason}", path.shown())]
     List {
         /// The list.
@@ -35,7 +35,7 @@ pub enum DatasetError {
         /// What is wrong and what would be right.
         reason: String,
     },
-    /// A training folder that is meant for choosing.
+    /// A training folder that is meant for validation.
     #[error("{}: training never sees val; give a folder of training pictures instead", .0.shown())]
     Validation(PathBuf),
 }
@@ -45,7 +45,7 @@ pub enum DatasetError {
 pub struct Skipped {
     /// The file.
     pub path: PathBuf,
-    /// The decoder's word.
+    /// The decoder's message.
     pub reason: String,
 }
 
@@ -58,9 +58,10 @@ pub struct EvalSet {
     pub real: Vec<PathBuf>,
     /// Files under any `1_fake`.
     pub fake: Vec<PathBuf>,
-    /// Folders that hold a `0_real` or a `1_fake`, below the set's own, sorted: its classes, if it has any.
+    /// Folders that hold a `0_real` or a `1_fake`, below the set's own, sorted: its classes, if it
+    /// has any.
     pub classes: Vec<String>,
-    /// Files that end like a video, under any `0_real` and under any `1_fake`.
+    /// Files with a video's extension, under any `0_real` and under any `1_fake`.
     pub clips: [Vec<PathBuf>; 2],
     /// Files under either that are neither; hidden ones are not counted.
     pub other: Vec<PathBuf>,
@@ -72,12 +73,12 @@ pub const LABELS: [&str; 2] = ["0_real", "1_fake"];
 /// The two sides of the other layout, `{real,fake}/<set>`.
 const SIDES: [&str; 2] = ["real", "fake"];
 
-/// Endings of files that are read as a video, in lower case.
+/// Extensions of files that are read as a video, in lower case.
 pub const VIDEO_EXTENSIONS: [&str; 13] =
     ["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "ogv", "flv"];
 
-/// Every picture under `folder`, by name or else by content, links followed, sorted, so that the order is the same on
-/// every machine. What else there is, the log says.
+/// Every picture under `folder`, by name or else by content, links followed, sorted, so that the
+/// order is the same on every machine. Other files are logged.
 pub fn list_pictures(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     let (mut found, mut others) = (Vec::new(), Vec::new());
     for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
@@ -90,17 +91,13 @@ pub fn list_pictures(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     }
     if !others.is_empty() {
         let names = picture::some_names(&others);
-        log::warn!(
-            "{}: {} files are no pictures, and are passed over: {names}",
-            folder.shown(),
-            others.len()
-        );
+        log::warn!("{}: {} files are not pictures and are skipped: {names}", folder.shown(), others.len());
     }
     Ok(found)
 }
 
-/// Refuses a folder that is, lies in, or holds a folder named `val`, links resolved: pictures that choose a
-/// model must never train one.
+/// Refuses a folder that is, lies in, or holds a folder named `val`, links resolved: pictures that
+/// select a model must never train one.
 pub fn refuse_validation(folder: &Path) -> Result<(), DatasetError> {
     let is_val = |path: &Path| path.components().any(|c| c.as_os_str().eq_ignore_ascii_case("val"));
     let resolved = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
@@ -117,8 +114,8 @@ pub fn refuse_validation(folder: &Path) -> Result<(), DatasetError> {
     Ok(())
 }
 
-/// Decodes `path` by its content, whatever its name says. Of an animation, or of pages, it is the first, and
-/// the log says so.
+/// Decodes `path` by its content, whatever its name says. Of an animation, or of several pages, it
+/// returns the first and logs that.
 pub fn load(path: &Path) -> Result<RgbImage, Skipped> {
     let skipped = |reason: String| Skipped { path: path.to_path_buf(), reason };
     let bytes = picture::read(path).map_err(|error| skipped(error.to_string()))?;
@@ -145,8 +142,9 @@ pub fn find_sets(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
     Ok(sets)
 }
 
-/// As [`find_sets`], but sets that lack one side are listed too, and `root` may be a set itself. Where `root` holds
-/// `real` and `fake`, its sets are `{real,fake}/<set>`, as tools that make pairs lay them out.
+/// As [`find_sets`], but sets that lack one side are listed too, and `root` may be a set itself.
+/// Where `root` holds `real` and `fake`, its sets are `{real,fake}/<set>`, as tools that make pairs
+/// lay them out.
 pub fn find_all_sets(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
     let fail = |error| DatasetError::Folder { path: root.to_path_buf(), error };
     if LABELS.iter().any(|label| root.join(label).is_dir()) {
@@ -195,7 +193,8 @@ fn read_sides(root: &Path) -> Result<Vec<EvalSet>, DatasetError> {
 }
 
 impl EvalSet {
-    /// Adds a file to a side (0 real, 1 generated): a video by its name, a picture also by its content.
+    /// Adds a file to a side (0 real, 1 generated): a video by its name, a picture also by its
+    /// content.
     fn put(&mut self, label: usize, path: PathBuf) {
         let kind = if is_video(&path) {
             &mut self.clips[label]
@@ -238,12 +237,12 @@ fn read_set(folder: &Path, name: String) -> Result<Option<EvalSet>, DatasetError
 
 fn unlistable(folder: &Path, error: walkdir::Error) -> DatasetError {
     let path = error.path().unwrap_or(folder).to_path_buf();
-    // Links that lead in a circle are no error of the operating system.
+    // Links that form a cycle are not an error of the operating system.
     let said = error.to_string();
     DatasetError::Folder { path, error: error.into_io_error().unwrap_or_else(|| std::io::Error::other(said)) }
 }
 
-/// Whether the name ends like a video's.
+/// Whether the name has a video's extension.
 pub fn is_video(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     extension.is_some_and(|e| VIDEO_EXTENSIONS.contains(&e.as_str()))

@@ -1,6 +1,6 @@
-//! What a set's files look like from outside: format, size, JPEG quality. Where these differ between real
-//! and generated pictures, a detector can win without looking at a single trace, and in training it would
-//! learn just that.
+//! What a set's files look like from outside: format, size, JPEG quality. Where these differ
+//! between real and generated pictures, a detector can succeed without a single trace, and in
+//! training it would learn just that.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::dataset::Skipped;
 use super::metrics::Ranking;
 use crate::frame::jpeg;
 
-/// One file, from its headers alone.
+/// One file, by its headers only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Header {
     /// `jpeg`, `png`, ..., by content and not by name.
@@ -27,13 +27,13 @@ pub struct Header {
 /// Reads a file's headers.
 ///
 /// # Errors
-/// [`Skipped`] when it cannot be read or is no picture.
+/// [`Skipped`] when it cannot be read or is not a picture.
 pub fn header(path: &Path) -> Result<Header, Skipped> {
     let skipped = |reason: String| Skipped { path: path.to_path_buf(), reason };
     let reader = image::ImageReader::open(path)
         .and_then(image::ImageReader::with_guessed_format)
         .map_err(|error| skipped(error.to_string()))?;
-    let format = reader.format().ok_or_else(|| skipped("its content is that of no picture".into()))?;
+    let format = reader.format().ok_or_else(|| skipped("its content is not a picture".into()))?;
     if format == image::ImageFormat::Jpeg {
         let bytes = std::fs::read(path).map_err(|error| skipped(error.to_string()))?;
         let (width, height) = jpeg::size(&bytes).map_err(|error| skipped(error.to_string()))?;
@@ -44,8 +44,8 @@ pub fn header(path: &Path) -> Result<Header, Skipped> {
     Ok(Header { format: format!("{format:?}").to_ascii_lowercase(), width, height, quality: None })
 }
 
-/// Luma's table of ITU-T T.81, annex K.1, in zigzag order: what quality 50 means to the IJG's encoder and
-/// to nearly all others.
+/// Luma's table of ITU-T T.81, annex K.1, in zigzag order: what quality 50 means to the IJG's
+/// encoder and to nearly all others.
 #[rustfmt::skip]
 const LUMA: [u16; 64] = [
     16, 11, 12, 14, 12, 10, 16, 14, 13, 14, 18, 17, 16, 19, 24, 40,
@@ -54,8 +54,9 @@ const LUMA: [u16; 64] = [
     95, 98, 103, 104, 103, 62, 77, 113, 121, 112, 100, 120, 92, 101, 103, 99,
 ];
 
-/// The quality 1..=100 on the scale of the IJG's encoder whose luma table lies nearest to `table` (zigzag
-/// order): exact for files of encoders that use that scale, an estimate for cameras with tables of their own.
+/// The quality 1..=100 on the scale of the IJG's encoder whose luma table lies nearest to `table`
+/// (zigzag order): exact for encoders that use that scale, an estimate for cameras with their own
+/// tables.
 pub fn jpeg_quality(table: &[u16; 64]) -> u8 {
     let distance = |quality: u8| -> u32 {
         let scale =
@@ -67,7 +68,7 @@ pub fn jpeg_quality(table: &[u16; 64]) -> u8 {
             })
             .sum()
     };
-    // Of equally near ones the higher.
+    // Of equally close ones the higher.
     (1..=100).rev().min_by_key(|&quality| distance(quality)).expect("a hundred of them")
 }
 
@@ -84,7 +85,7 @@ pub struct Side {
     pub quality: Option<u8>,
 }
 
-/// Sums up one side.
+/// Summarises one side.
 pub fn side(headers: &[Header]) -> Side {
     let mut formats = BTreeMap::new();
     for header in headers {
@@ -94,7 +95,7 @@ pub fn side(headers: &[Header]) -> Side {
     Side { files: headers.len(), formats, size, quality: middle(headers.iter().filter_map(|h| h.quality)) }
 }
 
-/// The lower of the two middle values: one that occurs.
+/// The lower median, which is a value that occurs.
 fn middle<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
     let mut values: Vec<T> = values.collect();
     values.sort_unstable();
@@ -115,18 +116,18 @@ impl std::fmt::Display for Side {
     }
 }
 
-/// Something other than the picture that tells real from generated.
+/// Something other than the picture itself that separates real from generated ones.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Giveaway {
-    /// `format`, `JPEG quality` or `size`; of clips also `length`.
+    /// `format`, `JPEG quality` or `size`; for clips also `length`.
     pub what: &'static str,
-    /// How well it alone tells them apart, 0.5 (not at all) to 1 (always): for the format the best balanced
-    /// accuracy, for the others the area under the ROC curve.
+    /// How well it alone separates them, 0.5 (not at all) to 1 (always): for the format the best
+    /// balanced accuracy, for the others the area under the ROC curve.
     pub separates: f64,
 }
 
 impl Giveaway {
-    /// One, where `what` separates well enough to be told.
+    /// A giveaway, if `what` separates well enough to be reported.
     pub fn worth_telling(what: &'static str, separates: f64) -> Option<Self> {
         (separates >= WORTH_TELLING).then_some(Self { what, separates })
     }
@@ -144,7 +145,7 @@ impl Giveaway {
 /// From here on a difference is worth a warning.
 const WORTH_TELLING: f64 = 0.65;
 
-/// What tells a set's real from its generated pictures without looking at them.
+/// What separates a set's real from its generated pictures without looking at them.
 pub fn giveaways(real: &[Header], fake: &[Header]) -> Vec<Giveaway> {
     if real.is_empty() || fake.is_empty() {
         return vec![];
@@ -169,8 +170,8 @@ pub fn giveaways(real: &[Header], fake: &[Header]) -> Vec<Giveaway> {
     .collect()
 }
 
-/// How well one number tells real from generated, whichever of them is larger: 0.5..=1, the area under the ROC
-/// curve. `None` without both.
+/// How well one number separates real from generated, whichever of them is larger: 0.5..=1, the
+/// area under the ROC curve. `None` without both.
 pub fn separates(real: &[f32], fake: &[f32]) -> Option<f64> {
     let labels: Vec<bool> = (0..real.len() + fake.len()).map(|at| at >= real.len()).collect();
     let curve = Ranking::new(&[real, fake].concat(), &labels)?.curve(None);

@@ -1,8 +1,9 @@
-//! Lists of labelled pictures or clips, for collections too large or too scattered to be laid out as folders.
+//! Lists of labelled pictures or clips, for collections too large or too scattered to be laid out
+//! as folders.
 //!
-//! CSV (`path,label[,set]`, with or without a line of names) or JSON lines (objects with these members). A
-//! path is relative to its list's folder; a label is `real` or `fake`, `0` or `1`; without a set the list's
-//! own name is the set's.
+//! CSV (`path,label[,set]`, with or without a header line) or JSON lines (objects with these
+//! members). A path is relative to the list's folder; a label is `real` or `fake`, `0` or `1`;
+//! without a set the list's name is used.
 
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use serde::Deserialize;
 
 use super::dataset::{DatasetError, EvalSet, is_video};
 
-/// Whether a file's ending is that of a list.
+/// Whether a file has a list's extension.
 pub fn is_list(path: &Path) -> bool {
     ending(path).is_some_and(|e| ["csv", "jsonl", "ndjson", "json"].contains(&e.as_str()))
 }
@@ -20,12 +21,12 @@ fn ending(path: &Path) -> Option<String> {
     path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase)
 }
 
-/// The sets of a list in the order in which they first occur. Files that are missing are found out when
+/// The sets of a list in the order in which they first occur. Missing files are only noticed when
 /// they are read.
 ///
 /// # Errors
-/// [`DatasetError::Folder`] for a list that cannot be read, [`DatasetError::List`] for a line of it that
-/// cannot be understood.
+/// [`DatasetError::Folder`] for a list that cannot be read, [`DatasetError::List`] for a line that
+/// cannot be parsed.
 pub fn read_list(path: &Path) -> Result<Vec<EvalSet>, DatasetError> {
     let unreadable = |error| DatasetError::Folder { path: path.to_path_buf(), error };
     let file = std::io::BufReader::new(std::fs::File::open(path).map_err(unreadable)?);

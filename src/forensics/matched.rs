@@ -1,14 +1,15 @@
 //! Which real pictures belong to which generated ones.
 //!
-//! A set is *matched* where its real side belongs to its generated side, so that content, size and codec say nothing and
-//! only the generator's trace is left to tell them apart. A figure on such a set means more than one on a set whose
-//! photographs came from elsewhere. Two things count:
+//! A set is *matched* where its real side belongs to its generated side, so that content, size and
+//! codec say nothing and only the generator's trace is left to tell them apart. A result on such a
+//! set means more than one on a set whose photographs came from elsewhere. A set is matched in one
+//! of two ways:
 //!
-//! - **pairs**: at least half of the generated pictures have a real one of the same name (without its ending) and the
-//!   same size, in the same place below the label, that shows the same: a photograph and its redrawn self. Names alone
-//!   are often mere numbers, so a few pairs are compared;
-//! - **its own photographs, alike in form**: no other set shares them, and neither format nor JPEG quality nor size tells
-//!   the sides apart.
+//! - **pairs**: at least half of the generated pictures have a real one of the same name (without
+//!   its ending) and the same size, in the same place below the label, that shows the same: a
+//!   photograph and its resynthesis. Names are often mere numbers, so a few pairs are compared;
+//! - **its own photographs, alike in form**: no other set shares them, and neither format nor JPEG
+//!   quality nor size separates the sides.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -25,15 +26,15 @@ use super::inventory::Giveaway;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Matched {
-    /// Pictures of one name and size stand against each other.
+    /// Pictures of the same name and size form pairs.
     Pairs,
-    /// The real ones are this set's alone and look the same from outside.
+    /// The real ones belong to this set only and look the same from outside.
     Form,
 }
 
 impl Matched {
-    /// What `pairs` of `fake` generated pictures come to, in a set whose sides are told apart by `giveaways` and whose
-    /// real pictures are `shared` with another set or not.
+    /// Classifies a set with `pairs` of `fake` generated pictures, whose sides are separated by
+    /// `giveaways` and whose real pictures are `shared` with another set or not.
     pub fn of(pairs: usize, fake: usize, giveaways: &[Giveaway], shared: bool) -> Option<Self> {
         if fake > 0 && 2 * pairs >= fake {
             Some(Self::Pairs)
@@ -43,8 +44,9 @@ impl Matched {
     }
 }
 
-/// Places in `real` and in `fake` of the pictures that belong together: one name without its ending in one place below
-/// the label, one `size`, and, of a few that are looked at, one content. A name that a side has twice belongs to nobody.
+/// Indices into `real` and `fake` of the pictures that belong together: the same name without its
+/// extension in the same place below the label, the same `size`, and, for a few that are compared,
+/// the same content. A name that occurs twice on a side is ignored.
 pub fn pairs(
     real: &[&Path],
     fake: &[&Path],
@@ -52,7 +54,8 @@ pub fn pairs(
 ) -> Vec<(usize, usize)> {
     let mut pairs = by_name(real, fake);
     let files: Vec<(&Path, &Path)> = pairs.iter().map(|&(a, b)| (real[a], fake[b])).collect();
-    // Before every size is asked for: of a large collection whose files are merely numbered that takes long.
+    // Compared before reading every size, which takes long for a large collection whose files are
+    // merely numbered.
     if !show_the_same(&files) {
         return vec![];
     }
@@ -60,7 +63,7 @@ pub fn pairs(
     pairs
 }
 
-/// Places of the files that have one name.
+/// Indices of the files that have the same name.
 fn by_name(real: &[&Path], fake: &[&Path]) -> Vec<(usize, usize)> {
     let real = named(real);
     let mut pairs: Vec<(usize, usize)> = named(fake)
@@ -75,13 +78,15 @@ fn by_name(real: &[&Path], fake: &[&Path]) -> Vec<(usize, usize)> {
 const COMPARED: usize = 24;
 /// Side of the mosaic that stands for a picture.
 const MOSAIC: u32 = 12;
-/// Least correlation of partners' mosaics, in the mean: redrawn photographs have 0.9 to 1, strangers about 0.
+/// Least mean correlation of partners' mosaics: resynthesised photographs have 0.9 to 1, unrelated
+/// ones about 0.
 const ALIKE: f64 = 0.5;
-/// By how much more they must be alike than pictures of different pairs, which one scene makes alike too.
+/// By how much the correlation must exceed that of pictures of different pairs, which are similar
+/// too if they show one scene.
 const MORE_ALIKE: f64 = 0.2;
 
-/// Whether partners show the same, judged by some of them that are of one size. One pair alone can be held against no
-/// other.
+/// Whether partners show the same, judged by some that have the same size. A single pair cannot be
+/// compared with others.
 fn show_the_same(pairs: &[(&Path, &Path)]) -> bool {
     let some = pairs.len().min(COMPARED);
     let mosaics: Vec<(Vec<f64>, Vec<f64>)> = (0..some)
@@ -102,7 +107,7 @@ fn show_the_same(pairs: &[(&Path, &Path)]) -> bool {
     }
 }
 
-/// Grey means of a few fields, less their mean.
+/// Grey means of a few fields, minus their mean.
 fn mosaic(picture: &RgbImage) -> Vec<f64> {
     let small = imageops::thumbnail(picture, MOSAIC, MOSAIC);
     let grey: Vec<f64> = small.pixels().map(|p| p.0.iter().map(|v| f64::from(*v)).sum()).collect();
@@ -110,14 +115,14 @@ fn mosaic(picture: &RgbImage) -> Vec<f64> {
     grey.into_iter().map(|v| v - mean).collect()
 }
 
-/// -1..=1; 0 where one of them is of one grey.
+/// -1..=1; 0 if one of them is uniform.
 fn correlation(a: &[f64], b: &[f64]) -> f64 {
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let strength = (product(a, a) * product(b, b)).sqrt();
     if strength > 0.0 { product(a, b) / strength } else { 0.0 }
 }
 
-/// Place by name; `None` for one that is there twice.
+/// Index by name; `None` for one that occurs twice.
 fn named(paths: &[&Path]) -> HashMap<(PathBuf, OsString), Option<usize>> {
     let mut all = HashMap::new();
     for (at, path) in paths.iter().enumerate() {
@@ -133,8 +138,8 @@ fn named(paths: &[&Path]) -> HashMap<(PathBuf, OsString), Option<usize>> {
     all
 }
 
-/// What a file and its partner have in common: the place below the label, classes and all, and the name without its
-/// ending. Without a label only the name.
+/// What a file and its partner have in common: the place below the label, including classes, and
+/// the name without its extension. Without a label only the name.
 fn name(path: &Path) -> (PathBuf, OsString) {
     let stem = path.file_stem().unwrap_or_default().to_owned();
     let parts: Vec<Component> = path.parent().into_iter().flat_map(Path::components).collect();
@@ -189,7 +194,7 @@ mod tests {
             show_the_same(&files)
         };
         assert!(judged(&same) && !judged(&other));
-        // One picture everywhere is alike, but no more so than strangers are.
+        // If all pictures are the same, partners are no more alike than others.
         let one = vec![real[0].clone(); 6];
         let files: Vec<(&Path, &Path)> =
             one.iter().zip(&one).map(|(a, b)| (a.as_path(), b.as_path())).collect();

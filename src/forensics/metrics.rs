@@ -1,18 +1,19 @@
-//! What is said of a ranking: average precision, ROC, accuracy, false positives at a stated recall,
-//! calibration; and how sure one can be of it.
+//! Metrics of a ranking: average precision, ROC, accuracy, false-positive rate at a stated recall,
+//! calibration; and their uncertainty.
 //!
-//! Everything rests on one walk down the scores ([`Ranking::curve`]), in which equal scores are one
-//! threshold, so that the order of a list never matters.
+//! Everything is based on one walk down the scores ([`Ranking::curve`]), in which equal scores are
+//! one threshold, so that the order of a list never matters.
 
 use super::rng::Rng;
 
-/// Bins of the expected calibration error, of equal width over 0..1 (Guo et al., ICML 2017, use 15).
+/// Bins of the expected calibration error, of equal width over 0..1 (Guo et al., ICML 2017, use
+/// 15).
 pub const CALIBRATION_BINS: usize = 15;
 
-/// Scores in falling order with their labels; higher means more likely positive.
+/// Scores in descending order with their labels; higher means more likely positive.
 #[derive(Clone, Debug)]
 pub struct Ranking {
-    /// Where the sorted scores were in the list given.
+    /// The positions of the sorted scores in the given list.
     order: Vec<usize>,
     scores: Vec<f32>,
     positive: Vec<bool>,
@@ -41,7 +42,7 @@ pub struct Curve {
 }
 
 impl Ranking {
-    /// Sorts `scores` `[n]` with their labels `[n]`. `None` when a score is not a number.
+    /// Sorts `scores` `[n]` with their labels `[n]`. `None` if a score is NaN.
     ///
     /// # Panics
     /// If the two slices differ in length.
@@ -59,8 +60,8 @@ impl Ranking {
         })
     }
 
-    /// Walks down the scores. `weights` `[n]`, in the order of the list given to [`Ranking::new`], says how
-    /// often each entry counts; `None` counts each once.
+    /// Walks down the scores. `weights` `[n]`, in the order of the list given to [`Ranking::new`],
+    /// is how often each entry counts; `None` counts each once.
     pub fn curve(&self, weights: Option<&[f64]>) -> Curve {
         let mut curve = Curve { points: Vec::new(), positives: 0.0, negatives: 0.0 };
         let mut at = 0;
@@ -79,18 +80,19 @@ impl Ranking {
 }
 
 impl Curve {
-    /// Whether there are positives and negatives; without both no figure means anything.
+    /// Whether there are positives and negatives; without both no metric means anything.
     pub fn has_both(&self) -> bool {
         self.positives > 0.0 && self.negatives > 0.0
     }
 
-    /// Sum over thresholds of (recall gained) x (precision there), without interpolation: scikit-learn's
-    /// `average_precision_score`. 0..1.
+    /// Sum over thresholds of (recall gained) x (precision there), without interpolation:
+    /// scikit-learn's `average_precision_score`. 0..1.
     pub fn average_precision(&self) -> f64 {
         let mut before = 0.0;
         let mut sum = 0.0;
         for point in &self.points {
-            // A threshold that gains nothing has a precision of 0/0 while all weights so far are zero.
+            // Skips thresholds without gain, whose precision is 0/0 while all weights so far are
+            // zero.
             if point.hits > before {
                 sum += (point.hits - before) * point.hits / (point.hits + point.false_alarms);
             }
@@ -99,8 +101,8 @@ impl Curve {
         sum / self.positives
     }
 
-    /// Area under the ROC curve by trapezoids, 0..1: the chance that a positive is ranked above a negative,
-    /// a tie counting half (scikit-learn's `roc_auc_score`).
+    /// Area under the ROC curve by trapezoids, 0..1: the probability that a positive is ranked
+    /// above a negative, with ties counting half (scikit-learn's `roc_auc_score`).
     pub fn auc(&self) -> f64 {
         let (mut hits, mut false_alarms, mut area) = (0.0, 0.0, 0.0);
         for point in &self.points {
@@ -110,8 +112,8 @@ impl Curve {
         area / (self.positives * self.negatives)
     }
 
-    /// The highest accuracy that any threshold reaches, 0..1, and that threshold; `None` where it is best to
-    /// call nothing positive. Of equally good thresholds the highest is given.
+    /// The highest accuracy that any threshold reaches, 0..1, and that threshold; `None` if calling
+    /// nothing positive is best. Of equally good thresholds it is the highest.
     pub fn best_accuracy(&self) -> (f64, Option<f32>) {
         let all = self.positives + self.negatives;
         let mut best = (self.negatives / all, None);
@@ -124,19 +126,20 @@ impl Curve {
         best
     }
 
-    /// Share of the negatives called positive at the highest threshold that finds at least the share
-    /// `recall` (above 0, at most 1) of the positives.
+    /// Share of the negatives called positive at the highest threshold that finds at least the
+    /// share `recall` (above 0, at most 1) of the positives.
     pub fn false_positive_rate_at(&self, recall: f64) -> f64 {
-        // A recall of 0.9 is met by 9 of 10, whatever binary makes of 0.9 x 10.
+        // 9 of 10 is a recall of 0.9, whatever 0.9 x 10 is in binary.
         let wanted = recall * self.positives * (1.0 - 1e-12);
         let found = self.points.iter().find(|p| p.hits >= wanted);
         found.map_or(1.0, |p| p.false_alarms / self.negatives)
     }
 }
 
-/// Expected calibration error of probabilities of being positive (0..1) `[n]`: over [`CALIBRATION_BINS`]
-/// bins of equal width, the mean distance between a bin's mean probability and its share of positives,
-/// weighted by its entries. It depends on how many of the list are positive, as any calibration does.
+/// Expected calibration error of probabilities of being positive (0..1) `[n]`: over
+/// [`CALIBRATION_BINS`] bins of equal width, the mean distance between a bin's mean probability and
+/// its share of positives, weighted by its entries. It depends on the share of positives, as any
+/// calibration does.
 ///
 /// # Panics
 /// If the slices differ in length.
@@ -155,10 +158,10 @@ pub fn calibration_error(probabilities: &[f64], positive: &[bool], weights: Opti
     bins.iter().map(|(_, sum, hits)| (sum - hits).abs()).sum::<f64>() / total
 }
 
-/// How often each of `n` pictures counts in replicate `replicate` of a bootstrap: independent Poisson(1)
-/// numbers, which is resampling with replacement where the sample's size may vary (Hanley and MacGibbon,
-/// 2006). One draw serves every set and condition in which a picture occurs, so that means over sets
-/// which share their photographs are not taken to be surer than they are.
+/// How often each of `n` pictures counts in replicate `replicate` of a bootstrap: independent
+/// Poisson(1) numbers, which is resampling with replacement where the sample's size may vary
+/// (Hanley and MacGibbon, 2006). One draw serves every set and condition in which a picture occurs,
+/// so that means over sets that share photographs do not appear more certain than they are.
 pub fn bootstrap_weights(seed: u64, replicate: u64, n: usize) -> Vec<f64> {
     let mut rng = Rng::new(seed).fork(replicate);
     (0..n)
@@ -200,7 +203,7 @@ mod tests {
     #[test]
     fn false_positives_at_a_recall_are_those_of_the_highest_threshold_that_reaches_it() {
         let scores: Vec<f32> = (0..20).map(|n| 1.0 - n as f32 / 20.0).collect();
-        // Ten positives; negatives stand at places 3, 8 and from 13 on.
+        // Ten positives; negatives are in places 3, 8 and from 13 on.
         let labels: Vec<u8> = (0..20).map(|n| u8::from(n != 3 && n != 8 && n < 12)).collect();
         let curve = curve(&scores, &labels);
         assert_eq!(curve.positives, 10.0);

@@ -1,5 +1,5 @@
 //! What the trainer and the evaluation share: lists of pictures, degradations, rendered scenes, and
-//! the figures of a ranking. Pure Rust; nothing here knows of a network.
+//! the metrics of a ranking. Pure Rust; nothing here depends on a network.
 
 pub mod alarms;
 pub mod ap;

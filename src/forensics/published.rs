@@ -1,9 +1,9 @@
 //! The paper's own results on its test sets (ForenSynths), to be printed beside ours.
 //!
-//! Source: the table in the README of the authors' repository, PeterWang512/CNNDetection (13 June 2020), which
-//! repeats the paper's table 2 for eleven sets and adds StyleGAN2 and Which Face Is Real. Average precision in
-//! per cent of their ResNet-50, trained on ProGAN with blur and JPEG at probability 0.5 or 0.1, on centre crops
-//! of 224 pixels and on whole pictures.
+//! Source: the table in the README of the authors' repository, PeterWang512/CNNDetection (13 June
+//! 2020), which repeats the paper's table 2 for eleven sets and adds StyleGAN2 and Which Face Is
+//! Real. Average precision in per cent of their ResNet-50, trained on ProGAN with blur and JPEG at
+//! probability 0.5 or 0.1, on centre crops of 224 pixels and on whole pictures.
 
 /// Published average precision of one set, 0..1.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,7 +34,7 @@ const SETS: [(&str, &str, [f64; 4]); 13] = [
     ("whichfaceisreal", "Which Face Is Real", [ 88.8,  93.2, 100.0,  99.8]),
 ];
 
-/// What was published of the set in a folder of this name; `None` for any other.
+/// The published results for the set in a folder of this name; `None` for any other.
 pub fn published(folder: &str) -> Option<Published> {
     let folder = folder.to_ascii_lowercase();
     SETS.iter().find(|(name, ..)| *name == folder).map(|&(_, name, per_cent)| {
@@ -43,8 +43,8 @@ pub fn published(folder: &str) -> Option<Published> {
     })
 }
 
-/// Whether these sets are ForenSynths and not merely one that shares a name with a set of it: a lone
-/// `stylegan2` can be anybody's.
+/// Whether these sets are ForenSynths and not just one that shares a name with one of its sets: a
+/// lone `stylegan2` can be anybody's.
 pub fn is_forensynths<'a>(folders: impl IntoIterator<Item = &'a str>) -> bool {
     folders.into_iter().filter(|f| published(f).is_some()).count() >= 4
 }
@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn the_means_are_those_that_the_paper_states() {
-        // Table 2 states 90.8 and 92.6 over its eleven sets, without StyleGAN2 and Which Face Is Real.
+        // Table 2 states 90.8 and 92.6 over its eleven sets, without StyleGAN2 and Which Face Is
+        // Real.
         let eleven = SETS.iter().filter(|(f, ..)| !["stylegan2", "whichfaceisreal"].contains(f));
         let (mut half, mut tenth) = (0.0, 0.0);
         for (folder, ..) in eleven {

@@ -1,12 +1,13 @@
 //! A small random generator whose stream never changes, so that a seed means the same pictures in
 //! every release.
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): one 64-bit word of state, equidistributed, not for secrets.
+/// SplitMix64 (Steele, Lea and Flood, 2014): one 64-bit word of state, equidistributed, not for
+/// secrets.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// A stream of its own for each `seed`.
+    /// A separate stream for each `seed`.
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng(seed ^ 0x5350_4f54_4431_3637);
         // Neighbouring seeds must not give neighbouring first draws.
@@ -14,7 +15,7 @@ impl Rng {
         rng
     }
 
-    /// A stream that depends on this generator's seed and on `key`, without moving this one.
+    /// A stream that depends on this generator's state and on `key`, without advancing this one.
     pub fn fork(&self, key: u64) -> Rng {
         let mut copy = self.clone();
         Rng::new(copy.next_u64() ^ key.wrapping_mul(0x9e37_79b9_7f4a_7c15))

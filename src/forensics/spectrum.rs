@@ -1,6 +1,7 @@
 //! Mean log spectra of high-pass filtered pictures, as in section 5 of *CNN-generated images are
-//! surprisingly easy to spot... for now* (Wang et al., CVPR 2020): a picture minus its median-filtered
-//! self, Fourier transform, mean over a set. Upsampling leaves a grid of bright points and lines there.
+//! surprisingly easy to spot... for now* (Wang et al., CVPR 2020): a picture minus its
+//! median-filtered self, Fourier transform, mean over a set. Upsampling leaves a grid of bright
+//! points and lines there.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use image::RgbImage;
 use rustfft::num_complex::Complex;
 use rustfft::{Fft, FftPlanner};
 
-/// Added to a magnitude before its logarithm: a flat picture has none.
+/// Added to a magnitude before its logarithm, because that of a flat picture is 0.
 const FLOOR: f32 = 1e-6;
 
 /// The transform for square pictures of one side.
@@ -19,7 +20,8 @@ pub struct Transform {
 }
 
 impl Transform {
-    /// For pictures of `side` x `side` pixels (2 or more) and a median over `median` x `median` (odd).
+    /// For pictures of `side` x `side` pixels (2 or more) and a median over `median` x `median`
+    /// (odd).
     ///
     /// # Panics
     /// If `side` is below 2 or `median` is even.
@@ -29,8 +31,9 @@ impl Transform {
         Self { side, median, fft: FftPlanner::new().plan_fft_forward(side) }
     }
 
-    /// Log10 of the magnitude of the orthonormal transform of the high-pass filtered grey values (0..1) of
-    /// `picture` (`side` x `side`); row by row, frequency zero in the middle, at `side / 2`.
+    /// Log10 of the magnitude of the orthonormal transform of the high-pass filtered grey values
+    /// (0..1) of `picture` (`side` x `side`); row by row, frequency zero in the middle, at
+    /// `side / 2`.
     ///
     /// # Panics
     /// If the picture has another size.
@@ -45,7 +48,7 @@ impl Transform {
         let smooth = median_filter(&grey, side, self.median);
         let mut rows: Vec<Complex<f32>> =
             grey.iter().zip(&smooth).map(|(g, s)| Complex::new(g - s, 0.0)).collect();
-        // Rows, turned over, rows again: the result is turned over once more while it is read.
+        // Rows, transpose, rows again: the result is transposed once more while it is read.
         self.fft.process(&mut rows);
         let mut columns = transposed(&rows, side);
         self.fft.process(&mut columns);
@@ -66,7 +69,8 @@ fn transposed(values: &[Complex<f32>], side: usize) -> Vec<Complex<f32>> {
     (0..side * side).map(|at| values[(at % side) * side + at / side]).collect()
 }
 
-/// Median over a `size` x `size` neighbourhood of each of the `side` x `side` values, edges repeated.
+/// Median over a `size` x `size` neighbourhood of each of the `side` x `side` values, edges
+/// repeated.
 fn median_filter(values: &[f32], side: usize, size: usize) -> Vec<f32> {
     let reach = (size / 2) as isize;
     let clamp = |at: isize| at.clamp(0, side as isize - 1) as usize;
@@ -96,7 +100,7 @@ pub struct MeanSpectrum {
 }
 
 impl MeanSpectrum {
-    /// Of no pictures yet.
+    /// A mean of no pictures yet.
     pub fn new(side: usize) -> Self {
         Self { sum: vec![0.0; side * side], pictures: 0, side }
     }
@@ -107,19 +111,19 @@ impl MeanSpectrum {
         self.pictures += 1;
     }
 
-    /// Adds what another has seen.
+    /// Adds the pictures of another one.
     pub fn merge(&mut self, other: &MeanSpectrum) {
         self.sum.iter_mut().zip(&other.sum).for_each(|(s, o)| *s += o);
         self.pictures += other.pictures;
     }
 
-    /// The mean, row by row, frequency zero in the middle; not a number without pictures.
+    /// The mean, row by row, frequency zero in the middle; NaN without pictures.
     pub fn mean(&self) -> Vec<f64> {
         self.sum.iter().map(|s| s / self.pictures as f64).collect()
     }
 
-    /// Mean over each ring of frequencies one step of 1/`side` cycles a pixel wide, as (cycles a pixel, mean of
-    /// log10 magnitude), from 0 to the 0.5 beyond which a ring is no longer whole.
+    /// Mean over each ring of frequencies with a width of 1/`side` cycles per pixel, as (cycles per
+    /// pixel, mean of log10 magnitude), from 0 to 0.5, beyond which a ring is no longer complete.
     pub fn profile(&self) -> Vec<(f64, f64)> {
         let (side, half) = (self.side, self.side / 2);
         let mut rings = vec![(0.0, 0u32); half + 1];
@@ -144,7 +148,8 @@ mod tests {
     #[test]
     fn a_checkerboard_is_one_point_at_the_highest_frequency() {
         let picture = RgbImage::from_fn(32, 32, |x, y| Rgb([if (x + y) % 2 == 0 { 140 } else { 100 }; 3]));
-        // Without a median (1x1 subtracts the picture from itself) nothing is left, with 3x3 the board is.
+        // With a 1x1 median nothing would be left (the picture minus itself); with 3x3 the
+        // checkerboard is.
         let spectrum = Transform::new(32, 3).log_magnitude(&picture);
         let brightest =
             spectrum.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(at, _)| (at % 32, at / 32));
@@ -160,7 +165,8 @@ mod tests {
         mean.add(&Transform::new(48, 3).log_magnitude(&picture));
         let values = mean.mean();
         let at = |x: usize, y: usize| values[y * 48 + x];
-        // Repeated edges cost the median a column, which leaks a little along the axis and nothing across.
+        // Replicated edges distort the median in one column, which leaks a little along the axis
+        // but not across.
         assert!(at(24 + 12, 24) > at(24 + 11, 24) + 1.0 && at(24 - 12, 24) > at(24, 24 + 12) + 2.0);
         let profile = mean.profile();
         assert_eq!(profile[12].0, 0.25);
@@ -182,10 +188,10 @@ mod tests {
         }
         mean.merge(&other);
         assert_eq!(mean.pictures, 12);
-        // The median takes away about a seventh of the power, most of it at low frequencies.
+        // The median removes about a seventh of the power, most of it at low frequencies.
         let profile = mean.profile();
         let high: f64 = profile[20..].iter().map(|p| p.1).sum::<f64>() / (profile.len() - 20) as f64;
-        // Mean log10 of a Rayleigh magnitude lies 0.125 below the log of its root mean square.
+        // The mean log10 of a Rayleigh magnitude is 0.125 below the log of its root mean square.
         let wanted = (20.0f64 / 255.0).log10() - 0.125;
         assert!((high - wanted).abs() < 0.1, "{high} {wanted}");
         assert!(profile[1].1 < high, "low frequencies are taken away: {profile:?}");

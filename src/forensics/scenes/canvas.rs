@@ -22,8 +22,8 @@ impl Canvas {
         Canvas { width, height, pixels: vec![[0.0; 4]; width * height] }
     }
 
-    /// Paints over the pixels inside `bounds` (left, top, right, bottom, in pixels, clipped to the canvas).
-    /// `brush` gets a pixel's centre and gives its colour and coverage 0..=1.
+    /// Paints over the pixels inside `bounds` (left, top, right, bottom, in pixels, clipped to the
+    /// canvas). `brush` gets a pixel's centre and returns its colour and coverage 0..=1.
     pub fn paint(&mut self, bounds: [f32; 4], mut brush: impl FnMut(f32, f32) -> (Colour, f32)) {
         let clip = |at: f32, n: usize| (at.max(0.0) as usize).min(n);
         let (left, right) = (clip(bounds[0].floor(), self.width), clip(bounds[2].ceil(), self.width));
@@ -42,23 +42,23 @@ impl Canvas {
     }
 }
 
-/// Coverage of a pixel whose centre lies `distance` inside an edge (negative: outside) that is `softness`
-/// pixels wide.
+/// Coverage of a pixel whose centre lies `distance` inside an edge (negative: outside) that is
+/// `softness` pixels wide.
 pub fn coverage(distance: f32, softness: f32) -> f32 {
     let t = (distance / softness.max(1.0) + 0.5).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
-/// A tile of noise whose power falls as 1/f^a, as photographs' does (Field, 1987), about zero mean and unit
-/// deviation, repeating without a seam.
+/// A tile of noise whose power falls as 1/f^a, as that of photographs does (Field, 1987), with zero
+/// mean and unit deviation, seamlessly repeatable.
 pub struct Texture {
     values: Vec<f32>,
 }
 
 const SIDE: usize = 512;
 
-/// Four textures from rough to smooth, the same for every scene (each takes them at its own place and
-/// scale): making them costs more than painting a scene.
+/// Four textures from rough to smooth, the same for every scene (each samples them at its own place
+/// and scale), because making them costs more than painting a scene.
 pub fn textures() -> &'static [Texture; 4] {
     static TEXTURES: OnceLock<[Texture; 4]> = OnceLock::new();
     TEXTURES.get_or_init(|| {
@@ -73,7 +73,7 @@ impl Texture {
         let mut values = vec![0f32; SIDE * SIDE];
         let mut cells = 4usize;
         while cells <= SIDE {
-            // One octave of value noise; its amplitude falls with half of the power's slope.
+            // One octave of value noise; its amplitude falls with half the power's slope.
             let gain = (4.0 / cells as f32).powf(slope / 2.0);
             let lattice: Vec<f32> = (0..cells * cells).map(|_| rng.normal()).collect();
             let step = SIDE / cells;
@@ -114,7 +114,7 @@ fn smooth(t: f32) -> f32 {
     t * t * (3.0 - 2.0 * t)
 }
 
-/// A number in 0..1 that depends on the cell (`x`, `y`) and `key` alone.
+/// A number in 0..1 that depends only on the cell (`x`, `y`) and `key`.
 pub fn cell_value(x: i32, y: i32, key: u64) -> f32 {
     let word = mix((x as u32 as u64) << 32 | y as u32 as u64).wrapping_add(key);
     (mix(word) >> 40) as f32 / (1u32 << 24) as f32

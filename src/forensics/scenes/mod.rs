@@ -1,8 +1,10 @@
-//! Camera-like scenes without a camera: the demonstration's stream, and photographs that any machine has.
+//! Camera-like scenes without a camera: the demonstration's stream, and photographs that any
+//! machine has.
 //!
-//! A scene is deterministic: (`seed`, size, frame index) give the same pixels everywhere. The world is
-//! painted once at twice the frame's scale; each frame moves the camera and the movers, and goes through a
-//! sensor ([`sensor`]), because a detector of generators looks at exactly what a sensor leaves behind.
+//! A scene is deterministic: (`seed`, size, frame index) give the same pixels everywhere. The world
+//! is painted once at twice the frame's scale; each frame moves the camera and the movers, and goes
+//! through a sensor ([`sensor`]), because a detector of generated pictures examines exactly what a
+//! sensor leaves behind.
 
 mod canvas;
 pub mod sensor;
@@ -14,10 +16,10 @@ use image::RgbImage;
 use sensor::{Scratch, Sensor, filter_at};
 use world::Mover;
 
-/// Frames a second that the motion is made for.
+/// The frame rate that the motion is designed for.
 pub const FRAME_RATE: f32 = 25.0;
 
-/// Canvas pixels a frame pixel: the optics average over them.
+/// Canvas pixels per frame pixel: the optics average over them.
 const SCALE: usize = 2;
 /// Share of the frame that the camera can wander, each way.
 const MARGIN: f32 = 0.04;
@@ -36,7 +38,8 @@ pub struct SceneRenderer {
 }
 
 impl SceneRenderer {
-    /// Paints the world of `seed` for frames of `width` x `height` pixels (about 0.1 s for 640x360 in a release build).
+    /// Paints the world of `seed` for frames of `width` x `height` pixels (about 0.1 s for 640x360
+    /// in a release build).
     ///
     /// # Panics
     /// If a side is under 16 pixels.
@@ -61,9 +64,11 @@ impl SceneRenderer {
         }
     }
 
-    /// Frame `index`, at 25 frames a second. Any order; a frame does not depend on those before it.
+    /// Frame `index`, at 25 frames a second. In any order; a frame does not depend on those before
+    /// it.
     pub fn frame(&mut self, index: u64) -> RgbImage {
-        // A day of frames, so that a float still tells neighbours apart; then the motion starts again.
+        // A day of frames, so that a float can still distinguish neighbours; then the motion starts
+        // again.
         let time = (index % 2_160_000) as f32 / FRAME_RATE;
         let view = self.camera(time);
         self.light.clear();
@@ -85,7 +90,7 @@ impl SceneRenderer {
         sensor::develop(&sensor, &self.light, self.width, self.height, seed, &mut self.scratch)
     }
 
-    /// Where the frame's top left lies on the canvas: a slow pan and a hand's tremor.
+    /// The position of the frame's top left on the canvas: a slow pan and a hand's tremor.
     fn camera(&self, time: f32) -> [f32; 2] {
         let [a, b, c, d, e, f] = self.sway;
         let wander = |rate: f32, phase: f32| (time * rate + phase * std::f32::consts::TAU).sin();
@@ -105,8 +110,9 @@ fn place(mover: &Mover, time: f32, world: f32) -> [f32; 2] {
     [x, mover.start[1] + mover.bob.0 * (mover.bob.1 * time).sin()]
 }
 
-/// Adds `layer` over `light` (`[height x width]`, one colour a site), its top left at `at` in canvas pixels
-/// from the frame's. Each site sees the canvas through the optics' spread, at the sub-pixel place.
+/// Adds `layer` over `light` (`[height x width]`, one colour per site), with its top left at `at`
+/// in canvas pixels relative to the frame's. Each site sees the canvas through the optics' point
+/// spread, at a sub-pixel position.
 fn composite(layer: &Canvas, at: [f32; 2], width: usize, height: usize, light: &mut [f32]) {
     let scale = SCALE as f32;
     let first = |offset: f32| (offset / scale - 1.0).floor().max(0.0) as usize;
@@ -127,7 +133,7 @@ fn composite(layer: &Canvas, at: [f32; 2], width: usize, height: usize, light: &
                 }
                 let line = &layer.pixels[line as usize * layer.width..][..layer.width];
                 for (u, column) in across.iter().enumerate() {
-                    // Negative places wrap to huge ones and are outside as well.
+                    // Negative positions wrap to huge ones and are outside as well.
                     if let Some(pixel) = line.get(left.wrapping_add(u as isize) as usize) {
                         let weight = row * column;
                         value += weight * pixel[channel];
@@ -144,8 +150,9 @@ fn composite(layer: &Canvas, at: [f32; 2], width: usize, height: usize, light: &
 /// Canvas pixels that one site sees on each axis.
 const TAPS: usize = 4;
 
-/// The canvas pixels that the site whose square begins at `start` sees, and their shares: a tent two sites
-/// wide. It stands for lens and anti-alias filter, without which a mosaic makes false colour at every edge.
+/// The canvas pixels that the site whose square begins at `start` sees, and their shares: a tent
+/// two sites wide. It models lens and anti-alias filter, without which a mosaic produces false
+/// colour at every edge.
 fn taps(start: f32) -> (isize, [f32; TAPS]) {
     // In canvas pixels: the site's centre, and the first pixel whose centre the tent reaches.
     let centre = start + 1.0;

@@ -1,11 +1,12 @@
-//! From light to 8-bit RGB as a camera does it: Bayer mosaic, shot and read noise, demosaicking, white
-//! balance, sharpening, gamma. Without these a rendered picture has none of the traces of a photograph.
+//! From light to 8-bit RGB as a camera does it: Bayer mosaic, shot and read noise, demosaicking,
+//! white balance, sharpening, gamma. Without these a rendered picture has none of the traces of a
+//! photograph.
 
 use crate::forensics::rng::Rng;
 use image::RgbImage;
 use std::sync::OnceLock;
 
-/// One camera's habits.
+/// One camera's characteristics.
 #[derive(Clone, Debug)]
 pub struct Sensor {
     /// Multiplies the light; about 1.
@@ -49,7 +50,7 @@ pub fn filter_at(x: usize, y: usize) -> usize {
     }
 }
 
-/// 65536 normal deviates: the sensor needs one a pixel, and a quarter of a million a frame.
+/// 65536 normal deviates: the sensor needs one per pixel, a quarter of a million per frame.
 fn deviates() -> &'static [f32] {
     static TABLE: OnceLock<Vec<f32>> = OnceLock::new();
     TABLE.get_or_init(|| {
@@ -58,15 +59,15 @@ fn deviates() -> &'static [f32] {
     })
 }
 
-/// Buffers that are used again for each frame.
+/// Buffers that are reused for each frame.
 #[derive(Default)]
 pub struct Scratch {
     raw: Vec<f32>,
     rgb: Vec<[f32; 3]>,
 }
 
-/// The picture of `light`, `[height x width]` of linear light in 0.. through the filter of its site
-/// ([`filter_at`]). `seed` is the frame's noise.
+/// The picture of `light`, `[height x width]` of linear light (0 and up) through the filter of its
+/// site ([`filter_at`]). `seed` determines the frame's noise.
 pub fn develop(
     sensor: &Sensor,
     light: &[f32],
@@ -82,8 +83,8 @@ pub fn develop(
 
 fn expose(sensor: &Sensor, light: &[f32], width: usize, seed: u64, raw: &mut Vec<f32>) {
     let (mut rng, table) = (Rng::new(seed), deviates());
-    // The balance's gains are taken out before the noise and put back after it, so that red and blue are
-    // noisier than green, as they are in cameras.
+    // The balance's gains are removed before the noise and reapplied after it, so that red and blue
+    // are noisier than green, as in cameras.
     let gain = [1.0 / sensor.balance[0], 1.0, 1.0 / sensor.balance[1]];
     raw.clear();
     raw.reserve(light.len());

@@ -1,18 +1,18 @@
-//! What stands in front of the camera: sky, hills, buildings, a road, trees, things of every size that
-//! hide each other, and a few that move.
+//! What is in front of the camera: sky, hills, buildings, a road, trees, objects of every size that
+//! occlude each other, and a few that move.
 
 use super::canvas::{self, Canvas, Colour, Texture, cell_value, coverage};
 use crate::forensics::rng::Rng;
 
 /// Something that moves: a picture with transparency and its path.
 pub struct Mover {
-    /// Its look, at the canvas' scale.
+    /// Its appearance, at the canvas' scale.
     pub sprite: Canvas,
     /// Top left at time 0, in canvas pixels.
     pub start: [f32; 2],
-    /// Canvas pixels a second.
+    /// Canvas pixels per second.
     pub speed: f32,
-    /// Canvas pixels of bobbing up and down, and its rate in radians a second.
+    /// Amplitude of bobbing up and down in canvas pixels, and its rate in radians per second.
     pub bob: (f32, f32),
 }
 
@@ -41,7 +41,8 @@ impl Palette {
     }
 }
 
-/// The still part, `width` x `height` pixels of linear light, opaque; and the movers, back to front.
+/// The still part, `width` x `height` pixels of linear light, opaque; and the movers, back to
+/// front.
 pub fn build(rng: &mut Rng, width: usize, height: usize) -> (Canvas, Vec<Mover>) {
     let mut canvas = Canvas::new(width, height);
     let palette = Palette::draw(rng);
@@ -173,8 +174,8 @@ fn tree(canvas: &mut Canvas, rng: &mut Rng, palette: &Palette, at: [f32; 2], siz
     }
 }
 
-/// Dead leaves (Lee, Mumford and Huang, 2001): opaque shapes whose sizes follow r^-3, each with its own
-/// texture, light and focus, in the order of their distance.
+/// Dead leaves (Lee, Mumford and Huang, 2001): opaque shapes whose sizes follow r^-3, each with its
+/// own texture, light and focus, in the order of their distance.
 fn leaves(canvas: &mut Canvas, rng: &mut Rng, palette: &Palette, horizon: f32) {
     let (w, h) = (canvas.width as f32, canvas.height as f32);
     let count = 40 + rng.below(160);
@@ -182,7 +183,7 @@ fn leaves(canvas: &mut Canvas, rng: &mut Rng, palette: &Palette, horizon: f32) {
     for n in 0..count {
         let nearness = n as f32 / count as f32;
         let (x, y) = (rng.range(0.0, w), horizon + rng.range(-0.2, 1.0) * (h - horizon));
-        // Nearer the camera, lower in the picture, larger.
+        // Objects nearer the camera are lower in the picture and larger.
         let near = 0.35 + 1.3 * ((y - horizon) / (h - horizon)).max(0.0);
         let radius = near * (h * 0.012 / (1.0 - rng.unit()).max(0.004).sqrt()).min(h * 0.13);
         let softness = 1.0 + 9.0 * (nearness - focus).abs() * rng.unit();
