@@ -1,5 +1,5 @@
-//! What the inputs of commands are: names that look like something else, the same picture by every way, files that are
-//! cut, files that nobody expects.
+//! What the inputs of commands are: names that look like something else, the same picture by every
+//! way, files that are cut, files that nobody expects.
 
 mod common;
 mod support;
@@ -156,8 +156,8 @@ fn in_a_configuration_a_bare_pipeline_runs_with_a_warning() {
     assert!(!bench.path("written").exists());
 }
 
-/// Scans a picture by its name, through a pipe, from a redirected standard input, from a pipe with a name, and from a
-/// web server.
+/// Scans a picture by its name, through a pipe, from a redirected standard input, from a pipe with
+/// a name, and from a web server.
 fn by_every_way(bench: &Bench, server: &HttpServer, name: &str) -> Vec<(Option<i32>, Value)> {
     let scan = "\"$SPOTD\" scan --json --model \"$MODEL\"";
     let url = server.url(name);
@@ -415,8 +415,8 @@ fn a_folder_is_judged_by_content_and_the_rest_is_named() {
         assert!(row(name)["error"].as_str().is_some_and(|why| !why.is_empty()), "{name}");
     }
     assert_eq!(rows.len(), 13, "{rows:?}");
-    assert!(said.contains("1 files are no pictures and no videos, and are passed over: n.md"), "{said}");
-    assert!(said.contains("1 files are sound alone, and are passed over: o.wav"), "{said}");
+    assert!(said.contains("1 files are neither pictures nor videos and are skipped: n.md"), "{said}");
+    assert!(said.contains("1 files are only sound and are skipped: o.wav"), "{said}");
 }
 
 #[test]

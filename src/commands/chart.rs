@@ -1,4 +1,4 @@
-//! Plots as SVG text, one look for all commands.
+//! Plots as SVG text, in one style for all commands.
 
 use std::ops::Range;
 
@@ -6,7 +6,8 @@ use anyhow::anyhow;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-/// Colours that can be told apart, also with weak colour vision (Okabe and Ito, 2008), without yellow.
+/// Colours that can be distinguished even with colour blindness (Okabe and Ito, 2008), without
+/// yellow.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -21,11 +22,11 @@ const COLOURS: [RGBColor; 7] = [
 pub(super) struct Line {
     pub name: String,
     pub points: Vec<(f64, f64)>,
-    /// Drawn thick, in black: the one that sums up the others.
+    /// Whether it is drawn thick and black, as the summary of the others.
     pub main: bool,
 }
 
-/// What a plot is called and what it spans.
+/// A plot's title and axes.
 pub(super) struct Axes<'a> {
     pub title: &'a str,
     pub x: (&'a str, Range<f64>),
@@ -68,7 +69,7 @@ fn style(at: usize, line: &Line) -> ShapeStyle {
     if line.main {
         return BLACK.stroke_width(3);
     }
-    // After all colours they come again, paler.
+    // After the last colour they repeat, paler.
     let alpha = if at < COLOURS.len() { 1.0 } else { 0.5 };
     COLOURS[at % COLOURS.len()].mix(alpha).stroke_width(2)
 }
@@ -107,8 +108,9 @@ pub(super) struct Panel<'a> {
 /// Bins of a histogram over 0..1.
 const BINS: usize = 40;
 
-/// Histograms of scores 0..1, one panel a set, three beside each other: photographs blue, generated orange, a
-/// line at the threshold. Shares, so that sides of different numbers compare.
+/// Histograms of scores 0..1, one panel per set, three in a row: photographs blue, generated
+/// orange, a line at the threshold. They show shares, so that sides of different sizes are
+/// comparable.
 pub(super) fn histograms(title: &str, threshold: f64, panels: &[Panel<'_>]) -> anyhow::Result<String> {
     let rows = panels.len().div_ceil(3).max(1);
     svg((960, 70 + 210 * rows as u32), |area| {
@@ -160,8 +162,8 @@ fn draw_histogram<DB: DrawingBackend>(
     Ok(())
 }
 
-/// Points near to the one before them are left out: nobody sees them, and files of many megabytes are slow
-/// to show. Both axes must span about 1.
+/// Leaves out points close to the one before them: they are invisible, and files of many megabytes
+/// are slow to display. Both axes must span about 1.
 pub(super) fn thinned(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let mut kept: Vec<(f64, f64)> = Vec::new();
     let mut last = None;
@@ -192,7 +194,7 @@ mod tests {
         for word in ["<svg", "T &lt;1&gt;", "across", "up", "one", "all", "</svg>"] {
             assert!(text.contains(word), "{word} is missing");
         }
-        // Each is in the plot and in the legend.
+        // Each occurs in the plot and in the legend.
         assert_eq!(text.matches("#0072B2").count(), 2, "{text}");
     }
 

@@ -1,4 +1,4 @@
-//! `spotd check`: would it work, and if not, what mends it.
+//! `spotd check`: whether it would work, and if not, how to fix it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,8 +25,8 @@ pub struct CheckArgs {
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
 
-    /// Precision to try the model in, instead of the configuration's: auto (int8 where the model is quantised),
-    /// f32 or int8.
+    /// Precision to try the model in, instead of the configuration's: auto (int8 where the model is
+    /// quantised), f32 or int8.
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Wanted>,
 
@@ -45,14 +45,14 @@ struct Finding {
     /// `config`, `model`, `source cam1`, `log`, `broker`, `webhook`.
     part: String,
     ok: bool,
-    /// What was found, or what is wrong and how to mend it.
+    /// What was found, or what is wrong and how to fix it.
     text: String,
 }
 
-/// Checks everything that the configuration names; 1 when something would not work.
+/// Checks everything in the configuration; 1 if something would not work.
 ///
 /// # Errors
-/// Standard output cannot be written. What would not work is an answer, not an error.
+/// Standard output cannot be written. That something would not work is a result, not an error.
 pub fn check(args: CheckArgs) -> anyhow::Result<u8> {
     let clock = SystemClock::shared();
     let timeout = Duration::from_secs(args.timeout);
@@ -104,7 +104,7 @@ fn model(config: &Config, wanted: Wanted) -> Result<String, String> {
         .and_then(|m| m.calibrated(config.model.calibration.as_deref()))
         .map_err(|e| e.to_string())?;
     let card = model.card();
-    // A loaded plan can still fail on its first tile; a grey one is enough to know.
+    // A loaded plan can still fail on its first tile; a grey one is enough to find out.
     let grey = image::RgbImage::from_pixel(card.tile, card.tile, image::Rgb([128; 3]));
     model.logit(&grey).map_err(|e| e.to_string())?;
     let ap = card.mean_ap("as stored").map_or_else(String::new, |ap| format!(", mean AP {ap:.3}"));
@@ -133,7 +133,7 @@ fn probe(config: &SourceConfig, clock: &SharedClock, timeout: Duration) -> Resul
     }
 }
 
-/// Whether the folder can be made and written to, tried with a file that is removed again.
+/// Whether the folder can be created and written to, by writing a file that is removed again.
 fn log_folder(dir: &Path) -> Result<String, String> {
     let _whole = console::whole_files();
     let existed = dir.exists();
@@ -155,7 +155,7 @@ fn log_folder(dir: &Path) -> Result<String, String> {
     Ok(format!("{} can be written", dir.shown()))
 }
 
-/// Whether the file can be written, tried with another one beside it.
+/// Whether the file can be written, by writing another one beside it.
 fn metrics_file(file: &Path) -> Result<String, String> {
     let mut probe = file.as_os_str().to_owned();
     probe.push(".check.tmp");

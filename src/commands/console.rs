@@ -1,4 +1,5 @@
-//! The terminal: diagnostics and progress lines that do not write over each other, and what commands print.
+//! The terminal: diagnostics and progress lines that do not overwrite each other, and the commands'
+//! output.
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
@@ -12,7 +13,8 @@ use rustix::fs::FileType;
 
 use crate::shown::{Shown as _, name, plain_lines, redact};
 
-/// Progress lines of the process; hidden where standard error is no terminal, or one that cannot draw over its lines.
+/// Progress lines of the process; hidden if standard error is not a terminal, or one that cannot
+/// redraw lines.
 pub(super) fn progress() -> &'static MultiProgress {
     static PROGRESS: OnceLock<MultiProgress> = OnceLock::new();
     PROGRESS.get_or_init(|| {
@@ -25,20 +27,20 @@ pub(super) fn progress() -> &'static MultiProgress {
     })
 }
 
-/// Whether the terminal says of itself that it knows no commands.
+/// Whether the terminal declares that it supports no control sequences.
 fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
-/// Whether standard error gets colours: `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and `TERM` decide, and whether it is a
-/// terminal.
+/// Whether standard error gets colours: `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and `TERM` decide,
+/// and whether it is a terminal.
 pub(super) fn colours() -> bool {
     let forced = std::env::var_os("CLICOLOR_FORCE").is_some_and(|on| on != "0");
-    // The library holds a dumb terminal to be able to show colours where it runs under continuous integration.
+    // The library assumes that a dumb terminal shows colours in continuous integration.
     (forced || !is_dumb()) && anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
 }
 
-/// Standard error, with progress lines out of the way while a log line is written.
+/// Standard error, with progress lines suspended while a log line is written.
 struct BesideProgress;
 
 impl Write for BesideProgress {
@@ -55,13 +57,13 @@ impl Write for BesideProgress {
 /// Sends `log` to standard error: warnings, and what `spotd` itself does; more with `verbose`.
 pub(super) fn init_log(verbose: u8) {
     let filter = match verbose {
-        // What the MQTT library says of each refusal, we say once, in other words.
+        // Each refusal that the MQTT library logs, we log once in our own words.
         0 => "warn,rumqttc=off,spotd=info",
         1 => "info,spotd=debug",
         _ => "debug,spotd=trace",
     };
     let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter));
-    // At its lower levels the HTTP library says all that it sends, addresses of webhooks with it.
+    // At its lower levels the HTTP library logs everything that it sends, including webhooks' URLs.
     builder.filter_module("ureq", log::LevelFilter::Warn);
     builder.target(env_logger::Target::Pipe(Box::new(BesideProgress)));
     if std::env::var_os("RUST_LOG_STYLE").is_none() {
@@ -70,7 +72,7 @@ pub(super) fn init_log(verbose: u8) {
     }
     builder.format(|out, record| {
         let (level, style) = (record.level(), out.default_level_style(record.level()));
-        // Names of files and answers of servers are in it.
+        // It may contain file names and servers' responses.
         let text = plain_lines(&record.args().to_string()).replace('\n', "\n    ");
         writeln!(out, "[{} {style}{level:<5}{style:#}] {text}", out.timestamp_seconds())
     });
@@ -78,9 +80,9 @@ pub(super) fn init_log(verbose: u8) {
     let _ = builder.try_init();
 }
 
-/// Says on standard error why the command ends.
+/// Prints on standard error why the command ends.
 pub(super) fn complain(error: &str) {
-    // There is nobody left to tell where this fails.
+    // If this fails, there is nobody left to tell.
     let _ = writeln!(io::stderr(), "spotd: {}", plain_lines(&without_arguments(error)));
 }
 
@@ -97,33 +99,33 @@ pub(super) fn without_arguments(message: &str) -> String {
     })
 }
 
-/// What clap has to say of the arguments, without the secrets in them.
+/// Prints clap's message about the arguments, without the secrets in them.
 pub(super) fn complain_of_arguments(error: &clap::Error) {
     let whole = error.render().to_string();
     let shown = redact(&without_arguments(&whole));
     let _ = if shown == whole { error.print() } else { write!(io::stderr(), "{}", plain_lines(&shown)) };
 }
 
-/// Prints lines for people, with progress lines out of the way, and control characters of foreign texts escaped.
+/// Prints a line for people, with progress lines suspended and control characters escaped.
 ///
 /// # Errors
-/// Standard output cannot be written. Where its reader has gone, the process ends.
+/// Standard output cannot be written. If its reader has gone, the process ends.
 pub(super) fn print_line(line: &str) -> anyhow::Result<()> {
     print(&plain_lines(line))
 }
 
-/// As [`print_line`], several.
+/// As [`print_line`], for several lines.
 ///
 /// # Errors
-/// As of [`print_line`].
+/// As for [`print_line`].
 pub(super) fn print_lines(lines: &[String]) -> anyhow::Result<()> {
     lines.iter().try_for_each(|line| print_line(line))
 }
 
-/// Prints an object for programs on a line of its own, byte for byte.
+/// Prints an object for programs on its own line, byte for byte.
 ///
 /// # Errors
-/// As of [`print_line`].
+/// As for [`print_line`].
 pub(super) fn print_json(object: &str) -> anyhow::Result<()> {
     print(object)
 }
@@ -136,10 +138,10 @@ fn print(line: &str) -> anyhow::Result<()> {
     }))
 }
 
-/// Whether something was printed.
+/// Turns the result of printing into an error with a message.
 ///
 /// # Errors
-/// As of [`print_line`].
+/// As for [`print_line`].
 pub(super) fn printed(result: io::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => end_quietly(),
@@ -147,17 +149,17 @@ pub(super) fn printed(result: io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// Ends the process as soon as the reader of its standard output has gone (`| head -1`), also where nothing is printed
-/// for a long time. Only pipes and sockets have readers.
+/// Ends the process as soon as the reader of its standard output has gone (`| head -1`), even if
+/// nothing is printed for a long time. Only pipes and sockets have readers.
 pub(super) fn watch_reader() {
     let kind = rustix::fs::fstat(io::stdout()).map(|stat| FileType::from_raw_mode(stat.st_mode));
     if !matches!(kind, Ok(FileType::Fifo | FileType::Socket)) {
         return;
     }
-    // Without this thread the next line that is printed finds out.
+    // Without this thread it is noticed when the next line is printed.
     let _ = std::thread::Builder::new().name("reader".into()).spawn(|| {
         let out = io::stdout();
-        // That its other end has gone is told without being asked for.
+        // A closed other end is reported without being requested.
         let mut watched = [PollFd::new(&out, PollFlags::empty())];
         loop {
             match poll(&mut watched, None) {
@@ -169,15 +171,17 @@ pub(super) fn watch_reader() {
     });
 }
 
-/// Files that are being written, which the end of the process waits for.
+/// Held while files are being written, which the end of the process waits for.
 static FILES: Mutex<()> = Mutex::new(());
 
-/// While this is held, a reader that goes does not end the process. Nothing may be printed meanwhile.
+/// While this is held, a reader that goes away does not end the process. Nothing may be printed
+/// meanwhile.
 pub(super) fn whole_files() -> MutexGuard<'static, ()> {
     FILES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends the process as others end whose reader has gone, by SIGPIPE: no exit code may be taken for an answer.
+/// Ends the process by SIGPIPE, as other programs do whose reader has gone: no exit code may be
+/// mistaken for a result.
 fn end_quietly() -> ! {
     let _files = whole_files();
     let _ = progress().clear();

@@ -1,4 +1,4 @@
-//! What an argument of a command names: a file, a folder, standard input, an address, a pipeline.
+//! What a command's argument names: a file, a folder, standard input, an address, a pipeline.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -6,19 +6,19 @@ use std::path::Path;
 use crate::shown::{Shown as _, exact};
 use crate::source::SourceUri;
 
-/// Something to look at.
+/// Something to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Input {
     pub uri: SourceUri,
-    /// It for people, without passwords.
+    /// Its name for people, without passwords.
     pub shown: String,
 }
 
-/// An argument that names nothing.
+/// An argument that names nothing usable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{shown}: {why}")]
 pub(super) struct Unusable {
-    /// It for people, without passwords.
+    /// Its name for people, without passwords.
     pub shown: String,
     /// What is wrong, and what would be right.
     pub why: String,
@@ -44,7 +44,7 @@ impl Input {
         Self { uri, shown }
     }
 
-    /// It for programs: the exact name of a file, and its bytes where it is no text.
+    /// Its name for programs: the exact name of a file, and its bytes if that is not valid text.
     pub fn exact(&self) -> (String, Option<Vec<u8>>) {
         match &self.uri {
             SourceUri::File(path) => exact(path.as_os_str()),

@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand.
+//! The command line: one module per subcommand.
 
 pub mod bench;
 pub mod calibrate;
@@ -26,7 +26,8 @@ use crate::shown::chain;
 
 /// Exit code when all is well.
 pub const EXIT_FINE: u8 = 0;
-/// Exit code when something was flagged (`scan`) or is not as it should be (`check`, `verify`, `eval`).
+/// Exit code when something was flagged (`scan`) or is not as it should be (`check`, `verify`,
+/// `eval`).
 pub const EXIT_FLAGGED: u8 = 1;
 /// Exit code when the command could not do its work.
 pub const EXIT_ERROR: u8 = 2;
@@ -51,19 +52,24 @@ enum Command {
     Scan(scan::ScanArgs),
     /// Say for configuration, model, each source, log folder and broker whether it would work.
     Check(check::CheckArgs),
-    /// List, filter and follow the flag log, or export an event with all that is needed to check it.
+    /// List, filter and follow the flag log, or export an event with all that is needed to check
+    /// it.
     Log(log::LogArgs),
     /// Check a flag log or an export: chain, evidence, signatures; exit code 0: holds, 1: does not.
     Verify(verify::VerifyArgs),
-    /// Measure how well a detector ranks labelled pictures: AP, AUC, accuracy, calibration, robustness.
+    /// Measure how well a detector ranks labelled pictures: AP, AUC, accuracy, calibration,
+    /// robustness.
     Eval(eval::EvalArgs),
     /// Draw the mean log spectra of high-pass filtered pictures, real beside generated, set by set.
     Spectrum(spectrum::SpectrumArgs),
-    /// Find threshold and temperature for one site from its own footage, for a stated rate of false alarms.
+    /// Find threshold and temperature for one site from its own footage, for a stated rate of false
+    /// alarms.
     Calibrate(calibrate::CalibrateArgs),
-    /// Make an int8 model of a float32 one, calibrated on pictures, a video or a camera, and say what that costs.
+    /// Make an int8 model of a float32 one, calibrated on pictures, a video or a camera, and say
+    /// what that costs.
     Quantize(quantize::QuantizeArgs),
-    /// Measure what this machine can do with a detector: ms a tile, each operator, how many cameras that makes.
+    /// Measure what this machine can do with a detector: ms a tile, each operator, how many cameras
+    /// that makes.
     Bench(bench::BenchArgs),
     /// List the cameras of this machine: lasting names, formats, sizes, rates.
     Sources(sources::SourcesArgs),
@@ -82,7 +88,7 @@ fn frame_rate(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "must be a number from 0.01 to 120".into())
 }
 
-/// A bar over so many things to do.
+/// A progress bar for `total` items.
 fn progress_bar(total: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {per_sec} {eta} left {msg}")
         .expect("a constant template");
@@ -108,7 +114,7 @@ pub fn main() -> ExitCode {
         }
     };
     console::init_log(cli.verbose);
-    // The daemon prints nothing, and does not depend on who reads it.
+    // The daemon prints nothing, so it does not depend on a reader.
     if !matches!(cli.command, Command::Run(_)) {
         console::watch_reader();
     }

@@ -1,4 +1,4 @@
-//! Files that a command writes: whole under their final name, or not there.
+//! Files that a command writes: complete under their final name, or not at all.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use super::console;
 use crate::flaglog::fs::{OsFs, write_whole};
 use crate::shown::Shown as _;
 
-/// Writes a file so that nothing half-written ever has its name; its folder is made where it is missing.
+/// Writes a file so that a partial one never has its name; creates its folder if missing.
 ///
 /// # Errors
-/// The folder cannot be made or the file cannot be written; the text names the file.
+/// The folder cannot be created or the file cannot be written; the text names the file.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    // `x.csv` has an empty parent, which is no folder to the system.
+    // `x.csv` has an empty parent, which is not a valid path.
     let path = &if path.parent().is_some_and(|p| p.as_os_str().is_empty()) {
         Path::new(".").join(path)
     } else {
@@ -23,8 +23,8 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let _whole = console::whole_files();
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("{}: the folder cannot be made", folder.shown()))?;
+            .with_context(|| format!("{}: the folder cannot be created", folder.shown()))?;
     }
     write_whole(&OsFs, path, bytes)
-        .with_context(|| format!("{shown} cannot be written; check room and rights of its folder"))
+        .with_context(|| format!("{shown} cannot be written; check its folder's free space and permissions"))
 }

@@ -45,8 +45,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", conflicts_with = "config")]
     fps: Option<f64>,
 
-    /// Precision to run the model in, instead of the configuration's: auto (int8 where the model is quantised),
-    /// f32 or int8.
+    /// Precision to run the model in, instead of the configuration's: auto (int8 where the model is
+    /// quantised), f32 or int8.
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Wanted>,
 
@@ -75,7 +75,8 @@ impl RunArgs {
         let sources: Vec<_> = demo.into_iter().chain(sources).collect::<anyhow::Result<_>>()?;
         for (id, _) in &sources {
             let fps = self.fps.unwrap_or(if id == "demo" { 2.0 * demo::RATE } else { 2.0 });
-            // What is opened comes after: an argument is not always text, and follows rules of its own.
+            // The URIs are set afterwards: an argument is not always text, and follows its own
+            // rules.
             text += &format!("[[source]]\nid = \"{id}\"\nuri = \"demo://1\"\nfps = {fps:?}\n");
         }
         let here = Path::new("command line");
@@ -92,7 +93,7 @@ impl RunArgs {
     }
 }
 
-/// Runs until a signal, the given time, or the end of all sources.
+/// Runs until a signal arrives, the given time is over, or all sources have ended.
 ///
 /// # Errors
 /// Configuration, model or log folder are unusable.
@@ -115,7 +116,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
         select! {
             recv(signals) -> signal => break signal.unwrap_or("a signal").to_owned(),
             recv(deadline) -> _ => break "the time given by --for-seconds is over".to_owned(),
-            recv(daemon.finished()) -> _ => break "every source has come to its end".to_owned(),
+            recv(daemon.finished()) -> _ => break "every source has ended".to_owned(),
             recv(clock.after(Duration::from_millis(250))) -> _ => view.refresh(&daemon.board),
         }
     };
@@ -157,13 +158,15 @@ fn introduce(config: &Config, model: &Model) {
     log::info!("flagged frames go to {}", config.log.dir.shown());
 }
 
-/// The first SIGTERM, SIGINT or SIGHUP arrives as its name; a second SIGTERM or SIGINT ends the process at once. SIGHUP
-/// comes in numbers when a terminal closes, so it never does; where it was ignored at start (`nohup`), it still is.
+/// Delivers the name of the first SIGTERM, SIGINT or SIGHUP; a second SIGTERM or SIGINT ends the
+/// process at once. SIGHUP never does, because it comes several times when a terminal closes; if it
+/// was ignored at start (`nohup`), it still is.
 fn signals() -> anyhow::Result<crossbeam_channel::Receiver<&'static str>> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let again = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // The order counts: the first signal finds the flag unset and sets it, the second ends.
+        // The order matters: the first signal finds the flag unset and sets it, the second ends the
+        // process.
         signal_hook::flag::register_conditional_shutdown(signal, 130, again.clone())?;
         signal_hook::flag::register(signal, again.clone())?;
     }
@@ -192,7 +195,7 @@ fn ignores(status: &str, signal: i32) -> bool {
     mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).is_some_and(|m| m >> (signal - 1) & 1 == 1)
 }
 
-/// One live line a source on a terminal.
+/// One live line per source on a terminal.
 struct View {
     lines: Vec<(std::sync::Arc<str>, ProgressBar)>,
 }

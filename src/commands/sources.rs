@@ -1,4 +1,4 @@
-//! `spotd sources`: which cameras this machine has, what they offer, and what to call them.
+//! `spotd sources`: the cameras of this machine, what they offer, and how to name them.
 
 use clap::Args;
 
@@ -13,7 +13,7 @@ pub struct SourcesArgs {
 /// Lists the cameras.
 ///
 /// # Errors
-/// When this build was made without cameras.
+/// This build does not support cameras.
 #[cfg(feature = "v4l")]
 pub fn sources(args: SourcesArgs) -> anyhow::Result<u8> {
     use super::{EXIT_FINE, console};
@@ -35,13 +35,13 @@ pub fn sources(args: SourcesArgs) -> anyhow::Result<u8> {
     Ok(EXIT_FINE)
 }
 
-/// Says what is missing.
+/// Reports what is missing.
 ///
 /// # Errors
-/// Always: this build was made without cameras.
+/// Always: this build does not support cameras.
 #[cfg(not(feature = "v4l"))]
 pub fn sources(args: SourcesArgs) -> anyhow::Result<u8> {
-    // Only read where there is something to print.
+    // Only used where there is something to print.
     let _ = args.json;
     anyhow::bail!("this spotd was built without cameras; build with --features v4l")
 }

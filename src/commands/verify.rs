@@ -1,4 +1,4 @@
-//! `spotd verify`: does a flag log, or an export of it, still hold.
+//! `spotd verify`: checks whether a flag log, or an export of it, is intact.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,10 +28,10 @@ pub struct VerifyArgs {
     json: bool,
 }
 
-/// Checks a log; 1 when something does not hold.
+/// Checks a log; 1 if something does not verify.
 ///
 /// # Errors
-/// The folder is no flag log or cannot be read, or the key file is no key.
+/// The folder is not a flag log or cannot be read, or the key file is invalid.
 pub fn verify(args: VerifyArgs) -> anyhow::Result<u8> {
     let key = args.public_key.as_deref().map(PublicKey::read).transpose()?;
     let fs: Arc<dyn Fs> = Arc::new(OsFs);

@@ -1,4 +1,4 @@
-//! Inputs of commands, frame by frame; what is lost or missing of them is logged.
+//! Reads the commands' inputs frame by frame, and logs what is lost or missing.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -11,11 +11,11 @@ use crate::shown::Shown as _;
 use crate::source::read::{Pace, Summary, frames, read};
 use crate::source::{SourceError, SourceUri};
 
-/// Hands over the frames of a video, address, pipeline text or camera; of a picture nothing, see
+/// Hands over the frames of a video, address, pipeline text or camera; nothing for a picture, see
 /// [`crate::source::read::Content`].
 ///
 /// # Errors
-/// As of [`read`].
+/// As for [`read`].
 pub(super) fn read_video(
     input: &Input,
     pace: Pace,
@@ -26,10 +26,10 @@ pub(super) fn read_video(
     Ok(summary)
 }
 
-/// As [`read_video`], of pictures too, every one of which is handed over.
+/// As [`read_video`], but pictures are handed over too.
 ///
 /// # Errors
-/// As of [`read_video`], and for a picture that is cut or damaged.
+/// As for [`read_video`]; also for a picture that is truncated or damaged.
 pub(super) fn read_frames(
     input: &Input,
     pace: Pace,
@@ -43,11 +43,11 @@ pub(super) fn read_frames(
     Ok(())
 }
 
-/// Hands over the frames of a video file that `run` would judge at `fps` frames a second; `arrived` is the position.
-/// Gives how many of them were damaged and left out.
+/// Hands over the frames of a video file that `run` would judge at `fps` frames a second; `arrived`
+/// is the position. Returns how many of them were damaged and left out.
 ///
 /// # Errors
-/// As of [`read`].
+/// As for [`read`].
 pub(super) fn watch_file(
     path: &Path,
     fps: f64,
@@ -63,6 +63,6 @@ pub(super) fn watch_file(
 
 fn tell_lost(input: &Input, summary: &Summary) {
     if summary.lost > 0 {
-        log::warn!("{}: {} damaged frames were passed over", input.shown, summary.lost);
+        log::warn!("{}: {} damaged frames were skipped", input.shown, summary.lost);
     }
 }

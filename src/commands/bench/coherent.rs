@@ -1,4 +1,4 @@
-//! What the coherent part costs, a whole frame at a time.
+//! The cost of the coherent part, for a whole frame.
 
 use crate::clock::Clock;
 use crate::detector::coherence::Grids;
@@ -9,10 +9,10 @@ use crate::frame::Frame;
 /// Width and height of the frame.
 pub(super) const SIZE: (u32, u32) = (1920, 1080);
 
-/// Runs, of which the median counts.
+/// Number of runs, whose median counts.
 const RUNS: usize = 15;
 
-/// Milliseconds for a frame on one core, in the median; `None` where the detector has no such part.
+/// Median milliseconds for a frame on one core; `None` if the detector has no coherent part.
 pub(super) fn milliseconds(model: &Model, clock: &dyn Clock) -> anyhow::Result<Option<f64>> {
     if !model.is_coherent() {
         return Ok(None);
@@ -30,7 +30,7 @@ pub(super) fn milliseconds(model: &Model, clock: &dyn Clock) -> anyhow::Result<O
     Ok(Some(times[RUNS / 2]))
 }
 
-/// A rendered scene as decoders give it: NV12, here without colour.
+/// A rendered scene as decoders deliver it: NV12, here without colour.
 fn frame() -> Frame {
     let (width, height) = SIZE;
     let scene = SceneRenderer::new(1, width, height).frame(0);

@@ -1,4 +1,4 @@
-//! Where the time goes: each operator of the optimised plan, timed by itself.
+//! Where the time goes: each operator of the optimised plan, timed individually.
 
 use serde::Serialize;
 use tract_onnx::prelude::*;
@@ -10,29 +10,30 @@ use crate::clock::Clock;
 /// One operator.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Layer {
-    /// Its name in the plan, which begins with that in the ONNX file.
+    /// Its name in the plan, which begins with its name in the ONNX file.
     pub name: String,
     /// tract's operator.
     pub operator: String,
-    /// Least of all runs, in ms.
+    /// The shortest of all runs, in ms.
     pub ms: f64,
-    /// Millions of multiply-accumulates, as tract counts them; 0 for operators that only move or compare.
+    /// Millions of multiply-accumulates, as tract counts them; 0 for operators that only move or
+    /// compare data.
     pub mmac: f64,
 }
 
 impl Layer {
-    /// Whether it is one of ours, on bytes.
+    /// Whether it is one of our int8 operators.
     pub fn is_int8(&self) -> bool {
         self.operator.starts_with("Int8")
     }
 
-    /// Billions of multiply-accumulates a second.
+    /// Billions of multiply-accumulates (MACs) per second.
     pub fn gmacs(&self) -> f64 {
         self.mmac / self.ms.max(1e-9)
     }
 }
 
-/// Runs a plan `times` times on a tile and keeps each operator's least time.
+/// Runs a plan `times` times on a tile and keeps each operator's shortest time.
 ///
 /// # Errors
 /// tract fails.

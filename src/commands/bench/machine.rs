@@ -1,27 +1,28 @@
-//! What the machine says of itself: processor, memory, temperature, whether it slows down.
+//! What the machine reports about itself: processor, memory, temperature, throttling.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-/// Where Linux shows them.
+/// Where Linux exposes them.
 const SYSTEM: &str = "/sys";
 const PROCESSES: &str = "/proc";
 
-/// What a machine shows; what it does not show is `None`.
+/// What a machine exposes; what it does not is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct MachineState {
-    /// Highest temperature of a zone that is not switched off, in degrees Celsius.
+    /// Highest temperature of all active zones, in degrees Celsius.
     pub celsius: Option<f64>,
     /// The zone's name.
     pub zone: Option<String>,
-    /// Frequency of the first core now and at most, in MHz.
+    /// Current frequency of the first core, in MHz.
     pub mhz: Option<f64>,
-    /// See `mhz`.
+    /// Maximum frequency of the first core, in MHz.
     pub mhz_most: Option<f64>,
-    /// How often cores have been slowed down for heat since start.
+    /// How often cores have been thermally throttled since boot.
     pub throttled: Option<u64>,
-    /// A Raspberry Pi's own bits: under-voltage, capped, throttled, now (0..3) and since start (16..19).
+    /// A Raspberry Pi's flags: under-voltage, capped, throttled, now (bits 0..3) and since boot
+    /// (16..19).
     pub raspberry: Option<String>,
 }
 
@@ -36,7 +37,7 @@ impl MachineState {
         let hottest = zones
             .iter()
             .filter_map(|zone| Some((number(&zone.join("temp"))? / 1000.0, zone)))
-            // Sensors that are not there say nonsense such as -273 or 0.
+            // Absent sensors report nonsense such as -273 or 0.
             .filter(|(celsius, _)| (1.0..150.0).contains(celsius))
             .max_by(|a, b| a.0.total_cmp(&b.0));
         let cores = system.join("devices/system/cpu");
@@ -55,7 +56,7 @@ impl MachineState {
         }
     }
 
-    /// Why this machine was slower than it can be between two readings, if it says so.
+    /// Why this machine was throttled between two readings, if it says so.
     pub fn slowed_since(&self, before: &MachineState) -> Option<String> {
         if let (Some(now), Some(then)) = (self.throttled, before.throttled)
             && now > then
@@ -82,7 +83,7 @@ pub(super) fn processor() -> Option<String> {
     named("model name").or_else(board).or_else(|| named("Model"))
 }
 
-/// Memory of this process in MiB: resident now, and at most so far.
+/// Resident memory of this process in MiB: now, and peak so far.
 pub(super) fn memory() -> Option<(f64, f64)> {
     let status = std::fs::read_to_string(Path::new(PROCESSES).join("self/status")).ok()?;
     let kib = |key: &str| -> Option<f64> {

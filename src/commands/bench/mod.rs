@@ -1,4 +1,4 @@
-//! `spotd bench`: what this board can do with a detector, for whoever has to choose one.
+//! `spotd bench`: what this machine can do with a detector, for choosing either.
 
 mod coherent;
 mod layers;
@@ -40,8 +40,8 @@ pub struct BenchArgs {
     #[arg(short, long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
-    /// Seconds that each of the two runs, on one core and on all, lasts. A board without a fan takes minutes to
-    /// grow hot.
+    /// Seconds that each of the two runs, on one core and on all, lasts. A board without a fan
+    /// takes minutes to grow hot.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
 
@@ -49,7 +49,8 @@ pub struct BenchArgs {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Print one JSON object instead of text: model, precision, threads, min_ms, median_ms, and more.
+    /// Print one JSON object instead of text: model, precision, threads, min_ms, median_ms, and
+    /// more.
     #[arg(long)]
     json: bool,
 }
@@ -57,13 +58,13 @@ pub struct BenchArgs {
 /// Tiles that the daemon judges in a frame unless told otherwise.
 const DEFAULT_TILES: usize = 9;
 
-/// Rates for which the number of cameras is told.
+/// Frame rates for which the number of cameras is reported.
 const RATES: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
 
-/// Runs behind the table of operators.
+/// Number of runs for the table of operators.
 const LAYER_RUNS: usize = 20;
 
-/// Operators that take less than this share of the time are told together.
+/// Operators that take less than this share of the time are summed up in one line.
 const LITTLE: f64 = 0.005;
 
 /// Measures.
@@ -82,7 +83,7 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
     let model = Model::open(args.model.as_deref().or(configured.as_deref()), args.precision)?;
     let clock = SystemClock::new();
     let side = model.card().tile;
-    // Pixels of a scene: a network of integers does not mind, but a real picture is what it will see.
+    // A rendered scene: timing does not depend on it, but it is what the network will see.
     let tile = SceneRenderer::new(1, side, side).frame(0);
     let threads = threads::jobs(args.threads);
     let lasts = Duration::from_secs(args.seconds);
@@ -113,17 +114,17 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
     Ok(EXIT_FINE)
 }
 
-/// What one core can do at most, in billions of multiply-accumulates a second.
+/// Peak performance of one core, in billions of multiply-accumulates per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Peak {
-    /// Products of matrices in f32.
+    /// Matrix products in f32.
     f32: f64,
-    /// The int8 kernels' own instructions on registers; none where the model runs in f32.
+    /// The int8 kernels' instructions on registers only; none if the model runs in f32.
     int8: Option<f64>,
 }
 
 impl Peak {
-    /// The one that an operator is to be held against.
+    /// The peak that an operator is compared with.
     fn of(&self, layer: &Layer) -> f64 {
         self.int8.filter(|_| layer.is_int8()).unwrap_or(self.f32)
     }
@@ -145,7 +146,7 @@ struct OneCore {
 }
 
 fn one_core(model: &Model, tile: &RgbImage, lasts: Duration, clock: &dyn Clock) -> anyhow::Result<OneCore> {
-    // The first run touches memory for the first time.
+    // A warm-up run, which touches memory for the first time.
     model.logit(tile)?;
     let end = clock.now() + lasts;
     let mut times = Vec::new();
@@ -161,9 +162,9 @@ fn one_core(model: &Model, tile: &RgbImage, lasts: Duration, clock: &dyn Clock) 
 /// All workers together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct AllCores {
-    /// Tiles a second.
+    /// Tiles per second.
     rate: f64,
-    /// The same over the last quarter against the first: below 1 the board slows down.
+    /// Rate of the last quarter relative to the first: below 1 the machine is throttling.
     lasting: f64,
 }
 
@@ -209,7 +210,7 @@ struct Found<'a> {
     tiles: usize,
     rate: Option<f64>,
     one: OneCore,
-    /// Milliseconds of the coherent part, for a whole frame.
+    /// Milliseconds for the coherent part of a whole frame.
     coherent: Option<f64>,
     layers: Vec<Layer>,
     peak: Peak,
@@ -223,12 +224,12 @@ impl Found<'_> {
         1e3 / self.one.median_ms
     }
 
-    /// Of the whole network on one core, by the card's count.
+    /// GMAC/s of the whole network on one core, by the card's MACs.
     fn gmacs(&self) -> f64 {
         self.model.card().mmac / self.one.min_ms
     }
 
-    /// Rates and how many cameras can be judged at them.
+    /// Frame rates, and how many cameras can be judged at each.
     fn cameras(&self) -> Vec<(f64, f64)> {
         let mut rates = RATES.to_vec();
         rates.extend(self.rate.filter(|r| !RATES.contains(r)));
@@ -237,7 +238,7 @@ impl Found<'_> {
         rates.into_iter().map(|fps| (fps, self.all.rate / (frame * fps))).collect()
     }
 
-    /// The coherent part of a frame, counted in tiles that take as long.
+    /// The time of the coherent part of a frame, expressed in tiles.
     fn coherent_tiles(&self) -> Option<f64> {
         Some(self.coherent? / self.one.median_ms)
     }
@@ -259,7 +260,7 @@ impl Found<'_> {
             machine::processor().unwrap_or_else(|| "this processor".into())
         )];
         if cfg!(debug_assertions) {
-            lines.push("THIS IS A DEBUG BUILD: the figures say nothing; build with --release".into());
+            lines.push("THIS IS A DEBUG BUILD: the figures mean nothing; build with --release".into());
         }
         lines.push(format!(
             "one core: {:.2} ms a tile at least, {:.2} ms in the median of {} runs; {:.1} tiles a second",
@@ -403,7 +404,7 @@ impl Found<'_> {
     }
 }
 
-/// At most `most` characters, the middle left out.
+/// At most `most` characters, with the middle left out.
 fn shortened(text: &str, most: usize) -> String {
     let length = text.chars().count();
     if length <= most {

@@ -1,5 +1,5 @@
-//! What one core can do at most: a product of matrices that stays in the cache, by tract's own kernel for this
-//! processor. A convolution that reaches it wastes nothing.
+//! Peak performance of one core: a matrix product that fits the cache, by tract's own kernel for
+//! this processor. A convolution that reaches it wastes nothing.
 
 use anyhow::Context as _;
 use tract_onnx::prelude::*;
@@ -10,13 +10,13 @@ use crate::clock::Clock;
 /// Side of the matrices: three of them take 768 KiB, and 16.8 million products hide the copying.
 const SIDE: usize = 256;
 
-/// Times that it is done; the best counts.
+/// Number of runs; the best counts.
 const TIMES: usize = 30;
 
-/// Billions of multiply-accumulates a second in f32.
+/// Billions of multiply-accumulates per second in f32.
 ///
 /// # Errors
-/// tract cannot make the product.
+/// tract fails.
 pub(super) fn f32_gmacs(clock: &dyn Clock) -> anyhow::Result<f64> {
     let mut model = TypedModel::default();
     let numbers = |seed: u32| -> Vec<f32> {

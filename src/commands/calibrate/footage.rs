@@ -1,4 +1,4 @@
-//! Footage to smoothed logits, as the daemon would see them: its tiles, its workers, its median.
+//! Turns footage into smoothed logits as the daemon would: with its tiles, its workers, its median.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -26,7 +26,7 @@ use crate::verdict::{Limits, VerdictConfig, VerdictMachine};
 pub(super) struct Watcher<'a> {
     pub detector: &'a Detector,
     pub verdict: &'a VerdictConfig,
-    /// Frames a second.
+    /// Frames judged per second.
     pub fps: f64,
     /// How long a live stream is watched.
     pub live: Duration,
@@ -39,16 +39,16 @@ pub(super) struct Seen {
     pub recording: Recording,
     /// Frames with a score.
     pub frames: usize,
-    /// Frames without: too small or flat, as the daemon would count them.
+    /// Frames without one: too small or flat, as the daemon would count them.
     pub without: usize,
 }
 
 impl Watcher<'_> {
-    /// Watches a folder of pictures (frames in the order of their names), a video, or an address.
+    /// Watches a folder of pictures (frames ordered by name), a video, or an address.
     pub fn watch(&self, input: &Input, bar: &ProgressBar) -> anyhow::Result<Seen> {
         let (pool, done) = Pool::start(self.detector, self.jobs).context("inference threads")?;
         let (detector, window) = (self.detector.clone(), self.verdict.window);
-        // The pool waits when nobody takes what is done.
+        // The pool blocks when nobody takes its results.
         let taker = std::thread::Builder::new()
             .name("scores".into())
             .spawn(move || in_order(&detector, window, &done))
@@ -113,10 +113,10 @@ impl Watcher<'_> {
         Ok(())
     }
 
-    /// The daemon's own median, over scores, turned back into logits.
+    /// The daemon's median over scores, converted back into logits.
     fn smooth(&self, scores: Vec<(Duration, f32)>) -> Recording {
         let card = self.detector.card();
-        // No verdict is asked for.
+        // No verdict is wanted.
         let limits = Limits { threshold: 2.0, unsure_from: 2.0 };
         let mut machine = VerdictMachine::new(self.verdict.clone(), limits, Duration::MAX);
         let mut recording = Recording::default();
@@ -133,14 +133,15 @@ impl Watcher<'_> {
     }
 }
 
-/// Frames that may overtake each other in the pool, at most; far more than it has threads.
+/// How many frames may overtake each other in the pool at most; far more than it has threads.
 const OVERTAKEN: usize = 256;
 
-/// Frames by time and number, with size and score.
+/// Size and score of frames, by time and number.
 type Waiting = BTreeMap<(Duration, u64), ((u32, u32), FrameScore)>;
 
-/// Logits of the frames with their times, each with the coherent part of those before it. Frames come out of the pool a
-/// little out of order; the sums of a whole day would not fit into memory, so only a few wait.
+/// Times and logits of the frames, each including the coherent part of those before it. Frames
+/// leave the pool slightly out of order; the sums of a whole day would not fit into memory, so only
+/// a few are held back.
 fn in_order(detector: &Detector, window: usize, done: &Receiver<Arc<Work>>) -> Vec<(Duration, f32)> {
     let mut accumulated = Accumulated::new(window);
     let mut waiting = Waiting::new();
@@ -168,9 +169,9 @@ fn in_order(detector: &Detector, window: usize, done: &Receiver<Arc<Work>>) -> V
     scores
 }
 
-/// The logit that has this score under this temperature.
+/// The logit that corresponds to this score at this temperature.
 pub(super) fn logit_of(score: f64, temperature: f64) -> f64 {
-    // Scores of 0 and 1 are those of logits beyond what a double can tell.
+    // Scores of 0 and 1 correspond to logits beyond the precision of a double.
     let score = score.clamp(1e-15, 1.0 - 1e-15);
     temperature * (score / (1.0 - score)).ln()
 }

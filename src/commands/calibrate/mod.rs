@@ -26,8 +26,9 @@ use footage::{Watcher, logit_of};
 /// Arguments of `spotd calibrate`.
 #[derive(Debug, Args)]
 pub struct CalibrateArgs {
-    /// Footage of the site that is known to be real: a video, a camera, an address such as rtsp://..., or a folder of
-    /// pictures that are frames in the order of their names. May be given several times.
+    /// Footage of the site that is known to be real: a video, a camera, an address such as
+    /// rtsp://..., or a folder of pictures that are frames in the order of their names. May be
+    /// given several times.
     #[arg(long, required = true, value_name = "FOOTAGE", num_args = 1..)]
     real: Vec<OsString>,
 
@@ -51,7 +52,8 @@ pub struct CalibrateArgs {
     #[arg(short, long, value_name = "FILE", conflicts_with = "config")]
     model: Option<PathBuf>,
 
-    /// Frames a second that will be judged ([[source]] fps), and that a folder's pictures stand for.
+    /// Frames a second that will be judged ([[source]] fps), and that a folder's pictures stand
+    /// for.
     #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = super::frame_rate)]
     fps: f64,
 
@@ -75,10 +77,11 @@ fn positive(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "must be a number above 0 and at most 86400".into())
 }
 
-/// A verdict is unsure from where it would be reached so many times as often.
+/// The unsure band begins at the threshold for this many times as many alarms.
 const UNSURE: f64 = 10.0;
 
-/// Highest score that a threshold may have: beyond it hysteresis and display lose it in the ninth digit.
+/// Highest score that a threshold may have: closer to 1, hysteresis and display lack the digits for
+/// it.
 const HIGHEST: f64 = 0.98;
 
 /// Calibrates.
@@ -152,7 +155,7 @@ fn calibration(
     let card = watcher.detector.card();
     let logits = |all: &[Recording]| all.iter().flat_map(|r| r.logits.iter().copied()).collect::<Vec<f64>>();
     let fakes = logits(fake);
-    // Without generated footage nothing can be said of the temperature: the card's stays.
+    // Without generated footage nothing is known about the temperature: the card's is kept.
     let mut temperature = temperature(&logits(real), &fakes).unwrap_or(card.temperature);
     let highest = logit_of(HIGHEST, 1.0);
     if found.logit / temperature > highest {
@@ -182,8 +185,8 @@ fn calibration(
     }
 }
 
-/// In what a configuration differs from what its calibration was made with, so that the stated rate of false
-/// alarms does not hold.
+/// How a configuration differs from the one that its calibration was made with, so that the stated
+/// rate of false alarms does not hold.
 ///
 /// # Errors
 /// The calibration cannot be read.
@@ -219,7 +222,7 @@ pub(super) fn mismatches(config: &config::Config) -> anyhow::Result<Vec<String>>
 fn tell(calibration: &Calibration, blocks: &Blocks, found: &Threshold) -> Vec<String> {
     let c = calibration;
     let mut lines = vec![format!(
-        "{:.1} minutes of real footage: {} stretches of {:.0} s that say little of each other",
+        "{:.1} minutes of real footage: {} nearly independent stretches of {:.0} s",
         c.real_seconds / 60.0,
         c.blocks,
         c.block_seconds
@@ -239,7 +242,7 @@ fn tell(calibration: &Calibration, blocks: &Blocks, found: &Threshold) -> Vec<St
         Method::ExponentialTail => format!(
             "EXTRAPOLATED: at that rate {:.1} minutes of footage have {} alarms in them, and 10 are needed to \
              count. The threshold follows an exponential tail fitted to the highest scores instead. It knows \
-             nothing of what was not filmed: film by day and by night, in sun and rain. To count takes {:.1} days",
+             nothing about what was not filmed: film by day and by night, in sun and rain. To count takes {:.1} days",
             c.real_seconds / 60.0,
             few(found.expected),
             10.0 / c.per_day
@@ -266,7 +269,7 @@ fn tell(calibration: &Calibration, blocks: &Blocks, found: &Threshold) -> Vec<St
     lines
 }
 
-/// A small number with two digits that mean something.
+/// A small number with two significant digits.
 fn few(number: f64) -> String {
     if number >= 0.1 { format!("{number:.1}") } else { format!("{number:.1e}") }
 }

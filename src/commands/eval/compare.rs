@@ -1,4 +1,4 @@
-//! Several models on the same sets: what a change of a model costs.
+//! Compares several models on the same sets: what a change of a model costs.
 
 use std::path::PathBuf;
 

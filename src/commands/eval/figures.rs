@@ -1,4 +1,4 @@
-//! From scores to the figures of a set, with intervals, and their means over sets.
+//! Metrics of a set from its scores, with intervals, and their means over sets.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::forensics::ap::quantile;
 use crate::forensics::matched::Matched;
 use crate::forensics::metrics::{Curve, Ranking, bootstrap_weights, calibration_error};
 
-/// The figures, in the order of [`Values`], as JSON and CSV name them.
+/// The metrics' names in JSON and CSV, in the order of [`Values`].
 pub(crate) const NAMES: [&str; 9] = [
     "ap",
     "auc",
@@ -27,14 +27,14 @@ pub(crate) const NAMES: [&str; 9] = [
 /// One value each, 0..1.
 pub(crate) type Values = [f64; NAMES.len()];
 
-/// Share of the bootstrap's replicates on either side of an interval: 95 % lie within.
+/// Share of the bootstrap's replicates outside an interval on either side: 95 % lie within.
 const TAIL: f64 = 0.025;
 
-/// What is measured how.
+/// How to measure.
 pub(crate) struct Measure {
     /// Score from which a picture is flagged.
     pub threshold: f64,
-    /// Recall at which false positives are counted.
+    /// Recall at which the false-positive rate is measured.
     pub recall: f64,
     /// Replicates of the bootstrap; 0 for none.
     pub replicates: u64,
@@ -51,14 +51,14 @@ pub(crate) struct Row {
     pub fake: usize,
     /// Pictures for which `run` would give no verdict: smaller than a tile, or flat.
     pub limited: usize,
-    /// Whether and why the set's sides belong together; of a mean, why those of all its sets do.
+    /// Whether and why the set's sides are matched; for a mean, why those of all its sets are.
     pub matched: Option<Matched>,
-    /// Share of the pairs whose generated picture is ranked above its real one, a tie counting half.
+    /// Share of the pairs whose generated picture is ranked above its real one, ties counting half.
     pub pair_accuracy: Option<f64>,
     pub values: Values,
-    /// 95 % of the bootstrap lies between.
+    /// 95 % intervals, by bootstrap.
     pub intervals: Option<[(f64, f64); NAMES.len()]>,
-    /// Score at which the accuracy is best; none where nothing should be flagged, and for means.
+    /// Score with the best accuracy; none if flagging nothing is best, and for means.
     pub best_threshold: Option<f64>,
     /// The paper's AP, augmentation 0.5 and 0.1.
     pub published: Option<[f64; 2]>,
@@ -77,7 +77,7 @@ impl Row {
         }
     }
 
-    /// Names and values, as JSON and CSV have them, in the order of the columns.
+    /// Names and values, as in JSON and CSV, in the order of the columns.
     pub fn fields(&self, view: &str) -> Vec<(String, Value)> {
         let mut fields = Vec::new();
         let mut put = |name: &str, value: Value| fields.push((name.to_owned(), value));
@@ -105,7 +105,7 @@ impl Row {
 
 /// The judged pictures of one set under one condition.
 struct Entries {
-    /// Places in the collection.
+    /// Indices into the collection.
     places: Vec<usize>,
     positive: Vec<bool>,
     scores: Vec<f64>,
@@ -137,7 +137,7 @@ impl Entries {
         (entries, limited)
     }
 
-    /// All figures; `None` without both classes, as can happen to a replicate of a small set.
+    /// All metrics; `None` without both classes, as can happen in a replicate of a small set.
     fn values(&self, measure: &Measure, weights: Option<&[f64]>) -> Option<Values> {
         let curve = self.by_logit.curve(weights);
         if !curve.has_both() {
@@ -146,7 +146,7 @@ impl Entries {
         let flagged = |fake: bool| {
             let of = (0..self.scores.len()).filter(|at| self.positive[*at] == fake);
             let weight = |at: usize| weights.map_or(1.0, |w| w[at]);
-            // A sum of nothing is minus zero, which would be printed.
+            // An empty sum is -0, which would be printed.
             0.0 + of.filter(|at| self.scores[*at] >= measure.threshold).map(weight).sum::<f64>()
         };
         let (false_alarms, hits) = (flagged(false), flagged(true));
@@ -164,8 +164,8 @@ impl Entries {
     }
 }
 
-/// Every set and their mean, condition by condition. `score` turns a logit into a score. A set of which
-/// under some condition one side cannot be judged has no row there.
+/// Every set and their mean, condition by condition. `score` turns a logit into a score. A set one
+/// of whose sides cannot be judged under some condition has no row there.
 pub(crate) fn rows(
     sets: &[Set],
     pictures: usize,
@@ -178,9 +178,9 @@ pub(crate) fn rows(
     let entries: Vec<Vec<(Entries, usize)>> = (0..conditions.len())
         .map(|condition| sets.iter().map(|set| Entries::new(set, condition, answers)).collect())
         .collect();
-    // One draw of weights serves all sets and conditions: they share pictures.
+    // One draw of weights serves all sets and conditions, because they share pictures.
     let mut replicates: Vec<Vec<Vec<Values>>> = vec![vec![vec![]; sets.len() + 2]; conditions.len()];
-    // Matched sets come first; a mean of their own says something where there are others too.
+    // Matched sets come first; their separate mean is useful if there are others too.
     let matched = sets.iter().take_while(|set| set.matched.is_some()).count();
     let apart = matched > 0 && matched < sets.len();
     for replicate in 0..measure.replicates {
@@ -258,12 +258,12 @@ pub(crate) fn rows(
     rows
 }
 
-/// The values of those of the first `among` sets that have any.
+/// The values of the first `among` sets, if they have any.
 fn among_first(all: &[(usize, Values)], among: usize) -> Vec<Values> {
     all.iter().filter(|(number, _)| *number < among).map(|(_, values)| *values).collect()
 }
 
-/// Over the pairs of a set of which both could be judged.
+/// Over those pairs of a set of which both pictures could be judged.
 fn pair_accuracy(set: &Set, condition: usize, answers: &HashMap<usize, Answers>) -> Option<f64> {
     let logit = |place: &usize| answers.get(place)?[condition].as_ref().ok().map(|scored| scored.logit);
     let wins: Vec<f64> = set

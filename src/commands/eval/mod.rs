@@ -1,4 +1,4 @@
-//! `spotd eval`: how well a detector ranks labelled pictures or clips, and how sure that is.
+//! `spotd eval`: how well a detector ranks labelled pictures or clips, and with what confidence.
 
 mod clips;
 mod compare;
@@ -32,8 +32,8 @@ use sets::Collection;
 /// Arguments of `spotd eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// Folders of sets, <set>/[class/]{0_real,1_fake}, or one such set; or lists, *.csv or *.jsonl, of
-    /// path,label[,set] with the labels real and fake. Sets of pictures, or sets of video clips
+    /// Folders of sets, <set>/[class/]{0_real,1_fake}, or one such set; or lists, *.csv or *.jsonl,
+    /// of path,label[,set] with the labels real and fake. Sets of pictures, or sets of video clips
     #[arg(required = true, value_name = "DIR|LIST")]
     inputs: Vec<PathBuf>,
 
@@ -49,8 +49,8 @@ pub struct EvalArgs {
     #[arg(long, value_enum, default_value_t = View::Tiles)]
     view: View,
 
-    /// Tiles judged in a picture at most, those with the most detail; 64, or 9 in a frame of a clip (as run),
-    /// unless told otherwise.
+    /// Tiles judged in a picture at most, those with the most detail; 64, or 9 in a frame of a clip
+    /// (as run), unless told otherwise.
     #[arg(long, value_name = "N")]
     max_tiles: Option<NonZeroUsize>,
 
@@ -62,8 +62,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "SECONDS,...", value_delimiter = ',', default_value = "1,3,10,30", value_parser = seconds)]
     seconds: Vec<f64>,
 
-    /// Judge also after this: jpeg=QUALITY,... blur=SIGMA,... resize=FACTOR,... h264=CRF,... h265=CRF,...
-    /// May be given several times; each strength is a condition of its own.
+    /// Judge also after this: jpeg=QUALITY,... blur=SIGMA,... resize=FACTOR,... h264=CRF,...
+    /// h265=CRF,... May be given several times; each strength is a condition of its own.
     #[arg(long, value_name = "KIND=N,...")]
     perturb: Vec<Perturbations>,
 
@@ -87,8 +87,8 @@ pub struct EvalArgs {
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
-    /// Print one JSON object a line: the model, what was found, what was skipped, results, means; of clips also
-    /// each clip.
+    /// Print one JSON object a line: the model, what was found, what was skipped, results, means;
+    /// of clips also each clip.
     #[arg(long)]
     json: bool,
 
@@ -100,8 +100,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
-    /// Write plots (SVG) into this folder: ROC, precision and recall, scores, robustness; of clips what more seconds
-    /// bring.
+    /// Write plots (SVG) into this folder: ROC, precision and recall, scores, robustness; of clips
+    /// what more seconds bring.
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
 }
@@ -120,10 +120,10 @@ fn recall(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "must be a number above 0 and at most 1".into())
 }
 
-/// Tiles judged in a picture unless told otherwise.
+/// Default number of tiles judged per picture.
 const TILES: usize = 64;
 
-/// Evaluates; 1 when a file or a set had to be left out.
+/// Evaluates; 1 if a file or a set had to be left out.
 ///
 /// # Errors
 /// Nothing can be evaluated, the model is unusable, or a file cannot be written.
@@ -177,7 +177,7 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
     put_published(&mut rows, args.view);
 
     let (card, view) = (scorer.card(), args.view.as_str());
-    // Files first: whoever reads the table may be content with its beginning.
+    // Files first: the table's reader may stop after its beginning.
     if let Some(path) = &args.csv {
         output::write(path, &report::csv(&rows, view)?)?;
     }
@@ -201,12 +201,12 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<u8> {
     Ok(if left_out || failed || !collection.skipped.is_empty() { EXIT_FLAGGED } else { EXIT_FINE })
 }
 
-/// Tells on standard error what a detector could win by here besides the pictures.
+/// Warns about giveaways, which a detector could rank by instead of the pictures.
 pub(super) fn warn(found: &[sets::Found]) {
     report::warnings(found).iter().for_each(|warning| log::warn!("{warning}"));
 }
 
-/// As stored, then what was asked for, each once.
+/// As stored, then what was requested, each once.
 fn conditions(asked: &[Perturbations]) -> anyhow::Result<Vec<Perturbation>> {
     let mut conditions = vec![Perturbation::AsStored];
     for perturbation in asked.iter().flat_map(|p| &p.0) {
@@ -214,7 +214,7 @@ fn conditions(asked: &[Perturbations]) -> anyhow::Result<Vec<Perturbation>> {
             conditions.push(*perturbation);
         }
     }
-    // Hours of work must not end in a missing codec.
+    // Hours of work must not be lost to a missing codec.
     let mut tried: Vec<&str> = vec![];
     for condition in &conditions {
         if !tried.contains(&condition.kind()) {
@@ -227,7 +227,7 @@ fn conditions(asked: &[Perturbations]) -> anyhow::Result<Vec<Perturbation>> {
     Ok(conditions)
 }
 
-/// Says for each condition how many pictures could not be judged under it, and the first reason.
+/// Logs for each condition how many pictures could not be judged under it, and the first reason.
 fn tell_failures(
     collection: &Collection,
     conditions: &[Perturbation],

@@ -1,4 +1,4 @@
-//! What is done to a picture before it is judged: `--perturb jpeg=90,70`.
+//! Perturbations of a picture before it is judged: `--perturb jpeg=90,70`.
 
 use std::fmt;
 
@@ -16,16 +16,16 @@ pub(crate) enum Perturbation {
     AsStored,
     /// JPEG of this quality 1..=100, chroma halved both ways as nearly all cameras do.
     Jpeg(u8),
-    /// Gaussian blur of this sigma in pixels, as the paper's.
+    /// Gaussian blur with this sigma in pixels, as in the paper.
     Blur(f32),
-    /// Size times this factor (above 0, at most 4), bilinear and antialiased.
+    /// Scaled by this factor (above 0, at most 4), bilinear and antialiased.
     Resize(f32),
     /// A key frame of this video codec at this constant quality 0..=51.
     Video(VideoCodec, u8),
 }
 
 impl Perturbation {
-    /// What `--perturb` calls it.
+    /// Its name for `--perturb`.
     pub fn kind(self) -> &'static str {
         match self {
             Perturbation::AsStored => "as stored",
@@ -37,7 +37,7 @@ impl Perturbation {
         }
     }
 
-    /// The number behind it, and what that is.
+    /// Its strength, and what that number means.
     pub fn strength(self) -> (f64, &'static str) {
         match self {
             Perturbation::AsStored => (0.0, ""),
@@ -49,8 +49,8 @@ impl Perturbation {
         }
     }
 
-    /// The strength that would change nothing, so that a curve can begin with the picture as stored; `None`
-    /// where no strength does.
+    /// The strength that changes nothing, so that a curve can begin with the picture as stored;
+    /// `None` if there is none.
     pub fn harmless(self) -> Option<f64> {
         match self {
             Perturbation::Blur(_) => Some(0.0),
@@ -60,7 +60,7 @@ impl Perturbation {
     }
 
     /// # Errors
-    /// [`SourceError::Configuration`] when the codec is not there or refuses the picture.
+    /// [`SourceError::Configuration`] when the codec is missing or refuses the picture.
     pub fn apply(self, picture: &RgbImage) -> Result<RgbImage, SourceError> {
         Ok(match self {
             Perturbation::AsStored => picture.clone(),
@@ -74,7 +74,7 @@ impl Perturbation {
     /// Whether this build and this machine can do it at all.
     ///
     /// # Errors
-    /// As of [`VideoCodec::recode`].
+    /// As for [`VideoCodec::recode`].
     pub fn available(self) -> Result<(), SourceError> {
         match self {
             Perturbation::Video(codec, _) => codec.available(),
@@ -92,7 +92,7 @@ impl fmt::Display for Perturbation {
     }
 }
 
-/// As it was typed: `0.3f32` is 0.30000001192... as a double.
+/// As typed: `0.3f32` is 0.30000001192... as a double.
 fn shown(strength: f64) -> f32 {
     strength as f32
 }

@@ -1,4 +1,4 @@
-//! The plots of an evaluation: what is ranked how, how scores lie, what a perturbation costs.
+//! The plots of an evaluation: rankings, distributions of scores, the cost of perturbations.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ fn precision_recall(rows: &[&Row]) -> anyhow::Result<String> {
     lines(&axes, &all)
 }
 
-/// AP against the strength of one kind of perturbation; `None` where it was not asked for.
+/// AP against the strength of one kind of perturbation; `None` if it was not requested.
 fn robustness(rows: &[Row], kind: &str) -> anyhow::Result<Option<String>> {
     let Some(some) = rows.iter().find(|r| r.after.kind() == kind) else { return Ok(None) };
     let (_, label) = some.after.strength();
@@ -92,7 +92,7 @@ fn robustness(rows: &[Row], kind: &str) -> anyhow::Result<Option<String>> {
         .collect();
     let strengths = || all.iter().flat_map(|l| l.points.iter().map(|p| p.0));
     let (low, high) = (strengths().fold(f64::MAX, f64::min), strengths().fold(f64::MIN, f64::max));
-    // One strength alone is a dot: give it some width.
+    // A single strength is a dot: give it some width.
     let margin = if high > low { 0.0 } else { 0.5 };
     let title = format!("Average precision after {kind}");
     let axes =

@@ -1,4 +1,4 @@
-//! What `eval` tells: a table for people, JSON lines, CSV and Markdown.
+//! The output of `eval`: a table for people, JSON lines, CSV and Markdown.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::forensics::dataset::Skipped;
 use crate::forensics::matched::Matched;
 use crate::shown::{Shown as _, exact};
 
-/// Lines about what was found, for people.
+/// Lines about the sets that were found, for people.
 pub(crate) fn found_lines(found: &[Found]) -> Vec<String> {
     let line = |found: &Found| {
         let classes = match found.classes.len() {
@@ -32,7 +32,7 @@ pub(crate) fn found_lines(found: &[Found]) -> Vec<String> {
     found.iter().map(line).collect()
 }
 
-/// Whether the sides belong together, and why that is said.
+/// Whether the sides are matched, and why.
 fn matched(found: &Found) -> String {
     match found.matched {
         Some(Matched::Pairs) => format!("; matched: {} pairs of one name, size and content", found.pairs),
@@ -43,7 +43,7 @@ fn matched(found: &Found) -> String {
     }
 }
 
-/// What is to be warned about in what was found.
+/// Warnings about the sets that were found.
 pub(crate) fn warnings(found: &[Found]) -> Vec<String> {
     let mut warnings = Vec::new();
     for found in found {
@@ -62,7 +62,7 @@ pub(crate) fn warnings(found: &[Found]) -> Vec<String> {
     warnings
 }
 
-/// The objects of `--json`, one a line.
+/// The objects of `--json`, one per line.
 pub(crate) fn json_lines(
     collection: &Collection,
     rows: &[Row],
@@ -108,12 +108,12 @@ pub(super) fn json_line(kind: &str, value: Value) -> String {
     Value::Object(fields).to_string()
 }
 
-/// The rows as CSV, a line of names first.
+/// The rows as CSV, with a header line.
 pub(crate) fn csv(rows: &[Row], view: &str) -> anyhow::Result<Vec<u8>> {
     csv_of(rows.iter().map(|row| row.fields(view)))
 }
 
-/// Rows of names and values as CSV, a line of names first.
+/// Rows of names and values as CSV, with a header line.
 pub(super) fn csv_of<N: AsRef<str>>(rows: impl Iterator<Item = Vec<(N, Value)>>) -> anyhow::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(vec![]);
     for (at, fields) in rows.enumerate() {
@@ -129,7 +129,7 @@ pub(super) fn csv_of<N: AsRef<str>>(rows: impl Iterator<Item = Vec<(N, Value)>>)
     Ok(writer.into_inner()?)
 }
 
-/// Column heads and what a row has in them.
+/// Column headings, and the cells of each row.
 fn columns(rows: &[Row], recall: f64) -> (Vec<String>, Vec<Vec<String>>) {
     let published = rows.iter().any(|r| r.published.is_some());
     let matched = rows.iter().any(|r| r.matched.is_some());
@@ -198,7 +198,7 @@ pub(crate) fn table(rows: &[Row], recall: f64) -> Vec<String> {
     laid_out(&heads, &cells)
 }
 
-/// Lines of a table whose columns are as wide as they need to be; the first two hold names, the others numbers.
+/// Lines of a table with columns as wide as needed; the first two hold names, the others numbers.
 pub(super) fn laid_out(heads: &[String], cells: &[Vec<String>]) -> Vec<String> {
     let width = |at: usize| {
         cells.iter().map(|c| c[at].chars().count()).chain([heads[at].chars().count()]).max().unwrap_or(0)
@@ -207,7 +207,7 @@ pub(super) fn laid_out(heads: &[String], cells: &[Vec<String>]) -> Vec<String> {
         let mut line = String::new();
         for (at, cell) in cells.iter().enumerate() {
             let width = width(at);
-            // Names to the left, numbers to the right.
+            // Names left-aligned, numbers right-aligned.
             line += &if at < 2 { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
         }
         line.trim_end().to_owned()

@@ -21,9 +21,10 @@ use crate::threads::side_by_side;
 /// Which part of a picture is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum View {
-    /// Tiles at native resolution over the whole picture, mean of their logits: as `run` and `scan`.
+    /// Tiles at native resolution over the whole picture, with the mean of their logits, as in
+    /// `run` and `scan`.
     Tiles,
-    /// The middle, as large as the model's tile: as in the paper, whose crops have 224 pixels.
+    /// The centre, in the size of the model's tile, as in the paper, whose crops have 224 pixels.
     Crop,
     /// The whole picture in one pass of the network.
     Whole,
@@ -46,7 +47,8 @@ pub(crate) enum Scorer {
     Whole(Box<WholePicture>),
 }
 
-/// Least side of a picture that is judged whole: that of the smallest tile a card may state.
+/// Smallest side of a picture that is judged whole: that of the smallest tile that a card may
+/// state.
 const SMALLEST: u32 = 32;
 
 /// What one picture scored under one condition.
@@ -56,7 +58,7 @@ pub(crate) struct Scored {
     pub logit: f32,
     /// 0..1.
     pub score: f64,
-    /// Rank by blur alone: minus sharpness.
+    /// Score of the blur baseline: minus sharpness.
     pub softness: f32,
     /// Smaller than a tile, or flat: `run` would give no verdict.
     pub limited: bool,
@@ -69,7 +71,7 @@ impl Scorer {
     pub fn open(view: View, model: Option<&Path>, wanted: Wanted, max_tiles: usize) -> anyhow::Result<Self> {
         Ok(match view {
             View::Tiles => Scorer::Tiles(Detector::of(&Model::open(model, wanted)?, max_tiles)),
-            // As it is published: whatever is in the crop.
+            // As published: whatever is in the crop.
             View::Crop => Scorer::Crop(Detector::of(&Model::open(model, wanted)?, 1)),
             View::Whole => Scorer::Whole(Box::new(WholePicture::open(model, wanted)?)),
         })
@@ -82,7 +84,7 @@ impl Scorer {
         }
     }
 
-    /// Logit of a picture, and whether it rests on no proper tile.
+    /// Logit of a picture, and whether it is not based on a proper tile.
     fn logit(&self, picture: RgbImage) -> Result<(f32, bool), String> {
         let frame = |picture: RgbImage| {
             Frame::from_rgb("eval".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture)
@@ -115,8 +117,8 @@ impl Scorer {
     }
 }
 
-/// The middle `side` x `side` pixels, or less where the picture is smaller; rounded as torchvision's
-/// `CenterCrop` does, since one pixel moves the grid of a JPEG.
+/// The central `side` x `side` pixels, or fewer if the picture is smaller; rounded like
+/// torchvision's `CenterCrop`, since one pixel shifts the JPEG grid.
 pub(crate) fn centre(picture: &RgbImage, side: u32) -> RgbImage {
     let (width, height) = (picture.width().min(side), picture.height().min(side));
     let start = |all: u32, part: u32| (f64::from(all - part) / 2.0).round_ties_even() as u32;
@@ -124,8 +126,8 @@ pub(crate) fn centre(picture: &RgbImage, side: u32) -> RgbImage {
     imageops::crop_imm(picture, x, y, width, height).to_image()
 }
 
-/// Judges the pictures at `wanted`, each under all conditions, `jobs` at a time. A picture that cannot be
-/// decoded is missing in the answer and named in the second list.
+/// Scores the pictures at `wanted`, each under all conditions, `jobs` at a time. A picture that
+/// cannot be decoded is missing from the answers and listed in the second result.
 pub(crate) fn score_all(
     scorer: &Scorer,
     pictures: &[PathBuf],
@@ -161,7 +163,8 @@ mod tests {
     #[test]
     fn the_middle_is_rounded_as_torchvision_does() {
         let picture = RgbImage::from_fn(11, 9, |x, y| image::Rgb([x as u8, y as u8, 0]));
-        // (11 - 4) / 2 = 3.5 goes to 4, (9 - 4) / 2 = 2.5 to 2: to the even one, as Python's round.
+        // (11 - 4) / 2 = 3.5 goes to 4, (9 - 4) / 2 = 2.5 to 2: to the even one, as in Python's
+        // round.
         let crop = centre(&picture, 4);
         assert_eq!((crop.dimensions(), crop.get_pixel(0, 0).0), ((4, 4), [4, 2, 0]));
         assert_eq!(centre(&picture, 10).dimensions(), (10, 9));

@@ -1,4 +1,5 @@
-//! What is evaluated: sets from folders and lists, their files' headers, and what is wrong with them.
+//! The sets to evaluate: found in folders and lists, with their files' headers and what is wrong
+//! with them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -17,16 +18,16 @@ use crate::threads::side_by_side;
 #[derive(Debug)]
 pub(crate) struct Set {
     pub name: String,
-    /// Places in [`Collection::pictures`], photographs first.
+    /// Indices into [`Collection::pictures`], photographs first.
     pub real: Vec<usize>,
     pub fake: Vec<usize>,
-    /// Places of the real and the generated picture of each pair.
+    /// Indices of the real and the generated picture of each pair.
     pub pairs: Vec<(usize, usize)>,
-    /// Whether and why its sides belong together.
+    /// Whether and why its sides are matched.
     pub matched: Option<Matched>,
 }
 
-/// What was found of a set, usable or not.
+/// What was found in a set, usable or not.
 #[derive(Debug, Serialize)]
 pub(crate) struct Found {
     pub set: String,
@@ -34,11 +35,11 @@ pub(crate) struct Found {
     pub classes: Vec<String>,
     pub real: Side,
     pub fake: Side,
-    /// Files under a label that do not end like a picture.
+    /// Files under a label without a picture's extension.
     pub other_files: usize,
-    /// What tells real from generated without looking at a picture.
+    /// What separates real from generated without looking at a picture.
     pub giveaways: Vec<Giveaway>,
-    /// Whether and why its sides belong together.
+    /// Whether and why its sides are matched.
     pub matched: Option<Matched>,
     /// Pairs of one name, size and content.
     pub pairs: usize,
@@ -59,7 +60,7 @@ pub(crate) struct Collection {
 
 impl Collection {
     /// # Errors
-    /// No set is left; why each was left out.
+    /// No set is left; the error says why each was left out.
     pub fn require_sets(&self) -> anyhow::Result<()> {
         let why = || self.found.iter().filter_map(|f| Some(format!("{} {}", f.set, f.left_out.as_ref()?)));
         anyhow::ensure!(
@@ -71,7 +72,7 @@ impl Collection {
     }
 }
 
-/// The sets in folders and lists, each under a name of its own.
+/// The sets in folders and lists, each under a unique name.
 ///
 /// # Errors
 /// A folder or list cannot be read, or holds no set.
@@ -85,7 +86,8 @@ pub(super) fn find(inputs: &[PathBuf]) -> anyhow::Result<Vec<EvalSet>> {
     Ok(sets.into_iter().map(|(set, _)| set).collect())
 }
 
-/// Finds the sets of pictures in folders and lists and reads their files' headers, `jobs` at a time.
+/// Finds the sets of pictures in folders and lists and reads their files' headers, `jobs` at a
+/// time.
 ///
 /// # Errors
 /// A folder or list cannot be read, or holds no set.
@@ -96,7 +98,7 @@ pub(crate) fn collect(inputs: &[PathBuf], jobs: usize) -> anyhow::Result<Collect
 /// Reads the headers of the sets' pictures, `jobs` at a time.
 ///
 /// # Errors
-/// The system gives no thread.
+/// The OS cannot start a thread.
 pub(super) fn arrange(sets: Vec<EvalSet>, jobs: usize) -> anyhow::Result<Collection> {
     let mut places: HashMap<PathBuf, usize> = HashMap::new();
     let mut pictures: Vec<PathBuf> = Vec::new();
@@ -120,7 +122,7 @@ pub(super) fn arrange(sets: Vec<EvalSet>, jobs: usize) -> anyhow::Result<Collect
         .map(|read| read.map_err(|bad| skipped.push(bad)).ok())
         .collect();
 
-    // How many sets a photograph stands in.
+    // How many sets a photograph is in.
     let mut used: HashMap<usize, usize> = HashMap::new();
     for real in placed.iter().flat_map(|[real, _]| real.iter().collect::<BTreeSet<_>>()) {
         *used.entry(*real).or_default() += 1;
@@ -152,7 +154,7 @@ pub(super) fn arrange(sets: Vec<EvalSet>, jobs: usize) -> anyhow::Result<Collect
         };
         all.push((found, Set { name: set.name, real: ours, fake: theirs, pairs, matched }));
     }
-    // What tells most comes first.
+    // The most informative sets come first.
     all.sort_by_key(|(found, _)| found.matched.is_none());
     let mut collection = Collection { pictures, sets: vec![], found: vec![], skipped };
     for (found, set) in all {
@@ -164,7 +166,7 @@ pub(super) fn arrange(sets: Vec<EvalSet>, jobs: usize) -> anyhow::Result<Collect
     Ok(collection)
 }
 
-/// Pairs by their places in the list of all pictures. A set calls its files by names of its own.
+/// Pairs as indices into the list of all pictures; a set may use its own paths for them.
 fn pairs_of(
     set: &EvalSet,
     [real, fake]: [&[usize]; 2],
@@ -204,12 +206,12 @@ fn left_out(set: &EvalSet, real: usize, fake: usize) -> Option<String> {
     (!missing.is_empty()).then(|| format!("{}{hint}", missing.join(" and ")))
 }
 
-/// Files that are passed over among pictures.
+/// Files that are skipped among pictures.
 fn no_pictures(set: &EvalSet) -> usize {
     set.other.len() + set.clips.iter().map(Vec::len).sum::<usize>()
 }
 
-/// Two inputs may hold sets of one name: these are told apart by where they came from.
+/// Two inputs may have sets of the same name: these are distinguished by where they came from.
 fn name_apart(sets: &mut [(EvalSet, &Path)]) {
     let mut count: HashMap<String, usize> = HashMap::new();
     for (set, _) in sets.iter() {

@@ -16,7 +16,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// Whether a record is asked for. Notes are about no source and have no verdict.
+    /// Whether a record is wanted. Notes have neither source nor verdict.
     pub fn wants(&self, entry: &Entry) -> bool {
         let at = match entry {
             Entry::Event(record) => record.captured,
@@ -43,7 +43,7 @@ pub(super) enum Since {
 }
 
 impl Since {
-    /// The time that is meant, given what time it is.
+    /// The time that is meant, given the current time.
     pub fn at(self, now: SystemTime) -> anyhow::Result<Timestamp> {
         match self {
             Since::Time(time) => Ok(time),

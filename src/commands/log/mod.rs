@@ -1,4 +1,4 @@
-//! `spotd log`: what the flag log says, for people and programs.
+//! `spotd log`: shows the flag log, to people and programs.
 
 mod filter;
 
@@ -22,7 +22,7 @@ use crate::shown::Shown as _;
 use crate::shown::plain;
 use crate::verdict::Verdict;
 
-/// How often a followed log is looked at.
+/// How often a followed log is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Arguments of `spotd log`.
@@ -37,7 +37,8 @@ pub struct LogArgs {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Only records from this time on: 2026-11-24, 2026-11-24T09:00:00Z, or an age such as 90m, 2h, 3d.
+    /// Only records from this time on: 2026-11-24, 2026-11-24T09:00:00Z, or an age such as 90m, 2h,
+    /// 3d.
     #[arg(long, value_name = "TIME", value_parser = filter::since)]
     since: Option<filter::Since>,
 
@@ -69,7 +70,8 @@ enum Action {
         #[arg(value_name = "EVENT")]
         event: Ulid,
 
-        /// The new folder, event-EVENT unless told otherwise; or, ending in .zip, one file with that folder in it.
+        /// The new folder, event-EVENT unless told otherwise; or, ending in .zip, one file with
+        /// that folder in it.
         #[arg(short, long, value_name = "FOLDER|FILE.zip")]
         to: Option<PathBuf>,
     },
@@ -78,7 +80,8 @@ enum Action {
 /// Lists, follows or exports.
 ///
 /// # Errors
-/// The folder is no flag log or cannot be read; the event is not there or the target is in use.
+/// The folder is not a flag log or cannot be read; the event does not exist or the target is in
+/// use.
 pub fn log(args: LogArgs) -> anyhow::Result<u8> {
     let dir = match (&args.dir, &args.config) {
         (Some(dir), _) => dir.clone(),
@@ -125,7 +128,8 @@ pub fn log(args: LogArgs) -> anyhow::Result<u8> {
         source: args.source,
         verdict: args.verdict,
     };
-    // By the folder's descriptor, so that a log is read to its end also when it is taken away meanwhile.
+    // By the folder's descriptor, so that a log is read to its end even if it is taken away
+    // meanwhile.
     let mut held = fs.hold(&dir).map_err(|e| anyhow::anyhow!("{}: {e}", dir.shown()))?;
     let mut reader = Reader::from_start(held.clone(), &dir);
     loop {
@@ -155,7 +159,7 @@ pub fn log(args: LogArgs) -> anyhow::Result<u8> {
     }
 }
 
-/// The folder that a path leads to now, if it is another one than `held`.
+/// The folder that a path leads to now, if it differs from `held`.
 fn taken_over(fs: &dyn Fs, held: &dyn Fs, dir: &Path) -> Option<Arc<dyn Fs>> {
     let now = fs.identity(dir).ok()?;
     (held.identity(dir).ok()? != now).then(|| fs.hold(dir).ok()).flatten()

@@ -1,4 +1,4 @@
-//! Pictures to calibrate with: folders, videos, streams and cameras, cut into tiles as the daemon would.
+//! Calibration pictures from folders, videos, streams and cameras, cut into tiles as in the daemon.
 
 use std::ffi::OsString;
 use std::ops::ControlFlow;
@@ -18,10 +18,10 @@ use crate::quantize::Tiles;
 use crate::source::SourceUri;
 use crate::source::read::Pace;
 
-/// Tiles taken of one picture: more would say much the same.
+/// Tiles taken from one picture: more would be much the same.
 const TILES: usize = 2;
 
-/// Every so many pictures one is held out.
+/// One in this many pictures is held out.
 const HELD_OUT: usize = 3;
 
 /// Gathers calibration tiles from footage.
@@ -30,7 +30,7 @@ pub(super) struct TileGatherer {
     pub side: u32,
     /// Pictures or frames at most.
     pub images: usize,
-    /// Frames a second of a video or stream.
+    /// Frames taken per second of a video or stream.
     pub fps: f64,
     /// How long a live stream is watched.
     pub live: Duration,
@@ -42,9 +42,9 @@ pub(super) struct Gathered {
     pub tiles: Tiles,
     /// Pictures with tiles.
     pub pictures: usize,
-    /// Each input without its password, and how many of the pictures it gave.
+    /// Each input without its password, and the number of pictures from it.
     pub inputs: Vec<(String, usize)>,
-    /// Pictures without: too small or flat.
+    /// Pictures without tiles: too small or flat.
     pub without: usize,
     /// Files and frames that could not be read, and the first one's reason.
     pub unreadable: usize,
@@ -56,7 +56,7 @@ impl Gathered {
         let selection = frame.decoded().and_then(|f| select(&one_field(f), side, TILES));
         match selection {
             Ok(selection) if selection.limited.is_none() => {
-                // Tiles of one picture are alike: they stay on one side.
+                // Tiles of one picture are similar: they stay on one side.
                 let into = if self.pictures % HELD_OUT == HELD_OUT - 1 {
                     &mut self.tiles.held_out
                 } else {
@@ -77,7 +77,7 @@ impl Gathered {
 }
 
 impl TileGatherer {
-    /// Gathers tiles from all inputs, equally many pictures from each.
+    /// Gathers tiles from all inputs, with equally many pictures from each.
     pub fn gather(&self, inputs: &[OsString], bar: &ProgressBar) -> anyhow::Result<Gathered> {
         let mut gathered = Gathered::default();
         for (at, input) in inputs.iter().enumerate() {
@@ -115,7 +115,7 @@ impl TileGatherer {
         }
     }
 
-    /// Pictures spread evenly over a folder's, which may be sorted by kind.
+    /// Pictures spread evenly over a folder, which may be sorted by kind.
     fn folder(
         &self,
         folder: &Path,

@@ -1,4 +1,4 @@
-//! `spotd quantize`: a float32 model becomes an int8 one.
+//! `spotd quantize`: turns a float32 model into an int8 one.
 
 mod footage;
 mod report;
@@ -31,8 +31,8 @@ pub struct QuantizeArgs {
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 
-    /// Pictures to calibrate with, like those that will be judged: a folder, a video, an address such as rtsp://...,
-    /// or a camera such as /dev/video0. May be given several times.
+    /// Pictures to calibrate with, like those that will be judged: a folder, a video, an address
+    /// such as rtsp://..., or a camera such as /dev/video0. May be given several times.
     #[arg(long, required = true, value_name = "DIR|SOURCE", num_args = 1..)]
     calibrate: Vec<OsString>,
 
@@ -40,7 +40,8 @@ pub struct QuantizeArgs {
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
 
-    /// Write only signed bytes with zero point 0, and biases in float, as TensorRT wants it. Costs a bit of precision.
+    /// Write only signed bytes with zero point 0, and biases in float, as TensorRT wants it. Costs
+    /// a bit of precision.
     #[arg(long)]
     symmetric: bool,
 
@@ -56,13 +57,13 @@ pub struct QuantizeArgs {
     #[arg(long)]
     all_int8: bool,
 
-    /// Weights of at most 64 steps instead of 127: exact and faster on x86 processors without VNNI, also in other
-    /// runtimes, for a bit of precision.
+    /// Weights of at most 64 steps instead of 127: exact and faster on x86 processors without VNNI,
+    /// also in other runtimes, for a bit of precision.
     #[arg(long)]
     reduce_range: bool,
 
-    /// Round weights to the nearest step instead of for the least error of their layer: quicker by far for networks as
-    /// large as ResNet-50, and less precise.
+    /// Round weights to the nearest step instead of for the least error of their layer: quicker by
+    /// far for networks as large as ResNet-50, and less precise.
     #[arg(long)]
     round_to_nearest: bool,
 
@@ -70,12 +71,13 @@ pub struct QuantizeArgs {
     #[arg(long, value_enum, default_value_t = Clip::Auto)]
     clip: Clip,
 
-    /// Where bytes stand around a residual addition: fused, the sum is rounded once, which is exact and fast here;
-    /// apart, both summands are bytes, as onnxruntime runs it fastest.
+    /// Where bytes stand around a residual addition: fused, the sum is rounded once, which is exact
+    /// and fast here; apart, both summands are bytes, as onnxruntime runs it fastest.
     #[arg(long, value_enum, default_value_t = ResidualForm::Fused)]
     residual: ResidualForm,
 
-    /// Measure both models on these sets too, laid out as for spotd eval, and put the figures into the card.
+    /// Measure both models on these sets too, laid out as for spotd eval, and put the figures into
+    /// the card.
     #[arg(long, value_name = "DIR|LIST", num_args = 1..)]
     eval: Vec<PathBuf>,
 
@@ -132,7 +134,7 @@ enum ResidualForm {
     Apart,
 }
 
-/// Tiles a picture that the measurement of AP judges at most, as `spotd eval` does.
+/// Tiles judged per picture at most when AP is measured, as in `spotd eval`.
 const EVAL_TILES: usize = 64;
 
 /// Quantises.
@@ -155,7 +157,7 @@ pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
     if args.model.as_deref().is_some_and(|m| same_file(m, &args.out)) {
         bail!("--out {}: is the float32 model itself; give another name", args.out.shown());
     }
-    // Whoever breaks the contract hears of it before any work.
+    // A violation of the contract is reported before any work.
     let float = Model::from_bytes(&bytes, card.clone(), &path)?;
     let jobs = threads::jobs(args.jobs);
     if !args.eval.is_empty() {
@@ -233,7 +235,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Fewest pictures that say anything.
+/// Fewest pictures to calibrate with.
 const FEWEST: usize = 12;
 
 fn require(gathered: &Gathered, side: u32) -> anyhow::Result<()> {
@@ -252,7 +254,7 @@ fn require(gathered: &Gathered, side: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The float model's card with what has changed.
+/// The float model's card, with the changes.
 fn int8_card(card: &Card, made: &Quantized, pictures: usize) -> Card {
     let report = &made.report;
     let mut card = card.clone();
@@ -270,12 +272,12 @@ fn int8_card(card: &Card, made: &Quantized, pictures: usize) -> Card {
         report.difference.max,
         report.difference.spread,
     );
-    // What was measured was measured with the float model.
+    // The measurements were made with the float model.
     card.measured.clear();
     card
 }
 
-/// A bar for each part of the work.
+/// A progress bar for each phase.
 #[derive(Default)]
 struct Bars(Mutex<Option<ProgressBar>>);
 

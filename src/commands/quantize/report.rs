@@ -1,4 +1,4 @@
-//! What `quantize` tells: lines for people, one JSON object for programs.
+//! The output of `quantize`: lines for people, one JSON object for programs.
 
 use std::path::Path;
 
@@ -11,20 +11,20 @@ use crate::detector::card::{Card, Measured};
 use crate::quantize::Quantized;
 use crate::shown::{Shown as _, exact};
 
-/// Everything that was found.
+/// All results.
 pub(super) struct Found<'a> {
     pub gathered: &'a Gathered,
     pub made: &'a Quantized,
     pub card: &'a Card,
     /// Rows of the float and of the int8 model.
     pub measured: Option<&'a BothRows>,
-    /// Bytes of the two files.
+    /// Sizes of the two files in bytes.
     pub sizes: (usize, usize),
-    /// How the new model runs here, as `int8 on avx2, from pixels`.
+    /// How the new model runs here, such as `int8 on avx2, from pixels`.
     pub runs: &'a str,
 }
 
-/// A row as a card holds it; means are left out.
+/// A row in a card's form; means are left out.
 pub(super) fn measured(row: &Row) -> Option<Measured> {
     let round = |v: f64| (v * 1e4).round() / 1e4;
     Some(Measured {

@@ -1,5 +1,6 @@
-//! From what the user names to what is judged: folders are searched through, addresses pass as they are. What a
-//! file is, its content says; its name only says that somebody expected it to be judged.
+//! From the arguments to the items to judge: folders are searched, addresses are passed on
+//! unchanged. A file's content decides what it is; its name only tells that somebody expected it to
+//! be judged.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -10,8 +11,8 @@ use super::super::input::{Input, Unusable};
 use crate::frame::picture;
 use crate::source::SourceUri;
 
-/// Endings of files that are expected to be judged, beside those of [`picture::ENDINGS`]: if they cannot be, that
-/// is an error.
+/// Extensions of files that are expected to be judged, besides those of [`picture::ENDINGS`]: if
+/// they cannot be, that is an error.
 const EXPECTED: [&str; 29] = [
     "mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "ogv", "flv", "3gp",
     "3g2", "wmv", "asf", "mxf", "h264", "h265", "hevc", "mjpeg", "mjpg", "avif", "heic", "heif", "jxl",
@@ -25,7 +26,7 @@ pub(super) enum Item {
     Picture(Input, PathBuf),
     /// A video file, an address or a pipeline text.
     Video(Input),
-    /// Cannot be judged; why.
+    /// Cannot be judged, and why.
     Unusable(Unusable),
 }
 
@@ -34,9 +35,9 @@ pub(super) enum Item {
 pub(super) struct Found {
     /// What is judged, in the order of the arguments, folders sorted by name.
     pub items: Vec<Item>,
-    /// Files in folders that are left out: no picture and no video.
+    /// Files in folders that are left out: neither picture nor video.
     pub foreign: Vec<PathBuf>,
-    /// Likewise: sound alone.
+    /// Likewise: only sound.
     pub sound: Vec<PathBuf>,
     /// Likewise: pipes, sockets and devices.
     pub special: Vec<PathBuf>,
@@ -46,14 +47,14 @@ impl Found {
     /// A line for each reason why files were left out.
     pub fn left_out(&self) -> Vec<String> {
         [
-            (&self.foreign, "no pictures and no videos"),
-            (&self.sound, "sound alone"),
+            (&self.foreign, "neither pictures nor videos"),
+            (&self.sound, "only sound"),
             (&self.special, "pipes, sockets or devices"),
         ]
         .into_iter()
         .filter(|(files, _)| !files.is_empty())
         .map(|(files, what)| {
-            format!("{} files are {what}, and are passed over: {}", files.len(), picture::some_names(files))
+            format!("{} files are {what} and are skipped: {}", files.len(), picture::some_names(files))
         })
         .collect()
     }
@@ -74,7 +75,7 @@ impl Found {
                     self.items.push(unusable("holds no picture and no video".into()));
                 }
             }
-            // A pipe can be read only once: what it gives is found out as it is read.
+            // A pipe can be read only once: what it delivers is only known while reading.
             Ok(meta) if !meta.is_file() => self.items.push(Item::Video(input)),
             Ok(_) if picture::begins(path).is_some() || picture::is_named(path) && !is_video(path) => {
                 let path = path.clone();
@@ -110,7 +111,8 @@ impl Found {
         }
         match content(&path) {
             Content::Video => self.items.push(Item::Video(input)),
-            // What a name promises and the file does not hold is an error, and has its words from the decoder.
+            // If the file does not hold what its name promises, that is an error, with the
+            // decoder's message.
             _ if picture::is_named(&path) => self.items.push(Item::Picture(input, path)),
             Content::Picture => self.items.push(Item::Video(input)),
             _ if expected() => self.items.push(Item::Video(input)),
@@ -142,11 +144,11 @@ fn content(path: &Path) -> Content {
     use std::io::Read as _;
     let mut head = Vec::new();
     let read = std::fs::File::open(path).and_then(|f| f.take(content::HEAD as u64).read_to_end(&mut head));
-    // What cannot be read is named when it is judged.
+    // What cannot be read is reported when it is judged.
     if read.is_err() { Content::Video } else { content::content(&head) }
 }
 
-/// What a file is, where nothing reads videos: their endings alone tell.
+/// What a file is, in a build that cannot read videos: only their extensions tell.
 #[cfg(not(feature = "gstreamer"))]
 #[derive(PartialEq)]
 #[allow(dead_code, reason = "without GStreamer nothing tells these apart")]
@@ -198,8 +200,8 @@ mod tests {
         assert_eq!(
             found.left_out(),
             [
-                "2 files are no pictures and no videos, and are passed over: notes.txt, y.xmp",
-                "1 files are pipes, sockets or devices, and are passed over: z"
+                "2 files are neither pictures nor videos and are skipped: notes.txt, y.xmp",
+                "1 files are pipes, sockets or devices and are skipped: z"
             ]
         );
     }

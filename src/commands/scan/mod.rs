@@ -25,8 +25,9 @@ use scanner::Scanner;
 /// Arguments of `spotd scan`.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
-    /// Images, folders (searched through), videos, - for standard input, addresses such as rtsp://..., cameras such as
-    /// /dev/video0, or GStreamer pipelines, written pipeline:TEXT. What exists as a file is a file, whatever its name.
+    /// Images, folders (searched through), videos, - for standard input, addresses such as
+    /// rtsp://..., cameras such as /dev/video0, or GStreamer pipelines, written pipeline:TEXT. What
+    /// exists as a file is a file, whatever its name.
     #[arg(required = true, value_name = "PATH|URI")]
     inputs: Vec<OsString>,
 
@@ -63,7 +64,8 @@ pub struct ScanArgs {
     json: bool,
 }
 
-/// Judges every input; 0 none flagged, 1 some flagged, 2 some input could not be judged, or not to its end.
+/// Judges every input; 0: none flagged, 1: some flagged, 2: some input could not be judged, or not
+/// to its end.
 ///
 /// # Errors
 /// The model is unusable.
@@ -80,7 +82,7 @@ pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
     let jobs = threads::jobs(args.jobs);
     let mut report = Report::new(args.json, items.len());
     let bar = progress_bar(items.len());
-    // Results leave in the order of the inputs; what is done early waits its turn.
+    // Results are printed in the order of the inputs; early ones wait their turn.
     let (work_tx, work) = bounded::<(usize, &Item)>(jobs);
     let (done_tx, done) = bounded::<(usize, Row)>(jobs);
     std::thread::scope(|scope| -> anyhow::Result<()> {

@@ -8,18 +8,18 @@ use crate::judgement::ScoredTile;
 use crate::source::Truncated;
 use crate::verdict::Verdict;
 
-/// The answer for one input.
+/// The result for one input.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
-    /// Of a file its exact name, of an address what is no secret.
+    /// A file's exact name, or an address without its secrets.
     pub path: String,
-    /// The bytes of a file's name that is no text.
+    /// The bytes of a file name that is not valid text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_bytes: Option<Vec<u8>>,
     /// Its name in the table.
     #[serde(skip)]
     pub shown: String,
-    /// 0..1, 1 = synthetic; of a video the highest smoothed score.
+    /// 0..1, 1 = synthetic; for a video the highest smoothed score.
     pub score: Option<f64>,
     pub verdict: Option<Verdict>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,16 +27,16 @@ pub(super) struct Row {
     /// Tiles of an image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tiles: Vec<ScoredTile>,
-    /// Judged frames of a video or an animation, pages of a file of several.
+    /// Judged frames of a video or an animation, or pages of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<u64>,
     /// Spans of a video that are synthetic, in seconds from its start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<(f64, f64)>,
-    /// Of an interlaced picture or video, one field of which was judged: which field was filmed first.
+    /// The field order, if one field of an interlaced picture or video was judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interlaced: Option<FieldOrder>,
-    /// Of several pages the one that is told of, from 1.
+    /// Of several pages the one that the result is about, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<u64>,
     /// Share of a picture's pixels that are fully transparent, 0..1; they count as flat.
@@ -54,7 +54,7 @@ pub(super) struct Row {
 
 impl Row {
     pub fn failed(path: String, why: String) -> Self {
-        // The sources' errors begin with what they are about, which has a column of its own here.
+        // The sources' errors begin with their subject, which has its own column here.
         let why = why.strip_prefix(&format!("{path}: ")).map_or(why.clone(), str::to_owned);
         Self {
             shown: path.clone(),
@@ -83,7 +83,7 @@ pub(super) struct Report {
     header: bool,
     /// Inputs that could not be judged.
     pub failed: usize,
-    /// Inputs of which the end is missing.
+    /// Inputs whose end is missing.
     pub truncated: usize,
 }
 
@@ -92,7 +92,7 @@ impl Report {
         Self { json, rows: Vec::with_capacity(expected), header: false, failed: 0, truncated: 0 }
     }
 
-    /// Prints one and counts it.
+    /// Prints a row and counts it.
     ///
     /// # Errors
     /// Standard output cannot be written.
@@ -144,7 +144,7 @@ fn table_line(row: &Row) -> String {
     let score = row.score.map_or_else(|| "-".to_owned(), |s| format!("{s:.4}"));
     let verdict = row.verdict.map_or("-", Verdict::as_str);
     let mut line = format!("{score:>7}  {verdict:9}  {}", row.shown);
-    // What is missing has words of its own behind.
+    // What is missing is described at the end.
     if let Some(note) = row.note.filter(|_| row.truncated.is_none()) {
         line += &format!("  ({note})");
     }

@@ -1,4 +1,4 @@
-//! One input of `scan`: what it is, and what the detector says of it.
+//! Judges one input of `scan`, by what it turns out to be.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(super) struct Scanner {
     verdict: VerdictConfig,
     fps: f64,
     live: Duration,
-    /// Nobody wants the answers any more.
+    /// Whether nobody wants the results any more.
     stopped: AtomicBool,
 }
 
@@ -33,12 +33,12 @@ impl Scanner {
         Self { detector, verdict, fps, live, stopped: AtomicBool::new(false) }
     }
 
-    /// Ends the watching of videos and streams: nobody wants the answers any more.
+    /// Stops watching videos and streams: nobody wants the results any more.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// The answer for one image, video or address; an error is an answer too.
+    /// The result for one image, video or address; an error is a result too.
     pub fn scan(&self, item: &Item) -> Row {
         let (shown, result) = match item {
             Item::Picture(input, path) => (&input.shown, self.file(input, path)),
@@ -60,8 +60,8 @@ impl Scanner {
         self.pictures(input, &bytes)
     }
 
-    /// The picture in a file's bytes, or all of them: an animation is judged like a clip, and pages each by
-    /// itself, of which the one that looks most generated counts.
+    /// Judges all pictures in a file's bytes: an animation is judged like a clip, and pages
+    /// individually, of which the one that looks most generated counts.
     fn pictures(&self, input: &Input, bytes: &[u8]) -> Result<Row, String> {
         let shots = picture::shots(bytes).map_err(|e| e.to_string())?;
         let kind = shots.kind;
@@ -90,7 +90,7 @@ impl Scanner {
             let mut row = self.still(input, size, score);
             row.transparent = (share > 0.0).then_some(share);
             row.page = (kind == Kind::Pages).then_some(number);
-            // A page without a proper tile says least.
+            // A page without a proper tile counts least.
             let proper = |row: &Row| row.note.is_none_or(|note| note == Reason::Degraded.as_str());
             let rank = |row: &Row| (proper(row), row.score.unwrap_or_default());
             if worst.as_ref().is_none_or(|worst| rank(&row) > rank(worst)) {
@@ -108,7 +108,7 @@ impl Scanner {
         }
     }
 
-    /// The answer for one picture.
+    /// The result for one picture.
     fn still(&self, input: &Input, size: (u32, u32), score: FrameScore) -> Row {
         Row {
             score: Some(score.score),
@@ -124,7 +124,7 @@ impl Scanner {
         }
     }
 
-    /// Every judged frame goes through the daemon's own verdict machine, on the video's time.
+    /// Every judged frame goes through the daemon's verdict machine, at the video's time.
     fn video(&self, input: &Input) -> Result<Row, String> {
         let mut track = Track::new(self);
         let mut last = None;
@@ -145,7 +145,7 @@ impl Scanner {
                     last = Some((size, score));
                 }
                 Err(error) => {
-                    // A damaged frame is passed over; a broken network would fail on all.
+                    // A damaged frame is skipped; a broken network would fail on all.
                     log::debug!("{}: {error}", input.shown);
                     failure = Some(error.to_string());
                 }
@@ -235,8 +235,8 @@ impl Track {
         }
     }
 
-    /// The answer. Fewer frames than a verdict takes are too few of a video; an animation's are judged as one
-    /// picture is.
+    /// The result. A video needs enough frames for a verdict; an animation with fewer is judged
+    /// like one picture.
     fn row(mut self, shown: &str, animation: bool) -> Option<Row> {
         let few = self.scores.len() < self.min_frames && (!animation || self.scores.is_empty());
         self.close();

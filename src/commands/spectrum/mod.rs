@@ -1,4 +1,4 @@
-//! `spotd spectrum`: what a generator's pictures have in common that photographs have not.
+//! `spotd spectrum`: what a generator's pictures have in common and photographs do not.
 
 mod picture;
 
@@ -25,8 +25,8 @@ use picture::{Panel, draw};
 /// Arguments of `spotd spectrum`.
 #[derive(Debug, Args)]
 pub struct SpectrumArgs {
-    /// Folders of sets, <set>/[class/]{0_real,1_fake}, or one such set; or lists, *.csv or *.jsonl, of
-    /// path,label[,set] with the labels real and fake
+    /// Folders of sets, <set>/[class/]{0_real,1_fake}, or one such set; or lists, *.csv or *.jsonl,
+    /// of path,label[,set] with the labels real and fake
     #[arg(required = true, value_name = "DIR|LIST")]
     inputs: Vec<PathBuf>,
 
@@ -65,7 +65,7 @@ fn odd(text: &str) -> Result<u32, String> {
 /// The two sides of a set.
 const SIDES: [&str; 2] = ["real", "generated"];
 
-/// Computes and writes; 1 when a file or a set had to be left out.
+/// Computes and writes the spectra; 1 if a file or a set had to be left out.
 ///
 /// # Errors
 /// There is nothing to compute, or a file cannot be written.
@@ -138,7 +138,7 @@ pub fn spectrum(args: SpectrumArgs) -> anyhow::Result<u8> {
     Ok(if left_out || !skipped.is_empty() { EXIT_FLAGGED } else { EXIT_FINE })
 }
 
-/// At most `most` of `all`, each as likely as the others, in their order.
+/// At most `most` of `all`, drawn uniformly, in their order.
 fn draw_some(all: &[usize], most: usize, rng: &mut Rng) -> Vec<usize> {
     let mut chosen = all.to_vec();
     for at in 0..most.min(all.len()) {
@@ -160,7 +160,7 @@ fn mean_of(
     bar: &ProgressBar,
 ) -> anyhow::Result<(MeanSpectrum, usize, Vec<Skipped>)> {
     let parts = jobs.clamp(1, places.len().max(1));
-    // One mean a thread: spectra of all pictures at once would take gigabytes.
+    // One mean per thread: the spectra of all pictures at once would take gigabytes.
     let done = threads::side_by_side(parts, parts, |part| {
         let (mut mean, mut small, mut bad) = (MeanSpectrum::new(size as usize), 0, Vec::new());
         for place in places.iter().skip(part).step_by(parts) {
@@ -183,8 +183,8 @@ fn mean_of(
     Ok(all)
 }
 
-/// Both sides on one scale: from the 0.5th to the 99.95th percentile of all values, so that a few bright
-/// points do not darken the rest.
+/// Both sides on one scale: from the 0.5th to the 99.95th percentile of all values, so that a few
+/// bright points do not darken the rest.
 fn write_picture(path: &Path, name: &str, both: &[MeanSpectrum], size: u32) -> anyhow::Result<()> {
     let means: Vec<Vec<f64>> = both.iter().map(MeanSpectrum::mean).collect();
     let all: Vec<f32> = means.iter().flatten().map(|v| *v as f32).collect();

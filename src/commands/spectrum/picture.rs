@@ -1,4 +1,4 @@
-//! Two spectra beside each other as a picture, with a scale that has numbers on it.
+//! Draws two spectra side by side as a picture, with a labelled scale.
 
 use std::convert::Infallible;
 
@@ -12,7 +12,7 @@ use embedded_graphics::pixelcolor::BinaryColor;
 use embedded_graphics::text::{Alignment, Text};
 use image::{Rgb, RgbImage};
 
-/// Pixels around and between.
+/// Pixels around and between panels.
 const MARGIN: u32 = 14;
 /// Height of the line of names.
 const HEAD: u32 = 22;
@@ -25,7 +25,8 @@ pub(super) struct Panel<'a> {
     pub values: &'a [f64],
 }
 
-/// Panels of `side` x `side` values on one scale from `low` to `high`, each value at least one pixel.
+/// Panels of `side` x `side` values on one scale from `low` to `high`, each value at least one
+/// pixel.
 pub(super) fn draw(panels: &[Panel<'_>], side: u32, (low, high): (f64, f64), unit: &str) -> RgbImage {
     // Small spectra are enlarged, each value to a square: nothing is interpolated.
     let zoom = (256 / side).max(1);
@@ -68,14 +69,14 @@ fn colour(share: f64) -> Rgb<u8> {
     Rgb([colour.r, colour.g, colour.b])
 }
 
-/// What embedded-graphics draws its letters on.
+/// The target that embedded-graphics draws letters on.
 struct Canvas(RgbImage);
 
 impl Canvas {
-    /// Writes in black, from the left end of the text's base line.
+    /// Writes in black; (`x`, `y`) is the anchor on the text's baseline.
     fn text(&mut self, text: &str, x: u32, y: u32, alignment: Alignment) {
         let style = MonoTextStyle::new(&FONT_6X13, BinaryColor::On);
-        // Letters outside of the picture are cut off below.
+        // Letters outside the picture are clipped below.
         let _ = Text::with_alignment(text, Point::new(x as i32, y as i32), style, alignment).draw(self);
     }
 }

@@ -1,4 +1,4 @@
-//! From what was seen of each clip to shares and rankings, after each time.
+//! Shares and rankings after each number of seconds, from what was seen of each clip.
 
 use serde_json::{Value, json};
 
@@ -7,18 +7,18 @@ use crate::forensics::ap::quantile;
 use crate::forensics::metrics::{Ranking, bootstrap_weights};
 use crate::verdict::Verdict;
 
-/// A set of clips, by their places in the list of all.
+/// A set of clips, by their indices in the list of all.
 pub(super) struct Set {
     pub name: String,
-    /// Of the true clips, and of the generated ones.
+    /// Real clips, then generated ones.
     pub sides: [Vec<usize>; 2],
 }
 
-/// What is measured how.
+/// How to measure.
 pub(super) struct Measure {
-    /// Seconds watched, rising; whole clips come after them.
+    /// Seconds watched, ascending; whole clips come after them.
     pub seconds: Vec<f64>,
-    /// Recall at which false positives are counted.
+    /// Recall at which the false-positive rate is measured.
     pub recall: f64,
     /// Replicates of the bootstrap behind the AUC's interval; 0 for none.
     pub replicates: u64,
@@ -29,15 +29,15 @@ pub(super) struct Measure {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Side {
     pub clips: usize,
-    /// Clips that last so long.
+    /// Clips that last this long.
     pub lasting: usize,
-    /// Clips of which no frame was judged so far.
+    /// Clips without a judged frame so far.
     pub unjudged: usize,
     /// Share of the clips that were called synthetic by then.
     pub flagged: f64,
-    /// 95 % of what that share may be (Wilson); none for a mean.
+    /// 95 % confidence interval of that share (Wilson); none for a mean.
     pub interval: Option<(f64, f64)>,
-    /// Share of the clips of which nothing but `unsure` can be said.
+    /// Share of the clips whose verdict can only be `unsure`.
     pub unsure: f64,
 }
 
@@ -48,19 +48,19 @@ pub(super) struct Row {
     pub set: Option<String>,
     /// `None` for whole clips.
     pub seconds: Option<f64>,
-    /// True clips and generated ones.
+    /// Real clips, then generated ones.
     pub sides: [Side; 2],
     pub ranks: Option<Ranks>,
-    /// 95 % of the bootstrap of the AUC.
+    /// 95 % confidence interval of the AUC, by bootstrap.
     pub auc_interval: Option<(f64, f64)>,
 }
 
-/// Figures of a ranking, 0..1.
+/// Metrics of a ranking, 0..1.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ranks {
-    /// By the highest median, which is what a threshold acts on.
+    /// Ranked by the highest median, which is what a threshold is applied to.
     pub auc: f64,
-    /// By the mean of the logits.
+    /// Ranked by the mean of the logits.
     pub auc_of_mean: f64,
     pub ap: f64,
     pub fpr_at_recall: f64,
@@ -71,7 +71,7 @@ impl Row {
         self.set.as_deref().unwrap_or("mean of sets")
     }
 
-    /// Names and values, as JSON and CSV have them.
+    /// Names and values, as in JSON and CSV.
     pub fn fields(&self) -> Vec<(&'static str, Value)> {
         let [real, fake] = &self.sides;
         let low = |interval: Option<(f64, f64)>| interval.map(|i| i.0);
@@ -120,7 +120,8 @@ impl Entries {
                 };
                 places.push(place);
                 fake.push(label);
-                // Scores near 0 and 1 differ by less than an f32 can tell; their logits do not.
+                // Scores near 0 and 1 differ by less than an f32 can represent; their logits do
+                // not.
                 let score = score.clamp(1e-15, 1.0 - 1e-15);
                 peaks.push((score / (1.0 - score)).ln() as f32);
                 means.push(mean);
@@ -147,7 +148,7 @@ impl Entries {
     }
 }
 
-/// Every set after every time and at the end, then the mean of the sets.
+/// One row for every set after every time and at the end, then for the mean of the sets.
 pub(super) fn rows(sets: &[Set], watched: &[Watched], watcher: &Watcher, measure: &Measure) -> Vec<Row> {
     let times: Vec<Option<f64>> = measure.seconds.iter().copied().map(Some).chain([None]).collect();
     let answers: Vec<Vec<Answer>> =
@@ -155,7 +156,7 @@ pub(super) fn rows(sets: &[Set], watched: &[Watched], watcher: &Watcher, measure
     let entries: Vec<Vec<Entries>> =
         answers.iter().map(|at| sets.iter().map(|set| Entries::new(set, at)).collect()).collect();
 
-    // One draw of weights serves all sets and times: they share clips.
+    // One draw of weights serves all sets and times, because they share clips.
     let mut replicates = vec![vec![vec![]; sets.len() + 1]; times.len()];
     for replicate in 0..measure.replicates {
         let weights = bootstrap_weights(measure.seed, replicate, watched.len());
@@ -255,7 +256,7 @@ fn interval(replicates: &[f32]) -> Option<(f64, f64)> {
     Some((bound(0.025)?, bound(0.975)?))
 }
 
-/// The share that `k` of `n` stands for, 95 % (Wilson, 1927): none of 20 may still be one in six.
+/// The 95 % interval of a share of `k` in `n` (Wilson, 1927): 0 of 20 may still be one in six.
 fn wilson(k: usize, n: usize) -> (f64, f64) {
     const Z: f64 = 1.959_964;
     let (p, n) = (k as f64 / n as f64, n as f64);
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_share_of_few_is_not_sure() {
-        // Of none in n the formula is z^2 / (n + z^2), and it is the same from the other side.
+        // For 0 of n the upper end is z^2 / (n + z^2), and for n of n the lower end mirrors it.
         for (k, n, low, high) in
             [(0, 20, 0.0, 0.161_125), (8, 16, 0.279_996, 0.720_004), (5, 5, 0.565_518, 1.0)]
         {

@@ -1,4 +1,5 @@
-//! `spotd eval` of video clips: what `run` would have said of each, and how that grows with seconds watched.
+//! `spotd eval` of video clips: the verdict `run` would have given on each, and how it depends on
+//! the seconds watched.
 
 mod figures;
 mod report;
@@ -25,7 +26,7 @@ use crate::verdict::VerdictConfig;
 use figures::{Measure, Set};
 use watch::{Watched, Watcher};
 
-/// Tiles judged in a frame unless told otherwise, as `run`.
+/// Default number of tiles judged per frame, as in `run`.
 const TILES: usize = 9;
 
 /// Whether these are sets of clips.
@@ -52,8 +53,8 @@ fn has_clips(set: &EvalSet) -> bool {
 /// Evaluates sets of clips.
 ///
 /// # Errors
-/// A set has one side only; a clip cannot be watched or is too short for a verdict (all of them are named, before
-/// anything is judged); the model is unusable, or a file cannot be written.
+/// A set has only one side; clips cannot be watched or are too short for a verdict (all of them are
+/// named before anything is judged); the model is unusable, or a file cannot be written.
 pub(super) fn eval(args: &EvalArgs, found: &[EvalSet]) -> anyhow::Result<u8> {
     if args.view != View::Tiles || !args.perturb.is_empty() {
         bail!("clips are judged as run judges them: leave out --view and --perturb, which are for pictures");
@@ -66,9 +67,9 @@ pub(super) fn eval(args: &EvalArgs, found: &[EvalSet]) -> anyhow::Result<u8> {
     let detector = Detector::new(model, &verdict, args.max_tiles.map_or(TILES, NonZeroUsize::get));
     let watcher = Watcher { detector, verdict, fps: args.fps };
     let jobs = threads::jobs(args.jobs);
-    // Hours of work must not end in a clip that is none.
+    // Hours of work must not be lost to a file that is not a clip.
     let checked = side_by_side(jobs, clips.len(), |at| watcher.check(&clips[at]))
-        .context("threads to look at the clips with")?;
+        .context("threads to check the clips with")?;
     refuse("cannot be judged", named(&clips, checked).1)?;
 
     let bar = progress_bar(clips.len());
@@ -84,7 +85,7 @@ pub(super) fn eval(args: &EvalArgs, found: &[EvalSet]) -> anyhow::Result<u8> {
 
     let inventory: Vec<Found> =
         sets.iter().zip(found).map(|(s, f)| inventory(s, f, &clips, &watched, is_shared(s, &sets))).collect();
-    // As with pictures, what tells most comes first.
+    // As with pictures, the most informative sets come first.
     let mut both: Vec<(Set, Found)> = sets.into_iter().zip(inventory).collect();
     both.sort_by_key(|(_, found)| found.matched.is_none());
     let (sets, inventory): (Vec<Set>, Vec<Found>) = both.into_iter().unzip();
@@ -99,7 +100,7 @@ pub(super) fn eval(args: &EvalArgs, found: &[EvalSet]) -> anyhow::Result<u8> {
         report::Told { sets: &sets, clips: &clips, watched: &watched, watcher: &watcher, found: &inventory };
     super::warn(&inventory);
     told.without_verdict().iter().for_each(|line| log::warn!("{line}"));
-    // Files first: whoever reads the table may be content with its beginning.
+    // Files first: the table's reader may stop after its beginning.
     if let Some(path) = &args.csv {
         output::write(path, &super::report::csv_of(rows.iter().map(figures::Row::fields))?)?;
     }
@@ -143,7 +144,7 @@ fn one_sided(set: &EvalSet) -> Option<String> {
     })
 }
 
-/// All that is wrong in one error.
+/// One error for everything that is wrong.
 fn refuse(what: &str, wrong: Vec<String>) -> anyhow::Result<()> {
     match wrong.as_slice() {
         [] => Ok(()),
@@ -152,7 +153,7 @@ fn refuse(what: &str, wrong: Vec<String>) -> anyhow::Result<()> {
     }
 }
 
-/// Every clip once, however many sets it is in.
+/// Lists every clip once, however many sets it is in.
 fn place(found: &[EvalSet]) -> (Vec<Set>, Vec<PathBuf>) {
     let (mut places, mut clips) = (HashMap::new(), Vec::new());
     let mut place = |path: &PathBuf| {
@@ -172,13 +173,13 @@ fn place(found: &[EvalSet]) -> (Vec<Set>, Vec<PathBuf>) {
     (sets, clips)
 }
 
-/// What succeeded, and what did not with its file's name.
+/// Splits results into values, and errors with their file's name.
 fn named<T>(clips: &[PathBuf], results: Vec<Result<T, String>>) -> (Vec<T>, Vec<String>) {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for (path, result) in clips.iter().zip(results) {
         match result {
             Ok(value) => good.push(value),
-            // Most errors of a source name it already.
+            // Most errors of a source name the file already.
             Err(why) if why.contains(&path.shown()) => bad.push(why),
             Err(why) => bad.push(format!("{}: {why}", path.shown())),
         }
@@ -186,13 +187,13 @@ fn named<T>(clips: &[PathBuf], results: Vec<Result<T, String>>) -> (Vec<T>, Vec<
     (good, bad)
 }
 
-/// Whether a true clip of the set stands in another one too.
+/// Whether a real clip of the set is in another one too.
 fn is_shared(set: &Set, sets: &[Set]) -> bool {
     let holds = |other: &Set, clip: &usize| other.sides[0].contains(clip);
     set.sides[0].iter().any(|clip| sets.iter().filter(|other| holds(other, clip)).count() > 1)
 }
 
-/// What its clips look like from outside, and what of that gives the sides away.
+/// What a set's clips look like from outside, and which of that gives the sides away.
 fn inventory(set: &Set, found: &EvalSet, clips: &[PathBuf], watched: &[Watched], shared: bool) -> Found {
     let header = |at: &usize| {
         let ending = clips[*at].extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! What `eval` tells of clips: a table for people, JSON lines, CSV, Markdown, plots.
+//! The output of `eval` for clips: a table for people, JSON lines, CSV, Markdown, plots.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use super::watch::{Watched, Watcher};
 use crate::commands::chart::{Axes, Line, lines};
 use crate::shown::{Shown as _, exact};
 
-/// Everything that was found out.
+/// All results.
 pub(super) struct Told<'a> {
     pub sets: &'a [Set],
     pub clips: &'a [PathBuf],
@@ -22,7 +22,7 @@ pub(super) struct Told<'a> {
 }
 
 impl Told<'_> {
-    /// Clips of which `run` never says anything, and why.
+    /// Clips on which `run` never gives a verdict, and why.
     pub fn without_verdict(&self) -> Vec<String> {
         let tile = self.watcher.detector.card().tile;
         self.clips
@@ -46,7 +46,7 @@ impl Told<'_> {
             .collect()
     }
 
-    /// The objects of `--json`, one a line.
+    /// The objects of `--json`, one per line.
     pub fn json_lines(&self, rows: &[Row], measure: &Measure) -> Vec<String> {
         let (w, card) = (self.watcher, self.watcher.detector.card());
         let mut lines = vec![json_line(
@@ -155,7 +155,7 @@ pub(super) fn table(rows: &[Row], recall: f64) -> Vec<String> {
     laid_out(&heads, &cells)
 }
 
-/// Column heads and what a row has in them.
+/// Column headings, and the cells of each row.
 fn columns(rows: &[Row], recall: f64) -> (Vec<String>, Vec<Vec<String>>) {
     let fpr = format!("FPR@{}%", recall * 100.0);
     let heads = [
@@ -200,7 +200,7 @@ fn columns(rows: &[Row], recall: f64) -> (Vec<String>, Vec<Vec<String>>) {
     (heads.map(str::to_owned).to_vec(), rows.iter().map(cells).collect())
 }
 
-/// What more seconds bring, as file name and SVG text.
+/// Plots over the seconds watched, as file name and SVG text.
 pub(super) fn plots(rows: &[Row]) -> anyhow::Result<Vec<(String, String)>> {
     type Of = fn(&Row) -> Option<f64>;
     let kinds: [(&str, &str, Of); 3] = [

@@ -1,4 +1,5 @@
-//! One clip as `run` sees it: its frames at that rate, its tiles, the network, the verdict machine.
+//! Watches one clip as `run` would: its frames at that rate, its tiles, the network, the verdict
+//! machine.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -13,7 +14,7 @@ use crate::verdict::{EventKind, Verdict, VerdictConfig, VerdictMachine, median};
 pub(super) struct Watcher {
     pub detector: Detector,
     pub verdict: VerdictConfig,
-    /// Frames a second.
+    /// Frames judged per second.
     pub fps: f64,
 }
 
@@ -26,32 +27,33 @@ pub(super) struct Watched {
     pub without: u64,
     /// Width and height in pixels.
     pub size: (u32, u32),
-    /// Where its last frame at that rate lies, in seconds.
+    /// Position of its last frame at that rate, in seconds.
     pub last: f64,
 }
 
 /// One judged frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Judged {
-    /// Seconds from the clip's beginning.
+    /// Seconds from the clip's start.
     pub at: f64,
-    /// Its own score, 0..1; of the coherent part with the frames before it.
+    /// Its own score, 0..1; the coherent part includes the frames before it.
     pub raw: f64,
     /// Its own logit.
     pub logit: f32,
     /// Median over the window, once there are enough frames for a verdict.
     pub smoothed: Option<f64>,
-    /// An event began with it.
+    /// Whether an event began with it.
     pub flagged: bool,
 }
 
-/// What is said of a clip after some time.
+/// The result for a clip after some time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Answer {
-    /// `Synthetic` if that was said at any time so far.
+    /// `Synthetic` if that was the verdict at any time so far.
     pub verdict: Verdict,
-    /// The highest median so far: the threshold up to which it would have been flagged. Before there are frames
-    /// enough for a verdict the median of what there is; `None` where no frame was judged.
+    /// The highest median so far: the highest threshold at which it would have been flagged. Before
+    /// there are enough frames for a verdict, the median of those there are; `None` if no frame was
+    /// judged.
     pub score: Option<f64>,
     /// Mean of the frames' logits.
     pub mean_logit: Option<f32>,
@@ -122,7 +124,7 @@ impl Watcher {
         failure.map_or(Ok(watched), Err)
     }
 
-    /// What would have been said after so many seconds, or at the end.
+    /// The result after so many seconds, or at the end.
     pub fn after(&self, watched: &Watched, seconds: Option<f64>) -> Answer {
         let seen = watched.frames.partition_point(|frame| seconds.is_none_or(|s| frame.at < s));
         let seen = &watched.frames[..seen];
