@@ -21,10 +21,10 @@ use crate::threads::side_by_side;
 /// Which part of a picture is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum View {
-    /// Tiles at native resolution over the whole picture, with the mean of their logits, as in
-    /// `run` and `scan`.
+    /// Tiles at native resolution over the whole picture, mean of their logits: as `run` and
+    /// `scan`.
     Tiles,
-    /// The centre, in the size of the model's tile, as in the paper, whose crops have 224 pixels.
+    /// The middle, as large as the model's tile: as in the paper, whose crops have 224 pixels.
     Crop,
     /// The whole picture in one pass of the network.
     Whole,
