@@ -1,7 +1,8 @@
-//! What the pass makes of an ONNX file, and how long it runs: `fuse FILE SIDE [RUNS]`
+//! What the pass makes of an ONNX file, and how long that takes to run: `fuse FILE SIDE [RUNS]`
 //!
-//! The file takes float32 `[1, 3, SIDE, SIDE]`. With RUNS it is run that often, and the least time is printed; a
-//! quantised file is timed fused, from floats and from pixels, and not fused beside it, turn by turn.
+//! The file takes float32 `[1, 3, SIDE, SIDE]`. With RUNS it is run that often, and the shortest
+//! time is printed; a quantised file is timed fused, from floats and from pixels, and unfused, in
+//! turns.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,7 @@
-//! Minimum time, GMAC/s and share of the core's peak for layers of real networks, on each instruction set of this
-//! processor or on those named; `only=3x3` takes the layers whose name contains it, `half` layers
-//! with weights of half the range, for which AVX2 has a faster way, `edge` those of the shipped detector:
+//! Minimum time, GMAC/s and share of the core's peak for layers of real networks, on each
+//! instruction set of this processor or on those named; `only=3x3` selects the layers whose name
+//! contains it, `half` layers with weights of half the range, for which AVX2 has a faster kernel,
+//! `edge` those of the shipped detector:
 //! `cargo run --release -p spotd-kernels --example layers [isa]... [half] [edge] [runs=N] [only=TEXT]`
 
 #[path = "../benches/layers/list.rs"]
@@ -43,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 layer.run(scratch);
                 best = best.min(begin.elapsed().as_secs_f64());
             }
-            // The clock of a core changes: compare with the best seen so far.
+            // The clock rate of a core changes: compare with the best seen so far.
             peak = peak.zip(peak_gmacs(isa)?).map(|(a, b)| a.max(b));
             let gmacs = layer.macs as f64 / best / 1e9;
             let share = peak.map_or(String::new(), |p| format!("{:5.1} %", 100.0 * gmacs / p));

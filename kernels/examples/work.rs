@@ -1,5 +1,5 @@
-//! The shipped detector's convolutions on one instruction set, RUNS times, and nothing else: what an emulator or a
-//! profiler counts. Prints the products of one run: `work ISA RUNS`
+//! The shipped detector's convolutions on one instruction set, RUNS times, and nothing else, for
+//! emulators and profilers. Prints the MACs of one run: `work ISA RUNS`
 
 #[path = "../benches/layers/list.rs"]
 #[allow(dead_code, reason = "the others use the rest")]

@@ -1,11 +1,11 @@
-//! Layers without neighbours: addition, maps of bytes, and the way from and to real numbers.
+//! Elementwise layers: addition, maps of bytes, and conversion from and to real numbers.
 
 use crate::conv::product;
 use crate::error::{Result, length};
 use crate::isa::{Isa, multiversion};
 use crate::quant::{Activation, Quant, clamp, multiplier, round};
 
-/// `a + b` of two quantised tensors of one shape:
+/// `a + b` of two quantised tensors of the same shape:
 /// `clamp(round((a - za) * (sa / so) + (b - zb) * (sb / so)))`, each product rounded to f32.
 #[derive(Debug, Clone)]
 pub struct PackedAdd {
@@ -28,7 +28,7 @@ impl PackedAdd {
     /// Checks the layer, for [`Isa::chosen`].
     ///
     /// # Errors
-    /// Scales, zero points and bounds that cannot be computed with.
+    /// Invalid scales, zero points or bounds.
     pub fn new(a: Quant, b: Quant, activation: Activation, output: Quant) -> Result<PackedAdd> {
         PackedAdd::for_isa(Isa::chosen()?, a, b, activation, output)
     }
@@ -50,10 +50,10 @@ impl PackedAdd {
         Ok(PackedAdd { isa, a, b, low, high, zero: output.zero_point })
     }
 
-    /// Adds; all three have one length.
+    /// Adds; all three must have the same length.
     ///
     /// # Errors
-    /// Lengths that differ.
+    /// The lengths differ.
     pub fn run(&self, a: &[u8], b: &[u8], output: &mut [u8]) -> Result<()> {
         length("second term", b.len(), a.len())?;
         length("output", output.len(), a.len())?;
@@ -88,7 +88,8 @@ fn add_typed(job: &mut AddJob<'_>, value_a: impl Fn(u8) -> i32, value_b: impl Fn
     }
 }
 
-/// A function of one byte as a table: requantisation, or any activation (sigmoid, hard swish, leaky ReLU).
+/// A function of one byte as a table: requantisation, or any activation (sigmoid, hard swish, leaky
+/// ReLU).
 #[derive(Debug, Clone)]
 pub struct ByteMap {
     table: [u8; 256],
@@ -98,7 +99,7 @@ impl ByteMap {
     /// The table of `output.quantize(f(input.dequantize(byte)))`.
     ///
     /// # Errors
-    /// Scales and zero points that cannot be computed with.
+    /// Invalid scales or zero points.
     pub fn new(input: Quant, output: Quant, f: impl Fn(f32) -> f32) -> Result<ByteMap> {
         input.check("input")?;
         output.check("output")?;
@@ -108,7 +109,7 @@ impl ByteMap {
     /// Maps `input` to `output`.
     ///
     /// # Errors
-    /// Lengths that differ.
+    /// The lengths differ.
     pub fn run(&self, input: &[u8], output: &mut [u8]) -> Result<()> {
         length("output", output.len(), input.len())?;
         for (out, &bits) in output.iter_mut().zip(input) {
@@ -126,11 +127,11 @@ struct QuantizeJob<'a> {
     output: &'a mut [u8],
 }
 
-/// Real numbers in NCHW order to bytes in NHWC order: ONNX's `QuantizeLinear` and a change of layout. `pixels`
-/// are those of one picture, `h * w`.
+/// Real numbers in NCHW order to bytes in NHWC order: ONNX's `QuantizeLinear` and a change of
+/// layout. `pixels` are those of one picture, `h * w`.
 ///
 /// # Errors
-/// A scale or zero point that cannot be computed with; lengths that do not fit.
+/// An invalid scale or zero point; lengths that do not fit.
 pub fn quantize_nchw(
     isa: Isa,
     quant: &Quant,
@@ -157,7 +158,7 @@ multiversion! {
 
 #[inline(always)]
 fn quantize_body(job: &mut QuantizeJob<'_>) {
-    /// Pixels that are quantised together, channel by channel, before they are laid out.
+    /// Pixels that are quantised together, channel by channel, before they are interleaved.
     const BLOCK: usize = 64;
     let picture = job.channels * job.pixels;
     let mut block = [0u8; BLOCK];
@@ -176,10 +177,11 @@ fn quantize_body(job: &mut QuantizeJob<'_>) {
     }
 }
 
-/// Bytes in NHWC order to real numbers in NCHW order: ONNX's `DequantizeLinear` and a change of layout.
+/// Bytes in NHWC order to real numbers in NCHW order: ONNX's `DequantizeLinear` and a change of
+/// layout.
 ///
 /// # Errors
-/// A scale or zero point that cannot be computed with; lengths that do not fit.
+/// An invalid scale or zero point; lengths that do not fit.
 pub fn dequantize_nhwc(
     quant: &Quant,
     input: &[u8],

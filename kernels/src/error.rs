@@ -1,10 +1,10 @@
-//! What can be refused, at pack time or at a call. Each error names the value.
+//! Errors of packing and of calls. Each one names the offending value.
 
 /// Why a layer, a call or an instruction set was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A size, stride or count outside of what can be computed.
+    /// A size, stride or count outside the supported range.
     #[error("{what} is {value}: {reason}")]
     Shape {
         /// The name of the value, such as `kernel height`.
@@ -14,7 +14,7 @@ pub enum Error {
         /// What it must be.
         reason: &'static str,
     },
-    /// A scale that is zero, negative, infinite or not a number, or that makes a product overflow.
+    /// A scale that is zero, negative, infinite or NaN, or that makes a product overflow.
     #[error("{what} is {value}: {reason}")]
     Scale {
         /// The name of the scale, with the channel where there is one.
@@ -44,14 +44,14 @@ pub enum Error {
         /// The greatest magnitude that an input of this type can produce.
         bound: i64,
     },
-    /// A slice whose length is not what the shape asks for.
+    /// A slice whose length does not match the shape.
     #[error("{what} has length {got}, expected {expected}")]
     Length {
         /// Whose length.
         what: &'static str,
         /// The length that was given.
         got: usize,
-        /// The length that the shape asks for.
+        /// The length that the shape requires.
         expected: usize,
     },
     /// [`crate::Conv::inner`] without a residual.
@@ -65,7 +65,7 @@ pub enum Error {
         /// `with` or `without`.
         called: &'static str,
     },
-    /// The layer's output is not of the type that the call asks for.
+    /// The layer's output does not have the type that the call asks for.
     #[error("this layer writes {packed}, the call asks for {called}")]
     OutputType {
         /// What the layer was packed for.
@@ -81,15 +81,15 @@ pub enum Error {
         /// Those that would do.
         available: String,
     },
-    /// A name that is no instruction set.
-    #[error("{name:?} is no instruction set; known: {known}")]
+    /// A name that is not an instruction set.
+    #[error("{name:?} is not an instruction set; known: {known}")]
     IsaUnknown {
         /// The name that was given.
         name: String,
         /// The names that exist.
         known: String,
     },
-    /// Bounds of an activation that no value satisfies, or that are no numbers.
+    /// Bounds of an activation that no value satisfies, or that are NaN.
     #[error("the activation's bounds are {min} and {max}: they must be numbers with min <= max")]
     Bounds {
         /// Lower bound.
@@ -99,7 +99,7 @@ pub enum Error {
     },
 }
 
-/// Shorthand of this crate.
+/// This crate's result type.
 pub type Result<T> = std::result::Result<T, Error>;
 
 pub(crate) fn length(what: &'static str, got: usize, expected: usize) -> Result<()> {

@@ -9,9 +9,9 @@ use crate::scratch::Scratch;
 /// How a window becomes one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolKind {
-    /// The greatest value; padding counts for nothing.
+    /// The greatest value; padding is ignored.
     Max,
-    /// The mean of what lies inside of the picture.
+    /// The mean of the pixels inside the picture.
     Average,
     /// The mean with padding counted as zero.
     AveragePadded,
@@ -118,7 +118,7 @@ impl PackedPool {
         Ok(PackedPool { pool, isa })
     }
 
-    /// What was packed.
+    /// The layer that was packed.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
@@ -196,7 +196,7 @@ fn pool_body(job: &mut Job<'_>) {
     }
 }
 
-/// What of a picture lies in a window.
+/// The part of a picture inside a window.
 struct Window<'a> {
     input: &'a [u8],
     dims: Dims,

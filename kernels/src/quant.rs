@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 
-/// Whether a byte is read as unsigned or as signed. Signed bytes lie in `[u8]` as their bit pattern.
+/// Whether a byte is read as unsigned or as signed. Signed bytes are stored in `[u8]` as their bit
+/// pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Byte {
     /// 0..=255
@@ -38,7 +39,7 @@ impl Byte {
 /// What a byte `q` stands for: the real number `(q - zero_point) * scale`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quant {
-    /// Real units a step: positive and finite.
+    /// Real units per step: positive and finite.
     pub scale: f32,
     /// The byte value that stands for zero, within the range of `ty`.
     pub zero_point: i32,
@@ -57,7 +58,7 @@ impl Quant {
         Quant { scale, zero_point, ty: Byte::S8 }
     }
 
-    /// The same numbers with the other reading of bytes: bit patterns have their top bit flipped.
+    /// The same numbers with the other byte type: bit patterns have their top bit flipped.
     pub const fn flipped(self) -> Quant {
         match self.ty {
             Byte::U8 => Quant::s8(self.scale, self.zero_point - 128),
@@ -65,7 +66,7 @@ impl Quant {
         }
     }
 
-    /// Refuses what cannot be computed with; `what` names the tensor.
+    /// Refuses invalid values; `what` names the tensor.
     pub(crate) fn check(&self, what: &'static str) -> Result<()> {
         scale(self.scale, || format!("scale of the {what}"))?;
         let (low, high) = (self.ty.low(), self.ty.high());
@@ -81,8 +82,8 @@ impl Quant {
         Ok(())
     }
 
-    /// The bit pattern of the byte nearest to `real`: `round_ties_even(real / scale) + zero_point`, clamped
-    /// to the type's range. Not a number becomes the least value.
+    /// The bit pattern of the byte nearest to `real`: `round_ties_even(real / scale) + zero_point`,
+    /// clamped to the type's range. NaN becomes the least value.
     #[inline(always)]
     pub fn quantize(&self, real: f32) -> u8 {
         let low = (self.ty.low() - self.zero_point) as f32;
@@ -97,7 +98,7 @@ impl Quant {
     }
 }
 
-/// What follows the sum, before the result is quantised.
+/// The activation after the sum, before the result is quantised.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Activation {
     /// Nothing.
@@ -105,7 +106,8 @@ pub enum Activation {
     None,
     /// `max(x, 0)`
     Relu,
-    /// `min(max(x, min), max)` in real units; ReLU6 is `Clip { min: 0.0, max: 6.0 }`. Either may be infinite.
+    /// `min(max(x, min), max)` in real units; ReLU6 is `Clip { min: 0.0, max: 6.0 }`. Either may be
+    /// infinite.
     Clip {
         /// Lower bound.
         min: f32,
@@ -125,8 +127,9 @@ impl Activation {
         }
     }
 
-    /// Lower and upper bound in steps of the output, zero point not added: whole numbers within the type's
-    /// range. Rounding is monotonic, so clamping to them equals clamping in real units and then rounding.
+    /// Lower and upper bound in steps of the output, zero point not added: whole numbers within the
+    /// type's range. Rounding is monotonic, so clamping to them equals clamping in real units and
+    /// then rounding.
     pub(crate) fn steps(self, output: &Quant) -> Result<(f32, f32)> {
         let (min, max) = self.bounds()?;
         let low = (output.ty.low() - output.zero_point) as f32;
@@ -156,10 +159,10 @@ pub(crate) fn scale(value: f32, what: impl FnOnce() -> String) -> Result<()> {
     Err(Error::Scale { what: what(), value, reason: "a scale must be positive and finite" })
 }
 
-/// Above this a multiplier could carry a 32-bit sum out of the range of f32.
+/// Above this a multiplier could take a 32-bit sum out of the range of f32.
 const LARGEST_MULTIPLIER: f64 = (1u128 << 90) as f64;
 
-/// A product of scales as the one f32 that results are multiplied with: rounded once, from f64.
+/// A product of scales as the single f32 multiplier of results: rounded once, from f64.
 pub(crate) fn multiplier(value: f64, what: impl FnOnce() -> String) -> Result<f32> {
     if value < LARGEST_MULTIPLIER {
         return Ok(value as f32);

@@ -1,6 +1,6 @@
-//! Memory for vector kernels, and working memory that is kept from call to call.
+//! Memory for vector kernels, and working memory that is reused from call to call.
 
-/// Memory that a layer needs while it runs. It grows to the largest need and stays; one a thread.
+/// Working memory of layers. It grows to the largest need and stays allocated; one per thread.
 #[derive(Default)]
 pub struct Scratch {
     band: Lines,
@@ -18,7 +18,7 @@ pub(crate) struct Lines(Vec<Line>);
 struct Line([u8; 64]);
 
 impl Lines {
-    /// At least so many zeros.
+    /// At least `bytes` zeros.
     pub(crate) fn new(bytes: usize) -> Lines {
         Lines(vec![Line([0; 64]); bytes.div_ceil(64)])
     }
@@ -53,8 +53,8 @@ impl Scratch {
         self.band.0.capacity() * 64 + offsets * size_of::<usize>() + self.words.capacity() * 4
     }
 
-    /// At least `bytes` bytes of arbitrary contents, aligned to 64, and lists for the offsets of pixels
-    /// and taps.
+    /// At least `bytes` bytes of arbitrary contents, aligned to 64, and lists for the offsets of
+    /// pixels and taps.
     pub(crate) fn band(&mut self, bytes: usize) -> (&mut [u8], &mut Vec<usize>, &mut Vec<usize>) {
         let lines = bytes.div_ceil(64);
         if self.band.0.len() < lines {

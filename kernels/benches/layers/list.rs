@@ -2,11 +2,11 @@
 
 use spotd_kernels::*;
 
-/// A layer that is packed, with an input.
+/// A packed layer with an input.
 pub struct Layer {
     /// Kernel, stride, channels and size.
     pub name: String,
-    /// Products of one run.
+    /// Multiply-accumulates (MACs) of one run.
     pub macs: u64,
     packed: PackedConv,
     dims: Dims,
@@ -109,7 +109,7 @@ const EDGE: &[(usize, usize, usize, usize, usize, usize)] = &[
     (96, 96, 3, 1, 1, 28),
 ];
 
-/// How far weights reach; AVX2 has one way for each.
+/// Range of the weights; AVX2 has a separate kernel for each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Weights {
     /// -127..=127: pairs add up to more than 128 everywhere.
@@ -123,7 +123,7 @@ pub fn layers(isa: Isa, weights: Weights) -> impl Iterator<Item = Layer> {
     packed(LAYERS, isa, weights)
 }
 
-/// Those of the shipped detector alone.
+/// Only those of the shipped detector.
 pub fn edge(isa: Isa, weights: Weights) -> impl Iterator<Item = Layer> {
     packed(EDGE, isa, weights)
 }

@@ -1,22 +1,23 @@
-//! What a vector kernel reads: a band of input rows with padding around, in the kernel's own kind of element.
+//! The input of a vector kernel: a band of input rows including padding, in the kernel's element
+//! type.
 //!
-//! Copying costs about a hundredth of the products and leaves the kernels without borders. A band holds as many
-//! output rows as keep it well inside the second level of cache.
+//! Copying costs about a hundredth of the MACs and frees the kernels from handling borders. A band
+//! has as many output rows as fit well into the second-level cache.
 
 use super::{Conv, Dims};
 use crate::isa::multiversion;
 use crate::kernel::Element;
 use crate::quant::Byte;
 
-/// A band is at most so many bytes, unless one output row needs more.
+/// Largest size of a band in bytes, unless a single output row needs more.
 const BAND: usize = 128 << 10;
 
-/// Nor is it more output pixels than this, unless one row is: each is a cache line that the stores of a block of
-/// channels touch, and the next block's stores should find it in the first level of cache. A multiple of the
-/// tiles' 6, 7 and 12 pixels.
+/// Most output pixels of a band, unless a single row has more: each is a cache line that the stores
+/// of a block of channels touch, and the next block's stores should find it in the first-level
+/// cache. A multiple of the tiles' 6, 7 and 12 pixels.
 const PIXELS: usize = 252;
 
-/// Room behind a band: a step, or 16 channels of words, may be read past the last element.
+/// Slack after a band: a step, or 16 channels of words, may be read past the last element.
 pub(super) const SLACK: usize = 64;
 
 /// The sizes of the bands of one call.
@@ -32,7 +33,7 @@ pub(super) struct Plan {
     down: usize,
     /// Input columns between output pixels, in the band.
     right: usize,
-    /// Bytes of an element.
+    /// Size of an element in bytes.
     size: usize,
     kernel: [usize; 2],
 }
@@ -48,7 +49,8 @@ impl Plan {
         let size = element.size();
         let row = columns.saturating_mul(channels).saturating_mul(size).max(1);
         let rows = (BAND / row).saturating_sub(kh) / down + 1;
-        // A depthwise kernel goes through all channels at once, and rows that two bands share cost it more.
+        // A depthwise kernel processes all channels at once, and rows shared by two bands cost it
+        // more.
         let rows = if conv.is_depthwise() { rows } else { rows.min(PIXELS / out.w) }.clamp(1, out.h);
         Plan { rows, columns, channels, down, right, size, kernel: conv.kernel }
     }
@@ -62,12 +64,12 @@ impl Plan {
         self.right
     }
 
-    /// Where the first tap of an output pixel of the band lies, in bytes.
+    /// Offset of the first tap of an output pixel of the band, in bytes.
     pub(super) fn offset(&self, y: usize, x: usize) -> usize {
         y * self.down * self.row_bytes() + x * self.right * self.channels * self.size
     }
 
-    /// Bytes of a band; `None` where they do not fit in memory.
+    /// Size of a band in bytes; `None` if it does not fit in memory.
     pub(super) fn bytes(&self) -> Option<usize> {
         let rows = (self.rows - 1).checked_mul(self.down)?.checked_add(self.kernel[0])?;
         let row = self.columns.checked_mul(self.channels)?.checked_mul(self.size)?;
@@ -86,7 +88,7 @@ pub(super) struct Fill<'a> {
     /// The first output row, and how many.
     pub first: usize,
     pub rows: usize,
-    /// The first channel that is taken.
+    /// The first channel to copy.
     pub channel: usize,
     pub band: &'a mut [u8],
 }
@@ -159,8 +161,8 @@ fn fill_with<T: Copy>(job: &mut Fill<'_>, zero: T, map: impl Fn(u8) -> T) {
     }
 }
 
-/// Whether the kernel can read the input where it lies: one tap, no step, no padding, whole steps of the
-/// kernel's own kind of byte.
+/// Whether the kernel can read the input in place: one tap, stride 1, no padding, whole steps of
+/// the kernel's own byte type.
 pub(super) fn is_direct(conv: &Conv, element: Element, step: usize) -> bool {
     conv.kernel == [1, 1]
         && conv.stride == [1, 1]
@@ -170,7 +172,8 @@ pub(super) fn is_direct(conv: &Conv, element: Element, step: usize) -> bool {
         && conv.in_channels.is_multiple_of(step)
 }
 
-/// Pixels that a direct kernel takes at once, so that they stay in cache while all weights pass.
+/// Pixels that a direct kernel processes at once, so that they stay in cache while all weights are
+/// used.
 pub(super) fn direct_pixels(channels: usize) -> usize {
     (BAND / channels).clamp(32, PIXELS)
 }

@@ -1,4 +1,4 @@
-//! Convolutions over NHWC bytes: the description of a layer, and what of it is refused.
+//! Convolutions over NHWC bytes: the description of a layer, and its validation.
 
 pub(crate) mod band;
 pub(crate) mod pack;
@@ -14,7 +14,7 @@ use crate::quant::{Activation, Quant, multiplier, scale};
 /// Largest size of any one dimension; keeps sums of sizes far from overflow on 32-bit machines too.
 const LARGEST: usize = 1 << 24;
 
-/// The sum of two numbers up to this, rounded as f32 rounds, lies well within 32 bits.
+/// The sum of two numbers up to this, rounded to f32, is well within 32 bits.
 const NARROW: f64 = (1u32 << 29) as f64;
 
 /// Rows and columns of the input's zero point around the picture.
@@ -79,8 +79,9 @@ impl Dims {
 
 /// A convolution: what it computes, apart from its weights.
 ///
-/// Weights are signed bytes in OIHW order, `[out_channels][in_channels / groups][height][width]`, symmetric
-/// (zero point 0), with one scale or one an output channel. See the [crate] for the arithmetic.
+/// Weights are signed bytes in OIHW order, `[out_channels][in_channels / groups][height][width]`,
+/// symmetric (zero point 0), with one scale or one per output channel. See the [crate] for the
+/// arithmetic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conv {
     /// Channels of the input.
@@ -91,7 +92,7 @@ pub struct Conv {
     pub kernel: [usize; 2],
     /// Vertical and horizontal step.
     pub stride: [usize; 2],
-    /// Vertical and horizontal distance of taps; only `[1, 1]` is computed.
+    /// Vertical and horizontal distance of taps; only `[1, 1]` is supported.
     pub dilation: [usize; 2],
     /// What surrounds the picture.
     pub padding: Padding,
@@ -99,13 +100,13 @@ pub struct Conv {
     pub groups: usize,
     /// What the input's bytes mean.
     pub input: Quant,
-    /// One scale, or one an output channel.
+    /// One scale, or one per output channel.
     pub weight_scales: Vec<f32>,
     /// A tensor of the output's shape that is added before the activation.
     pub residual: Option<Quant>,
-    /// What the sum goes through before the residual is added, as in `Conv, Relu, Add`. Only with a residual.
+    /// Activation before the residual is added, as in `Conv, Relu, Add`. Only with a residual.
     pub inner: Activation,
-    /// What follows.
+    /// The activation at the end.
     pub activation: Activation,
     /// What is written.
     pub output: Output,
@@ -149,7 +150,7 @@ impl Conv {
         Conv::new(inputs, outputs, [1, 1], input, weight_scales, output)
     }
 
-    /// Whether each channel has a filter of its own.
+    /// Whether each channel has its own filter.
     pub fn is_depthwise(&self) -> bool {
         self.groups > 1 && self.groups == self.in_channels && self.groups == self.out_channels
     }
@@ -174,17 +175,18 @@ impl Conv {
         Ok(Dims { n: dims.n, h, w })
     }
 
-    /// Multiplications of the layer for an input of `dims`, padding counted.
+    /// MACs of the layer for an input of `dims`, including padding.
     pub fn macs(&self, dims: Dims) -> Result<u64> {
         let values = self.out_dims(dims)?.len(self.out_channels)? as u64;
         let too_many = Error::Shape { what: "products", value: usize::MAX, reason: "must be below 2^64" };
         values.checked_mul(self.check_shape()? as u64).ok_or(too_many)
     }
 
-    /// A bias in real units as whole steps of the sum: `round(bias / (input.scale * weight_scale))`.
+    /// Converts a bias in real units to integer steps of the sum:
+    /// `round(bias / (input.scale * weight_scale))`.
     ///
     /// # Errors
-    /// A wrong length, or a bias that 32 bits do not hold.
+    /// A wrong length, or a bias that does not fit in 32 bits.
     pub fn fold_bias(&self, bias: &[f32]) -> Result<Vec<i32>> {
         length("bias", bias.len(), self.out_channels)?;
         self.check_scales()?;
@@ -215,7 +217,7 @@ impl Conv {
         Ok(())
     }
 
-    /// Refuses sizes that cannot be computed with; the answer is the number of an output channel's weights.
+    /// Refuses invalid sizes; returns the number of weights per output channel.
     fn check_shape(&self) -> Result<usize> {
         for (what, value) in [
             ("input channels", self.in_channels),
@@ -250,7 +252,7 @@ impl Conv {
         product(&[self.in_channels / self.groups, kh, kw], "weights of a channel")
     }
 
-    /// Refuses what cannot be computed with, and computes what a pass over the output needs.
+    /// Refuses invalid values, and computes the constants of the epilogue.
     pub(crate) fn check(&self, weights: &[i8], bias: &[i32]) -> Result<Epilogue> {
         let per_channel = self.check_shape()?;
         length("weights", weights.len(), product(&[self.out_channels, per_channel], "weights")?)?;
@@ -320,24 +322,26 @@ pub(crate) struct Residual {
     pub quant: Quant,
     /// Its scale in steps of the output.
     pub scale: f32,
-    /// Bounds of the sum before it is added, in steps of the output; infinite without an inner activation.
+    /// Bounds of the sum before it is added, in steps of the output; infinite without an inner
+    /// activation.
     pub low: f32,
     /// As `low`.
     pub high: f32,
 }
 
 /// What happens to a sum: `clamp(sum * scale, low, high)`, or with a residual `r`
-/// `clamp(clamp(sum * scale, r.low, r.high) + (r - zr) * r.scale, low, high)`, then for bytes rounding, ties to even, and
-/// `+ zero`.
+/// `clamp(clamp(sum * scale, r.low, r.high) + (r - zr) * r.scale, low, high)`, then for bytes
+/// rounding, ties to even, and `+ zero`.
 #[derive(Debug, Clone)]
 pub(crate) struct Epilogue {
-    /// Begins the sum, an output channel each.
+    /// Initial value of the sum, one per output channel.
     pub bias: Vec<i32>,
-    /// Multiplies the sum, an output channel each.
+    /// Multiplies the sum, one per output channel.
     pub scales: Vec<f32>,
     /// What is added, if anything.
     pub residual: Option<Residual>,
-    /// Whether what is rounded fits into 32 bits before it is clamped, so that integers may be clamped in its stead.
+    /// Whether rounded values fit into 32 bits before they are clamped, so that clamping may happen
+    /// after rounding.
     pub narrow: bool,
     pub low: f32,
     pub high: f32,
@@ -345,7 +349,7 @@ pub(crate) struct Epilogue {
 }
 
 impl Epilogue {
-    /// The definition of the arithmetic after the sum. Each line rounds once; none may be fused.
+    /// Defines the arithmetic after the sum. Each line rounds once; none may be fused.
     #[inline(always)]
     pub(crate) fn real(&self, sum: i32, channel: usize, residual: Option<u8>) -> f32 {
         let mut x = sum as f32 * self.scales[channel];

@@ -1,4 +1,5 @@
-//! Weights in the order that a vector kernel reads, and the bias with the input's zero point folded in.
+//! Packs weights in the order that a vector kernel reads, and folds the input's zero point into the
+//! bias.
 
 use super::{Conv, Epilogue};
 use crate::error::{Error, Result};
@@ -9,17 +10,17 @@ use crate::scratch::Lines;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Packed {
     pub weights: Lines,
-    /// Where each step of a kernel row begins, in bytes; for each part of the blocks, for each row.
+    /// Offset of each step of a kernel row, in bytes; for each part of the blocks, for each row.
     pub steps: Vec<u32>,
-    /// How many steps that is, for each part of the blocks, for each row.
+    /// Number of steps, for each part of the blocks, for each row.
     pub counts: Vec<Count>,
-    /// Where each group begins in the three above.
+    /// Where each group begins in these three.
     pub groups: Vec<Start>,
-    /// Filled up to whole blocks, group by group.
+    /// Padded to whole blocks, group by group.
     pub bias: Vec<i32>,
     /// As `bias`.
     pub scales: Vec<f32>,
-    /// Values of `bias` for a group.
+    /// Values of `bias` per group.
     pub group_values: usize,
 }
 
@@ -32,7 +33,7 @@ pub(super) struct Start {
 }
 
 impl Packed {
-    /// Packs for the dot kernels; `None` where splitting would cost more than the layout says it may.
+    /// Packs for the dot kernels; `None` if splitting would cost more than the layout allows.
     pub(super) fn dot(
         conv: &Conv,
         weights: &[i8],
@@ -43,7 +44,7 @@ impl Packed {
         let [kh, kw] = conv.kernel;
         let (blocks, plain) = (cout.div_ceil(16), (kw * cin).div_ceil(layout.step));
         let size = layout.element.size();
-        // Splitting at most doubles; offsets of steps are 32 bits.
+        // Splitting at most doubles the steps; their offsets have 32 bits.
         let factors = [blocks, 16, kh, plain, layout.step, size, conv.groups, 2];
         super::product(&factors, "packed weights")?;
         if plain * layout.step * size > u32::MAX as usize {
@@ -51,7 +52,7 @@ impl Packed {
             return Err(Error::Shape { what: "kernel width * channels", value: kw * cin, reason });
         }
         let (mut bytes, mut steps, mut counts, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        // Of one row of the kernel: each step's offset and weights.
+        // For one row of the kernel: each step's offset and weights.
         let mut row: Vec<(u32, Vec<i8>)> = Vec::new();
         for group in 0..conv.groups {
             groups.push(Start { weights: bytes.len(), steps: steps.len(), counts: counts.len() });
@@ -83,7 +84,7 @@ impl Packed {
             }
         }
         if let Some(percent) = layout.split {
-            // Multiplications: two a step, three a pair.
+            // Multiplications: two per step, three per pair.
             let cost: usize = counts.iter().map(|c| 2 * c.singles as usize + 3 * c.pairs as usize).sum();
             if cost * 100 > 2 * plain * counts.len() * (100 + percent) {
                 return Ok(None);
@@ -95,7 +96,7 @@ impl Packed {
         Ok(Some(packed))
     }
 
-    /// Packs for the depthwise kernels, in the layout's order of them.
+    /// Packs for the depthwise kernels, in the layout's order.
     pub(super) fn depthwise(
         conv: &Conv,
         weights: &[i8],
@@ -147,7 +148,7 @@ impl Packed {
         let (mut bias, mut scales) = (vec![0; group_values * groups], vec![0.0; group_values * groups]);
         for (channel, w) in weights.chunks_exact(per_channel).enumerate() {
             let at = channel / per_group * group_values + channel % per_group;
-            // Sums are exact modulo 2^32 on the way, and the last one fits: that was checked.
+            // Intermediate sums are exact modulo 2^32, and the final one fits: that was checked.
             let sum = w.iter().fold(0i32, |sum, &w| sum.wrapping_add(w as i32));
             bias[at] = epilogue.bias[channel].wrapping_sub(sum.wrapping_mul(zero));
             scales[at] = epilogue.scales[channel];
@@ -165,9 +166,9 @@ fn put(bytes: &mut Vec<u8>, weights: &[i8], element: Element) {
     }
 }
 
-/// `vpmaddubsw` adds two products of an unsigned byte and a weight in 16 bits and saturates. It cannot where the
-/// weights of a pair add up to at most 128 either way, since 255 * 128 < 2^15. Takes the rest of larger pairs
-/// out of the block, for a step of its own.
+/// `vpmaddubsw` adds two products of an unsigned byte and a weight in 16 bits and saturates. It
+/// cannot saturate where the weights of a pair add up to at most 128 either way, since 255 * 128 <
+/// 2^15. Moves the excess of larger pairs out of the block, into a step of its own.
 fn split(block: &mut [i8]) -> Option<Vec<i8>> {
     let mut excess = vec![0; block.len()];
     let mut any = false;
@@ -190,10 +191,11 @@ fn split(block: &mut [i8]) -> Option<Vec<i8>> {
     any.then_some(excess)
 }
 
-/// How far from a step another is sought to join it with: a bound on the time that packing takes.
+/// How far from a step to search for another to join it with, which bounds the time of packing.
 const REACH: usize = 32;
 
-/// Brings steps whose sums may be added in 16 bits to the front, two by two; the answer is the number of twos.
+/// Moves steps whose products may be added in 16 bits to the front, in pairs; returns the number of
+/// pairs.
 fn join(row: &mut Vec<(u32, Vec<i8>)>) -> usize {
     let mut order = Vec::with_capacity(row.len());
     let mut rest = Vec::new();
@@ -214,8 +216,8 @@ fn join(row: &mut Vec<(u32, Vec<i8>)>) -> usize {
     pairs
 }
 
-/// Whether four products of a pair of weights of each step fit into 16 bits: as in [`split`], neither the positive nor
-/// the negative ones may add up to more than 128.
+/// Whether four products of a pair of weights of each step fit into 16 bits: as in [`split`],
+/// neither the positive nor the negative ones may add up to more than 128.
 fn fits_16_bits(a: &[i8], b: &[i8]) -> bool {
     a.chunks_exact(2).zip(b.chunks_exact(2)).all(|(a, b)| {
         let (mut above, mut below) = (0, 0);

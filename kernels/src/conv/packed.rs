@@ -1,4 +1,4 @@
-//! A layer that is ready to run: its weights in the order that the chosen kernel reads.
+//! A layer that is ready to run, with its weights in the order that the chosen kernel reads.
 
 use super::vector::{Call, Vector};
 use super::{Conv, Dims, Epilogue, Output, portable};
@@ -23,8 +23,8 @@ enum Engine {
 }
 
 impl PackedConv {
-    /// Checks and packs a layer for [`Isa::chosen`]. `weights` are OIHW, `bias` is one an output channel, in
-    /// steps of `input.scale * weight_scale` (see [`Conv::fold_bias`]).
+    /// Checks and packs a layer for [`Isa::chosen`]. `weights` are OIHW, `bias` has one value per
+    /// output channel, in steps of `input.scale * weight_scale` (see [`Conv::fold_bias`]).
     ///
     /// # Errors
     /// Names the value that is out of range; see [`Error`].
@@ -46,7 +46,7 @@ impl PackedConv {
         Ok(PackedConv { conv, isa, epilogue, engine })
     }
 
-    /// What was packed.
+    /// The layer that was packed.
     pub fn conv(&self) -> &Conv {
         &self.conv
     }
@@ -64,12 +64,12 @@ impl PackedConv {
         self.conv.out_dims(dims)
     }
 
-    /// Runs a layer that writes bytes. `input` is NHWC with `in_channels`, `output` and `residual` are NHWC
-    /// with `out_channels` and the dimensions of [`PackedConv::out_dims`]. Allocates nothing once `scratch`
-    /// has seen the largest layer.
+    /// Runs a layer that writes bytes. `input` is NHWC with `in_channels`, `output` and `residual`
+    /// are NHWC with `out_channels` and the dimensions of [`PackedConv::out_dims`]. Allocates
+    /// nothing once `scratch` has seen the largest layer.
     ///
     /// # Errors
-    /// Lengths that do not fit `dims`, a residual missing or too much, a layer that writes f32.
+    /// Lengths that do not fit `dims`, a missing or superfluous residual, a layer that writes f32.
     pub fn run(
         &self,
         input: &[u8],
@@ -102,7 +102,7 @@ impl PackedConv {
         self.run_any(input, dims, output, residual, scratch)
     }
 
-    /// `T` is the layer's type of output: the callers have seen to it.
+    /// `T` is the layer's output type, as the callers ensure.
     fn run_any<T>(
         &self,
         input: &[u8],

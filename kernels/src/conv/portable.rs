@@ -1,6 +1,7 @@
-//! The definition of the answer, in plain Rust. Every other kernel equals it bit for bit.
+//! Defines the result, in plain Rust. Every other kernel equals it bit for bit.
 //!
-//! Taps outside of the picture hold the input's zero point, so they add nothing and are left out.
+//! Taps outside the picture have the value of the input's zero point, so they add nothing and are
+//! left out.
 
 use super::{Conv, Dims, Epilogue};
 
@@ -19,7 +20,7 @@ pub(super) fn pack(conv: &Conv, weights: &[i8]) -> Vec<i8> {
     packed
 }
 
-/// Where results go, in the order `[pixel][channel]`; `sums` are one pixel's.
+/// Receives results in the order `[pixel][channel]`; `sums` are those of one pixel.
 pub(super) trait Sink {
     fn pixel(&mut self, index: usize, sums: &[i32], epilogue: &Epilogue, residual: Option<&[u8]>);
 }
@@ -42,7 +43,7 @@ impl Sink for [f32] {
     }
 }
 
-/// One layer. Lengths have been checked; `sums` holds an i32 an output channel.
+/// Runs one layer. Lengths have been checked; `sums` has one i32 per output channel.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn run<S: Sink + ?Sized>(
     conv: &Conv,

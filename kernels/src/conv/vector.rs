@@ -1,4 +1,4 @@
-//! A layer on a vector kernel: bands are filled and handed to the kernel, group by group.
+//! Runs a layer on a vector kernel: fills bands and passes them to the kernel, group by group.
 
 use super::band::{self, Fill, Plan};
 use super::pack::Packed;
@@ -9,7 +9,7 @@ use crate::kernel::{self, Element, Job, Kernels};
 use crate::quant::Byte;
 use crate::scratch::Scratch;
 
-/// A layer that is packed for one instruction set, which the processor has.
+/// A layer packed for one instruction set, which the processor has.
 #[derive(Debug, Clone)]
 pub(super) struct Vector {
     isa: Isa,
@@ -20,7 +20,7 @@ pub(super) struct Vector {
     packed: Packed,
 }
 
-/// What a call works on. Lengths have been checked.
+/// The data of a call. Lengths have been checked.
 pub(super) struct Call<'a> {
     pub conv: &'a Conv,
     pub epilogue: &'a Epilogue,
@@ -33,7 +33,7 @@ pub(super) struct Call<'a> {
 }
 
 impl Vector {
-    /// `isa` is available and `kernels` are its own, the preferred first.
+    /// `isa` must be available, and `kernels` are its own, preferred ones first.
     pub(super) fn new(
         isa: Isa,
         kernels: &[Kernels],
@@ -64,7 +64,7 @@ impl Vector {
         let conv = call.conv;
         if self.direct {
             let pixels = call.dims.pixels()?;
-            // As equal as can be: each call goes through all weights.
+            // As equal as possible, because each call goes through all weights.
             let most = pixels.div_ceil(pixels.div_ceil(band::direct_pixels(conv.in_channels)));
             let (_, offsets, _) = scratch.band(0);
             offsets.clear();
@@ -74,8 +74,8 @@ impl Vector {
                 let mut job = self.job(call, 0, first);
                 job.input.source = source;
                 job.input.pixels = &offsets[..most.min(pixels - first)];
-                // SAFETY: the processor has the instruction set. Pixels lie side by side and are whole steps, so
-                // that nothing past the input is read.
+                // SAFETY: the processor has the instruction set. Pixels lie side by side and are
+                // whole steps, so that nothing past the input is read.
                 unsafe { (self.run)(&job) };
             }
             return Ok(());
@@ -129,8 +129,8 @@ impl Vector {
                     job.input.taps = taps;
                     (job.input.right, job.input.width) = (plan.right(), call.out.w);
                     job.input.pixel_bytes = cin * self.element.size();
-                    // SAFETY: the processor has the instruction set; the plan gave the band room for all taps of
-                    // all pixels, and slack behind.
+                    // SAFETY: the processor has the instruction set; the plan gave the band room
+                    // for all taps of all pixels, and slack behind.
                     unsafe { (self.run)(&job) };
                 }
             }

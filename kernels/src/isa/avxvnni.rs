@@ -16,7 +16,7 @@ use crate::quant::Byte;
 /// 6 pixels x 16 channels fill 12 of 16 registers; two hold weights, one the input.
 const SHAPE: Shape = Shape { pixels: [6, 0, 0, 0] };
 
-/// The functions and how they want their weights.
+/// The functions, and the layout of their weights.
 pub(crate) const KERNELS: Kernels = Kernels {
     run,
     run_depthwise: words::KERNELS.run_depthwise,

@@ -18,22 +18,22 @@ use crate::kernel::Kernels;
 /// The environment variable that overrides [`Isa::detect`].
 pub const ISA_ENV: &str = "SPOTD_KERNELS_ISA";
 
-/// An instruction set that the kernels are written for. All give the same bits.
+/// An instruction set that the kernels are written for. All give bit-identical results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// x86-64 with AVX-512 F, BW, VL and VNNI: Ice Lake, Zen 4 and later servers.
     Avx512Vnni,
     /// x86-64 with AVX2 and AVX-VNNI: Alder Lake and later clients, Zen 5.
     AvxVnni,
-    /// x86-64 with AVX2 alone.
+    /// x86-64 with only AVX2.
     Avx2,
     /// aarch64 with the int8 matrix extension: Neoverse V1, Cortex-X2, Apple M2 and later.
     NeonI8mm,
     /// aarch64 with `sdot`: Cortex-A76 (Raspberry Pi 5), Carmel, Cortex-A78AE (Jetson Orin).
     NeonDotprod,
-    /// aarch64 alone: Cortex-A72 (Raspberry Pi 4), Cortex-A57 (Jetson Nano).
+    /// Baseline aarch64: Cortex-A72 (Raspberry Pi 4), Cortex-A57 (Jetson Nano).
     Neon,
-    /// Plain Rust on any processor; defines the answer.
+    /// Plain Rust on any processor; defines the result.
     Portable,
 }
 
@@ -99,7 +99,7 @@ impl Isa {
     /// What [`ISA_ENV`] asks for, else [`Isa::detect`].
     ///
     /// # Errors
-    /// The variable holds a name that is none, or one that this processor does not have.
+    /// The variable holds an unknown name, or an instruction set that this processor does not have.
     pub fn chosen() -> Result<Isa> {
         match std::env::var(ISA_ENV) {
             Ok(name) if !name.is_empty() => {
@@ -111,7 +111,8 @@ impl Isa {
         }
     }
 
-    /// Its vector kernels, the preferred first; none for [`Isa::Portable`] and those of other architectures.
+    /// Its vector kernels, preferred ones first; none for [`Isa::Portable`] and for other
+    /// architectures.
     pub(crate) fn kernels(self) -> &'static [Kernels] {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -158,8 +159,8 @@ impl std::str::FromStr for Isa {
     }
 }
 
-/// Compiles one plain function for several instruction sets. The code is the same and floating point is
-/// never fused, so the answer is too; only the width of the vectors differs.
+/// Compiles one plain function for several instruction sets. The code is the same and floating
+/// point is never fused, so the result is the same too; only the vector width differs.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($arg:ident: $ty:ty) = $body:ident;) => {
         $(#[$meta])*
@@ -171,7 +172,8 @@ macro_rules! multiversion {
                     $body($arg);
                 }
                 if isa != $crate::isa::Isa::Portable && isa.is_available() {
-                    // SAFETY: every x86 instruction set of ours includes AVX2, and this one was just found.
+                    // SAFETY: every x86 instruction set of ours includes AVX2, and this one was
+                    // just found.
                     return unsafe { avx2($arg) };
                 }
             }

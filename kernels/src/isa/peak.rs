@@ -1,4 +1,4 @@
-//! What a core can do at most: the kernels' own instructions on registers alone.
+//! Peak performance of a core: the kernels' own instructions, on registers only.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use crate::error::Result;
 /// Steps of one call of a kernel's `burn`.
 const STEPS: usize = 4096;
 
-/// Products a second, in units of 10^9, that this core computes with the instructions of `isa` when nothing is
-/// loaded or stored: the best of several short runs, a tenth of a second in all. `None` for
+/// Billions of MACs per second that this core computes with the instructions of `isa` when nothing
+/// is loaded or stored: the best of several short runs, a tenth of a second in total. `None` for
 /// [`Isa::Portable`].
 ///
 /// # Errors

@@ -1,7 +1,7 @@
-//! What an instruction set says once, as macros: its kernel, out of functions, and the loops over a band compiled with its
-//! features.
+//! Macros with which an instruction set defines its kernel, out of functions, and the loops over a
+//! band, compiled with its features.
 
-/// Defines a kernel: its type, [`Lanes`] and [`Dot`], out of the functions that its instruction set has for each.
+/// Defines a kernel (its type, [`Lanes`] and [`Dot`]) out of its instruction set's functions.
 macro_rules! kernel {
     ($(#[$meta:meta])* $kernel:ident, sums: $sums:ty = $start:path, $finish:path $(, end: $end:path)?,
      weights: $weights:ty = $load:path, input: $input:ty = $read:path, $opaque:path, $dot:path
@@ -82,7 +82,7 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
-/// What [`kernel`] says of joined steps.
+/// The part of [`kernel`] for joined steps.
 macro_rules! joins {
     () => {
         const JOINS: bool = false;
@@ -105,12 +105,12 @@ macro_rules! joins {
 }
 pub(crate) use joins;
 
-/// Defines `run` and `burn` of one instruction set: the loops over a band, compiled with its features, or for
-/// AVX2 where it is emulated.
+/// Defines `run` and `burn` of one instruction set: the loops over a band, compiled with its
+/// features, or for AVX2 where it is emulated.
 macro_rules! engine {
     ($kernel:ty, $features:literal, shape: $shape:expr,
      tiles: { $($blocks:literal => [$($pixels:literal)+]),+ }, burn: $chains:literal x $step:literal) => {
-        /// Products on registers alone.
+        /// Products on registers only.
         ///
         /// # Safety
         /// The processor has the instruction set.
@@ -138,7 +138,8 @@ macro_rules! engine {
                 steps = rest;
                 let bytes = count * blocks.len() * <$kernel>::WEIGHT_BYTES;
                 let next = weights.wrapping_add(bytes);
-                // The next part of the blocks comes in while this one is computed with, a share with each tile.
+                // Prefetches the next part of the blocks while this one is used, a share with each
+                // tile.
                 let mut ahead = next;
                 for pixels in parts(job.input.pixels.len(), $shape.pixels[blocks.len() - 1]) {
                     // SAFETY: the parts cover the job's pixels and blocks; features as promised.

@@ -1,6 +1,6 @@
-//! What a kernel is given: one band of one group, checked and laid out by [`crate::conv`].
+//! The input of a kernel: one band of one group, checked and laid out by [`crate::conv`].
 
-/// One band of one group. The pointers hold what [the contract](super#the-contract) says.
+/// One band of one group. The pointers satisfy [the contract](super#the-contract).
 pub(crate) struct Job<'a> {
     /// What is read.
     pub input: Input<'a>,
@@ -14,19 +14,20 @@ pub(crate) struct Job<'a> {
 
 /// Input pixels.
 pub(crate) struct Input<'a> {
-    /// Where the taps of the first output pixel begin.
+    /// The first tap of the first output pixel.
     pub source: *const u8,
     /// Bytes between input rows.
     pub row_bytes: usize,
-    /// Where each output pixel's first tap lies, in bytes from `source`.
+    /// Offset of each output pixel's first tap, in bytes from `source`.
     pub pixels: &'a [usize],
-    /// For depthwise kernels that take two taps at a time: the offset of each in bytes, an even number of them.
+    /// For depthwise kernels that take two taps at a time: the offset of each in bytes, an even
+    /// number of them.
     pub taps: &'a [usize],
     /// Input columns between output pixels, in the band.
     pub right: usize,
-    /// Output pixels of a row.
+    /// Output pixels per row.
     pub width: usize,
-    /// Bytes between input columns, in the band; 0 where there is no band.
+    /// Bytes between input columns, in the band; 0 without a band.
     pub pixel_bytes: usize,
 }
 
@@ -39,13 +40,14 @@ pub(crate) struct Weights<'a> {
     /// Kernel columns.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "x86-64 alone asks"))]
     pub columns: usize,
-    /// Where each step begins, in bytes from the row's first tap; for each part of the blocks, for each row.
+    /// Offset of each step, in bytes from the row's first tap; for each part of the blocks, for
+    /// each row.
     pub steps: &'a [u32],
     /// The number of `steps` for each part of the blocks, for each row.
     pub counts: &'a [Count],
     /// Output channels of the group.
     pub channels: usize,
-    /// Bias and scales, filled up to whole blocks.
+    /// Bias, padded to whole blocks.
     pub bias: *const i32,
     /// As `bias`.
     pub scales: *const f32,
@@ -55,7 +57,7 @@ pub(crate) struct Weights<'a> {
 pub(crate) struct Epilogue {
     /// Whether f32 is written.
     pub real: bool,
-    /// Whether values may be clamped after they were rounded.
+    /// Whether values may be clamped after rounding.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "x86-64 alone asks"))]
     pub narrow: bool,
     /// Scale of the residual in steps of the output.
@@ -70,13 +72,13 @@ pub(crate) struct Epilogue {
     pub low: f32,
     /// As `low`.
     pub high: f32,
-    /// Added after rounding, so that the result lies in 0..=255.
+    /// Added after rounding, so that the result is in 0..=255.
     pub zero: i32,
     /// Flips the unsigned result to the output's type.
     pub flip: u8,
 }
 
-/// Output pixels, and the residual's, which lie alike.
+/// Output pixels, and the residual's, which have the same layout.
 pub(crate) struct Output {
     /// The first output value of the band and group, bytes or f32.
     pub first: *mut u8,
@@ -90,7 +92,7 @@ impl Job<'_> {
     /// The first taps of `P` neighbouring output pixels.
     ///
     /// # Safety
-    /// They lie in the band.
+    /// They are in the band.
     #[inline(always)]
     pub(crate) unsafe fn taps_of<const P: usize>(&self, first: usize) -> [*const u8; P] {
         // SAFETY: the band holds all taps of all its pixels.
@@ -101,7 +103,8 @@ impl Job<'_> {
 /// How many steps a row of the kernel takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count {
-    /// Two steps each, whose products [`super::Dot::join`] may add before they are widened. They come first.
+    /// Two steps each, whose products [`super::Dot::join`] may add before they are widened. They
+    /// come first.
     pub pairs: u32,
     /// Steps on their own.
     pub singles: u32,
@@ -114,7 +117,7 @@ impl Count {
     }
 }
 
-/// Where a tile lies.
+/// A tile's position.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tile {
     /// The first pixel of the band.

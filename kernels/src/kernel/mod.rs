@@ -1,21 +1,24 @@
-//! What an instruction set implements, and what a convolution hands to it. `isa` implements it, `conv` uses it; neither
-//! knows the other through it.
+//! The interface between convolutions and instruction sets: `isa` implements it, `conv` uses it;
+//! neither depends on the other.
 //!
-//! An instruction set defines its kernel by [`engine::kernel`], out of functions for [`Lanes`] and [`Dot`] (and [`Taps`], for
-//! depthwise layers), compiles the loops over a band with its features by [`engine::engine`], and says in [`Layout`] how it
-//! wants weights and input to lie.
+//! An instruction set defines its kernel by [`engine::kernel`], out of functions for [`Lanes`] and
+//! [`Dot`] (and [`Taps`], for depthwise layers), compiles the loops over a band with its features
+//! by [`engine::engine`], and describes the layout of weights and input in [`Layout`].
 //!
 //! # The contract
 //!
-//! All functions of this room and of `isa` that are unsafe ask for the same, and their texts say only what they add:
+//! All unsafe functions of this module and of `isa` share these preconditions; their documentation
+//! only lists additional ones:
 //!
 //! 1. The processor has the instruction set.
-//! 2. [`Input::source`] plus each of [`Input::pixels`] is the first tap of an output pixel, and all its taps are readable: rows
-//!    [`Input::row_bytes`] apart, with a whole step, or 16 channels, readable behind the last.
-//! 3. [`Weights::first`] holds the group's weights as [`Layout`] wants them, [`Weights::bias`] and [`Weights::scales`] a value
-//!    for each channel, filled up to whole blocks of 16.
-//! 4. [`Output::first`] is writable for each pixel, [`Output::stride`] values apart, and nobody else holds it; the residual, where
-//!    it is not null, is readable for as many bytes. Neither is touched behind [`Weights::channels`].
+//! 2. [`Input::source`] plus each of [`Input::pixels`] is the first tap of an output pixel, and all
+//!    its taps are readable: rows [`Input::row_bytes`] apart, with a whole step, or 16 channels,
+//!    readable after the last.
+//! 3. [`Weights::first`] holds the group's weights in the order of [`Layout`], [`Weights::bias`]
+//!    and [`Weights::scales`] one value per channel, padded to whole blocks of 16.
+//! 4. [`Output::first`] is writable for each pixel, [`Output::stride`] values apart, and not
+//!    aliased; the residual, if it is not null, is readable for as many bytes. Neither is touched
+//!    beyond [`Weights::channels`].
 
 pub(crate) mod engine;
 mod job;
@@ -38,7 +41,7 @@ pub(crate) enum Element {
 }
 
 impl Element {
-    /// Bytes of one.
+    /// Size of one in bytes.
     pub(crate) const fn size(self) -> usize {
         match self {
             Element::Byte(_) => 1,
@@ -56,12 +59,12 @@ impl Element {
     }
 }
 
-/// The functions of one instruction set; they ask for what [the contract](self#the-contract) says.
+/// The functions of one instruction set; their precondition is [the contract](self#the-contract).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kernels {
     pub run: unsafe fn(&Job<'_>),
     pub run_depthwise: unsafe fn(&Job<'_>),
-    /// Products on registers alone; the argument is the number of steps, the answer that of products.
+    /// Products on registers only; takes the number of steps and returns that of products.
     pub burn: unsafe fn(usize) -> u64,
     pub layout: Layout,
 }
@@ -73,11 +76,11 @@ pub(crate) struct Layout {
     pub element: Element,
     /// Neighbouring elements of a step.
     pub step: usize,
-    /// The most pixels and blocks of a tile.
+    /// Largest tile in pixels and blocks.
     pub shape: &'static Shape,
-    /// Pairs of weights are split so that `vpmaddubsw` cannot saturate; the most percent of steps that this may
-    /// add.
+    /// If set, pairs of weights are split so that `vpmaddubsw` cannot saturate; the limit, in
+    /// percent, on the steps that this adds.
     pub split: Option<usize>,
-    /// How a depthwise kernel wants its weights.
+    /// The order of a depthwise kernel's weights.
     pub depthwise: DepthwiseOrder,
 }

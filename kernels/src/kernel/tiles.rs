@@ -1,9 +1,11 @@
-//! The loops that all vector kernels share: over blocks of 16 channels, tiles of pixels and the taps.
+//! The loops that all vector kernels share: over blocks of 16 channels, tiles of pixels and the
+//! taps.
 //!
-//! A pixel's taps of one kernel row lie side by side in NHWC, so a convolution is, for each row of the kernel,
-//! one run of `kernel width * channels` elements, taken in steps of a few. Weights lie in the order that the
-//! loop reads: `[blocks of a tile][ky][step][16 * blocks][elements of a step]`. Within a kernel row the order of the steps
-//! is free: those that may be joined come first, two by two.
+//! A pixel's taps of one kernel row lie side by side in NHWC, so a convolution is, for each row of
+//! the kernel, one run of `kernel width * channels` elements, taken in steps of a few. Weights lie
+//! in the order that the loop reads:
+//! `[blocks of a tile][ky][step][16 * blocks][elements of a step]`. Within a kernel row the order
+//! of the steps is free: those that may be joined come first, two by two.
 
 use super::{Count, Element, Job, Tile};
 use crate::quant::Byte;
@@ -11,7 +13,8 @@ use crate::quant::Byte;
 /// Sums of 16 output channels in the registers of one instruction set.
 ///
 /// # Safety
-/// As [the contract](super#the-contract) says; the caller's `target_feature` provides the instruction set.
+/// As [the contract](super#the-contract) says; the caller's `target_feature` provides the
+/// instruction set.
 pub(crate) trait Lanes: Copy {
     /// 16 sums.
     type Sums: Copy;
@@ -19,8 +22,8 @@ pub(crate) trait Lanes: Copy {
     /// Reads 16 sums.
     unsafe fn start(bias: *const i32) -> Self::Sums;
 
-    /// Everything after the sums, for a tile whose sums lie as `[pixel][block]`. Its own function, so that the
-    /// registers of the products' loop are the loop's alone.
+    /// Everything after the sums, for a tile whose sums are ordered `[pixel][block]`. A separate
+    /// function, so that the inner loop has all registers to itself.
     unsafe fn finish(job: &Job<'_>, sums: *const Self::Sums, tile: Tile);
 
     /// Ends a tile whose sums are in registers.
@@ -41,10 +44,11 @@ pub(crate) unsafe fn through_memory<K: Lanes, const P: usize, const B: usize>(
     sums: &[[K::Sums; B]; P],
     tile: Tile,
 ) {
-    // A copy: an array whose address goes to a function is in memory all the time, not in registers.
+    // A copy, because an array whose address is passed to a function is always kept in memory, not
+    // in registers.
     let mut done = std::mem::MaybeUninit::<[[K::Sums; B]; P]>::uninit();
     let to = done.as_mut_ptr().cast::<K::Sums>();
-    // By reference: an iterator by value would copy the array to memory first, and again.
+    // By reference: an iterator by value would first copy the array to memory.
     for (p, sums) in sums.iter().enumerate() {
         for (b, sums) in sums.iter().enumerate() {
             // SAFETY: as many as there is room for.
@@ -66,22 +70,22 @@ pub(crate) trait Dot: Lanes {
     type Input: Copy;
     /// Bytes of one step's weights for 16 output channels.
     const WEIGHT_BYTES: usize = size_of::<Self::Weights>();
-    /// Whether [`Dot::join`] does better than [`Dot::dot`] twice; else no pairs are packed.
+    /// Whether [`Dot::join`] is faster than [`Dot::dot`] twice; otherwise no pairs are packed.
     const JOINS: bool;
 
     /// Reads weights.
     unsafe fn weights(at: *const u8) -> Self::Weights;
     /// Reads a step of input.
     unsafe fn input(at: *const u8) -> Self::Input;
-    /// The same input, of which the compiler knows nothing; costs no instruction.
+    /// The same input, made opaque to the compiler; costs no instruction.
     unsafe fn opaque(input: Self::Input) -> Self::Input;
     /// Adds the products.
     unsafe fn dot(sums: Self::Sums, weights: Self::Weights, input: Self::Input) -> Self::Sums;
-    /// Asks for 64 bytes that will be read later; any address will do.
+    /// Prefetches 64 bytes that will be read later; any address is allowed.
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
-    /// Adds the products of two steps, whose weights are small enough that four products of neighbours fit into 16
-    /// bits.
+    /// Adds the products of two steps, whose weights are small enough that four products of
+    /// neighbours fit into 16 bits.
     unsafe fn join(sums: Self::Sums, weights: [Self::Weights; 2], input: [Self::Input; 2]) -> Self::Sums;
 }
 
@@ -97,23 +101,24 @@ pub(crate) trait Taps: Lanes {
     unsafe fn pair(at: *const u8) -> Self::Pair;
     /// Adds the products with 16 channels at each of two taps.
     unsafe fn taps(sums: Self::Sums, weights: Self::Pair, a: *const u8, b: *const u8) -> Self::Sums;
-    /// Brings the sums, which begin with `bias`, into the order that [`Lanes::finish`] wants.
+    /// Reads the initial sums from `bias`, in the order that [`Taps::taps`] uses.
     unsafe fn start_taps(bias: *const i32) -> Self::Sums;
-    /// As `start_taps`, at the end.
+    /// Converts the sums to the order that [`Lanes::finish`] expects.
     unsafe fn end_taps(sums: Self::Sums) -> Self::Sums;
 }
 
-/// How the weights of a depthwise kernel lie, for 16 channels after the other.
+/// The order of a depthwise kernel's weights, for one group of 16 channels after another.
 // Each architecture uses its own.
 #[allow(dead_code)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DepthwiseOrder {
     /// Words, two taps at a time: `a0..a15 b0..b15`
     Apart,
-    /// Words, two taps at a time: `a0 b0 a1 b1 ..`, channels in the order 0-3, 8-11, 4-7, 12-15: AVX2's unpacking within
-    /// halves.
+    /// Words, two taps at a time: `a0 b0 a1 b1 ..`, channels in the order 0-3, 8-11, 4-7, 12-15:
+    /// AVX2's unpacking within halves.
     Unpacked,
-    /// Bytes, column by column of the kernel, up to four rows at a time: `a0 b0 c0 d0 a1 b1 c1 d1 ..`
+    /// Bytes, column by column of the kernel, up to four rows at a time:
+    /// `a0 b0 c0 d0 a1 b1 c1 d1 ..`
     Columns,
 }
 
@@ -145,7 +150,7 @@ impl Shape {
     }
 }
 
-/// Splits `total` into parts of at most `most`, as equal as can be.
+/// Splits `total` into parts of at most `most`, as equal as possible.
 pub(crate) fn parts(total: usize, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let count = total.div_ceil(most.max(1)).max(1);
     let (size, larger) = (total / count, total % count);
@@ -155,11 +160,11 @@ pub(crate) fn parts(total: usize, most: usize) -> impl Iterator<Item = std::ops:
     })
 }
 
-/// One tile: `P` pixels from `first`, `B` blocks of channels from `channel`. `ahead` bytes behind the
-/// weights is what will be read after this part of the blocks.
+/// One tile: `P` pixels from `first`, `B` blocks of channels from `channel`. The data `ahead` bytes
+/// after the weights will be read after this part of the blocks.
 ///
 /// # Safety
-/// As [`Lanes`]; pixels and channels lie in the job.
+/// As [`Lanes`]; pixels and channels are in the job.
 #[inline(always)]
 pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
     job: &Job<'_>,
@@ -185,7 +190,8 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
                     for p in 0..P {
                         let x = [at[0], at[1]].map(|at| K::input(pixels[p].add(at as usize)));
                         for (b, sums) in sums[p].iter_mut().enumerate() {
-                            // Read again for each pixel: registers are few, and the first level of cache is near.
+                            // Read again for each pixel: registers are scarce, and the first-level
+                            // cache is fast.
                             let w = [b, b + B].map(|step| K::weights(weights.add(step * K::WEIGHT_BYTES)));
                             *sums = K::join(*sums, w, x);
                         }
@@ -196,7 +202,7 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
             let (now, later) = steps.split_at_unchecked(count.singles as usize);
             steps = later;
             for &at in now {
-                // Layers whose weights are many have many channels.
+                // Only layers with many channels have many weights.
                 if B == 4 {
                     K::prefetch(ahead);
                     ahead = ahead.wrapping_add(64);
@@ -219,10 +225,11 @@ pub(crate) unsafe fn tile<K: Dot, const P: usize, const B: usize>(
 /// One tile of a depthwise kernel: `P` pixels, all channels.
 ///
 /// # Safety
-/// As [`Lanes`]; pixels lie in the job.
+/// As [`Lanes`]; pixels are in the job.
 #[inline(always)]
 pub(crate) unsafe fn depthwise_tile<K: Taps, const P: usize>(job: &Job<'_>, first: usize) {
-    // SAFETY: as in `tile`; loads of 16 channels may pass a pixel's end, the band has room behind it.
+    // SAFETY: as in `tile`; loads of 16 channels may pass a pixel's end, the band has room behind
+    // it.
     unsafe {
         let pixels = job.taps_of::<P>(first);
         let mut weights = job.weights.first;

@@ -1,4 +1,4 @@
-//! Builds the model anew: fused operators where the plan has them, all else as it was.
+//! Builds the new model: fused operators where the plan has them, everything else unchanged.
 
 use std::collections::HashSet;
 
@@ -11,10 +11,10 @@ use super::markers::{DequantizeLinear, QuantizeLinear};
 use super::ops::*;
 use super::plan::{Form, Input, Plan};
 
-/// What a part of the new model needs of a value of the old one.
+/// The form in which the new model needs a value of the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Need {
-    /// As the graph has it.
+    /// As in the graph.
     Graph(OutletId),
     /// Its bytes in the form of the plan.
     Bytes(OutletId),
@@ -33,7 +33,7 @@ pub(super) struct Emitter<'p, 'a> {
     plan: &'p mut Plan<'a>,
     target: TypedModel,
     done: HashMap<Need, OutletId>,
-    /// Operators of the new model that are tract's, by the name of their node.
+    /// The new model's operators that are tract's, by the name of their node.
     pub left: Vec<(String, String)>,
 }
 
@@ -99,7 +99,7 @@ impl<'p, 'a> Emitter<'p, 'a> {
         }
     }
 
-    /// The fused bytes that a value of floats is nothing but the meaning of.
+    /// The fused bytes that a float value is dequantised from.
     fn dequantised(&self, outlet: OutletId) -> Option<OutletId> {
         let DequantizeLinear(affine) = self.plan.graph.op(outlet)?;
         let bytes = self.plan.graph.producer(outlet).inputs[0];
@@ -135,7 +135,7 @@ impl<'p, 'a> Emitter<'p, 'a> {
                 None => inputs[0],
             };
             if planned.form.is_none() {
-                // Shapes may differ in axes of one, which a dense layer has none of.
+                // Shapes may differ in axes of size one, which a dense layer does not have.
                 let shape = self.plan.graph.shape(first)?.clone();
                 let made = self.viewed(&node.name, made, &shape)?;
                 self.done.insert(Need::Graph(first), made);
@@ -188,7 +188,7 @@ impl<'p, 'a> Emitter<'p, 'a> {
         Ok(self.target.wire_node(name, AxisOp::Reshape(0, have, want), &[made])?[0])
     }
 
-    /// Bytes of the plan as the graph has them.
+    /// The plan's bytes in the graph's form.
     fn restored(&mut self, name: &str, bytes: OutletId, made: OutletId) -> TractResult<OutletId> {
         if self.plan.form(bytes)? == Form::Plain {
             return Ok(made);

@@ -1,5 +1,5 @@
-//! Questions about a typed model, as the pass asks them: who makes a value, is it constant, is it only
-//! another view of bytes.
+//! Queries of the pass about a typed model: which node computes a value, whether it is constant,
+//! whether it is just another view of bytes.
 
 use tract_onnx::tract_core::ops::binary::{BinMiniOp, TypedBinOp};
 use tract_onnx::tract_core::ops::cast::Cast;
@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::internal::*;
 use super::markers::{Affine, DequantizeLinear};
 use crate::quant::Quant;
 
-/// How many nodes one behind another a constant may take to compute; more is no constant for the pass.
+/// Longest chain of nodes that computes a constant; a longer one does not count as constant.
 const CONSTANT_DEPTH: usize = 64;
 
 /// Bytes with their meaning: what an operand of a fused operator is.
@@ -21,11 +21,11 @@ pub(super) struct Source {
     pub bytes: OutletId,
     /// What they mean, as the `DequantizeLinear` says that reads them.
     pub quant: Quant,
-    /// The shape in which the operator sees them: that of `bytes` or another view of it.
+    /// Their shape for the operator: that of `bytes` or another view of it.
     pub shape: ShapeFact,
 }
 
-/// A constant of a weight: integers with their meaning.
+/// A constant weight: integers with their meaning.
 #[derive(Debug, Clone)]
 pub(super) struct Integers {
     /// The integers, as the file has them.
@@ -34,10 +34,10 @@ pub(super) struct Integers {
     pub affine: Affine,
 }
 
-/// A model that is read.
+/// The model being analysed.
 pub(super) struct Graph<'a> {
     pub model: &'a TypedModel,
-    /// Of each node: whether its value is the same in every run.
+    /// For each node, whether its value is the same in every run.
     constant: Vec<bool>,
 }
 
@@ -70,7 +70,7 @@ impl<'a> Graph<'a> {
         Ok(&self.model.outlet_fact(outlet)?.shape)
     }
 
-    /// Whether one node alone reads the value, and nobody outside.
+    /// Whether exactly one node reads the value, and it is not an output.
     pub fn used_once(&self, outlet: OutletId) -> bool {
         self.model.outlet_successors(outlet).len() == 1 && !self.model.outputs.contains(&outlet)
     }
@@ -80,7 +80,7 @@ impl<'a> Graph<'a> {
         self.constant[outlet.node]
     }
 
-    /// The value, where it is the same in every run. What is behind it is computed.
+    /// The value if it is the same in every run; it is computed if necessary.
     pub fn constant(&self, outlet: OutletId) -> TractResult<Option<Arc<Tensor>>> {
         if !self.is_constant(outlet) {
             return Ok(None);
@@ -100,7 +100,7 @@ impl<'a> Graph<'a> {
         Ok(Some(values.swap_remove(outlet.slot).into_arc_tensor()))
     }
 
-    /// The value as floats, where it is constant.
+    /// The value as floats, if it is constant.
     pub fn floats(&self, outlet: OutletId) -> TractResult<Option<(TVec<usize>, Vec<f32>)>> {
         let Some(value) = self.constant(outlet)? else { return Ok(None) };
         if value.datum_type() != f32::datum_type() {
@@ -109,7 +109,7 @@ impl<'a> Graph<'a> {
         Ok(Some((value.shape().into(), value.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())))
     }
 
-    /// The one float of a constant of one element.
+    /// The float of a one-element constant.
     pub fn scalar(&self, outlet: OutletId) -> TractResult<Option<f32>> {
         Ok(self.floats(outlet)?.and_then(|(_, values)| match values[..] {
             [value] => Some(value),
@@ -124,8 +124,8 @@ impl<'a> Graph<'a> {
         Ok(values.map(|values| Integers { values, affine: affine.clone() }))
     }
 
-    /// The value before operators that only change how its elements are counted, such as `Flatten`: their
-    /// order stays.
+    /// The value before operators that only change its shape, such as `Flatten`, which keep the
+    /// order of its elements.
     pub fn unviewed(&self, mut outlet: OutletId) -> OutletId {
         loop {
             let node = self.producer(outlet);
@@ -146,7 +146,7 @@ impl<'a> Graph<'a> {
         node.op_as::<Cast>().is_some_and(|cast| from.is_ok_and(|fact| fact.datum_type == cast.to))
     }
 
-    /// The bytes behind a float value, where it is nothing but bytes dequantised.
+    /// The bytes behind a float value, if it consists of dequantised bytes.
     pub fn source(&self, outlet: OutletId) -> TractResult<Option<Source>> {
         let origin = self.unviewed(outlet);
         let Some(DequantizeLinear(affine)) = self.op(origin) else { return Ok(None) };
@@ -158,14 +158,14 @@ impl<'a> Graph<'a> {
         Ok(affine.quant().map(|quant| Source { bytes, quant, shape }))
     }
 
-    /// Both operands of an operator of two, where it is the one asked for.
+    /// Both operands of a binary operator, if it is the given one.
     pub fn binary<T: BinMiniOp>(&self, outlet: OutletId) -> Option<[OutletId; 2]> {
         let node = self.producer(outlet);
         let op = node.op_as::<TypedBinOp>()?;
         (op.0.is::<T>() && node.inputs.len() == 2).then(|| [node.inputs[0], node.inputs[1]])
     }
 
-    /// An operator of two with one constant operand: the other one, and the constant's place.
+    /// A binary operator with one constant operand: the other one, and the constant's position.
     pub fn with_constant<T: BinMiniOp>(&self, outlet: OutletId) -> Option<(OutletId, OutletId)> {
         let [a, b] = self.binary::<T>(outlet)?;
         if self.is_constant(a) {
@@ -174,13 +174,13 @@ impl<'a> Graph<'a> {
         self.is_constant(b).then_some((a, b))
     }
 
-    /// What lies before `Relu` and `Clip`, and the bounds that they set. Values on the way are read by nobody
-    /// else.
+    /// The value before `Relu` and `Clip`, and the bounds that they set. Nothing else reads the
+    /// values in between.
     pub fn unclamped(&self, mut outlet: OutletId) -> TractResult<(OutletId, f32, f32)> {
         let (mut low, mut high) = (f32::NEG_INFINITY, f32::INFINITY);
         loop {
             if let Some((value, bound)) = self.bounded::<Max>(outlet)? {
-                // What was found so far acts after this one.
+                // The bounds found so far apply after this one.
                 low = low.max(bound).min(high);
                 outlet = value;
             } else if let Some((value, bound)) = self.bounded::<Min>(outlet)? {
@@ -196,7 +196,7 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// A bound of another value that nothing else reads, as half of `Clip`.
+    /// A bound on a value that nothing else reads, as half of `Clip`.
     pub fn bounded<T: BinMiniOp>(&self, outlet: OutletId) -> TractResult<Option<(OutletId, f32)>> {
         let Some((value, bound)) = self.with_constant::<T>(outlet) else { return Ok(None) };
         let bound = self.scalar(bound)?.filter(|bound| !bound.is_nan());
@@ -213,7 +213,7 @@ impl<'a> Graph<'a> {
         self.binary::<Add>(outlet)
     }
 
-    /// A product with a constant of one element: the other operand and the constant's value.
+    /// A product with a one-element constant: the other operand and the constant's value.
     pub fn scaled(&self, outlet: OutletId) -> TractResult<Option<(OutletId, f32)>> {
         let Some((value, factor)) = self.with_constant::<Mul>(outlet) else { return Ok(None) };
         Ok(self.scalar(factor)?.map(|factor| (value, factor)))

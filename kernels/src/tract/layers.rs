@@ -1,4 +1,4 @@
-//! Layers with weights: convolutions and dense layers, with all that surrounds them.
+//! Finds layers with weights: convolutions and dense layers, with everything around them.
 
 use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, KernelFormat};
 use tract_onnx::tract_core::ops::einsum::EinSum;
@@ -11,7 +11,7 @@ use super::plan::{Form, Found, Fusable, Plan};
 use super::pools::window;
 use crate::{Conv, Output, PackedConv, Quant};
 
-/// What comes behind a layer's sum.
+/// What follows a layer's sum.
 pub(super) struct Tail {
     /// The value before it.
     pub core: OutletId,
@@ -22,13 +22,13 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Of a value that is quantised: its activation.
+    /// For a value that is quantised: with its activation.
     pub fn bytes(graph: &Graph, x: OutletId, output: Quant) -> TractResult<Tail> {
         let (core, low, high) = graph.unclamped(x)?;
         Ok(Tail { core, low, high, output: Output::Bytes(output) })
     }
 
-    /// Of a value that stays in float, with no activation.
+    /// For a value that stays in float: without an activation.
     fn floats(core: OutletId) -> Tail {
         Tail { core, low: f32::NEG_INFINITY, high: f32::INFINITY, output: Output::F32 }
     }
@@ -38,14 +38,14 @@ impl Tail {
     }
 }
 
-/// A dense layer and the bytes that it reads.
+/// A dense layer and its input bytes.
 type FoundDense = Fusable<(Box<dyn TypedOp>, Source)>;
 
 /// Looks for layers.
 pub(super) struct Layer;
 
 impl Layer {
-    /// The layer whose sum, or whose sum with a residual, is `core`.
+    /// The layer whose sum, with or without a residual, is `core`.
     pub fn find(plan: &Plan, core: OutletId, tail: &Tail) -> TractResult<Option<Found>> {
         let graph = &plan.graph;
         if graph.op::<TractConv>(core).is_some() {
@@ -66,7 +66,8 @@ impl Layer {
         Ok(dense(plan, core, tail)?.map(|found| found.map(|(op, source)| (op, tvec![source], false))))
     }
 
-    /// The dense layer whose product is `outlet`, where it writes floats, with the value that it makes.
+    /// The dense layer whose product is `outlet`, if it writes floats, with the value that it
+    /// computes.
     pub fn find_last(plan: &Plan, outlet: OutletId) -> TractResult<Option<(OutletId, FoundDense)>> {
         let graph = &plan.graph;
         if graph.op::<EinSum>(outlet).is_none() {
@@ -114,7 +115,8 @@ fn symmetric(weights: &Integers, axis: usize) -> TractResult<Fusable<(Vec<i8>, V
     })
 }
 
-/// The bias, one an output channel, in real units; `None` where it is not constant or of another shape.
+/// The bias, one value per output channel, in real units; `None` if it is not constant or has
+/// another shape.
 fn bias(graph: &Graph, outlet: OutletId, outputs: usize) -> TractResult<Option<Vec<f32>>> {
     let Some((shape, values)) = graph.floats(outlet)? else { return Ok(None) };
     Ok(match values.len() {
@@ -189,7 +191,7 @@ fn convolution(
     Ok(Some(Ok((op, tvec![source, residual], true))))
 }
 
-/// The weights of a dense layer, before a transposition of its own, and whether there is one.
+/// The weights of a dense layer, before their own transposition, and whether there is one.
 fn matrix(graph: &Graph, outlet: OutletId) -> TractResult<Option<(Integers, bool)>> {
     let swapped = matches!(graph.op(outlet), Some(AxisOp::Move(0, 1) | AxisOp::Move(1, 0)));
     let outlet = if swapped { graph.producer(outlet).inputs[0] } else { outlet };
@@ -218,7 +220,7 @@ fn dense(plan: &Plan, core: OutletId, tail: &Tail) -> TractResult<Option<FoundDe
     let Some(k) = contracted(op).filter(|_| source.shape.rank() == 2) else {
         return Ok(Some(Err("it is no plain product of rows and weights".into())));
     };
-    // Of the weights as they are stored: which axis is summed over.
+    // The axis of the stored weights that is summed over.
     let k = if swapped { 1 - k } else { k };
     let (inputs, outputs) = (integers.values.shape()[k], integers.values.shape()[1 - k]);
     let (stored, mut scales) = match symmetric(&integers, 1 - k)? {
@@ -246,7 +248,7 @@ fn dense(plan: &Plan, core: OutletId, tail: &Tail) -> TractResult<Option<FoundDe
     if channels * height * width != inputs {
         return Ok(Some(Err("its input is of another shape".into())));
     }
-    // The graph counts channel by channel, the bytes lie pixel by pixel.
+    // The graph is in channel order, the bytes are in pixel order.
     let mut weights = Vec::with_capacity(stored.len());
     for output in 0..outputs {
         for pixel in 0..height * width {
@@ -265,7 +267,7 @@ fn dense(plan: &Plan, core: OutletId, tail: &Tail) -> TractResult<Option<FoundDe
     Ok(Some(Ok((Box::new(op), source))))
 }
 
-/// Which axis of the second operand a product of two matrices sums over, where the result has the rows of the
+/// Which axis of its second operand a matrix product sums over, if the result has the rows of the
 /// first and the other axis of the second.
 fn contracted(op: &EinSum) -> Option<usize> {
     let at = |io: InOut, axis: usize| op.axes.axis((io, axis)).ok();

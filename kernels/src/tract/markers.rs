@@ -1,5 +1,5 @@
-//! `QuantizeLinear` and `DequantizeLinear` in the typed model: what the pass looks for. They also run, by
-//! ONNX's own definition, where the pass leaves them.
+//! `QuantizeLinear` and `DequantizeLinear` in the typed model: what the pass looks for. They can
+//! also run, by ONNX's definition, where the pass leaves them.
 
 use tract_onnx::tract_hir::internal::*;
 
@@ -19,16 +19,16 @@ macro_rules! refuse {
     };
 }
 
-/// How integers stand for numbers: `(q - zero_point) * scale`, for the whole tensor or along one axis.
+/// An affine quantisation, `(q - zero_point) * scale`, for the whole tensor or along one axis.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Affine {
     /// `U8`, `I8`, or `I32` (biases).
     pub integer: DatumType,
-    /// One, or one a step along `axis`. Positive and finite.
+    /// One, or one per index along `axis`. Positive and finite.
     pub scale: Arc<[f32]>,
     /// As many as scales, each within `integer`.
     pub zero_point: Arc<[i32]>,
-    /// Where there are several.
+    /// The axis, if there are several.
     pub axis: usize,
 }
 
@@ -38,7 +38,7 @@ impl Affine {
     /// From the constants of the file, each with its name.
     ///
     /// # Errors
-    /// Names the constant that cannot be: scales that are not positive, numbers that do not fit.
+    /// Names the invalid constant: scales that are not positive, numbers that do not fit.
     pub fn new(
         integer: DatumType,
         axis: i64,
@@ -105,13 +105,13 @@ impl Affine {
         })
     }
 
-    /// Scale and zero point of a tensor of bytes that has but one of each.
+    /// Scale and zero point of a tensor of bytes that has only one of each.
     pub fn quant(&self) -> Option<Quant> {
         let ty = byte(self.integer)?;
         (self.scale.len() == 1).then(|| Quant { scale: self.scale[0], zero_point: self.zero_point[0], ty })
     }
 
-    /// Number of elements that follow one another with the same channel in a tensor of `shape`.
+    /// Number of consecutive elements with the same channel in a tensor of `shape`.
     fn run(&self, shape: &[usize]) -> usize {
         if self.scale.len() == 1 { shape.iter().product() } else { shape[self.axis + 1..].iter().product() }
     }
@@ -143,7 +143,7 @@ impl Affine {
     }
 }
 
-/// How the bytes of a tensor of this type are read; `None` where it holds no bytes.
+/// How the bytes of a tensor of this type are read; `None` if it is not of bytes.
 pub(super) fn byte(dt: DatumType) -> Option<Byte> {
     match dt {
         DatumType::U8 => Some(Byte::U8),
@@ -168,7 +168,7 @@ impl Op for QuantizeLinear {
     op_as_typed_op!();
 }
 
-// Never folded: the pass must still find it. It folds what it leaves.
+// Never folded, because the pass must still find it; the pass folds what it leaves.
 impl EvalOp for QuantizeLinear {
     not_out_of_plan!();
 

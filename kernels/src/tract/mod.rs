@@ -1,11 +1,12 @@
 //! A pass over tract's models that puts the kernels of this crate in place of quantised layers.
 //!
-//! A quantised ONNX file (QDQ) is a float network in which `QuantizeLinear` and `DequantizeLinear` stand around
-//! each layer. Run as it is, each layer is computed in float and pays for the conversions besides. [`fuse`] finds
-//! `DequantizeLinear, Conv, [Relu], [Add], [Relu or Clip], QuantizeLinear` and the like, and puts one operator
-//! there that takes bytes and writes bytes. Between such operators bytes lie in NHWC order, so that nothing else
-//! is left inside of the network; at its borders an operator quantises or dequantises and changes the order
-//! in the same step.
+//! A quantised ONNX file (QDQ) is a float network with `QuantizeLinear` and `DequantizeLinear`
+//! around each layer. Run as it is, each layer is computed in float, plus the cost of the
+//! conversions. [`fuse`] finds
+//! `DequantizeLinear, Conv, [Relu], [Add], [Relu or Clip], QuantizeLinear` and similar patterns,
+//! and replaces them by one operator that reads and writes bytes. Between such operators bytes are
+//! in NHWC order, so that nothing else is left inside the network; at its borders an operator
+//! quantises or dequantises and changes the order in the same step.
 //!
 //! ```no_run
 //! use spotd_kernels::tract::{fuse, onnx};
@@ -27,22 +28,24 @@
 //!
 //! # Where in tract
 //!
-//! tract folds dequantised weights into float constants while it still infers shapes, so a pass over its typed
-//! model comes too late for them; and at the level of the file, each operator has several spellings (`Clip` of
-//! two kinds, padding of four, `ReduceMean` by attribute or input), all of which tract knows. So [`onnx`]
-//! replaces two operators of tract's reader by markers that are not folded, tract reads and types the graph, and
-//! [`fuse`] runs on the typed model before anything else does: there all spellings are one, shapes and constants
-//! are known, and scales are the file's own.
+//! tract folds dequantised weights into float constants while it still infers shapes, so a pass
+//! over its typed model comes too late for them; and in the file each operator has several
+//! spellings (`Clip` of two kinds, padding of four, `ReduceMean` by attribute or input), all of
+//! which tract knows. So [`onnx`] replaces two operators of tract's reader by markers that are not
+//! folded, tract reads and types the graph, and [`fuse`] runs on the typed model before anything
+//! else: there all spellings are unified, shapes and constants are known, and scales are still the
+//! file's own.
 //!
 //! # Pixels
 //!
-//! Whoever has pixels as bytes need not make floats of them: [`take_pixels`] gives the same model for them.
+//! Pixels that are bytes already need not be converted to floats: [`take_pixels`] returns the same
+//! model for them.
 //!
 //! # What stays with tract
 //!
-//! All that the pass does not know, float layers, weights that are asymmetric beyond signed bytes, dilations:
-//! such a layer runs as tract runs it, and fused parts around it quantise and dequantise at their borders.
-//! [`Report::left`] names them.
+//! Everything that the pass does not support: float layers, asymmetric weights beyond signed bytes,
+//! dilations. Such a layer runs as in tract, and fused parts around it quantise and dequantise at
+//! their borders. [`Report::left`] names them.
 
 mod emit;
 mod graph;
@@ -69,11 +72,11 @@ use graph::Graph;
 use plan::Plan;
 
 /// Replaces what it can by int8 operators, for the fastest instruction set of this processor
-/// ([`Isa::chosen`]). `model` comes from [`onnx`] and has not been decluttered.
+/// ([`Isa::chosen`]). `model` must come from [`onnx`] and must not have been decluttered.
 ///
 /// # Errors
-/// Scales, biases or weights that cannot be computed with, by the name of the tensor; an instruction set that
-/// the environment asks for and this processor lacks.
+/// Invalid scales, biases or weights, with the tensor's name; an instruction set that the
+/// environment asks for but this processor lacks.
 pub fn fuse(model: TypedModel) -> TractResult<(TypedModel, Report)> {
     fuse_for(model, Isa::chosen()?)
 }
@@ -96,7 +99,8 @@ pub fn is_quantised(model: &TypedModel) -> bool {
     model.nodes.iter().any(|n| n.op_is::<markers::QuantizeLinear>() || n.op_is::<markers::DequantizeLinear>())
 }
 
-/// The model as the file states it, in float wherever it computes: the reference for what [`fuse`] gives.
+/// The model exactly as in the file, with all computation in float: the reference for the result of
+/// [`fuse`].
 ///
 /// # Errors
 /// Constants that cannot be computed.

@@ -7,13 +7,14 @@ use crate::kernel::engine::{engine, kernel};
 use crate::kernel::{Element, Kernels, Layout, Shape};
 use crate::quant::Byte;
 
-/// 5 pixels x 16 channels fill 10 of 16 registers; two hold weights, and input, ones and products one each.
+/// 5 pixels x 16 channels fill 10 of 16 registers; two hold weights, and input, ones and products
+/// one each.
 const SHAPE: Shape = Shape { pixels: [5, 0, 0, 0] };
 
-/// Words run at about three quarters of this kernel's speed.
+/// The words kernel has about three quarters of this kernel's speed.
 const SPLIT: usize = 25;
 
-/// The functions and how they want their weights.
+/// The functions, and the layout of their weights.
 pub(crate) const KERNELS: Kernels = Kernels {
     run,
     run_depthwise: words::KERNELS.run_depthwise,
@@ -46,8 +47,8 @@ unsafe fn dot(sums: [__m256i; 2], w: [__m256i; 2], x: __m256i) -> [__m256i; 2] {
     }
 }
 
-/// Two steps in five instructions a register instead of six, three of them multiplications instead of four, of which
-/// Zen 3 has two a cycle.
+/// Two steps in five instructions per register instead of six, three of them multiplications
+/// instead of four, of which Zen 3 executes two per cycle.
 #[inline(always)]
 unsafe fn join(sums: [__m256i; 2], w: [[__m256i; 2]; 2], x: [__m256i; 2]) -> [__m256i; 2] {
     // SAFETY: registers only.

@@ -1,8 +1,9 @@
 //! AVX2 without VNNI.
 //!
-//! `vpmaddubsw` and `vpmaddwd` make 32 products a cycle out of bytes and leave room for loads, but the first
-//! saturates: [`bytes`] splits the weights so that it cannot. Where that would take too many steps of its own,
-//! [`words`] widens to 16 bits, which is as many multiplications and one and a half times as many instructions.
+//! `vpmaddubsw` and `vpmaddwd` compute 32 products of bytes per cycle and leave room for loads, but
+//! the first saturates: [`bytes`] splits the weights so that it cannot. Where that would take too
+//! many extra steps, [`words`] widens to 16 bits, which takes as many multiplications and one and a
+//! half times as many instructions.
 
 pub(crate) mod bytes;
 pub(crate) mod words;
@@ -108,7 +109,7 @@ fn scaled(sums: [__m256i; 2], scales: [__m256; 2]) -> [__m256; 2] {
 #[target_feature(enable = "avx2")]
 fn clamped(x: [__m256; 2], (low, high): (f32, f32)) -> [__m256; 2] {
     let (low, high) = (_mm256_set1_ps(low), _mm256_set1_ps(high));
-    // The second operand is the answer where they are equal or unordered, as in `quant::clamp`.
+    // The result is the second operand if they are equal or unordered, as in `quant::clamp`.
     x.map(|x| _mm256_min_ps(_mm256_max_ps(x, low), high))
 }
 
@@ -137,10 +138,10 @@ fn bytes(job: &Job<'_>, x: [__m256; 2]) -> __m128i {
     _mm_xor_si128(bytes, _mm_set1_epi8(job.epilogue.flip as i8))
 }
 
-/// Writes the first `count` of 16 values, which lie in `all` one after the other.
+/// Writes the first `count` of the 16 values in `all`.
 ///
 /// # Safety
-/// So many can be written, and `all` is 16 of them.
+/// `count` values can be written, and `all` has 16 of them.
 #[inline(always)]
 unsafe fn store_part<T: Copy, A>(at: *mut T, all: A, count: usize) {
     const { assert!(size_of::<A>() == 16 * size_of::<T>()) };
@@ -151,7 +152,7 @@ unsafe fn store_part<T: Copy, A>(at: *mut T, all: A, count: usize) {
 /// The first `count` of 16 bytes.
 ///
 /// # Safety
-/// So many can be read.
+/// `count` bytes can be read.
 #[inline(always)]
 unsafe fn load_part(at: *const u8, count: usize) -> __m128i {
     let mut all = [0u8; 16];
@@ -204,7 +205,7 @@ pub(crate) unsafe fn opaque(mut x: __m256i) -> __m256i {
     x
 }
 
-/// Two neighbouring quarters change places: the order that unpacking leaves, and back.
+/// Swaps the two middle quarters: converts to the order that unpacking produces, and back.
 ///
 /// # Safety
 /// AVX2.

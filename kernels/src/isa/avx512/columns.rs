@@ -1,5 +1,6 @@
-//! Depthwise kernels. The taps of a column of the kernel, up to four rows of them, are brought side by side for each of 16
-//! channels, so that `vpdpbusd` multiplies and adds them at once; neighbouring output pixels share most columns.
+//! Depthwise kernels. The taps of a kernel column, up to four rows, are placed side by side for
+//! each of 16 channels, so that `vpdpbusd` multiplies and adds them at once; neighbouring output
+//! pixels share most columns.
 
 #[cfg(feature = "__emulate")]
 use crate::isa::emulated::*;
@@ -40,7 +41,8 @@ pub(super) unsafe fn run(job: &Job<'_>) {
 #[inline(always)]
 unsafe fn rows<const KH: usize, const G: usize, const KW: usize, const S: usize>(job: &Job<'_>) {
     for first in (0..job.input.pixels.len()).step_by(job.input.width) {
-        // SAFETY: the band holds all taps of all its pixels, and room for 16 channels behind the last.
+        // SAFETY: the band holds all taps of all its pixels, and room for 16 channels behind the
+        // last.
         unsafe {
             let row = job.input.source.add(*job.input.pixels.get_unchecked(first));
             let mut weights = job.weights.first;
@@ -52,7 +54,7 @@ unsafe fn rows<const KH: usize, const G: usize, const KW: usize, const S: usize>
                 }
                 let rest = job.input.width - whole;
                 if rest > 0 && whole > 0 {
-                    // Some are computed again, to the same end.
+                    // Some are computed twice, with the same result.
                     let at = job.input.width - PIXELS;
                     let source = source.add(at * S * job.input.pixel_bytes);
                     pixels::<KH, G, KW, S, PIXELS>(job, source, weights, channel, first + at, PIXELS);
@@ -87,7 +89,7 @@ unsafe fn pixels<const KH: usize, const G: usize, const KW: usize, const S: usiz
                 *w = load(weights.add((x * G + g) * 64));
             }
         }
-        // The columns of the last pixel: what the next one shares with it comes first.
+        // The columns of the last pixel; those shared with the next one come first.
         let mut window = [[bias; G]; KW];
         let mut next = source;
         for window in &mut window[S..] {
@@ -188,7 +190,8 @@ unsafe fn column<const KH: usize, const G: usize>(to: &mut [__m512i; G], at: *co
     }
 }
 
-/// The same 16 channels of `R` rows, of each channel four bytes, one a row; those of rows that there are not are zero.
+/// The same 16 channels of `R` rows, with four bytes per channel, one per row; bytes of missing
+/// rows are zero.
 ///
 /// # Safety
 /// As [`run`]; 16 channels can be read in each row.
@@ -208,7 +211,7 @@ unsafe fn four<const R: usize>(at: *const u8, row_bytes: usize) -> __m512i {
         if R > 3 {
             rows = _mm512_inserti32x4::<3>(rows, _mm_loadu_si128(at.add(3 * row_bytes).cast()));
         }
-        // A quarter each has the rows of four channels, then each channel its bytes.
+        // First each quarter gets the rows of four channels, then each channel its bytes.
         let quarters = _mm512_permutexvar_epi32(load(TRANSPOSE.as_ptr()), rows);
         _mm512_shuffle_epi8(quarters, load(TRANSPOSE_BYTES.as_ptr()))
     }

@@ -8,8 +8,8 @@ use std::arch::x86_64::*;
 use super::{Avx512, load};
 use crate::kernel::{Job, Tile, through_memory};
 
-/// A tile whose sums are in registers. Bytes of whole blocks are made there, four registers at a time; the rest goes
-/// through memory.
+/// A tile whose sums are in registers. Bytes of whole blocks are computed in registers, four at a
+/// time; the rest goes through memory.
 ///
 /// # Safety
 /// As [`Lanes::end`](crate::kernel::Lanes::end).
@@ -40,8 +40,9 @@ pub(super) unsafe fn end<const P: usize, const B: usize>(
     }
 }
 
-/// Bytes of whole blocks, where values may be clamped after they were rounded: packing saturates on the way, for four
-/// registers at once. `PLAIN`: they are unsigned with zero point 0, as behind ReLU, and saturation is all the clamping.
+/// Bytes of whole blocks, where values may be clamped after they were rounded: packing saturates on
+/// the way, for four registers at once. `PLAIN`: they are unsigned with zero point 0, as behind
+/// ReLU, and saturation is all the clamping.
 #[inline(always)]
 unsafe fn bytes<
     const RESIDUAL: bool,
@@ -64,7 +65,8 @@ unsafe fn bytes<
         let at = tile.first * job.output.stride + tile.channel;
         let (out, scales) = (job.output.first.add(at), job.weights.scales.add(tile.channel));
         let added = if RESIDUAL { job.output.residual.add(at) } else { job.output.residual };
-        // Constants all through, so that no sum is looked up by a number: the array would be in memory then.
+        // Indices are constants throughout: with a variable index the array would be kept in
+        // memory.
         macro_rules! four {
             ($($a:literal $b:literal $c:literal $d:literal),+) => {$(
                 if $a < P * B {
@@ -82,7 +84,8 @@ unsafe fn bytes<
                         let bytes = _mm512_packus_epi16(_mm512_adds_epi16(ab, zero), _mm512_adds_epi16(cd, zero));
                         _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(bytes, low), high), flip)
                     };
-                    // Both packings work on quarters: what lies there is four bytes of each unit in turn.
+                    // Both pack instructions work on quarters, which then hold four bytes of each
+                    // unit in turn.
                     let bytes = _mm512_permutexvar_epi32(order, bytes);
                     if B == 4 {
                         _mm512_storeu_si512(out.add(place::<B>($a, job.output.stride)).cast(), bytes);
@@ -103,7 +106,8 @@ unsafe fn bytes<
     }
 }
 
-/// How far the 16 values of a unit, a block of a pixel, lie behind the first of a tile; counted as in its sums.
+/// Offset of the 16 values of a unit (a block of a pixel) from the first of a tile, in the order of
+/// its sums.
 #[inline(always)]
 const fn place<const B: usize>(unit: usize, stride: usize) -> usize {
     unit / B * stride + 16 * (unit % B)
@@ -123,7 +127,7 @@ unsafe fn rounded<
     scales: *const f32,
     added: *const u8,
 ) -> __m512i {
-    // The last is taken again where there are fewer than four.
+    // The last one is repeated if there are fewer than four.
     let unit = const { if UNIT < P * B { UNIT } else { P * B - 1 } };
     // SAFETY: the unit is of the tile, and whole.
     unsafe {
@@ -140,7 +144,7 @@ unsafe fn rounded<
     }
 }
 
-/// Writes the bytes of a unit, or of it and the next one of the same pixel, where there is such a unit.
+/// Writes the bytes of a unit, or of it and the next one of the same pixel, if the unit exists.
 #[inline(always)]
 unsafe fn store<const P: usize, const B: usize, const UNIT: usize, T>(out: *mut u8, stride: usize, bytes: T) {
     if UNIT < P * B {
@@ -155,8 +159,8 @@ pub(super) static TRANSPOSE: [u32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14
 /// The residual's 16 bytes in steps of the output.
 #[inline(always)]
 unsafe fn residual(job: &Job<'_>, bytes: __m128i) -> __m512 {
-    /// The bits of 2^23: with a byte in the lowest place it is the number 2^23 + byte, so that nothing need be
-    /// converted.
+    /// The bits of 2^23: with a byte in the lowest bits it is the number 2^23 + byte, so that no
+    /// conversion is needed.
     const WHOLE: i32 = 0x4b00_0000;
     // SAFETY: registers only.
     unsafe {
@@ -196,9 +200,10 @@ unsafe fn finish_as<const REAL: bool, const RESIDUAL: bool>(job: &Job<'_>, sums:
         let channel = tile.channel + 16 * block;
         let count = (job.weights.channels - channel).min(16);
         let mask = (0xffffu32 >> (16 - count)) as __mmask16;
-        // SAFETY: one sum a pixel and block; the mask keeps loads and stores within the group's channels.
+        // SAFETY: one sum a pixel and block; the mask keeps loads and stores within the group's
+        // channels.
         unsafe {
-            // Flipping the top bit of a byte is the same as taking 128 from it, since the rest is cut off.
+            // Flipping the top bit of a byte is the same as subtracting 128, modulo 256.
             let zero = _mm512_set1_epi32(job.epilogue.zero - i32::from(job.epilogue.flip));
             let scale = _mm512_loadu_ps(job.weights.scales.add(channel));
             for pixel in 0..tile.pixels {
@@ -228,7 +233,7 @@ unsafe fn finish_as<const REAL: bool, const RESIDUAL: bool>(job: &Job<'_>, sums:
 
 #[inline(always)]
 unsafe fn clamped(x: __m512, (low, high): (f32, f32)) -> __m512 {
-    // SAFETY: registers only. The second operand is the answer where they are equal or unordered, as in
-    // `quant::clamp`.
+    // SAFETY: registers only. The second operand is the answer where they are equal or unordered,
+    // as in `quant::clamp`.
     unsafe { _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(low)), _mm512_set1_ps(high)) }
 }

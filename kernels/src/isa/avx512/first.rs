@@ -1,5 +1,5 @@
-//! Layers over pixels: three channels, kernels of 3x3. There are few products for each output, so that what stands around
-//! them counts: here all offsets are constants, and weights stay in registers.
+//! Layers over pixels: three channels, 3x3 kernels. There are few products per output, so the
+//! overhead matters: here all offsets are constants, and weights stay in registers.
 
 #[cfg(feature = "__emulate")]
 use crate::isa::emulated::*;
@@ -17,7 +17,7 @@ const PIXEL: usize = 3;
 const ROWS: usize = 3;
 const STEPS: usize = 3;
 
-/// Whether a layer is such a one.
+/// Whether this kernel can run a layer.
 pub(super) fn fits(job: &Job<'_>) -> bool {
     job.input.pixel_bytes == PIXEL
         && (job.weights.rows, job.weights.columns) == (ROWS, 3)
@@ -51,8 +51,8 @@ pub(super) unsafe fn run(job: &Job<'_>) {
     }
 }
 
-/// All output pixels of `B` blocks of channels from `channel`, in steps of `S` pixels, `P` at a time. A step has weights for
-/// `of` blocks.
+/// All output pixels of `B` blocks of channels from `channel`, in steps of `S` pixels, `P` at a
+/// time. A step has weights for `of` blocks.
 ///
 /// # Safety
 /// As [`run`].

@@ -17,11 +17,11 @@ use crate::kernel::{DepthwiseOrder, Element, Job, Kernels, Layout, Shape};
 use crate::quant::Byte;
 use finish::{end, finish};
 
-/// 24 of 32 registers hold sums where there are channels for it; with 28 the compiler moves some to memory and
-/// back. At least 8 chains keep two multipliers busy.
+/// 24 of 32 registers hold sums if there are enough channels; with 28 the compiler spills some to
+/// memory. At least 8 chains keep two multipliers busy.
 const SHAPE: Shape = Shape { pixels: [10, 10, 8, 6] };
 
-/// The functions and how they want their weights.
+/// The functions, and the layout of their weights.
 pub(crate) const KERNELS: Kernels = Kernels {
     run: any,
     run_depthwise: columns::run,
@@ -71,8 +71,8 @@ unsafe fn broadcast(at: *const u8) -> __m512i {
     unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
 }
 
-/// Brings a line into the second level of cache. Not by the intrinsic: the compiler takes that for one more access to
-/// memory, and keeps sums there for its sake.
+/// Prefetches a line into the second-level cache. Not by the intrinsic: the compiler treats that as
+/// a memory access, and keeps sums in memory because of it.
 #[cfg(not(feature = "__emulate"))]
 #[inline(always)]
 #[allow(clippy::pointers_in_nomem_asm_block)]

@@ -1,4 +1,5 @@
-//! `sdot`: signed inputs, four products a lane. As inline assembly: the intrinsic is not stable.
+//! `sdot`: signed inputs, four products per lane. Inline assembly, because the intrinsic is not
+//! stable.
 
 use std::arch::aarch64::*;
 
@@ -10,7 +11,7 @@ use crate::quant::Byte;
 /// 6 pixels x 16 channels fill 24 of 32 registers; four hold weights.
 const SHAPE: Shape = Shape { pixels: [6, 0, 0, 0] };
 
-/// The functions and how they want their weights.
+/// The functions, and the layout of their weights.
 pub(crate) const KERNELS: Kernels = Kernels {
     run,
     run_depthwise: words::KERNELS.run_depthwise,

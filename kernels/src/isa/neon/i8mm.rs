@@ -1,5 +1,5 @@
-//! `sudot` of the int8 matrix extension: unsigned inputs, so that nothing needs to be flipped on the way. As
-//! inline assembly: the intrinsic is not stable.
+//! `sudot` of the int8 matrix extension: unsigned inputs, so that nothing needs to be flipped.
+//! Inline assembly, because the intrinsic is not stable.
 
 use std::arch::aarch64::*;
 
@@ -11,7 +11,7 @@ use crate::quant::Byte;
 /// 6 pixels x 16 channels fill 24 of 32 registers; four hold weights.
 const SHAPE: Shape = Shape { pixels: [6, 0, 0, 0] };
 
-/// The functions and how they want their weights.
+/// The functions, and the layout of their weights.
 pub(crate) const KERNELS: Kernels = Kernels {
     run,
     run_depthwise: words::KERNELS.run_depthwise,
