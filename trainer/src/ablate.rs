@@ -1,5 +1,6 @@
-//! The paper's tables, made with the user's data: what augmentation, the number of classes and the amount of data
-//! do to generators that were not trained on. Each row is a run of `fit`; those that are there are not made again.
+//! The paper's tables, reproduced with the user's data: the effect of augmentation, number of
+//! classes and amount of data on generators that were not trained on. Each row is a run of `fit`;
+//! existing ones are not repeated.
 
 use crate::{
     checkpoint,
@@ -26,7 +27,8 @@ pub enum Table {
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "ablation")]
 pub struct Options {
-    /// Everything that `fit` takes; --run is the folder of all runs, --measure-on the sets of the table's columns.
+    /// Everything that `fit` takes; --run is the folder of all runs, --measure-on the sets of the
+    /// table's columns.
     #[command(flatten)]
     pub base: fit::Options,
     /// Which tables.
@@ -51,7 +53,7 @@ pub struct Row {
     pub settings: Settings,
     /// Steps taken.
     pub steps: u64,
-    /// Whether its schedule came to its end.
+    /// Whether its schedule has ended.
     pub finished: bool,
     /// Pictures trained on.
     pub pictures: usize,
@@ -59,7 +61,8 @@ pub struct Row {
     pub validation_ap: f64,
     /// AP by set: as stored, and after JPEG 75.
     pub sets: Vec<(String, f64, f64)>,
-    /// The paper's mean AP for this row (its table 2; ResNet-50, ProGAN's 20 classes, eleven test sets).
+    /// The paper's mean AP for this row (its table 2; ResNet-50, ProGAN's 20 classes, eleven test
+    /// sets).
     pub published: Option<f64>,
 }
 
@@ -68,7 +71,7 @@ impl Row {
         (!self.sets.is_empty()).then(|| self.sets.iter().map(of).sum::<f64>() / self.sets.len() as f64)
     }
 
-    /// Mean AP of the sets as stored; of the validation where there are no sets.
+    /// Mean AP of the sets as stored; of the validation if there are no sets.
     fn headline(&self) -> f64 {
         self.mean(|set| set.1).unwrap_or(self.validation_ap)
     }
@@ -83,7 +86,7 @@ fn published(augment: Augment) -> Option<f64> {
     }
 }
 
-/// A row that is to be.
+/// A planned row.
 struct Planned {
     table: Table,
     name: String,
@@ -92,7 +95,8 @@ struct Planned {
     published: Option<f64>,
 }
 
-/// Makes the rows that are missing; writes `ablation.md` and `ablation.svg` after each, and gives the Markdown.
+/// Makes the missing rows; writes `ablation.md` and `ablation.svg` after each, and returns the
+/// Markdown.
 pub fn ablate(options: &Options) -> Result<String> {
     let home = options.base.run.as_path();
     std::fs::create_dir_all(home).with_context(|| format!("{}: cannot be made", home.display()))?;
@@ -101,7 +105,7 @@ pub fn ablate(options: &Options) -> Result<String> {
     for (at, planned) in planned.into_iter().enumerate() {
         log::info!("row {} of {count}: {}", at + 1, planned.name);
         rows.push(row(planned)?);
-        // After each row: with hours between them, what there is should be there to be looked at.
+        // After each row: with hours in between, what there is should be visible.
         text = markdown(&rows);
         checkpoint::write(&home.join("ablation.md"), text.as_bytes())?;
         drawn(&rows, home)?;
@@ -167,7 +171,7 @@ fn plan(options: &Options) -> Result<Vec<Planned>> {
     Ok(planned)
 }
 
-/// What was asked for, or those of `usual` below `all`, and `all`.
+/// Those asked for, or those of `usual` below `all`, and `all`.
 fn counts(asked: &[usize], usual: impl Iterator<Item = usize>, all: usize) -> Vec<usize> {
     if !asked.is_empty() {
         return asked.to_vec();

@@ -1,5 +1,6 @@
-//! The resynthesis bank: small networks of our own that redraw photographs, each with its own way of
-//! upsampling, so that every redrawn photograph carries the trace that generators leave.
+//! The resynthesis bank: small networks of our own that resynthesise photographs, each with its own
+//! way of upsampling, so that every resynthesised photograph carries the trace that generators
+//! leave.
 
 use crate::{
     checkpoint,
@@ -15,17 +16,17 @@ use spotd::forensics::rng::Rng;
 use std::{path::Path, time::Duration, time::Instant};
 use tch::{Device, Kind, Reduction, Tensor, nn, nn::OptimizerConfig as _};
 
-/// One member: what it is and how it learns.
+/// One member: its network and how it is trained.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Member {
     /// Picture in, picture out.
     pub net: Net,
-    /// The input is the picture at half its size: super-resolution.
+    /// Whether the input is the picture at half its size: super-resolution.
     pub halve: bool,
-    /// Weight of the critic's word against L1.
+    /// Weight of the adversarial loss relative to L1.
     pub adversarial: f64,
-    /// Weight of the difference of log radial spectra: without it an L1 decoder's pictures lack fine detail
-    /// by a factor of ten and more, which no real generator's do.
+    /// Weight of the difference of log radial spectra: without it an L1 decoder's pictures lack
+    /// fine detail by a factor of ten or more, unlike those of real generators.
     pub spectral: f64,
     /// Seconds that it was trained for.
     #[serde(default)]
@@ -42,7 +43,7 @@ pub struct Trained {
     module: Module,
 }
 
-/// The side of the crops that members learn on.
+/// Side of the crops that members are trained on.
 const CROP: u32 = 64;
 const BATCH: usize = 8;
 
@@ -113,7 +114,7 @@ fn autoencoder(name: &str, widths: &[i64], up: Up, norm: Norm) -> Net {
     Net { name: name.into(), layers }
 }
 
-/// Twice the size of its input.
+/// Doubles the size of its input.
 fn super_resolution(name: &str, up: Up) -> Net {
     let mut layers = vec![Layer::Normalise { mean: 0.5, deviation: 0.25 }, conv(3, 24, 3, 1), Layer::Relu];
     for _ in 0..2 {
@@ -124,7 +125,8 @@ fn super_resolution(name: &str, up: Up) -> Net {
     Net { name: name.into(), layers }
 }
 
-/// Twice the size of its input, deeper, trained without a critic: what published super-resolution of the plain kind does.
+/// Doubles the size of its input; deeper, and trained without a discriminator, as in published
+/// plain super-resolution.
 fn deep_super_resolution(name: &str, up: Up) -> Net {
     let mut layers = vec![Layer::Normalise { mean: 0.5, deviation: 0.25 }, conv(3, 32, 3, 1)];
     for _ in 0..4 {
@@ -132,7 +134,8 @@ fn deep_super_resolution(name: &str, up: Up) -> Net {
         layers.push(Layer::Residual { layers: vec![conv(32, 32, 3, 1), leaky.clone(), conv(32, 32, 3, 1)] });
         layers.push(leaky);
     }
-    // A transposed convolution as the very last step, or colours after the doubling.
+    // A transposed convolution as the very last layer, or the output convolution after the
+    // doubling.
     match up {
         Up::Transposed(kernel) => layers.push(Layer::ConvTranspose { channels: (32, 3), kernel }),
         Up::Shuffle => layers.extend([conv(32, 12, 3, 1), Layer::PixelShuffle { factor: 2 }]),
@@ -142,11 +145,12 @@ fn deep_super_resolution(name: &str, up: Up) -> Net {
     Net { name: name.into(), layers }
 }
 
-/// An [`autoencoder`] whose narrow latent is quantised before it is decoded, as those of latent diffusion are.
+/// An [`autoencoder`] whose narrow latent is quantised before it is decoded, as those of latent
+/// diffusion are.
 fn quantised(name: &str, widths: &[i64], latent: i64, up: Up, norm: Norm) -> Net {
     let mut net = autoencoder(name, widths, up, norm);
     let deepest = *widths.last().expect("an autoencoder halves at least once");
-    // Behind normalisation, convolutions and activations of the encoder.
+    // After the encoder's convolutions, normalisation and activations.
     let latent = [conv(deepest, latent, 1, 1), Layer::Quantise { levels: 7 }, conv(latent, deepest, 1, 1)];
     net.layers.splice(1 + 2 * widths.len()..1 + 2 * widths.len(), latent);
     net
@@ -168,8 +172,8 @@ fn skip_connected(name: &str, up: Up) -> Net {
     Net { name: name.into(), layers: [layers, tail].concat() }
 }
 
-/// The network that the daemon's demonstration runs: a factor of 4 by transposed convolution, about 400 M
-/// multiply-adds on 640x384.
+/// The network that the daemon's demonstration runs: a factor of 4 by transposed convolution, about
+/// 400 M multiply-adds on 640x384.
 pub fn demo() -> Net {
     let layers = vec![
         Layer::Normalise { mean: 0.5, deviation: 0.25 },
@@ -237,10 +241,11 @@ pub fn members() -> Vec<Member> {
     ]
 }
 
-/// From this weight on the critic's word shapes what a member draws, and the critic is a larger one.
+/// From this weight on the adversarial loss shapes a member's output, and the discriminator is a
+/// larger one.
 const STRONG: f64 = 0.1;
 
-/// Judges patches: real or redrawn.
+/// The discriminator, which classifies patches as real or resynthesised.
 fn critic(weight: f64) -> Net {
     let widths: &[i64] = if weight < STRONG { &[16, 32] } else { &[32, 64, 96] };
     let mut layers = vec![Layer::Normalise { mean: 0.5, deviation: 0.25 }];
@@ -282,7 +287,8 @@ impl Trained {
         )
     }
 
-    /// `x` `[N, 3, S, S]` in 0..1, redrawn, same size and range. S is a multiple of 16.
+    /// `x` `[N, 3, S, S]` in 0..1, resynthesised, with the same size and range. S is a multiple of
+    /// 16.
     pub fn redraw(&self, x: &Tensor) -> Tensor {
         tch::no_grad(|| self.forward(x, false))
     }
@@ -329,7 +335,7 @@ pub fn train(
         let (fake, verdict) = {
             let _cast = Autocast::new(device, bf16);
             let fake = trained.forward(&real, true).to_kind(Kind::Float);
-            // The critic joins when there is something to discriminator.
+            // The discriminator joins once there is something to discriminate.
             let judged = member.adversarial > 0.0 && done > 0.25;
             if judged {
                 let told = discriminator.forward(&real, true).to_kind(Kind::Float);
@@ -376,8 +382,8 @@ fn gradient_loss(a: &Tensor, b: &Tensor) -> Tensor {
     part(2) + part(3)
 }
 
-/// Every member of [`members`], those found in `folder` as they are, the others trained for `each` and
-/// put there.
+/// Every member of [`members`]: those found in `folder` are loaded, the others are trained for
+/// `each` and saved there.
 pub fn build(
     folder: &Path,
     photos: &Photos,

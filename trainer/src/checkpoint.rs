@@ -1,4 +1,4 @@
-//! Files of a training run: whole or not there, never half written.
+//! Files of a training run: complete or absent, never half written.
 
 use crate::{net::Net, torchfile};
 use anyhow::{Context as _, Result};
@@ -9,7 +9,7 @@ use std::{
 };
 use tch::{Tensor, nn::VarStore};
 
-/// What a run's folder says beside the weights.
+/// A run's state, beside the weights.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
     /// The network that the weights belong to.
@@ -18,7 +18,7 @@ pub struct State {
     pub steps: u64,
     /// Seconds of detector training so far, over all resumptions.
     pub seconds: f64,
-    /// The budget that the schedule was made for.
+    /// The budget that the schedule was planned for.
     pub budget_seconds: f64,
     /// Seconds of bank training.
     pub bank_seconds: f64,
@@ -30,16 +30,16 @@ pub struct State {
     pub scenes: usize,
     /// Unpaired generated pictures trained on, `--fakes`.
     pub fakes: usize,
-    /// Decoders of real generators among what redraws, by their files' names.
+    /// Decoders of real generators that resynthesised pictures, by their files' names.
     #[serde(default)]
     pub decoders: Vec<String>,
-    /// Whether they redraw alone, without a bank.
+    /// Whether they resynthesised alone, without a bank.
     #[serde(default)]
     pub decoders_only: bool,
     /// Matched pairs trained on, of `--sets`.
     #[serde(default)]
     pub matched: usize,
-    /// Whether batch normalisation changes nothing any more, because the run started from exported models.
+    /// Whether batch normalisation is frozen, because the run started from exported models.
     #[serde(default)]
     pub frozen_norm: bool,
     /// Calibration, once training is over.
@@ -62,8 +62,8 @@ pub struct Calibration {
     pub held_out_ap: f64,
 }
 
-/// Writes `path` by `make` under a temporary name, then syncs and renames, so that a reader sees the old file
-/// or the new one; where anything fails, the temporary file goes.
+/// Writes `path` with `make` under a temporary name, then syncs and renames, so that a reader sees
+/// the old file or the new one; if anything fails, the temporary file is removed.
 fn by_way_of(partial: &Path, path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let result = make(partial).and_then(|()| {
         std::fs::File::open(partial)?.sync_all()?;
@@ -77,7 +77,7 @@ fn by_way_of(partial: &Path, path: &Path, make: impl FnOnce(&Path) -> Result<()>
         .with_context(|| format!("{}: cannot be written, what was there before is as it was", path.display()))
 }
 
-/// Writes `bytes` to `path`, whole or not at all.
+/// Writes `bytes` to `path`, completely or not at all.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".partial");
@@ -86,20 +86,20 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Saves `store` as safetensors, whole or not at all.
+/// Saves `store` as safetensors, completely or not at all.
 pub fn save(store: &VarStore, path: &Path) -> Result<()> {
     let named: Vec<(String, Tensor)> = store.variables().into_iter().collect();
     save_tensors(&named, path)
 }
 
-/// Saves tensors by name as safetensors, whole or not at all.
+/// Saves tensors by name as safetensors, completely or not at all.
 pub fn save_tensors(named: &[(String, Tensor)], path: &Path) -> Result<()> {
     by_way_of(&path.with_extension("safetensors.partial"), path, |partial| {
         Ok(Tensor::write_safetensors(named, partial)?)
     })
 }
 
-/// Loads `store` from safetensors; every variable must be there with its shape.
+/// Loads `store` from safetensors; every variable must be present with its shape.
 pub fn load(store: &mut VarStore, path: &Path) -> Result<()> {
     if !path.is_file() {
         anyhow::bail!("{}: no such checkpoint", path.display());
@@ -115,7 +115,7 @@ pub fn load(store: &mut VarStore, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where a run keeps its parts.
+/// The layout of a run's folder.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// The folder.
@@ -123,7 +123,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Makes the folder where it is missing.
+    /// Creates the folder if it is missing.
     pub fn new(folder: &Path) -> Result<Run> {
         std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
         Ok(Run { folder: folder.to_path_buf() })
@@ -134,17 +134,17 @@ impl Run {
         self.folder.join("bank")
     }
 
-    /// Weights as the optimiser has them: resumed from.
+    /// The optimiser's weights, to resume from.
     pub fn weights(&self) -> PathBuf {
         self.folder.join("weights.safetensors")
     }
 
-    /// Their moving average: exported.
+    /// Their moving average, to export.
     pub fn average(&self) -> PathBuf {
         self.folder.join("average.safetensors")
     }
 
-    /// Reads what the run says of itself.
+    /// Reads the run's state.
     pub fn state(&self) -> Result<State> {
         let file = self.folder.join("state.json");
         let text = std::fs::read_to_string(&file).with_context(|| {

@@ -1,8 +1,8 @@
-//! Decoders of real generators as members of the bank: any ONNX file that draws a picture anew, an autoencoder or a
-//! super-resolution network, run through tract.
+//! Decoders of real generators as members of the bank: any ONNX file that resynthesises a picture,
+//! an autoencoder or a super-resolution network, run by tract.
 //!
-//! Small networks of our own leave traces of their own; the decoder of a generator that people use leaves the very trace
-//! that its pictures have.
+//! Our own small networks leave their own traces; the decoder of a generator in actual use leaves
+//! exactly the trace that its pictures have.
 
 use crate::photos;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -14,21 +14,24 @@ use std::{
 use tch::{Device, Kind, Tensor};
 use tract_onnx::prelude::{self as tract, *};
 
-/// How often a picture may be enlarged by one: super-resolution by more than this is not common, and less of the
-/// photograph would be left than of the network.
+/// Factors by which one may enlarge a picture: super-resolution by more is uncommon, and would
+/// leave less of the photograph than of the network.
 const FACTORS: [i64; 4] = [1, 2, 4, 8];
-/// Least correlation of a photograph and what a decoder makes of it, less would be another picture.
+/// Least correlation of a photograph and a decoder's output; below this it is a different picture.
 const LEAST_ALIKE: f64 = 0.8;
-/// Least mean difference, in 0..1, of the two: below a hundredth of a level nothing was drawn anew.
+/// Least mean difference of the two, in 0..1: below a hundredth of a level nothing was
+/// resynthesised.
 const LEAST_APART: f64 = 0.01 / 255.0;
-/// Largest difference of the means, in 0..1: pixels would be read or written on another scale.
+/// Largest difference of the means, in 0..1: beyond it pixels are read or written on a different
+/// scale.
 const MOST_SHIFTED: f64 = 0.15;
 
 /// A decoder that is ready to run.
 pub struct Decoder {
-    /// Its file's name, without the ending.
+    /// Its file's name, without the extension.
     pub name: String,
-    /// How much it enlarges: it is given a picture that much smaller, and pairs with the one that this was made of.
+    /// Its enlargement: its input is a picture shrunk by this factor, and its output is paired with
+    /// the original.
     pub factor: i64,
     /// Side of the pictures that it makes.
     side: i64,
@@ -37,20 +40,21 @@ pub struct Decoder {
 
 impl std::fmt::Debug for Decoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Its plan holds every weight.
+        // The plan would print every weight.
         write!(f, "Decoder({}, x{})", self.name, self.factor)
     }
 }
 
 impl Decoder {
-    /// Reads an ONNX file and tries it on a picture: one input and one output (or one of several that is a picture, or
-    /// that is named `y`), float32 `[1, 3, H, W]` in 0..1, RGB; the output as large as the input, or 2, 4 or 8 times as large. `side` is that of the pictures to be made, a
-    /// multiple of 16.
+    /// Reads an ONNX file and tests it on a picture: one input and one output (or one of several
+    /// that is a picture, or that is named `y`), float32 `[1, 3, H, W]` in 0..1, RGB; the output as
+    /// large as the input, or 2, 4 or 8 times as large. `side` is that of the pictures to be made,
+    /// a multiple of 16.
     ///
     /// # Errors
-    /// The file is no such network; its name, what is wrong, and what would be right.
+    /// The file is not such a network; the error names it, what is wrong, and what would be right.
     pub fn open(path: &Path, side: i64) -> Result<Decoder> {
-        // tract panics over some damaged files.
+        // tract panics on some damaged files.
         catch_unwind(AssertUnwindSafe(|| Decoder::read(path, side)))
             .unwrap_or_else(|_| Err(anyhow!("tract panicked on it (see above); the file is damaged")))
             .with_context(|| format!("--decoder {}: is no decoder that can be used", path.display()))
@@ -73,7 +77,7 @@ impl Decoder {
         Ok(decoder)
     }
 
-    /// That it gives the picture back, and not untouched.
+    /// Checks that it reproduces the picture, but not unchanged.
     fn try_out(&self) -> Result<()> {
         let side = self.side as u32;
         let (width, height) = (640.max(side), 360.max(side));
@@ -113,8 +117,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// `x` `[N, 3, S, S]` in 0..1, on the CPU, drawn anew: same size and range. S is the side given to
-    /// [`Decoder::open`].
+    /// `x` `[N, 3, S, S]` in 0..1, on the CPU, resynthesised, with the same size and range. S is
+    /// the side given to [`Decoder::open`].
     ///
     /// # Errors
     /// tract fails on it.
@@ -133,7 +137,7 @@ impl Decoder {
         let shape: Vec<usize> = small.size()[1..].iter().map(|n| *n as usize).collect();
         let values = Vec::<f32>::try_from(small.contiguous().view(-1))?;
         let each: Vec<&[f32]> = values.chunks_exact(shape.iter().product()).collect();
-        // A picture takes seconds of a core; tract itself uses one.
+        // A picture takes one core several seconds, and tract only uses one.
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(each.len().max(1));
         let drawn = std::thread::scope(|scope| {
             let lanes: Vec<_> = (0..threads)
@@ -165,7 +169,7 @@ impl Decoder {
     }
 }
 
-/// The model for one picture of `side`, and height and width of what it makes.
+/// The model for one picture of `side`, and the height and width of its output.
 fn typed(bytes: &[u8], side: i64) -> Result<(TypedModel, (i64, i64))> {
     let mut model =
         tract_onnx::onnx().model_for_read(&mut &*bytes).map_err(said).context("is not an ONNX model")?;
@@ -187,7 +191,8 @@ fn typed(bytes: &[u8], side: i64) -> Result<(TypedModel, (i64, i64))> {
             pictures.push((outlet, (*height as i64, *width as i64)));
         }
     }
-    // An autoencoder may give its latent too, and more than one picture only if it says which is meant.
+    // An autoencoder may output its latent too, but several pictures only if it names the one that
+    // is meant.
     if pictures.len() > 1 {
         pictures.retain(|(outlet, _)| model.outlet_label(*outlet) == Some("y"));
     }

@@ -1,12 +1,12 @@
-//! Where training runs, and in which precision.
+//! The device and precision of training.
 
 use std::ffi::CStr;
 use tch::Device;
 
-/// CUDA where it is to be had, else the CPU; says which in one line, and what is missing for CUDA.
+/// CUDA if available, else the CPU; logs which in one line, and what is missing for CUDA.
 ///
-/// The binary is linked against the CPU library alone, so that it runs on any machine; CUDA registers
-/// itself when its library is opened, which must happen before the first tensor.
+/// The binary is linked only against the CPU library, so that it runs on any machine; CUDA
+/// registers itself when its library is opened, which must happen before the first tensor.
 pub fn choose() -> Device {
     let opened = open(c"libtorch_cuda.so");
     let gpus = if opened.is_ok() && tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
@@ -26,8 +26,8 @@ fn decide(opened: Result<(), String>, gpus: i64) -> (Device, String) {
     }
 }
 
-/// Whether bfloat16 pays: on CUDA, and on processors that multiply it in hardware. Elsewhere libtorch emulates
-/// it, which is slower than float32.
+/// Whether bfloat16 pays off: on CUDA, and on processors that multiply it in hardware. Elsewhere
+/// libtorch emulates it, which is slower than float32.
 pub fn bf16_pays(device: Device) -> bool {
     #[cfg(target_arch = "x86_64")]
     let processor = std::is_x86_feature_detected!("avx512bf16");
@@ -37,13 +37,14 @@ pub fn bf16_pays(device: Device) -> bool {
 }
 
 fn open(library: &CStr) -> Result<(), String> {
-    // SAFETY: `library` ends in a zero byte. Opening runs the library's initialisers, which libtorch makes
-    // for exactly this; the handle is kept for the life of the process.
+    // SAFETY: `library` ends in a zero byte. Opening runs the library's initialisers, which
+    // libtorch provides for exactly this; the handle is kept for the life of the process.
     let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     if !handle.is_null() {
         return Ok(());
     }
-    // SAFETY: after a failed dlopen, dlerror gives a string that lives until this thread's next dl call.
+    // SAFETY: after a failed dlopen, dlerror gives a string that lives until this thread's next dl
+    // call.
     let message =
         unsafe { libc::dlerror().as_ref().map(|text| CStr::from_ptr(text).to_string_lossy().into_owned()) };
     Err(message.unwrap_or_else(|| "unknown reason".into()))
@@ -51,7 +52,7 @@ fn open(library: &CStr) -> Result<(), String> {
 
 /// While alive, convolutions and products of this thread run in bfloat16 with float32 weights.
 ///
-/// tch can switch autocast for CUDA only, so the five functions of libtorch are called by their names.
+/// tch can only switch autocast for CUDA, so libtorch's functions are called directly.
 pub struct Autocast {
     kind: i8,
     before: bool,
@@ -81,8 +82,9 @@ impl Autocast {
     /// Begins; nothing happens when `on` is false.
     pub fn new(device: Device, on: bool) -> Option<Autocast> {
         let kind = if device.is_cuda() { CUDA } else { CPU };
-        // SAFETY: plain functions of libtorch's C++ interface on thread-local state; both enumerations are
-        // one byte wide (c10/core/DeviceType.h and ScalarType.h of 2.11, the version that tch pins).
+        // SAFETY: plain functions of libtorch's C++ interface on thread-local state; both
+        // enumerations are one byte wide (c10/core/DeviceType.h and ScalarType.h of 2.11, the
+        // version that tch pins).
         on.then(|| unsafe {
             let before = is_autocast_enabled(kind);
             set_autocast_enabled(kind, true);

@@ -1,4 +1,4 @@
-//! Photographs enlarged by plain resampling: the real pictures that look most like upsampled ones.
+//! Photographs enlarged by plain resampling, the real pictures that look most like upsampled ones.
 
 use crate::photos;
 use anyhow::Result;
@@ -16,14 +16,16 @@ use tch::Tensor;
 const DOUBLED: f32 = 0.6;
 /// Smallest and largest of the other factors.
 const FACTORS: (f32, f32) = (1.3, 2.5);
-/// Share that is a part of the photograph at its own size before it is enlarged, so that its sharpness and what its file
-/// left are those of a camera's picture; the others are the whole, made smaller first, with the content of their pair.
+/// Share that enlarges a part of the photograph at its original scale, so that its sharpness and
+/// compression traces are those of a camera's picture; the others shrink the whole picture first,
+/// and keep the content of their pair.
 const PARTS: f32 = 0.5;
-/// Share of the small pictures that were a JPEG before they were enlarged: its grid grows with them.
+/// Share of the small pictures that are JPEG-compressed before they are enlarged: the grid is
+/// enlarged with them.
 const WAS_JPEG: f32 = 0.4;
 
-/// `x` `[N, 3, S, S]` in 0..1, each made smaller or cut and, by another draw of the filter, as large as it was. On the
-/// CPU.
+/// `x` `[N, 3, S, S]` in 0..1, each shrunk or cropped and then enlarged to its former size, with
+/// independently drawn filters. On the CPU.
 pub fn plainly(x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
     let large: Vec<RgbImage> =
         photos::to_pictures(x)?.iter().map(|picture| enlarged_again(picture, rng)).collect();
@@ -31,7 +33,7 @@ pub fn plainly(x: &Tensor, rng: &mut Rng) -> Result<Tensor> {
 }
 
 fn enlarged_again(picture: &RgbImage, rng: &mut Rng) -> RgbImage {
-    // Bicubic is what most editors take.
+    // Most editors use bicubic.
     const FILTERS: [FilterType; 4] =
         [FilterType::Triangle, FilterType::CatmullRom, FilterType::CatmullRom, FilterType::Lanczos3];
     let factor = if rng.chance(DOUBLED) { 2.0 } else { rng.range(FACTORS.0, FACTORS.1) };

@@ -1,5 +1,5 @@
-//! From a run's folder to what ships: an ONNX file, its card with measured figures, and the demonstration's
-//! resynthesis network.
+//! Turns a run's folder into what ships: an ONNX file, its card with measured results, and the
+//! demonstration's resynthesis network.
 
 use crate::{
     bank::Trained,
@@ -22,7 +22,7 @@ use spotd::{
 use std::path::{Path, PathBuf};
 use tch::{Device, nn::VarStore};
 
-/// Largest difference of logits between libtorch and tract that is let out.
+/// Largest allowed difference between libtorch's and tract's logits.
 pub const MOST_APART: f32 = 1e-4;
 
 /// Frame size of the demonstration.
@@ -45,7 +45,8 @@ pub struct Options {
     pub known_failures: Vec<String>,
 }
 
-/// Writes `<name>.onnx`, `<name>.toml` and `resynth-demo.onnx` into `options.out`; gives the card.
+/// Writes `<name>.onnx`, `<name>.toml` and `resynth-demo.onnx` into `options.out`; returns the
+/// card.
 pub fn export(options: &Options) -> Result<Card> {
     let run = Run::new(&options.run)?;
     let state = run.state()?;
@@ -76,7 +77,7 @@ pub fn export(options: &Options) -> Result<Card> {
     Ok(card)
 }
 
-/// What a card says that the weights do not.
+/// The parts of a card that do not follow from the weights.
 #[derive(Clone, Debug)]
 pub struct About {
     /// Name of the model and of its files.
@@ -95,8 +96,9 @@ pub struct About {
     pub training: Training,
 }
 
-/// Writes `<name>.onnx` and its card into `out`, measured on the sets of `measure_on` where it is given; gives
-/// the card and the path of the ONNX file. Nothing is written unless tract says the same as libtorch.
+/// Writes `<name>.onnx` and its card into `out`, measured on the sets of `measure_on` if given;
+/// returns the card and the path of the ONNX file. Nothing is written unless tract agrees with
+/// libtorch.
 pub fn ship(
     net: &net::Net,
     store: &VarStore,
@@ -129,8 +131,8 @@ pub fn ship(
     publish(&bytes, card, |tiles| module.logits(tiles, Device::Cpu), measure_on, out)
 }
 
-/// Writes `bytes` as `<name>.onnx` and the card, which needs neither hash nor figures yet, into `out`; `logits`
-/// are libtorch's own answers to tiles, which tract's must equal.
+/// Writes `bytes` as `<name>.onnx` and the card, which needs neither hash nor measurements yet,
+/// into `out`; `logits` computes libtorch's logits of tiles, which tract's must equal.
 pub fn publish(
     bytes: &[u8],
     mut card: Card,
@@ -196,7 +198,8 @@ fn training(state: &State, options: &Options) -> Training {
     }
 }
 
-/// Largest difference of logits between libtorch and the daemon's model over tiles of scenes and noise.
+/// Largest difference of logits between libtorch and the daemon's model over tiles of scenes and
+/// noise.
 fn parity(model: &Model, logits: impl Fn(&[RgbImage]) -> Result<Vec<f32>>) -> Result<f32> {
     let side = model.card().tile;
     let mut rng = Rng::new(11);
@@ -210,7 +213,8 @@ fn parity(model: &Model, logits: impl Fn(&[RgbImage]) -> Result<Vec<f32>>) -> Re
     let torch = logits(&tiles)?;
     let mut apart = 0f32;
     for (tile, expected) in tiles.iter().zip(torch) {
-        // Relative where logits are large: a network that was not trained here may answer with hundreds.
+        // Relative if logits are large: a network trained elsewhere may have logits in the
+        // hundreds.
         apart = apart.max((model.logit(tile)? - expected).abs() / expected.abs().max(1.0));
     }
     Ok(apart)
@@ -226,8 +230,8 @@ fn demo(run: &Run, out: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// How well the detector tells rendered scenes from the same scenes redrawn by the demonstration's network:
-/// score of each, median over `frames` frames of each scene.
+/// How well the detector separates rendered scenes from their resyntheses by the demonstration's
+/// network: the score of each, as the median over `frames` frames of each scene.
 pub fn tell_scenes_apart(
     model: &Model,
     run: &Run,

@@ -1,4 +1,4 @@
-//! Batches made by several threads while one more makes the pairs, so that training waits for neither.
+//! Several threads make batches while one more makes the pairs, so that training waits for neither.
 
 use crate::pairs::{BATCHES_A_REFILL, Batch, Pairs, Pool};
 use anyhow::Result;
@@ -23,7 +23,7 @@ pub struct How {
     pub side: u32,
 }
 
-/// What the threads that cut have done.
+/// Throughput of the cutting threads.
 #[derive(Debug, Default)]
 pub struct Speed {
     crops: AtomicU64,
@@ -32,7 +32,7 @@ pub struct Speed {
 }
 
 impl Speed {
-    /// Crops a second that all of them could make together, if nothing held them up; 0 before the first.
+    /// Crops per second that all of them could make together without waiting; 0 before the first.
     pub fn crops_a_second(&self) -> f64 {
         let seconds = self.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9;
         let crops = (self.crops.load(Ordering::Relaxed) * self.workers.load(Ordering::Relaxed)) as f64;
@@ -67,7 +67,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `ready`, or until all is over: then `None`.
+    /// Waits until `ready`; `None` when everything is over.
     fn when(&self, ready: impl Fn(&State) -> bool) -> Option<MutexGuard<'_, State>> {
         let mut state = self.lock();
         while !state.ended && !ready(&state) {
@@ -77,7 +77,7 @@ impl Shared {
     }
 }
 
-/// Ends it for all when one thread goes, whatever for.
+/// Ends all threads when one of them ends, for whatever reason.
 struct EndsAll<'a>(&'a Shared);
 
 impl Drop for EndsAll<'_> {
@@ -87,9 +87,9 @@ impl Drop for EndsAll<'_> {
     }
 }
 
-/// Makes batches until nobody takes them, or until something fails, which is sent. Pairs are made on the calling thread,
-/// as fast as batches are drawn ([`BATCHES_A_REFILL`]) or as it can; batches never wait for more than the first few.
-/// Gives back what it was given.
+/// Makes batches until nobody takes them, or until something fails, which is sent. Pairs are made
+/// on the calling thread, at the rate of the batches ([`BATCHES_A_REFILL`]) or as fast as it can;
+/// batches only wait for the first few. Returns its arguments.
 pub fn feed<'a>(
     pairs: Pairs<'a>,
     how: How,

@@ -1,6 +1,7 @@
-//! A model that exists, taught a site's or a new generator's pictures in minutes, without forgetting: replay of
-//! pictures that it knew, among them redrawn photographs, their logits held to its own old ones (Li and Hoiem, 2016),
-//! and weights held to where they were (L2-SP; Li et al., 2018).
+//! Teaches an existing model a site's or a new generator's pictures in minutes, without forgetting:
+//! by replay of known pictures, including resynthesised photographs, whose logits are kept close to
+//! its former ones (Li and Hoiem, 2016), and weights kept close to where they were (L2-SP; Li et
+//! al., 2018).
 
 mod known;
 
@@ -45,14 +46,16 @@ pub struct Options {
     /// New generated pictures: a folder, or a video; may be given several times.
     #[arg(long)]
     pub fake: Vec<PathBuf>,
-    /// Photographs of any kind: they, and crops of them redrawn by random upsamplers, are what it must not forget; may
-    /// be given several times.
+    /// Photographs of any kind: they, and crops of them redrawn by random upsamplers, are what it
+    /// must not forget; may be given several times.
     #[arg(long, required_unless_present = "replay")]
     pub photos: Vec<PathBuf>,
-    /// A run of `resynth`, whose bank redraws photographs too: the model's own, if it was trained here.
+    /// A run of `resynth`, whose bank redraws photographs too: the model's own, if it was trained
+    /// here.
     #[arg(long, requires = "photos")]
     pub bank: Option<PathBuf>,
-    /// Pictures of what it must not forget, in the paper's layout, [class/]{0_real,1_fake}; may be given several times.
+    /// Pictures of what it must not forget, in the paper's layout, [class/]{0_real,1_fake}; may be
+    /// given several times.
     #[arg(long)]
     pub replay: Vec<PathBuf>,
     /// Sets in the paper's layout to measure on, before and after.
@@ -79,7 +82,8 @@ pub struct Options {
     /// Learning rate.
     #[arg(long, default_value_t = 1e-4)]
     pub rate: f64,
-    /// Side of the crops that are learned from, at most the model's tile: smaller ones are more of them in the same time.
+    /// Side of the crops that are learned from, at most the model's tile: smaller ones are more of
+    /// them in the same time.
     #[arg(long, default_value_t = 128)]
     pub crop: u32,
     /// Strength of the pull of logits on known pictures to those of before.
@@ -96,7 +100,7 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// Average precision on held-out pictures.
+/// Average precision (AP) on held-out pictures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Aps {
     /// On the new ones.
@@ -110,7 +114,7 @@ pub struct Aps {
 pub struct Outcome {
     /// Before and after.
     pub aps: (Aps, Aps),
-    /// Step whose weights were kept, and steps in all.
+    /// Step whose weights were kept, and total number of steps.
     pub steps: (u64, u64),
     /// The sets of `measure_on`, before and after, as stored.
     pub sets: Vec<(Measured, Measured)>,
@@ -145,7 +149,7 @@ impl Outcome {
 /// Trains and writes the new model into `options.out`.
 ///
 /// # Errors
-/// Bad pictures or a model that cannot be trained; or no step was better than the model as it was, in which case
+/// Bad pictures or a model that cannot be trained; or no step improved the model, in which case
 /// nothing is written.
 pub fn finetune(options: &Options) -> Result<Outcome> {
     ensure!(options.batch > 0 && options.steps > 0, "--batch and --steps start at 1");
@@ -186,7 +190,7 @@ pub fn finetune(options: &Options) -> Result<Outcome> {
     data::both_kinds(&known, "--photos and --replay")?;
     data::both_kinds(&known_held, "the held-out part of --photos and --replay")?;
     let (new, mut new_held) = news(options)?;
-    // A kind that the new pictures lack is judged against the known ones.
+    // A class that the new pictures lack is taken from the known ones.
     for fake in [false, true] {
         if new_held.iter().all(|s| s.fake != fake) {
             new_held.extend(known_held.iter().filter(|s| s.fake == fake).cloned());
@@ -220,7 +224,7 @@ fn news(options: &Options) -> Result<(Vec<Sample>, Vec<Sample>)> {
                 let kind = if fake { "fake" } else { "real" };
                 let frames =
                     frames(place, &options.out.join(format!("frames-{kind}-{number}")), options.fps)?;
-                // Neighbours in time are nearly one picture: the clip's end is held out.
+                // Neighbouring frames are almost the same picture, so the clip's end is held out.
                 let cut = (frames.len() as f64 * (1.0 - options.hold_out)) as usize;
                 let cut = cut.clamp(1, frames.len() - 1);
                 (frames[..cut].to_vec(), frames[cut..].to_vec())
@@ -296,9 +300,9 @@ struct Tuning {
     known_held: Vec<Sample>,
 }
 
-/// How often the held-out pictures are looked at.
+/// How often the held-out pictures are scored.
 const LOOKS: u64 = 8;
-/// AP on known pictures that may be lost.
+/// Loss of AP on known pictures that is accepted.
 const FORGIVEN: f64 = 0.01;
 const WORKERS: usize = 1;
 
@@ -326,8 +330,8 @@ impl Tuning {
         Ok(Aps { new: of(&self.new_held, "new")?, known: of(&self.known_held, "known")? })
     }
 
-    /// Trains; leaves the best weights in the graph. Gives their step (0: as before), the steps in all, and
-    /// their average precisions.
+    /// Trains and leaves the best weights in the graph. Returns their step (0: as before), the
+    /// total number of steps, and their average precisions.
     fn train(
         &self,
         options: &Options,
@@ -343,7 +347,7 @@ impl Tuning {
             Loader::new(samples.to_vec(), &[], self.recipe.clone(), seed, options.batch, 0, WORKERS)
         };
         let (mut fresh, mut replayed) = (load(new, options.seed), load(known, options.seed + 1));
-        // As likely as the whole is worth: half for what is new, half for what was known.
+        // The mean of both parts: half for what is new, half for what was known.
         let worth = |aps: &Aps| aps.new + aps.known;
         let (mut best, mut kept, mut best_weights) = (before, 0, copy());
         let budget = Duration::from_secs_f64(options.minutes.max(0.0) * 60.0);
@@ -383,7 +387,7 @@ impl Tuning {
                     aps.new,
                     aps.known
                 );
-                // Neither may pay for a loss on the other.
+                // A gain on one must not outweigh a loss on the other.
                 let forgot = aps.known < before.known - FORGIVEN;
                 if aps.new >= before.new && !forgot && worth(&aps) > worth(&best) {
                     (best, kept, best_weights) = (aps, step, copy());

@@ -1,6 +1,6 @@
-//! An exported model as something to train further: its ONNX graph run by libtorch, its convolutions' and
-//! products' weights trainable. Batch normalisation was folded away, so that a few dozen pictures cannot upset
-//! its statistics.
+//! An exported model that can be trained further: libtorch runs its ONNX graph, with trainable
+//! weights of convolutions and matrix products. Batch normalisation has been folded away, so that a
+//! few dozen pictures cannot upset its statistics.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use prost::Message as _;
@@ -22,7 +22,7 @@ impl Graph {
     /// Reads ONNX bytes.
     ///
     /// # Errors
-    /// They are no ONNX, or an operator is met that this trainer does not write.
+    /// They are not ONNX, or contain an operator that this trainer does not write.
     pub fn read(bytes: &[u8], device: Device) -> Result<Graph> {
         let (model, mut constants) = decode(bytes)?;
         for constant in constants.values_mut() {
@@ -43,7 +43,7 @@ impl Graph {
                 node.op_type,
                 node.name
             );
-            // A grouped convolution is the fixed high-pass in front.
+            // A grouped convolution is the fixed high-pass front end.
             if node.op_type == "Gemm" || (node.op_type == "Conv" && int(node, "group", 1) == 1) {
                 trainable.extend(node.input.iter().skip(1).filter(|name| !name.is_empty()).cloned());
             }
@@ -99,7 +99,7 @@ impl Graph {
     }
 }
 
-/// What `apply` knows.
+/// The operators that `apply` supports.
 const OPERATORS: [&str; 14] = [
     "Add",
     "Clip",
@@ -130,7 +130,7 @@ fn decode(bytes: &[u8]) -> Result<(ModelProto, HashMap<String, Tensor>)> {
 /// The constants of ONNX bytes by name, on the CPU.
 ///
 /// # Errors
-/// They are no ONNX, or hold numbers that this trainer does not write, as a quantised model does.
+/// They are not ONNX, or have data types that this trainer does not write, as in a quantised model.
 pub fn constants(bytes: &[u8]) -> Result<HashMap<String, Tensor>> {
     Ok(decode(bytes)?.1)
 }
@@ -160,7 +160,7 @@ fn ints<const N: usize>(node: &NodeProto, name: &str, otherwise: [i64; N]) -> Re
     }
 }
 
-/// Padding before, where it is the same on all sides of an axis.
+/// Padding, if it is the same on both sides of each axis.
 fn padding(node: &NodeProto) -> Result<[i64; 2]> {
     let [top, left, bottom, right] = ints(node, "pads", [0; 4])?;
     ensure!(top == bottom && left == right, "uneven padding");

@@ -1,4 +1,4 @@
-//! Weights that PyTorch saved, as our network: the published CNNDetection checkpoints and torchvision's
+//! Imports weights saved by PyTorch: the published CNNDetection checkpoints and torchvision's
 //! ResNet-18 and ResNet-50.
 
 use crate::{
@@ -22,7 +22,8 @@ use tch::{Device, Kind, Tensor, nn::VarStore};
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "importing")]
 pub struct Options {
-    /// A state dict of torch.save (.pth, .pt; zip or the older form), or safetensors with torchvision's names.
+    /// A state dict of torch.save (.pth, .pt; zip or the older form), or safetensors with
+    /// torchvision's names.
     pub checkpoint: PathBuf,
     /// Where the files go.
     #[arg(long, default_value = "models")]
@@ -57,7 +58,8 @@ pub struct Imported {
     pub files: Vec<PathBuf>,
 }
 
-/// Writes `<name>.safetensors` (torchvision's names), `<name>.onnx` and, for a network of one output, its card.
+/// Writes `<name>.safetensors` (torchvision's names), `<name>.onnx` and, for a network of one
+/// output, its card.
 pub fn import(options: &Options) -> Result<Imported> {
     let path = &options.checkpoint;
     let weights = torchfile::read(path)?;
@@ -77,7 +79,7 @@ pub fn import(options: &Options) -> Result<Imported> {
             name,
             version: "imported".into(),
             tile: net::TILE,
-            // As the paper judges: the plain sigmoid, half.
+            // As in the paper: the plain sigmoid with a threshold of one half.
             calibration: (1.0, 0.5, 0.5),
             licence: options.licence.clone(),
             known_failures: [
@@ -114,7 +116,7 @@ pub fn import(options: &Options) -> Result<Imported> {
     Ok(Imported { net: known.net, outputs, card, files })
 }
 
-/// Which network the names and shapes belong to, and how many outputs it has.
+/// The network that the names and shapes belong to, and its number of outputs.
 fn recognise(weights: &Weights) -> Result<(Resnet, i64)> {
     let first: Vec<&str> = weights.keys().take(4).map(String::as_str).collect();
     let fc = weights.get("fc.weight").with_context(|| {
@@ -130,11 +132,12 @@ fn recognise(weights: &Weights) -> Result<(Resnet, i64)> {
     Ok((resnet(depth, outputs, imagenet()), outputs))
 }
 
-/// Puts `weights`, named as torchvision names them, into the network's variables. `backbone` leaves the last
-/// layer as it is.
+/// Copies `weights`, with torchvision's names, into the network's variables. `backbone` leaves the
+/// last layer unchanged.
 ///
 /// # Errors
-/// A weight is missing, left over, of another shape, or not finite; the first of each are named.
+/// A weight is missing, left over, has a different shape, or is not finite; the first of each are
+/// named.
 pub fn assign(store: &VarStore, weights: &Weights, known: &Resnet, backbone: bool) -> Result<()> {
     let mut left: BTreeSet<&str> =
         weights.keys().map(String::as_str).filter(|name| !name.ends_with(".num_batches_tracked")).collect();
@@ -177,8 +180,8 @@ pub fn assign(store: &VarStore, weights: &Weights, known: &Resnet, backbone: boo
     Ok(())
 }
 
-/// Initial weights for `store` from `path`: a state dict with torchvision's names, whose last layer is left
-/// aside where its size differs, or weights that this trainer saved.
+/// Initial weights for `store` from `path`: a state dict with torchvision's names, whose last layer
+/// is left aside where its size differs, or weights that this trainer saved.
 pub fn initialise(store: &VarStore, known: Option<&Resnet>, path: &Path) -> Result<()> {
     let weights = torchfile::read(path)?;
     let inner = || -> Result<()> {

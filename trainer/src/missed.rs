@@ -1,5 +1,5 @@
-//! What a detector does not see, shown on pictures that anyone can make: rendered scenes, the same scenes redrawn by
-//! each network of a bank, and both after what editors and networks do to pictures on their way.
+//! What a detector misses, shown on pictures that anyone can reproduce: rendered scenes, their
+//! resyntheses by each network of a bank, and both after typical edits and degradations.
 
 use crate::{bank, bank::Trained, photos};
 use anyhow::{Context as _, Result, bail};
@@ -28,16 +28,18 @@ pub struct Options {
     /// How many scenes.
     #[arg(long, default_value_t = 12)]
     pub scenes: u64,
-    /// A PNG of the six kinds that are found least: the scene above, below it redrawn, both at their own size.
+    /// A PNG of the six kinds that are found least: the scene above, below it redrawn, both at
+    /// their own size.
     #[arg(long)]
     pub sheet: Option<PathBuf>,
 }
 
-/// Apart from the scenes of training (from 1,000,000), of the pinned scores (from 500,000) and of the demonstration.
+/// Distinct from the scenes of training (from 1,000,000), of the pinned scores (from 500,000) and
+/// of the demonstration.
 const FIRST_SCENE: u64 = 700_000;
-/// Size of a scene, which every network of the bank can redraw.
+/// Size of a scene, suitable for every network of the bank.
 const SIZE: (u32, u32) = (640, 384);
-/// Tiles, as `run` has it.
+/// Tiles per frame, as in `run`.
 const TILES: usize = 9;
 /// Kinds on the sheet, the side of a picture and the gap between two, in pixels.
 const SHOWN: usize = 6;
@@ -82,14 +84,14 @@ impl After {
 struct Kind {
     name: String,
     scores: Vec<Vec<f64>>,
-    /// The least found picture as made, and the scene that it was.
+    /// The picture with the lowest score as made, and its scene.
     least: (f64, RgbImage, RgbImage),
 }
 
-/// Measures, writes the sheet where one is asked for, and gives the table as Markdown.
+/// Measures, writes the sheet if requested, and returns the table as Markdown.
 ///
 /// # Errors
-/// No bank, no scenes, a model that cannot be opened, a sheet that cannot be written.
+/// No bank, no scenes, an unusable model, or an unwritable sheet.
 pub fn missed(options: &Options) -> Result<String> {
     if options.scenes == 0 {
         bail!("--scenes 0: there is nothing to judge");
@@ -176,7 +178,7 @@ fn table(model: &Model, real: &Kind, kinds: &[Kind], scenes: u64) -> String {
     out + &least.join(", ") + "\n"
 }
 
-/// The least found picture of each of the first kinds below its scene.
+/// The picture with the lowest score of each of the first kinds, below its scene.
 fn sheet(kinds: &[Kind]) -> RgbImage {
     let count = kinds.len().min(SHOWN) as u32;
     let mut sheet =

@@ -1,4 +1,5 @@
-//! The reader of a [`Net`] that trains: tensors in a `VarStore`, named by the layer's place in the list.
+//! The reader of a [`Net`] for training: tensors in a `VarStore`, named by the layer's position in
+//! the list.
 
 use crate::{
     net::{Interpolation, Layer, Net},
@@ -42,15 +43,15 @@ enum Built {
 }
 
 impl Module {
-    /// The answer to a batch, without training.
+    /// The output for a batch, without training.
     pub fn infer(&self, x: &Tensor) -> Tensor {
         tch::no_grad(|| self.forward(x, false))
     }
 
-    /// Logits of pictures of one size.
+    /// Logits of pictures of the same size.
     ///
     /// # Errors
-    /// When the network's answer is not one number a picture.
+    /// The network's output is not one number per picture.
     pub fn logits(&self, pictures: &[image::RgbImage], device: Device) -> Result<Vec<f32>> {
         let mut out = Vec::new();
         for some in pictures.chunks(16) {
@@ -65,7 +66,7 @@ impl Module {
         Module { layers: build(path, &net.layers) }
     }
 
-    /// The network's answer to `x` `[N, C, H, W]`. `train` uses the batch's own statistics.
+    /// The network's output for `x` `[N, C, H, W]`. `train` uses the batch's own statistics.
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         run(&self.layers, x, train)
     }
@@ -95,7 +96,7 @@ fn build_one(path: &nn::Path, layer: &Layer) -> Built {
             Built::Conv { weight, bias, stride: *stride, padding: kernel / 2, zero_sum: *zero_sum }
         }
         Layer::ConvTranspose { channels: (from, to), kernel } => {
-            // Each output sees about a quarter of the kernel's taps.
+            // Each output depends on about a quarter of the kernel's taps.
             let deviation = (2.0 / (from * kernel * kernel / 4) as f64).sqrt();
             let weight = path.randn("weight", &[*from, *to, *kernel, *kernel], 0.0, deviation);
             Built::ConvTranspose { weight, bias: path.zeros("bias", &[*to]), kernel: *kernel }
@@ -134,7 +135,7 @@ fn build_one(path: &nn::Path, layer: &Layer) -> Built {
     }
 }
 
-/// `[1, 1, 5, 5]`: one pixel less the binomial mean of its neighbourhood.
+/// `[1, 1, 5, 5]`: one pixel minus the binomial mean of its neighbourhood.
 pub fn high_pass() -> Tensor {
     let row = Tensor::from_slice(&[1f32, 4.0, 6.0, 4.0, 1.0]) / 16.0;
     let kernel = -row.outer(&row);
@@ -142,8 +143,8 @@ pub fn high_pass() -> Tensor {
     kernel.reshape([1, 1, 5, 5])
 }
 
-/// First weights of a zero-sum stem: the basic residual filters of SRM in 3x3, each put on one colour or on
-/// grey, beside small random ones; the mean is taken off in the forward pass.
+/// Initial weights of a zero-sum stem: the basic 3x3 residual filters of SRM, each applied to one
+/// colour or to grey, plus small random ones; the mean is subtracted in the forward pass.
 fn residual_filters(random: &Tensor) -> Tensor {
     const FILTERS: [[f32; 9]; 6] = [
         [0., 0., 0., -1., 1., 0., 0., 0., 0.],
@@ -161,7 +162,7 @@ fn residual_filters(random: &Tensor) -> Tensor {
     }
     for filter in 0..outputs {
         let pattern = Tensor::from_slice(&FILTERS[filter as usize % FILTERS.len()]).reshape([3, 3]);
-        // First on grey, then on one colour after the other.
+        // First for grey, then for each colour.
         let round = filter / FILTERS.len() as i64;
         for input in 0..inputs {
             if round == 0 || (filter + round) % inputs == input {
@@ -174,7 +175,7 @@ fn residual_filters(random: &Tensor) -> Tensor {
     out
 }
 
-/// The weight as it is used: with each filter's mean taken off where the layer is zero-sum.
+/// The effective weight: with each filter's mean subtracted if the layer is zero-sum.
 pub fn effective_weight(weight: &Tensor, zero_sum: bool) -> Tensor {
     if zero_sum { weight - weight.mean_dim([2i64, 3].as_slice(), true, None) } else { weight.shallow_clone() }
 }

@@ -1,9 +1,9 @@
-//! A network is a value: a list of layers that two readers understand, [`crate::module`] for training and
-//! [`crate::onnx`] for export.
+//! A network is a value: a list of layers that two readers understand, [`crate::module`] for
+//! training and [`crate::onnx`] for export.
 
 use serde::{Deserialize, Serialize};
 
-/// How a picture or a feature map is made larger.
+/// How a picture or a feature map is enlarged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interpolation {
@@ -24,20 +24,20 @@ pub enum Layer {
         /// Divided by.
         deviation: f32,
     },
-    /// `(x - mean) / deviation`, one pair a channel.
+    /// `(x - mean) / deviation`, one pair per channel.
     NormaliseChannels {
         /// Subtracted; of red, green and blue.
         mean: [f32; 3],
         /// Divided by.
         deviation: [f32; 3],
     },
-    /// What a binomial smoothing over 5x5 pixels takes away from each channel, edges repeated: low
-    /// frequencies are gone.
+    /// Each channel minus its 5x5 binomial smoothing, edges replicated, which removes low
+    /// frequencies.
     HighPass {
         /// Channels.
         channels: i64,
     },
-    /// Convolution with `(kernel - 1) / 2` zeros around.
+    /// Convolution with zero padding of `(kernel - 1) / 2`.
     Conv {
         /// Channels in and out.
         channels: (i64, i64),
@@ -47,12 +47,13 @@ pub enum Layer {
         stride: i64,
         /// Whether a bias is added.
         bias: bool,
-        /// Each filter sums to zero over each input channel, so that flat areas give nothing: a high-pass
-        /// front end that starts from filters of steganalysis (SRM; Fridrich and Kodovsky, 2012).
+        /// Whether each filter sums to zero over each input channel, so that flat areas give zero:
+        /// a high-pass front end initialised with filters of steganalysis (SRM; Fridrich and
+        /// Kodovsky, 2012).
         zero_sum: bool,
     },
-    /// Transposed convolution, step 2, twice the size exactly. Kernel 4 (even overlap) or 3 (uneven, the
-    /// well-known checkerboard).
+    /// Transposed convolution, stride 2, exactly twice the size. Kernel 4 (even overlap) or 3
+    /// (uneven, the well-known checkerboard).
     ConvTranspose {
         /// Channels in and out.
         channels: (i64, i64),
@@ -82,19 +83,19 @@ pub enum Layer {
     Sigmoid,
     /// `min(max(x, -limit), limit)`.
     Clip {
-        /// Largest size that passes.
+        /// The limit.
         limit: f32,
     },
-    /// Larger by a whole factor.
+    /// Enlargement by an integer factor.
     Upsample {
-        /// Of the side.
+        /// Factor of the side.
         factor: i64,
         /// How.
         by: Interpolation,
     },
     /// `[N, C f^2, H, W]` to `[N, C, f H, f W]`.
     PixelShuffle {
-        /// Of the side.
+        /// Factor of the side.
         factor: i64,
     },
     /// Channel-wise [1 2 1] smoothing, for networks that are not exported.
@@ -102,14 +103,15 @@ pub enum Layer {
         /// Channels.
         channels: i64,
     },
-    /// Adds noise by a learned strength a channel, as StyleGAN does; for networks that are not exported.
+    /// Adds noise with a learned strength per channel, as StyleGAN does; for networks that are not
+    /// exported.
     Noise {
         /// Channels.
         channels: i64,
     },
-    /// Each value to one of `levels` between -1 and 1 after a tanh: finite scalar quantisation (Mentzer et al.,
-    /// 2023), the plainest form of a latent with a code book; gradients pass straight through. For networks that
-    /// are not exported.
+    /// Each value to one of `levels` between -1 and 1 after a tanh: finite scalar quantisation
+    /// (Mentzer et al., 2023), the simplest form of a latent with a codebook, with a
+    /// straight-through gradient. For networks that are not exported.
     Quantise {
         /// Odd, at least 3.
         levels: i64,
@@ -119,14 +121,14 @@ pub enum Layer {
         /// What is added.
         layers: Vec<Layer>,
     },
-    /// Two readings of one input, logits added: `a(x) + b(x)`.
+    /// Two branches over one input, added: `a(x) + b(x)`.
     Sum {
         /// First.
         a: Vec<Layer>,
         /// Second.
         b: Vec<Layer>,
     },
-    /// Largest value under an odd kernel, with `(kernel - 1) / 2` of nothing around.
+    /// Max pooling with an odd kernel and `(kernel - 1) / 2` padding.
     MaxPool {
         /// Side of the kernel.
         kernel: i64,
@@ -147,7 +149,7 @@ pub enum Layer {
 pub struct Net {
     /// Its name, for files and messages.
     pub name: String,
-    /// In order.
+    /// Its layers, in order.
     pub layers: Vec<Layer>,
 }
 
@@ -163,11 +165,11 @@ fn unit(from: i64, to: i64, stride: i64) -> Vec<Layer> {
     vec![Layer::conv(from, to, 3, stride), Layer::BatchNorm { channels: to }, Layer::Relu]
 }
 
-/// Pixels that one tile of the shipped detector has on a side.
+/// Side of the shipped detector's tile, in pixels.
 pub const TILE: i64 = 224;
 
-/// The detector for edge machines: 3x3 convolutions, channels in sixteens (what an int8 kernel likes), one
-/// logit. 287 M multiply-adds on a 224x224 tile.
+/// The detector for edge machines: 3x3 convolutions, channels in multiples of 16 (which suits int8
+/// kernels), one logit. 287 M MACs on a 224x224 tile.
 pub fn edge() -> Net {
     let stem = vec![
         Layer::Normalise { mean: 0.5, deviation: 0.25 },
@@ -189,7 +191,7 @@ pub fn edge() -> Net {
 }
 
 impl Net {
-    /// Multiply-adds for one input of `channels` x `height` x `width`, and the number of parameters;
+    /// MACs for one input of `channels` x `height` x `width`, and the number of parameters, with
     /// normalisation folded.
     pub fn cost(&self, height: i64, width: i64) -> (u64, u64) {
         let mut cost = (0, 0);
@@ -231,7 +233,7 @@ fn walk(layers: &[Layer], mut size: (i64, i64), cost: &mut (u64, u64)) -> (i64, 
                 cost.0 += (features.0 * features.1) as u64;
                 cost.1 += (features.0 * features.1 + features.1) as u64;
             }
-            // Folded into their neighbours, or without a multiplication for each weight.
+            // Folded into their neighbours, or without weights to multiply by.
             Layer::Normalise { .. }
             | Layer::NormaliseChannels { .. }
             | Layer::BatchNorm { .. }
@@ -240,7 +242,7 @@ fn walk(layers: &[Layer], mut size: (i64, i64), cost: &mut (u64, u64)) -> (i64, 
             | Layer::Sigmoid
             | Layer::Clip { .. }
             | Layer::MeanPool => {}
-            // Of networks that are not exported: their cost is not asked for.
+            // Only in networks that are not exported, whose cost is not needed.
             Layer::GroupNorm { .. }
             | Layer::Binomial { .. }
             | Layer::Noise { .. }

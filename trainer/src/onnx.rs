@@ -1,5 +1,6 @@
-//! The reader of a [`Net`] that writes ONNX (operator set 13): weights from a `VarStore`, batch normalisation
-//! folded into the convolution before it, nothing left that only training needs.
+//! The reader of a [`Net`] for export, which writes ONNX (operator set 13): weights from a
+//! `VarStore`, batch normalisation folded into the convolution before it, without anything that
+//! only training needs.
 
 use crate::{
     module::{BATCH_NORM_EPSILON, effective_weight, high_pass},
@@ -24,10 +25,10 @@ pub enum Side {
     Any(&'static str),
 }
 
-/// What the graph's ends are called and how large they are.
+/// Names and shapes of the graph's input and output.
 #[derive(Clone, Debug)]
 pub struct Ends {
-    /// Of the input `x`.
+    /// Shape of the input `x`.
     pub input: [Side; 4],
     /// Name of the output.
     pub output: &'static str,
@@ -55,7 +56,7 @@ impl Ends {
 /// `net` with the weights of `store` as ONNX bytes.
 ///
 /// # Errors
-/// A layer that has no plain ONNX form, named; or a weight that `store` lacks.
+/// A layer without a plain ONNX form, which is named; or a weight that `store` lacks.
 pub fn write(net: &Net, store: &VarStore, ends: &Ends) -> Result<Vec<u8>> {
     let mut writer = Writer {
         variables: store.variables(),
@@ -63,7 +64,7 @@ pub fn write(net: &Net, store: &VarStore, ends: &Ends) -> Result<Vec<u8>> {
     };
     let last =
         writer.layers(&net.layers, "", "x").with_context(|| format!("{}: cannot be exported", net.name))?;
-    // The last node gives the graph's output its name.
+    // The last node's output has the name of the graph's output.
     let node =
         writer.graph.node.iter_mut().rev().find(|n| n.output.contains(&last)).context("an empty network")?;
     node.output = vec![ends.output.into()];
@@ -109,13 +110,14 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes `layers`, whose variables lie below `path`, from the value `input`; gives the result's name.
+    /// Writes `layers`, whose variables are below `path`, applied to the value `input`; returns the
+    /// result's name.
     fn layers(&mut self, layers: &[Layer], path: &str, input: &str) -> Result<String> {
         let mut x = input.to_string();
         let mut at = 0;
         while at < layers.len() {
             let here = if path.is_empty() { at.to_string() } else { format!("{path}.{at}") };
-            // A batch normalisation right behind a convolution belongs to it.
+            // A batch normalisation directly after a convolution belongs to it.
             let norm = match (&layers[at], layers.get(at + 1)) {
                 (Layer::Conv { .. } | Layer::ConvTranspose { .. }, Some(Layer::BatchNorm { .. })) => {
                     Some(if path.is_empty() { (at + 1).to_string() } else { format!("{path}.{}", at + 1) })
@@ -260,7 +262,7 @@ impl Writer {
         Ok(tensor.detach().to_device(tch::Device::Cpu).to_kind(Kind::Double))
     }
 
-    /// Weight and bias with the normalisation at `norm` multiplied in; the weight's output channels lie on
+    /// Weight and bias with the normalisation at `norm` folded in; the weight's output channels are
     /// dimension `channel`.
     fn folded(
         &self,

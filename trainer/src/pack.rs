@@ -1,5 +1,5 @@
-//! What `resynth` needs, small enough to be carried to a machine with a GPU: crops of photographs, matched pairs and other
-//! sets as JPEG, beside the models and the bank to start from.
+//! Packs what `resynth` needs, small enough to be copied to a machine with a GPU: crops of
+//! photographs, matched pairs and other sets as JPEG, and the models and the bank to start from.
 
 use crate::{bank, checkpoint::Run, decoder::Decoder, pairs, photos, start};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -43,7 +43,8 @@ pub struct Options {
     /// Crops of each photograph.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub crops: u32,
-    /// Side of a photograph's crop, at least 208 pixels; of sets 176 are taken, as much as training ever sees.
+    /// Side of a photograph's crop, at least 208 pixels; of sets 176 are taken, as much as training
+    /// ever sees.
     #[arg(long, default_value_t = 288, value_parser = clap::value_parser!(u32).range(208..=4096))]
     pub side: u32,
     /// Quality of the JPEGs, 4:4:4.
@@ -91,11 +92,11 @@ const DECODERS: &str = "decoders";
 const FROM: &str = "from";
 const BANK: &str = "bank";
 
-/// Writes the pack, whole or not at all.
+/// Writes the pack, completely or not at all.
 ///
 /// # Errors
-/// Something to be packed is missing, unusable or `val`; all together is larger than the limit; the folder is there
-/// already or cannot be written.
+/// Something to be packed is missing, unusable or `val`; the total is larger than the limit; the
+/// folder exists already or cannot be written.
 pub fn pack(options: &Options) -> Result<Packed> {
     ensure!(!options.out.exists(), "{}: is there already; choose another folder", options.out.display());
     ensure!(options.limit_mb > 0.0, "--limit-mb {}: must be above 0", options.limit_mb);
@@ -142,7 +143,8 @@ impl Packer<'_> {
         Ok(self.packed)
     }
 
-    /// What training starts from, each tried, since a mistake would be found out on rented time.
+    /// What training starts from, each tested, since a mistake would otherwise be noticed on rented
+    /// time.
     fn models(&mut self) -> Result<()> {
         for path in &self.options.decoder {
             Decoder::open(path, pairs::DRAWN.into())?;
@@ -270,7 +272,7 @@ impl Packer<'_> {
         self.put(&to, &bytes)
     }
 
-    /// Counts everything, and writes while it fits.
+    /// Counts everything, and writes as long as it fits.
     fn put(&mut self, to: &Path, bytes: &[u8]) -> Result<()> {
         self.packed.bytes += bytes.len() as u64;
         if self.packed.bytes as f64 > self.options.limit_mb * 1e6 {
@@ -283,8 +285,8 @@ impl Packer<'_> {
     }
 }
 
-/// A name for a crop of `path` that is held out of training exactly where the picture itself is: what is trained on
-/// elsewhere must not be what thresholds are set on here.
+/// A name for a crop of `path` that is held out of training exactly if the picture itself is: what
+/// is trained on elsewhere must not be used for thresholds here.
 fn held_as(path: &Path, stem: &str) -> String {
     let held = photos::is_held_out(path);
     (0u32..)

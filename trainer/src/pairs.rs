@@ -1,4 +1,4 @@
-//! Pairs of a photograph and its resynthesis, made while training runs, and the batches cut from them.
+//! Pairs of a photograph and its resynthesis, made while training runs, and batches cut from them.
 
 use crate::{
     bank::Trained, decoder::Decoder, enlarge, fit::recipe::Video, photos, photos::Photos, spectrum::Rings,
@@ -13,62 +13,67 @@ use spotd::{
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// Side that is redrawn, and what is cut off all around, where padding shows.
+/// Side of what is resynthesised, and the margin that is cut off, where padding shows.
 pub const DRAWN: u32 = 208;
 const MARGIN: u32 = 16;
 /// Side of a pair as it is kept.
 pub const KEPT: u32 = DRAWN - 2 * MARGIN;
 /// Pairs that one call of a bank member makes.
 const AT_ONCE: usize = 6;
-/// Pairs kept: each is cut and degraded anew whenever it is drawn.
+/// Pairs kept: each is cropped and degraded again whenever it is drawn.
 const CAPACITY: usize = 2400;
-/// Half of the pairs are filtered to one spectrum.
+/// Share of the pairs that are equalised to one spectrum.
 const EQUALISED: f32 = 0.5;
 /// Share of pairs that come from random upsamplers instead of the bank.
 const RANDOM_UPSAMPLERS: f32 = 0.35;
-/// Share of the bank's pairs that decoders of real generators draw, where there are any: they are few, and theirs are
-/// the traces that are looked for.
+/// Share of the bank's pairs that are made by decoders of real generators, if there are any: they
+/// are few, but theirs are the traces to be found.
 const DECODED: f32 = 0.5;
-/// Share of pairs whose photograph was enlarged by a plain filter: what super-resolution and upsampling leave is
-/// then seen beside what any photo editor leaves, which is no sign of a generator.
+/// Share of pairs whose photograph was enlarged by a plain filter: the traces of super-resolution
+/// and upsampling are then contrasted with those of any photo editor, which are not a sign of a
+/// generator.
 const ENLARGED: f32 = 0.35;
-/// Share of those whose generated half is a super-resolution network's: the two are nearest to each other.
+/// Share of those whose generated half is a super-resolution network's: the two are most similar.
 const SUPER_RESOLVED: f32 = 0.5;
-/// What is degraded beyond the crop: it may then lie anywhere on a codec's grid, and seldom at an edge.
+/// Margin that is degraded around the crop, which may then be anywhere on a codec's grid, and
+/// seldom at an edge.
 const ROOM: u32 = 24;
 
-/// One photograph's crop and what a bank member made of it.
+/// One photograph's crop and its resynthesis.
 pub type Pair = (RgbImage, RgbImage);
 
-/// Generated pictures of a folder, one collection, and photographs to hold against them.
+/// A collection of generated pictures from one folder, and photographs to contrast them with.
 #[derive(Default)]
 pub struct Strangers {
-    /// Photographs of the same kind, size and codec, if there are any: these then stand against them, so that
-    /// content and file say nothing. Else photographs of the pairs do.
+    /// Photographs of the same kind, size and codec, if there are any: contrasted with these,
+    /// content and file carry no information. Otherwise the photographs of the pairs are used.
     pub real: Vec<RgbImage>,
-    /// What was generated; not empty.
+    /// The generated pictures; not empty.
     pub fake: Vec<RgbImage>,
-    /// Places of the two pictures of each matched pair, of one size: where there are any, these are drawn, cut in one
-    /// place, and nothing else.
+    /// Indices of the two pictures of each matched pair, of the same size: if there are any, only
+    /// these are drawn, cropped in the same place.
     pub pairs: Vec<(usize, usize)>,
 }
 
 /// Half real, half synthetic.
 pub struct Batch {
-    /// `[2n, side, side, 3]`, bytes: n real ones, then n synthetic ones, in the order of their pairs.
+    /// `[2n, side, side, 3]`, bytes: n real ones, then n synthetic ones, in the order of their
+    /// pairs.
     bytes: Tensor,
-    /// How many of the n are pairs of one content; the others hold an unrelated generated picture.
+    /// How many of the n are pairs with the same content; the others have an unrelated generated
+    /// picture.
     pub paired: i64,
 }
 
 impl Batch {
-    /// `[2n, 3, side, side]` in 0..1 on `device`; bytes travel there, which are a quarter of the floats.
+    /// `[2n, 3, side, side]` in 0..1 on `device`; bytes are transferred, a quarter of the floats.
     pub fn pixels(&self, device: Device) -> Tensor {
         self.bytes.to_device(device).permute([0, 3, 1, 2]).to_kind(Kind::Float) / 255.0
     }
 }
 
-/// What pairs go through before they are cut: the steps of a curriculum, which never drops the mild ones.
+/// Degradations of pairs before they are cropped: the steps of a curriculum, which never drops the
+/// mild ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Degrade {
     /// At most one good JPEG: first the traces must be learned.
@@ -120,7 +125,8 @@ impl Source<'_> {
         let fake = self.redraw(&real, enlarged)?;
         let real = real.to_device(self.device);
         let (real, fake) = if enlarged {
-            // Not equalised: with the spectrum of a plain enlargement, a synthetic one has little left of its own.
+            // Not equalised: with the spectrum of a plain enlargement, little of a synthetic one is
+            // left.
             (enlarge::plainly(&real, &mut self.rng)?.to_device(self.device), fake)
         } else if self.rng.chance(EQUALISED) {
             self.rings.equalise(&real, &fake, &mut self.rng)
@@ -137,7 +143,8 @@ impl Source<'_> {
         Ok(inner(&real)?.into_iter().zip(inner(&fake)?).collect())
     }
 
-    /// By a member, a decoder or random upsamplers; beside plain enlargements often by super-resolution.
+    /// Resynthesises by a member, a decoder or random upsamplers; often by super-resolution if
+    /// contrasted with plain enlargements.
     fn redraw(&mut self, real: &Tensor, enlarged: bool) -> Result<Tensor> {
         let rng = &mut self.rng;
         let enlarges =
@@ -148,7 +155,7 @@ impl Source<'_> {
         let fits = |enlarges: bool| enlarges || !super_resolved;
         let decoders: Vec<&Decoder> = self.decoders.iter().filter(|one| fits(one.factor > 1)).collect();
         let members: Vec<&Trained> = self.bank.iter().filter(|one| fits(one.member.halve)).collect();
-        // Without a bank, decoders are to be learned from and nothing else.
+        // Without a bank, only decoders are used.
         if randomly && !super_resolved && !self.bank.is_empty() {
             return Ok(traces::redraw(&real.to_device(self.device), rng));
         }
@@ -159,7 +166,7 @@ impl Source<'_> {
     }
 }
 
-/// Degrades and cuts batches; shared by all threads that do.
+/// Degrades and crops batches; shared by all threads that do so.
 #[derive(Clone)]
 pub struct Cutter<'a> {
     strangers: &'a [Strangers],
@@ -168,12 +175,12 @@ pub struct Cutter<'a> {
 }
 
 impl<'a> Cutter<'a> {
-    /// One of matched pairs alone, mildly degraded: what tells how well traces are known.
+    /// One that only uses matched pairs, mildly degraded, to measure how well traces are detected.
     pub fn mild(strangers: &'a [Strangers]) -> Self {
         Self { strangers, policies: Degrade::Mild.policies(), video: None }
     }
 
-    /// `n` pairs of the matched ones, which there must be, cut to `side` pixels.
+    /// `n` of the matched pairs, of which there must be some, cropped to `side` pixels.
     ///
     /// # Errors
     /// As [`Cutter::batch`].
@@ -187,8 +194,8 @@ impl<'a> Cutter<'a> {
         Cutter { strangers: &[], ..self.clone() }.batch(&picks, side, rng)
     }
 
-    /// One batch of `side` pixels: `picks`, of which strangers replace their share, degraded and cut; both of a pair
-    /// alike.
+    /// One batch of `side` pixels: `picks`, a share of which strangers replace, degraded and
+    /// cropped, both of a pair alike.
     ///
     /// # Errors
     /// The video codec fails.
@@ -214,7 +221,7 @@ impl<'a> Cutter<'a> {
             let shortest = |picture: &RgbImage| picture.width().min(picture.height()).min(KEPT);
             let shortest = shortest(real).min(shortest(fake));
             if let Some((factor, _)) = &mut plan.resize {
-                // What is left must hold the crop.
+                // What is left must contain the crop.
                 *factor = factor.max(side as f32 / shortest as f32);
             }
             let factor = plan.resize.map_or(1.0, |(factor, _)| factor);
@@ -223,7 +230,7 @@ impl<'a> Cutter<'a> {
             let a = cut(real, span, place);
             let b = cut(fake, span, if paired { place } else { (rng.unit(), rng.unit()) });
             let (mut a, mut b) = (plan.apply(&a), plan.apply(&b));
-            // A codec cuts an odd last row off; the crop must still fit.
+            // A codec drops an odd last row; the crop must still fit.
             let whole = a.width().min(a.height()).min(b.width()).min(b.height()) > side;
             if let Some((codec, crf)) = self.video.and_then(|video| video.draw(rng)).filter(|_| whole) {
                 (a, b) = (recode(&a, codec, crf)?, recode(&b, codec, crf)?);
@@ -291,13 +298,13 @@ impl<'a> Pairs<'a> {
         Pairs { source, cutter, pool, rng, batches: 0 }
     }
 
-    /// Sends pairs through a video codec too, last of all.
+    /// Passes pairs through a video codec too, last of all.
     pub fn through(mut self, video: Option<Video>) -> Self {
         self.cutter.video = video;
         self
     }
 
-    /// Lets decoders redraw too; without a bank they do it alone.
+    /// Uses decoders too; without a bank, only these.
     ///
     /// # Errors
     /// Neither has a member.
@@ -320,7 +327,7 @@ impl<'a> Pairs<'a> {
         self.source.fresh(n)
     }
 
-    /// `n` pairs as one batch of `side` pixels, degraded and cut; both of a pair alike.
+    /// `n` pairs as one batch of `side` pixels, degraded and cropped, both of a pair alike.
     ///
     /// # Errors
     /// As [`Source::fresh`] and [`Cutter::batch`].
@@ -337,7 +344,7 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// Fresh pairs come every other batch: with 16 pairs a batch, a pair is seen about five times in its life.
+/// Fresh pairs come every other batch: with 16 pairs per batch, a pair is used about five times.
 pub const BATCHES_A_REFILL: u64 = 2;
 
 /// Pairs to draw from.
@@ -350,7 +357,7 @@ impl Pool {
         self.0.len() >= n
     }
 
-    /// New pairs join, or take old ones' places.
+    /// Adds new pairs, or replaces old ones.
     pub fn add(&mut self, pairs: Vec<Pair>, rng: &mut Rng) {
         for pair in pairs.into_iter().map(Arc::new) {
             if self.0.len() < CAPACITY {
@@ -361,7 +368,7 @@ impl Pool {
         }
     }
 
-    /// `n` of them, by chance.
+    /// `n` of them, at random.
     pub fn draw(&self, n: usize, rng: &mut Rng) -> Vec<Arc<Pair>> {
         (0..n).map(|_| rng.pick(&self.0).clone()).collect()
     }
@@ -374,7 +381,8 @@ mod tests {
 
     #[test]
     fn matched_pairs_are_cut_in_one_place_and_come_first() {
-        // Of a matched pair the generated picture is the real one, brighter; of the others it is dark.
+        // Of a matched pair the generated picture is the real one, brighter; of the others it is
+        // dark.
         let ramp = |offset: u8| {
             RgbImage::from_fn(150, 130, |x, y| {
                 Rgb([1 + (x / 2) as u8 + offset, 1 + (y / 2) as u8 + offset, 90 + offset])

@@ -8,13 +8,13 @@ use spotd::forensics::{dataset, rng::Rng, rng::mix, scenes::SceneRenderer};
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
-/// Training scenes begin here; whoever shows or measures scenes must use other seeds.
+/// First seed of training scenes; demonstrations and measurements must use other seeds.
 pub const FIRST_TRAINING_SCENE: u64 = 1_000_000;
 
-/// Share of crops that come from rendered scenes where there are photographs too.
+/// Share of crops from rendered scenes if there are photographs too.
 const SCENE_SHARE: f32 = 0.2;
-/// Share of crops at the picture's own scale. The others are made smaller first: a photograph's file was a
-/// JPEG, and a network's output is not, so that the old 8x8 grid would tell them apart.
+/// Share of crops at the picture's original scale. The others are shrunk first: a photograph was
+/// stored as JPEG and a network's output is not, so that the old 8x8 grid would separate them.
 const NATIVE_SHARE: f32 = 0.25;
 /// Least factor of that shrinking.
 const LEAST_SCALE: f32 = 0.35;
@@ -29,7 +29,7 @@ pub struct Photos {
 pub struct Split {
     /// To train on.
     pub train: Photos,
-    /// Never trained on: temperature and threshold come from these.
+    /// Never trained on; used for temperature and thresholds.
     pub held: Photos,
 }
 
@@ -52,8 +52,9 @@ impl Photos {
         &self.scenes
     }
 
-    /// A crop of `side` x `side` from any picture, at a random scale of at most 1. A picture smaller than
-    /// that is never enlarged: another is drawn, and after 100 tries the crop is mirrored at the edge.
+    /// A crop of `side` x `side` from any picture, at a random scale of at most 1. A smaller
+    /// picture is never enlarged: another is drawn, and after 100 tries the crop is mirrored at the
+    /// edge.
     pub fn crop(&self, side: u32, rng: &mut Rng) -> RgbImage {
         let scenes = self.pictures.is_empty() || (!self.scenes.is_empty() && rng.chance(SCENE_SHARE));
         let list = if scenes { &self.scenes } else { &self.pictures };
@@ -91,11 +92,11 @@ impl Photos {
     }
 }
 
-/// A picture at another size, width and height; all source pixels count when it is made smaller. As
-/// `imageops::resize`, within a rounding, but several times as fast.
+/// A picture scaled to another width and height, antialiased when shrinking. Equals
+/// `imageops::resize` up to rounding, but is several times as fast.
 ///
 /// # Panics
-/// For a size of nothing, or a filter other than these three.
+/// For an empty size, or a filter other than these three.
 pub fn resized(picture: &RgbImage, (width, height): (u32, u32), filter: FilterType) -> RgbImage {
     let filter = match filter {
         FilterType::Triangle => fir::FilterType::Bilinear,
@@ -103,7 +104,7 @@ pub fn resized(picture: &RgbImage, (width, height): (u32, u32), filter: FilterTy
         FilterType::Lanczos3 => fir::FilterType::Lanczos3,
         other => unreachable!("{other:?} is not drawn anywhere"),
     };
-    // Typed: the crate's untyped images would be compiled here for every kind of pixel.
+    // Typed: the crate's untyped images would compile code for every pixel type.
     let source =
         fir::images::TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), picture.as_raw())
             .expect("a picture's buffer fits its size");
@@ -153,15 +154,16 @@ pub fn bar(n: u64, what: &str) -> ProgressBar {
     ProgressBar::new(n).with_style(style).with_message(what.to_string())
 }
 
-/// Whether a photograph is one of the tenth that is never trained on: by its file's name, so that it stays so
-/// wherever it lies.
+/// Whether a photograph is one of the tenth that is never trained on: by its file's name, so that
+/// it does not depend on the folder.
 pub fn is_held_out(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     mix(name.bytes().fold(0u64, |key, byte| mix(key ^ u64::from(byte)))).is_multiple_of(10)
 }
 
-/// Loads every photograph below `folders` (refusing `val`, naming what cannot be read) and renders `scenes`
-/// scenes; one in ten of each is held out, by a hash of the file's name, so that it stays held out.
+/// Loads every photograph below `folders` (refusing `val`, naming what cannot be read) and renders
+/// `scenes` scenes; one in ten of each is held out, by a hash of the file's name, so that it stays
+/// held out.
 pub fn load(folders: &[PathBuf], scenes: u64, seed: u64) -> Result<Split> {
     for folder in folders {
         dataset::refuse_validation(folder)?;
@@ -195,7 +197,7 @@ pub fn load(folders: &[PathBuf], scenes: u64, seed: u64) -> Result<Split> {
     }
     progress.finish_and_clear();
     if skipped > 0 && train.is_empty() && held.is_empty() {
-        // Scenes alone are not what was asked for.
+        // Only scenes would not be what was asked for.
         bail!("none of the {skipped} pictures can be read; the warnings above say why");
     }
     let (mut train_scenes, mut held_scenes) = (Vec::new(), Vec::new());

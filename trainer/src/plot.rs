@@ -1,4 +1,4 @@
-//! Plots as SVG, with plotters: no fonts or images are needed to make them.
+//! Plots as SVG, with plotters: this needs no fonts or images.
 
 use crate::{checkpoint, fit::metrics::Line};
 use anyhow::{Result, anyhow};
@@ -76,7 +76,8 @@ fn curves<B: DrawingBackend>(
     Ok(())
 }
 
-/// A bar for each `(group, bar, value)`, values in 0..1, groups side by side, with a line at `chance`.
+/// A bar for each `(group, bar, value)`, values in 0..1, with groups side by side and a line at
+/// `chance`.
 pub fn bars(
     rows: &[(String, String, f64)],
     title: &str,

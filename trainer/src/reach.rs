@@ -1,5 +1,5 @@
-//! How much of what generators paint is found under which conditions: the table of a card from which the daemon knows
-//! when a low score says nothing (`spotd::detector::conditions`).
+//! Recall under various conditions: measures the card's table that tells the daemon when a low
+//! score means nothing (`spotd::detector::conditions`).
 
 use anyhow::{Context as _, Result, ensure};
 use image::{RgbImage, imageops::FilterType};
@@ -42,7 +42,7 @@ pub struct Options {
     pub layout: PathBuf,
 }
 
-/// What a feed does to a picture.
+/// A feed's effect on a picture.
 #[derive(Clone, Copy)]
 enum Way {
     Stored,
@@ -82,7 +82,7 @@ impl Way {
         }
     }
 
-    /// Scaled and blurred pictures are stored once more, as a site or a recorder would.
+    /// Scaled and blurred pictures are compressed again, as a site or a recorder would.
     fn apply(self, picture: &RgbImage) -> Result<RgbImage> {
         let stored = |p: &RgbImage| Plan { jpeg: Some((JpegCodec::Quartered, 90)), ..Plan::NONE }.apply(p);
         Ok(match self {
@@ -95,17 +95,18 @@ impl Way {
     }
 }
 
-/// Enlarged pictures are cut to this many pixels a side first: the trace is no other in the rest.
+/// Pictures are cropped to this side in pixels before they are enlarged: the trace is the same in
+/// the rest.
 const PART: u32 = 512;
-/// Blocks from which the rows hold. One row for all: in the validation sets larger pictures are those of newer
-/// generators, so rows by size would tell generators apart, not conditions.
+/// Blocks from which the rows apply. There is one row for all: in the validation sets larger
+/// pictures come from newer generators, so rows by size would separate generators, not conditions.
 const BLOCKS: [f32; 0] = [];
 /// Columns of the table.
 const COLUMNS: usize = 8;
-/// A share of fewer pictures is noise; such a cell takes that of its column.
+/// A share of fewer pictures is noise; such a cell uses its column's.
 const ENOUGH: u32 = 40;
 
-/// What one picture came to on one way.
+/// The result for one picture under one condition.
 struct Seen {
     way: usize,
     generated: bool,
@@ -113,7 +114,7 @@ struct Seen {
     found: bool,
 }
 
-/// Measures, writes the table into the card if it is asked for, and says what came of it.
+/// Measures, writes the table into the card if requested, and returns a report.
 ///
 /// # Errors
 /// No set, a model without a coherent part, or a card that cannot be written.
@@ -187,7 +188,7 @@ fn one(model: &Model, ways: &[Way], path: &Path, generated: bool) -> Result<Vec<
         };
         let name = path.display().to_string();
         let frame = Frame::still(name.as_str().into(), picture);
-        // Of true pictures only the conditions are wanted.
+        // For real pictures only the conditions are needed.
         let tiles = if generated { crate::score::MOST_TILES } else { 1 };
         let score = Detector::of(model, tiles).score_lines(frame).context(name)?;
         if let (Some(readings), None) = (&score.readings, score.limited) {
@@ -202,7 +203,7 @@ fn one(model: &Model, ways: &[Way], path: &Path, generated: bool) -> Result<Vec<
     Ok(all)
 }
 
-/// The table of all generated pictures; its columns hold equally many.
+/// The table over all generated pictures, with equally many per column.
 fn table(seen: &[Seen], least: f64) -> Result<Reach> {
     let generated: Vec<&Seen> = seen.iter().filter(|s| s.generated).collect();
     let mut details: Vec<f32> = generated.iter().map(|s| s.conditions.detail).collect();
@@ -237,7 +238,7 @@ fn table(seen: &[Seen], least: f64) -> Result<Reach> {
     Ok(reach)
 }
 
-/// Way by way: how much is found, and of how many pictures it is said that nothing can be said.
+/// For each condition: recall, and the share of pictures that count as degraded.
 fn report(seen: &[Seen], ways: &[Way], reach: &Reach) -> String {
     let mut out = format!("{:<16}{:>9}{:>20}{:>15}\n", "", "found", "generated degraded", "true degraded");
     for (at, way) in ways.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! ResNet-18 and ResNet-50 (He et al., 2016) as torchvision builds them, and what torchvision calls their
+//! ResNet-18 and ResNet-50 (He et al., 2016) as in torchvision, and torchvision's names of their
 //! weights.
 
 use crate::net::{Layer, Net};
@@ -11,7 +11,7 @@ pub const IMAGENET_DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 /// Which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Two basic blocks a stage.
+    /// Two basic blocks per stage.
     Resnet18,
     /// Bottlenecks, 3, 4, 6 and 3 of them.
     Resnet50,
@@ -41,8 +41,8 @@ impl Depth {
     }
 }
 
-/// A network together with torchvision's name for each of its layers with weights: `(theirs, ours)`, both
-/// without `.weight` and the like.
+/// A network together with torchvision's name for each of its layers with weights:
+/// `(theirs, ours)`, both without `.weight` and the like.
 #[derive(Clone, Debug)]
 pub struct Resnet {
     /// The layers.
@@ -54,8 +54,8 @@ pub struct Resnet {
 /// Convolutions of one block: channels in and out, kernel, step.
 type Convolutions = Vec<((i64, i64), i64, i64)>;
 
-/// The network of `outputs` logits. `front` stands before the first convolution; for weights that were trained
-/// on ImageNet it is the normalisation of [`IMAGENET_MEAN`].
+/// The network of `outputs` logits. `front` comes before the first convolution; for weights trained
+/// on ImageNet it is the normalisation by [`IMAGENET_MEAN`].
 pub fn resnet(depth: Depth, outputs: i64, front: Vec<Layer>) -> Resnet {
     let mut names = Vec::new();
     let mut layers = front;
@@ -76,7 +76,7 @@ pub fn resnet(depth: Depth, outputs: i64, front: Vec<Layer>) -> Resnet {
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
             let convolutions: Convolutions = match depth {
                 Depth::Resnet18 => vec![((channels, width), 3, stride), ((width, width), 3, 1)],
-                // The step lies on the 3x3 convolution, as in torchvision ("ResNet V1.5").
+                // The stride is in the 3x3 convolution, as in torchvision ("ResNet V1.5").
                 Depth::Resnet50 => {
                     vec![((channels, width), 1, 1), ((width, width), 3, stride), ((width, wide), 1, 1)]
                 }
@@ -120,7 +120,8 @@ pub fn imagenet() -> Vec<Layer> {
 mod tests {
     use super::*;
 
-    // torchvision's documentation: 11,689,512 and 25,557,032 parameters, 1.81 and 4.09 GFLOPS (multiply-adds).
+    // torchvision's documentation: 11,689,512 and 25,557,032 parameters, 1.81 and 4.09 GFLOPS
+    // (multiply-adds).
     #[test]
     fn as_large_as_torchvision_says() {
         for (depth, parameters, giga) in
@@ -128,7 +129,7 @@ mod tests {
         {
             let net = resnet(depth, 1000, imagenet()).net;
             let (multiply_adds, counted) = net.cost(224, 224);
-            // Ours counts a folded bias a channel where torchvision has a scale and a shift.
+            // Ours counts one folded bias per channel where torchvision has a scale and a shift.
             let folded: i64 = channels_of(&net.layers);
             assert_eq!(counted as i64 + folded, parameters, "{}", net.name);
             assert!((multiply_adds as f64 / 1e9 - giga).abs() < 0.01, "{multiply_adds}");

@@ -24,15 +24,15 @@ use std::{
 };
 use tch::{Device, Kind, nn, nn::OptimizerConfig as _};
 
-/// What `fit` is told.
+/// Options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Folders of photographs.
     pub photos: Vec<PathBuf>,
     /// Folders of generated pictures, none by default; each is a collection.
     pub fakes: Vec<PathBuf>,
-    /// Folders of sets in the paper's layout, none by default: generated pictures with photographs that they are
-    /// held against.
+    /// Folders of sets in the paper's layout, none by default: generated pictures with photographs
+    /// that they are held against.
     pub sets: Vec<PathBuf>,
     /// Where the run lives.
     pub run: PathBuf,
@@ -109,7 +109,7 @@ const WARM_UP: u64 = 100;
 /// Steps between two lines of output.
 const LINE_EVERY: u64 = 100;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// Mean loss of the first and of the last 20 steps.
@@ -118,7 +118,7 @@ pub struct Outcome {
     pub state: State,
 }
 
-/// Trains the bank and then `net`; checkpoints lie in `options.run`.
+/// Trains the bank and then `net`; checkpoints are in `options.run`.
 pub fn train(net: &Net, options: &Options) -> Result<Outcome> {
     for folder in options.photos.iter().chain(&options.fakes).chain(&options.sets) {
         dataset::refuse_validation(folder)?;
@@ -148,12 +148,12 @@ pub fn train(net: &Net, options: &Options) -> Result<Outcome> {
         bail!("{}: holds a run already; go on with --resume, or choose another folder", run.folder.display());
     }
     if !options.from.is_empty() {
-        // A file that will not do is found out before the bank takes its time.
+        // An unusable file is noticed before the bank is trained.
         let mut store = nn::VarStore::new(Device::Cpu);
         Module::new(&store.root(), net);
         start::load_mean(&mut store, net, &options.from)?;
     }
-    // As are decoders that are none.
+    // Unusable decoders are, too.
     let decoders: Vec<Decoder> = options
         .decoders
         .iter()
@@ -277,8 +277,9 @@ const WATCHED: usize = 16;
 /// Such batches.
 const WATCHES: usize = 6;
 
-/// How well held-out matched pairs are told apart, mildly degraded: the share of pictures on the right side of 0, and of
-/// pairs whose generated half has the higher logit. `None` where there are none.
+/// How well held-out matched pairs are told apart, mildly degraded: the share of pictures on the
+/// right side of 0, and of pairs whose generated half has the higher logit. `None` where there are
+/// none.
 fn watch(module: &Module, held_out: &[Strangers], side: u32, device: Device) -> Result<Option<(f64, f64)>> {
     if held_out.is_empty() {
         return Ok(None);
@@ -296,8 +297,8 @@ fn watch(module: &Module, held_out: &[Strangers], side: u32, device: Device) -> 
     Ok(Some((right / all, ordered / all)))
 }
 
-/// A set's pictures with its matched pairs, if it has any. Where the photograph of a pair is held out, its redrawn self is
-/// too, since only pairs are drawn then.
+/// A set's pictures with its matched pairs, if it has any. Where the photograph of a pair is held
+/// out, its redrawn self is too, since only pairs are drawn then.
 fn matched_or_not(real: Vec<(PathBuf, RgbImage)>, fake: Vec<(PathBuf, RgbImage)>) -> Strangers {
     let sizes: HashMap<&Path, (u32, u32)> =
         real.iter().chain(&fake).map(|(path, picture)| (path.as_path(), picture.dimensions())).collect();

@@ -1,8 +1,8 @@
 //! A run's temperature and thresholds, from photographs that it never trained on.
 //!
-//! What is said of a camera rests on windows of frames, and frames of one scene hardly differ in their score
-//! ([`crate::windows`] measures how little), so one judged frame stands for a window here. Its score is the mean over
-//! as many tiles as `run` takes.
+//! A camera's verdict is based on windows of frames, and frames of one scene hardly differ in their
+//! score ([`crate::windows`] measures how little), so one frame stands for a window here. Its score
+//! is the mean over as many tiles as in `run`.
 
 use crate::{checkpoint::Calibration, module::Module, pairs::Pairs, photos, photos::Photos, windows};
 use anyhow::{Context as _, Result, bail};
@@ -21,22 +21,23 @@ use spotd::{
 };
 use tch::Device;
 
-/// Share of real windows at or above the threshold: one in a thousand.
+/// False-positive rate of the threshold on real windows: one in a thousand.
 const WRONG: f64 = 0.001;
-/// Share of photographs doubled in size by a bicubic filter at or above it: one in fifty. They look most like what is
-/// looked for, and people do enlarge pictures, but few of those that a camera or a feed delivers are.
+/// Share of photographs doubled in size by a bicubic filter at or above it: one in fifty. They look
+/// most like generated ones, and people do enlarge pictures, but few of those delivered by a camera
+/// or a feed are.
 const DOUBLED_WRONG: f64 = 0.02;
 /// Share of real windows that are unsure or worse.
 const UNSURE: f64 = 0.01;
-/// Tiles of a frame, as `run` has it unless told otherwise.
+/// Tiles per frame, the default of `run`.
 const TILES: usize = 9;
 
-/// Temperature from pairs, thresholds from about `count` windows of the held-out photographs and scenes, and a third as
-/// many doubled in size. Fewer than ten thousand cannot show one in a thousand: beyond what is counted, the tail of the
-/// highest tenth is continued.
+/// Temperature from pairs, thresholds from about `count` windows of the held-out photographs and
+/// scenes, and a third as many doubled in size. Fewer than ten thousand cannot resolve one in a
+/// thousand: beyond what can be counted, the tail of the highest tenth is extrapolated.
 ///
 /// # Errors
-/// No held-out picture is as large as a tile.
+/// Fewer than two held-out pictures are as large as a tile.
 pub fn of_windows(
     module: &Module,
     held: &Photos,
@@ -80,7 +81,8 @@ pub fn of_windows(
 /// What happens to a picture before it is judged, and to no less than a tile of this side.
 type Way = fn(&RgbImage, u32, &mut Rng) -> RgbImage;
 
-/// Mean logits of about `count` frames, highest first: each held-out picture in turn, in each round another of the ways.
+/// Mean logits of about `count` frames, highest first: each held-out picture in turn, in each round
+/// another of the ways.
 fn windows_of(
     module: &Module,
     held: &Photos,
@@ -120,13 +122,13 @@ fn windows_of(
     Ok(means)
 }
 
-/// With a sensor's noise, as a good JPEG.
+/// With sensor noise, as a good JPEG.
 fn filmed(picture: &RgbImage, _side: u32, rng: &mut Rng) -> RgbImage {
     let (levels, quality) = (rng.range(0.5, 3.0), 75 + rng.below(21) as u8);
     jpeg(&noise(picture, levels, rng.next_u64()), JpegCodec::Quartered, quality)
 }
 
-/// As training degrades, but never to less than a tile.
+/// Degraded as in training, but never to less than a tile.
 fn degraded(picture: &RgbImage, side: u32, rng: &mut Rng) -> RgbImage {
     let mut plan: Plan = Policy::FIELD.draw(rng);
     let shortest = picture.width().min(picture.height());
@@ -134,7 +136,7 @@ fn degraded(picture: &RgbImage, side: u32, rng: &mut Rng) -> RgbImage {
     plan.apply(picture)
 }
 
-/// Twice as large, as an editor or a player makes it.
+/// Enlarged twofold, as by an editor or a player.
 fn doubled(picture: &RgbImage, _side: u32, _rng: &mut Rng) -> RgbImage {
     resize(picture, 2 * picture.width(), 2 * picture.height(), FilterType::CatmullRom)
 }

@@ -1,4 +1,5 @@
-//! What the head is fitted on: pictures by kind, each drawn several times through what pictures meet on their way.
+//! The head's training data: pictures by kind, each drawn several times with different
+//! degradations.
 
 use super::fate::Fate;
 use anyhow::{Context as _, Result, ensure};
@@ -17,14 +18,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How the two sides of a kind belong together.
+/// How the two sides of a kind are matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Match {
-    /// Generated pictures are photographs of the same name, redrawn: see [`matched`].
+    /// Generated pictures are resynthesised photographs of the same name: see [`matched`].
     Pairs,
-    /// Both sides have the same origin: motifs, size and codec are alike.
+    /// Both sides have the same origin, with similar motifs, size and codec.
     Sets,
-    /// One side alone, or sides that merely share a name.
+    /// Only one side, or sides that merely share a name.
     Loose,
 }
 
@@ -33,7 +34,7 @@ pub enum Match {
 pub struct Kind {
     /// Name of both folders.
     pub name: String,
-    /// How its sides belong together.
+    /// How its sides are matched.
     pub matched: Match,
     /// True pictures.
     pub real: Vec<PathBuf>,
@@ -41,8 +42,8 @@ pub struct Kind {
     pub fake: Vec<PathBuf>,
 }
 
-/// The kinds below `folder/{real,fake}`, by name. A kind is of pairs where half of its generated pictures or more have a
-/// photograph of their name, size and content.
+/// The kinds below `folder/{real,fake}`, by name. A kind consists of pairs if at least half of its
+/// generated pictures have a photograph with the same name, size and content.
 ///
 /// # Errors
 /// `folder` lies in or links to validation pictures, has no `real` or `fake`, or cannot be read.
@@ -80,7 +81,7 @@ pub fn kinds(folder: &Path) -> Result<Vec<Kind>> {
         .collect())
 }
 
-/// Features with their labels and how much each counts.
+/// Features with labels and weights.
 #[derive(Debug, Default)]
 pub struct Samples {
     /// Row by row, [`FEATURES`] each.
@@ -89,19 +90,22 @@ pub struct Samples {
     pub labels: Vec<f32>,
     /// Weight of each row; those of all rows sum to 1.
     pub weights: Vec<f64>,
-    /// Which of the kinds each row is of.
+    /// The kind of each row.
     pub kinds: Vec<usize>,
-    /// Rows of a fifth of the pictures, for measuring; both sides of a pair go the same way.
+    /// Whether each row is held out for measuring: a fifth of the pictures; both sides of a pair go
+    /// together.
     pub held_out: Vec<bool>,
 }
 
-/// Shares of pairs, matched sets and loose kinds in what is drawn; where one is missing the others take its share.
+/// Shares of pairs, matched sets and loose kinds in the data; if one is missing, the others take
+/// its share.
 const SHARES: [(Match, f64); 3] = [(Match::Pairs, 0.36), (Match::Sets, 0.32), (Match::Loose, 0.32)];
 
-/// Draws every picture of all kinds `times` times. Within pairs both sides meet the same fate, whose seed is the name.
+/// Draws every picture of all kinds `times` times. Both sides of a pair undergo the same
+/// degradations, seeded by the name.
 ///
 /// # Errors
-/// No thread, or one side has no picture that can be read.
+/// The OS cannot start a thread, or one side has no readable picture.
 pub fn draw(kinds: &[Kind], times: u64, seed: u64, bar: &indicatif::ProgressBar) -> Result<Samples> {
     let jobs: Vec<(usize, bool, &Path)> = (kinds.iter().enumerate())
         .flat_map(|(at, kind)| {
@@ -160,8 +164,8 @@ fn is_held_out(path: &Path) -> bool {
     name.bytes().fold(7, |h, b| mix(h ^ u64::from(b))) % 5 == 0
 }
 
-/// What each side of each kind weighs: half true, half generated in each sort of match; within it by the root of the
-/// numbers, so that a large set does not drown the small ones.
+/// The weight of each side of each kind: half real, half generated within each sort of match, and
+/// there by the square root of the numbers, so that a large set does not drown out small ones.
 fn shares(kinds: &[Kind], counts: &BTreeMap<(usize, bool), usize>) -> BTreeMap<(usize, bool), f64> {
     let mut shares = BTreeMap::new();
     for (matched, share) in SHARES {
@@ -181,24 +185,25 @@ fn shares(kinds: &[Kind], counts: &BTreeMap<(usize, bool), usize>) -> BTreeMap<(
     shares
 }
 
-/// Sides of a crop in blocks: 160 to 384 pixels, or all there is. Only drawing sizes alike on both sides keeps the head
-/// from telling them apart by the number of blocks.
+/// Sides of a crop in blocks: 160 to 384 pixels, or the whole picture. Drawing the same sizes on
+/// both sides keeps the head from separating them by the number of blocks.
 const CROPS: [usize; 8] = [10, 12, 14, 16, 16, 20, 24, 64];
 
-/// Factors by which feeds and files are scaled after they were generated, and so the grids that a frame is read on
-/// beside its own: 720p to 1080p, 1024x576 to 720p and to 1080p, and what web sites shrink by.
+/// Factors by which feeds and files are scaled after they were generated, and so the grids that a
+/// frame is read on besides its own: 720p to 1080p, 1024x576 to 720p and to 1080p, and the factors
+/// by which web sites shrink.
 pub const SCALES: [f64; 6] = [1.5, 1.25, 1.875, 0.75, 2.0 / 3.0, 0.5];
-/// How often a picture is drawn as one that is read on a scaled grid.
+/// Probability that a picture is read on a scaled grid.
 const SCALED: f32 = 0.08;
-/// How often such a true picture was not scaled by the factor that is assumed: the highest of many readings counts, and
-/// all but one of them are wrong.
+/// Probability that such a real picture was not scaled by the assumed factor: the highest of many
+/// readings counts, and all but one of them are wrong.
 const MISTAKEN: f32 = 0.5;
 
-/// One picture through one fate: its features, or none where it is too small.
+/// The features of one degraded picture; `None` if it is too small.
 fn one(picture: &RgbImage, fake: bool, rng: &mut Rng, video: bool) -> Option<[f32; FEATURES]> {
     let (scaled, mistaken) = (rng.chance(SCALED), rng.chance(MISTAKEN));
     let (at, other) = (rng.below(SCALES.len()), rng.below(SCALES.len() + 1));
-    // Not by the factor assumed: by another, or not at all.
+    // Not by the assumed factor: by another one, or not at all.
     let factor = match SCALES.get(other) {
         _ if fake || !mistaken => SCALES[at],
         Some(&factor) if other != at => factor,

@@ -1,4 +1,4 @@
-//! What pictures meet between a generator, or a camera, and whoever judges them.
+//! What pictures undergo between a generator, or a camera, and the detector.
 
 use image::{RgbImage, imageops::FilterType};
 use spotd::{
@@ -9,12 +9,12 @@ use spotd::{
     source::recode::VideoCodec,
 };
 
-/// One way, drawn once for both sides of a pair.
+/// One sequence of degradations, drawn once for both sides of a pair.
 pub struct Fate {
     way: Way,
     codec: JpegCodec,
     filter: FilterType,
-    /// Where the part that is scaled lies, as shares of what is left beside it.
+    /// Position of the part that is scaled, as shares of the remaining space.
     at: (f32, f32),
 }
 
@@ -31,18 +31,19 @@ enum Way {
     Scaled(f32, Box<Way>),
 }
 
-/// At most this much of a picture is enlarged, in pixels a side: a crop is cut from it afterwards anyway.
+/// Largest side of the part of a picture that is enlarged, in pixels: it is cropped afterwards
+/// anyway.
 const PART: u32 = 400;
 
 impl Fate {
-    /// Draws one. Plain enlarging is among them, by a viewer, an editor or a scaler, on both sides: it leaves coherence of
-    /// its own at the filter's period, of which a head that never saw it says "generated" (so it said of every
-    /// eighth doubled photograph).
+    /// Draws one. Plain enlarging, as by a viewer, an editor or a scaler, is among them on both
+    /// sides: it leaves its own coherence at the filter's period, which a head that never saw it
+    /// takes for "generated" (as it did for every eighth doubled photograph).
     pub fn draw(rng: &mut Rng) -> Self {
         let way = rng.unit();
         let (quality, again, crf) =
             (60 + rng.below(37) as u8, 75 + rng.below(22) as u8, 16 + rng.below(15) as u8);
-        // Strong compression is where most is lost, so it is met more often than good.
+        // Strong compression loses most, so it is drawn more often than weak.
         let quality = if rng.chance(0.25) { 65 + rng.below(20) as u8 } else { quality };
         let codec = if rng.chance(0.7) { JpegCodec::Quartered } else { *rng.pick(&JpegCodec::ALL) };
         let (smaller, larger) = (rng.range(0.7, 0.95), rng.range(1.1, 2.0));
@@ -60,7 +61,7 @@ impl Fate {
         Self { way, codec, filter: *rng.pick(&filters), at: (rng.unit(), rng.unit()) }
     }
 
-    /// The same after scaling by `factor` (1: not at all), in place of what it would scale by itself.
+    /// The same after scaling by `factor` (1: not at all), instead of its own scaling.
     pub fn scaled_by(mut self, factor: f32) -> Self {
         let then = match self.way {
             Way::Scaled(_, then) => *then,
@@ -70,7 +71,7 @@ impl Fate {
         self
     }
 
-    /// What becomes of `picture`; nothing where that takes a video codec and there is none, or it fails.
+    /// Applies it to `picture`; `None` if it needs a video codec that is missing or fails.
     pub fn apply(&self, picture: &RgbImage, video: bool) -> Option<RgbImage> {
         self.go(&self.way, picture, video)
     }

@@ -1,4 +1,5 @@
-//! The head itself: a few small networks whose mean logit counts, in tch for fitting and as ONNX for the daemon.
+//! The head: a few small networks whose logits are averaged, in tch for fitting and as ONNX for the
+//! daemon.
 
 use super::data::Samples;
 use anyhow::{Result, ensure};
@@ -21,20 +22,20 @@ use crate::onnx::{Side, value};
 
 /// Rows in a batch.
 const BATCH: usize = 256;
-/// What the standardised features are clipped to, in standard deviations: a feed unlike all that was fitted on shall not
-/// run away.
+/// Clipping of the standardised features, in standard deviations, so that a feed unlike any
+/// training data does not produce extreme logits.
 const CLIP: f64 = 5.0;
-/// Labels are drawn in from 0 and 1 by this much, so that no sample pulls without end.
+/// Label smoothing, so that no sample pulls without bound.
 const SMOOTH: f64 = 0.03;
 
 /// Size and length of a fit.
 #[derive(Clone, Copy, Debug)]
 pub struct Fit {
-    /// Networks whose mean counts.
+    /// Networks that are averaged.
     pub members: u64,
     /// Units of the first hidden layer; the second has 16.
     pub hidden: i64,
-    /// Times that as many rows are drawn as there are.
+    /// Number of epochs.
     pub epochs: f64,
     /// Seed of weights and draws.
     pub seed: u64,
@@ -50,11 +51,12 @@ pub struct Head {
 struct Member {
     _store: nn::VarStore,
     layers: [nn::Linear; 3],
-    /// 1 for each feature that it sees, `[1, FEATURES]`.
+    /// Mask of the features that it uses, `[1, FEATURES]`.
     sees: Tensor,
 }
 
-/// Every fourth member sees coherence alone: it carries over to generators that were not seen, where a spectrum may not.
+/// Every fourth member only uses coherence, which carries over to unseen generators, where a
+/// spectrum may not.
 fn sees(member: u64) -> Tensor {
     let of = |feature| f32::from(u8::from(member % 4 != 3 || is_coherence(feature)));
     Tensor::from_slice(&(0..FEATURES).map(of).collect::<Vec<f32>>()).view([1, -1])
@@ -67,10 +69,11 @@ impl Member {
     }
 }
 
-/// Fits a head to the samples that `take` names. The same seed and samples give the same head on the same machine and number of threads.
+/// Fits a head to the samples selected by `take`. Deterministic for the same seed, samples, machine
+/// and number of threads.
 ///
 /// # Errors
-/// libtorch fails, or the loss stops being a number.
+/// libtorch fails, or the loss becomes NaN.
 pub fn fit(samples: &Samples, take: impl Fn(usize) -> bool, how: Fit, bar: &ProgressBar) -> Result<Head> {
     let rows = Tensor::from_slice(&samples.rows).view([-1, FEATURES as i64]);
     let (mean, deviation) = (rows.mean_dim(0, true, Kind::Float), rows.std_dim(0, true, true) + 1e-3);
@@ -135,7 +138,7 @@ pub fn fit(samples: &Samples, take: impl Fn(usize) -> bool, how: Fit, bar: &Prog
 /// Highest learning rate.
 const RATE: f64 = 2e-3;
 
-/// Up over the first tenth, then down along a cosine.
+/// Linear warm-up over the first tenth, then cosine decay.
 fn rate(step: usize, steps: usize) -> f64 {
     let at = (step as f64 + 1.0) / steps as f64;
     if at < 0.1 {
@@ -155,12 +158,12 @@ impl Head {
         Vec::try_from(mean).expect("a float tensor")
     }
 
-    /// The head as ONNX (operator set 13): input `x` `[N, FEATURES]`, output `logit` `[N, 1]`. The members stand side by
-    /// side in one network, block by block.
+    /// The head as ONNX (operator set 13): input `x` `[N, FEATURES]`, output `logit` `[N, 1]`. The
+    /// members are combined in one block-diagonal network.
     pub fn onnx(&self) -> Vec<u8> {
         let mut graph = GraphProto { name: "coherence".into(), ..Default::default() };
         let members = self.members.len() as i64;
-        // What a member does not see has no weight in the file.
+        // Features that a member does not use have zero weights in the file.
         let first: Vec<Tensor> = self.members.iter().map(|m| &m.layers[0].ws * &m.sees).collect();
         let biases = |layer: usize| {
             Tensor::cat(&self.layer(layer, |l| l.bs.as_ref().expect("a bias").shallow_clone()), 0)

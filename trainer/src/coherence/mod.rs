@@ -1,5 +1,5 @@
-//! `spotd-train coherence`: fits the head of the coherent part (see `spotd::detector::coherence`) on pairs of a
-//! photograph and its redrawn self, on matched sets, and on whatever else there is.
+//! `spotd-train coherence`: fits the head of the coherent part (see `spotd::detector::coherence`)
+//! on pairs of a photograph and its resynthesis, on matched sets, and on whatever else there is.
 
 mod data;
 mod fate;
@@ -31,8 +31,9 @@ use tch::{Device, Tensor};
 /// What to fit on, and how long.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
-    /// Folder with `real/<kind>/` and `fake/<kind>/`; may be given several times. A kind whose sides have the same file
-    /// names is one of pairs, one with both sides a matched set, one with a single side counts less. Never val.
+    /// Folder with `real/<kind>/` and `fake/<kind>/`; may be given several times. A kind whose
+    /// sides have the same file names is one of pairs, one with both sides a matched set, one with
+    /// a single side counts less. Never val.
     #[arg(long, required = true)]
     pub data: Vec<PathBuf>,
     /// Where the ONNX file goes.
@@ -41,7 +42,8 @@ pub struct Options {
     /// Pairs of a rendered scene and what the demonstration's network makes of it.
     #[arg(long, default_value_t = 100)]
     pub scenes: u64,
-    /// Folder with networks of a `resynth` run that redraw photographs of `--photos`, as pairs of one kind.
+    /// Folder with networks of a `resynth` run that redraw photographs of `--photos`, as pairs of
+    /// one kind.
     #[arg(long, requires = "photos")]
     pub bank: Option<PathBuf>,
     /// Folder of photographs for `--bank`; may be given several times. Never val.
@@ -67,10 +69,12 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// Fits, says how well what was held out is told apart, then fits on everything and writes the file.
+/// Fits a head, reports how well it separates held-out data, then fits on everything and writes the
+/// file.
 ///
 /// # Errors
-/// A folder cannot be used, nothing can be read, or the file cannot be written; nothing is written then.
+/// A folder cannot be used, nothing can be read, or the file cannot be written; then nothing is
+/// written.
 pub fn coherence(options: &Options) -> Result<String> {
     for (what, value) in [("--times", options.times), ("--members", options.members)] {
         ensure!((1..=100).contains(&value), "{what} must be 1 to 100");
@@ -124,10 +128,10 @@ pub fn coherence(options: &Options) -> Result<String> {
     Ok(said)
 }
 
-/// First seed of the scenes: apart from those of the demonstration and of the tests.
+/// First seed of the scenes, distinct from those of the demonstration and of the tests.
 const FIRST_SCENE: u64 = 2_000_000;
 
-/// Writes `n` rendered scenes and their redrawn selves as PNG below `folder`.
+/// Writes `n` rendered scenes and their resyntheses as PNG below `folder`.
 fn render(folder: &Path, n: u64) -> Result<Kind> {
     let network = Resynthesis::new().context("the demonstration's network")?;
     let mut kind = Kind { name: "scenes".into(), matched: Match::Pairs, real: vec![], fake: vec![] };
@@ -141,7 +145,8 @@ fn render(folder: &Path, n: u64) -> Result<Kind> {
     Ok(kind)
 }
 
-/// Writes a picture and its redrawn self as PNG to `folder/<kind>/{real,fake}/<stem>.png`, and adds them to their kind.
+/// Writes a picture and its resynthesis as PNG to `folder/<kind>/{real,fake}/<stem>.png`, and adds
+/// them to their kind.
 fn put(kind: &mut Kind, folder: &Path, stem: &str, [real, fake]: [&RgbImage; 2]) -> Result<()> {
     for (side, picture, paths) in [("real", real, &mut kind.real), ("fake", fake, &mut kind.fake)] {
         let folder = folder.join(&kind.name).join(side);
@@ -153,11 +158,12 @@ fn put(kind: &mut Kind, folder: &Path, stem: &str, [real, fake]: [&RgbImage; 2])
     Ok(())
 }
 
-/// Side of what the bank redraws, in pixels, and what is cut off all around, where padding shows.
+/// Side of what the bank resynthesises, in pixels, and the margin that is cut off, where padding
+/// shows.
 const REDRAWN: u32 = 352;
 const MARGIN: u32 = 16;
 
-/// Writes photographs and what each network of the bank makes of them as PNG below `folder`.
+/// Writes photographs and their resyntheses by each network of the bank as PNG below `folder`.
 fn redraw(folder: &Path, bank: &Path, options: &Options) -> Result<Kind> {
     let bank = bank::load_all(bank, Device::Cpu)?;
     let photos = photos::load(&options.photos, 0, options.seed)?.train;
@@ -177,7 +183,7 @@ fn redraw(folder: &Path, bank: &Path, options: &Options) -> Result<Kind> {
     Ok(kind)
 }
 
-/// How well what was held out is told apart, kind by kind, and where its true samples end.
+/// How well held-out data are separated, kind by kind, and where the tail of the real samples ends.
 fn measure(trial: &head::Head, samples: &data::Samples, kinds: &[Kind]) -> String {
     let logits = trial.logits(&samples.rows);
     let mut said = String::new();
@@ -198,7 +204,7 @@ fn measure(trial: &head::Head, samples: &data::Samples, kinds: &[Kind]) -> Strin
     said + &tail(truth, &found)
 }
 
-/// Which logits few of the true samples reach, and how many of the generated ones do: what a threshold may be.
+/// Logits that few of the real samples reach, and the recall at these: candidates for a threshold.
 fn tail(mut truth: Vec<f32>, found: &[f32]) -> String {
     truth.sort_by(f32::total_cmp);
     let mut said = String::new();
@@ -215,10 +221,10 @@ fn tail(mut truth: Vec<f32>, found: &[f32]) -> String {
     said
 }
 
-/// How far libtorch and tract may be apart on a logit.
+/// Largest allowed difference between libtorch's and tract's logits.
 const MOST_APART: f32 = 1e-3;
 
-/// Refuses a file that tract does not read as libtorch does.
+/// Refuses a file for which tract and libtorch disagree.
 fn agree(fitted: &head::Head, bytes: &[u8], path: &Path) -> Result<()> {
     let read = coherence::Head::new(bytes, path)?;
     for seed in 0..4u64 {

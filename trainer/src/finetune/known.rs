@@ -1,6 +1,6 @@
-//! What a model knew, made from photographs alone: they themselves, and crops of them redrawn by random upsamplers
-//! and, where a run of `resynth` is at hand, by its bank. A detector that was trained on such pairs forgets them first,
-//! and no folder holds them.
+//! What a model knew, made from photographs only: they themselves, and crops of them resynthesised
+//! by random upsamplers and, if a run of `resynth` is at hand, by its bank. A detector trained on
+//! such pairs forgets them first, and no folder contains them.
 
 use crate::{
     bank::{self, Trained},
@@ -16,16 +16,17 @@ use spotd::forensics::{dataset, rng::Rng};
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// Side that is redrawn, a multiple of what any member needs, and what is cut off all around, where padding shows.
+/// Side of what is resynthesised, a multiple of what any member needs, and the margin that is cut
+/// off, where padding shows.
 const DRAWN: u32 = 256;
 const MARGIN: u32 = 16;
-/// Photographs that are used, evenly over all, and crops of each that are redrawn.
+/// Photographs that are used, spread evenly over all, and crops of each that are resynthesised.
 const PHOTOGRAPHS: usize = 400;
 const CROPS: usize = 2;
-/// Crops that one call of a bank member redraws.
+/// Crops per call of a bank member.
 const AT_ONCE: usize = 8;
-/// Share of crops that random upsamplers redraw where there is a bank, and that are filtered to one spectrum: as
-/// `resynth` trains.
+/// Share of crops that random upsamplers resynthesise if there is a bank, and share that is
+/// equalised to one spectrum, as in training by `resynth`.
 const RANDOM_UPSAMPLERS: f32 = 0.35;
 const EQUALISED: f32 = 0.5;
 /// Folders of the crops and of what was made of them.
@@ -40,11 +41,12 @@ fn members(run: &Path, device: Device) -> Result<Vec<Trained>> {
     Ok(bank)
 }
 
-/// Samples from the photographs below `folders`: the files, and pairs of a crop and its redrawn self, written to `out` as
-/// PNG files. What was made of one photograph is held out or not as `held_out` says of its path.
+/// Samples from the photographs below `folders`: the files, and pairs of a crop and its
+/// resynthesis, written to `out` as PNG files. Everything made from one photograph is held out or
+/// not, as `held_out` decides for its path.
 ///
 /// # Errors
-/// No pictures, `val` among them, a bank that cannot be read, or a disk that cannot be written.
+/// No pictures, `val` among them, an unreadable bank, or an unwritable disk.
 pub fn known(
     folders: &[PathBuf],
     run: Option<&Path>,

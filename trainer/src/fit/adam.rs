@@ -1,5 +1,5 @@
-//! Adam (Kingma and Ba, 2015) as `torch.optim.Adam` computes it. tch has one, but neither gives its moments out
-//! nor takes them back, without which a run cannot be resumed exactly.
+//! Adam (Kingma and Ba, 2015) as computed by `torch.optim.Adam`. tch has one, but without access to
+//! its moments, which exact resumption needs.
 
 use anyhow::{Context as _, Result};
 use std::collections::HashMap;
@@ -24,12 +24,12 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// For the trainable variables of `store`, moments zero.
+    /// For the trainable variables of `store`, with zero moments.
     pub fn new(store: &VarStore) -> Adam {
         Adam::of(store.variables())
     }
 
-    /// For those of `weights` that take gradients, moments zero.
+    /// For those of `weights` that require gradients, with zero moments.
     pub fn of(weights: impl IntoIterator<Item = (String, Tensor)>) -> Adam {
         let mut slots: Vec<Slot> = weights
             .into_iter()
@@ -45,14 +45,14 @@ impl Adam {
         Adam { slots, steps: 0 }
     }
 
-    /// Forgets the gradients.
+    /// Clears the gradients.
     pub fn zero_grad(&mut self) {
         for slot in &mut self.slots {
             slot.weight.zero_grad();
         }
     }
 
-    /// One step of learning rate `rate` along the gradients; a weight without one stays.
+    /// One step with learning rate `rate`; a weight without a gradient is unchanged.
     pub fn step(&mut self, rate: f64) {
         self.steps += 1;
         let age = self.steps.min(i32::MAX as u64) as i32;
@@ -85,10 +85,10 @@ impl Adam {
         self.slots.iter().flat_map(both).collect()
     }
 
-    /// Takes moments back, as [`Adam::moments`] named them, after `steps` steps.
+    /// Restores moments, as named by [`Adam::moments`], after `steps` steps.
     ///
     /// # Errors
-    /// One is missing, or of another shape.
+    /// One is missing, or has a different shape.
     pub fn restore(&mut self, from: &HashMap<String, Tensor>, steps: u64) -> Result<()> {
         for slot in &mut self.slots {
             for (part, to) in [("first", &mut slot.first), ("second", &mut slot.second)] {

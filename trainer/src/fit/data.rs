@@ -1,4 +1,4 @@
-//! Which pictures a run learns from and is judged on.
+//! Which pictures a run is trained and validated on.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,8 @@ use std::{
 /// Where pictures lie.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, clap::Args)]
 pub struct Places {
-    /// Training pictures in the paper's layout, `[class/]{0_real,1_fake}`; may be given several times.
+    /// Training pictures in the paper's layout, `[class/]{0_real,1_fake}`; may be given several
+    /// times.
     #[arg(long)]
     pub data: Vec<PathBuf>,
     /// Folder of real pictures, searched; may be given several times.
@@ -23,7 +24,8 @@ pub struct Places {
     /// Folder of generated pictures, searched; may be given several times.
     #[arg(long)]
     pub fake: Vec<PathBuf>,
-    /// Pictures to validate on, in the paper's layout; without it a share of the training pictures is held out.
+    /// Pictures to validate on, in the paper's layout; without it a share of the training pictures
+    /// is held out.
     #[arg(long)]
     pub val: Vec<PathBuf>,
     /// Share of the training pictures that is held out where --val is not given.
@@ -48,7 +50,7 @@ pub struct Sample {
     pub class: String,
 }
 
-/// A run's pictures, in an order that depends on nothing but the files and the seed.
+/// A run's pictures, in an order that depends only on the files and the seed.
 #[derive(Clone, Debug)]
 pub struct Data {
     /// To train on.
@@ -57,7 +59,8 @@ pub struct Data {
     pub held: Vec<Sample>,
     /// Classes trained on.
     pub classes: Vec<String>,
-    /// Places in `train` of the real and the generated picture of each matched pair: one name, size and content.
+    /// Indices into `train` of the real and the generated picture of each matched pair: same name,
+    /// size and content.
     pub pairs: Vec<(usize, usize)>,
 }
 
@@ -67,8 +70,8 @@ const KINDS: [(&str, bool); 2] = [("0_real", false), ("1_fake", true)];
 /// Lists what lies at `places`.
 ///
 /// # Errors
-/// A folder is missing, lies in `val`, or is of another layout; a class is empty, or only one of real and fake
-/// is there.
+/// A folder is missing, is inside `val`, or has a different layout; a class is empty, or has only
+/// one of real and fake.
 pub fn collect(places: &Places, seed: u64) -> Result<Data> {
     ensure!(
         !(places.data.is_empty() && places.real.is_empty() && places.fake.is_empty()),
@@ -145,7 +148,7 @@ fn matched_pairs(samples: &[Sample]) -> Vec<(usize, usize)> {
 }
 
 impl Data {
-    /// What is matched, class by class, in words; matched ones first.
+    /// Describes what is matched, class by class; matched ones first.
     pub fn matched(&self) -> Vec<String> {
         let generated = |class: &str| self.train.iter().filter(|s| s.fake && s.class == class).count();
         let paired =
@@ -173,11 +176,13 @@ impl Data {
     }
 }
 
-/// Pictures of each kind whose headers are read: enough to see a difference, seconds for any collection.
+/// Pictures of each kind whose headers are read: enough to see a difference, seconds for any
+/// collection.
 const MOST_HEADERS: usize = 2000;
 
-/// What tells real from generated `samples` without looking at a picture, as `eval` warns of it: a network would
-/// learn that. Of a large collection some are drawn by the seed; what cannot be read is left to the loader.
+/// Giveaways, as in `eval`: what separates real from generated `samples` without looking at a
+/// picture, which a network would learn. Of a large collection some are drawn by the seed;
+/// unreadable files are left to the loader.
 pub fn giveaways(samples: &[Sample], seed: u64) -> Vec<String> {
     let headers = |fake: bool| -> Vec<inventory::Header> {
         let mut paths: Vec<&Path> =
@@ -199,7 +204,7 @@ pub fn held_out(path: &Path, share: f64) -> bool {
     name_hash(path) < (share * u64::MAX as f64) as u64
 }
 
-/// A hash of the file's name, so that a picture stays held out whatever else is added.
+/// A hash of the file's name, so that a picture stays held out when others are added.
 fn name_hash(path: &Path) -> u64 {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.bytes().fold(1, |key, byte| mix(key ^ u64::from(byte)))
@@ -236,7 +241,7 @@ pub fn laid_out(folder: &Path) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// Refuses a list of one kind alone.
+/// Refuses a list with only one kind.
 pub fn both_kinds(samples: &[Sample], what: &str) -> Result<()> {
     let fakes = samples.iter().filter(|s| s.fake).count();
     ensure!(fakes > 0, "no generated pictures for {what}: one kind alone teaches and proves nothing");
@@ -244,7 +249,7 @@ pub fn both_kinds(samples: &[Sample], what: &str) -> Result<()> {
     Ok(())
 }
 
-/// `n` of `samples`, half real, as evenly from the classes as they allow.
+/// `n` of `samples`, half real, as evenly from the classes as possible.
 fn some(samples: Vec<Sample>, n: usize, rng: &mut Rng) -> Result<Vec<Sample>> {
     ensure!(n >= 2, "--images {n}: at least one real and one generated picture are needed");
     let mut chosen = Vec::new();

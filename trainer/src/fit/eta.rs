@@ -1,4 +1,4 @@
-//! How long a whole run will still take, as far as that can be known.
+//! How long a run will still take, as far as that can be known.
 
 use indicatif::HumanDuration;
 use std::{fmt, time::Duration};
@@ -14,18 +14,19 @@ pub struct Eta {
     pub steps: Option<u64>,
     /// Time until `--minutes` ends the run.
     pub time: Option<Duration>,
-    /// Steps until the schedule ends the run if validation never gains again; each gain makes it later.
+    /// Steps until the schedule ends the run if validation never improves again; each gain
+    /// postpones it.
     pub schedule: u64,
 }
 
-/// Steps after `step` that `validations` take, of which there is one every `every` steps.
+/// Steps after `step` until `validations` more validations, with one every `every` steps.
 pub fn steps_of_validations(validations: u64, step: u64, every: u64) -> u64 {
     (validations * every).saturating_sub(step % every)
 }
 
 impl fmt::Display for Eta {
-    /// `3 minutes to go`, with `at most` where the schedule may end it sooner, with `at least` where nothing but the
-    /// schedule ends it.
+    /// `3 minutes to go`, with `at most` where the schedule may end it sooner, with `at least`
+    /// where nothing but the schedule ends it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lasts = |steps: u64| self.spent.mul_f64(steps as f64 / self.done.max(1) as f64);
         let schedule = lasts(self.schedule);

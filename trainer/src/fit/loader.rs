@@ -1,5 +1,5 @@
-//! Batches made by worker threads while the trainer trains. What a batch holds depends on the seed and its
-//! number alone, not on the threads, so that a run can be made again and resumed at any step.
+//! Worker threads make batches while the trainer trains. A batch depends only on the seed and its
+//! number, not on the threads, so that a run can be repeated and resumed at any step.
 
 use super::{
     data::{Sample, shuffle},
@@ -20,9 +20,9 @@ use std::{
 };
 use tch::{Device, Kind, Tensor};
 
-/// Pictures of less than this on a side say nothing, however they are enlarged.
+/// Pictures smaller than this carry no information, however they are enlarged.
 const LEAST_SIDE: u32 = 16;
-/// Pictures that may fail one after the other before a folder is given up.
+/// Pictures in a row that may fail before loading is given up.
 const MOST_FAILURES: usize = 50;
 
 /// Decoded and cropped pictures of one step.
@@ -55,7 +55,7 @@ impl Batch {
 /// What the workers share.
 struct Job {
     samples: Vec<Sample>,
-    /// Each sample's place alone, or the two of a matched pair.
+    /// Each sample's index, or the two of a matched pair.
     units: Vec<(u32, Option<u32>)>,
     recipe: Recipe,
     seed: u64,
@@ -77,8 +77,8 @@ pub fn steps_per_epoch(n: usize, batch: usize) -> u64 {
 }
 
 impl Loader {
-    /// Starts `workers` threads at step `first`. They end when this is dropped. `pairs` are places of matched samples:
-    /// these follow each other, cut and degraded alike.
+    /// Starts `workers` threads at step `first`. They end when this is dropped. `pairs` are indices
+    /// of matched samples: these follow each other, cropped and degraded alike.
     pub fn new(
         samples: Vec<Sample>,
         pairs: &[(usize, usize)],
@@ -96,7 +96,7 @@ impl Loader {
                 let job = job.clone();
                 std::thread::spawn(move || {
                     let mut order = Order::default();
-                    // The worker whose turn comes first, whatever step that is.
+                    // The worker whose turn is first, whatever the step.
                     let mut step =
                         first + (worker + workers as u64 - first % workers as u64) % workers as u64;
                     while sender.send(job.make(step, &mut order)).is_ok() {
@@ -122,7 +122,7 @@ impl Loader {
         batch
     }
 
-    /// Time that [`Loader::batch`] has waited in all.
+    /// Total time that [`Loader::batch`] has waited.
     pub fn waited(&self) -> Duration {
         self.waited
     }
@@ -133,7 +133,7 @@ impl Loader {
     }
 }
 
-/// What is shuffled: samples, but both of a pair as one.
+/// The units of shuffling: samples, but both of a pair as one.
 fn units(samples: usize, pairs: &[(usize, usize)]) -> Vec<(u32, Option<u32>)> {
     let mut partner: Vec<Option<u32>> = vec![None; samples];
     let mut second = vec![false; samples];
@@ -147,7 +147,7 @@ fn units(samples: usize, pairs: &[(usize, usize)]) -> Vec<(u32, Option<u32>)> {
 #[derive(Default)]
 struct Order {
     epoch: Option<u64>,
-    /// Places of samples, and whether one is the second of a pair.
+    /// Indices of samples, and whether each is the second of a pair.
     places: Vec<(u32, bool)>,
 }
 
@@ -176,7 +176,8 @@ impl Job {
         let all = Rng::new(self.seed ^ 0x5eed);
         let (mut bytes, mut labels) = (Vec::new(), Vec::new());
         for (at, (index, second)) in order[from..(from + self.batch).min(n)].iter().enumerate() {
-            // The second of a pair has the draws of the first, which may be the last of the batch before.
+            // The second of a pair uses the draws of the first, which may be the last of the
+            // previous batch.
             let mut rng = match (at, second) {
                 (0, true) => all.fork(step - 1).fork(self.batch as u64 - 1),
                 (at, second) => all.fork(step).fork(at as u64 - u64::from(*second)),
@@ -196,7 +197,7 @@ impl Job {
                     sample.path.display(),
                     tries - 1
                 );
-                // Another one of its kind takes the place of what cannot be read.
+                // An unreadable one is replaced by another of its kind.
                 let fake = sample.fake;
                 sample = rng.pick(&self.samples);
                 while sample.fake != fake {
@@ -225,8 +226,8 @@ fn usable(sample: &Sample) -> Result<RgbImage, String> {
     Ok(picture)
 }
 
-/// Calls `each` with validation batches of all `samples`, made by `workers` threads; what cannot be read is
-/// named and left out. Gives how many were left out.
+/// Calls `each` with validation batches of all `samples`, made by `workers` threads; what cannot be
+/// read is named and left out. Returns how many were left out.
 pub fn validation(
     samples: &[Sample],
     recipe: &Recipe,
@@ -273,7 +274,8 @@ fn validation_batch(
     let (mut bytes, mut labels) = (Vec::new(), Vec::new());
     for (at, sample) in chunk.iter().enumerate() {
         match usable(sample) {
-            // The same draw for a picture at every validation, or scores would differ for nothing.
+            // The same draw for a picture at every validation, so that scores do not differ at
+            // random.
             Ok(picture) => {
                 let mut rng = Rng::new(0x7a1).fork((number * batch + at) as u64);
                 bytes.extend(recipe.validation(&picture, &mut rng)?.into_raw());

@@ -1,4 +1,4 @@
-//! A run's figures as they come: JSON lines, and TensorBoard's event files.
+//! A run's metrics, written as JSON lines and as TensorBoard event files.
 
 use anyhow::{Context as _, Result};
 use prost::Message;
@@ -16,11 +16,11 @@ pub struct Line {
     pub step: u64,
     /// Passes over the training pictures, with fraction.
     pub epoch: f64,
-    /// Mean training loss since the line before.
+    /// Mean training loss since the previous line.
     pub loss: f64,
     /// Learning rate.
     pub rate: f64,
-    /// Training pictures a second since the line before, validation not counted.
+    /// Training pictures per second since the previous line, without validation.
     pub images_per_second: f64,
     /// Share of that time spent waiting for the loader, 0..1.
     pub waiting: f64,
@@ -48,14 +48,14 @@ pub struct Metrics {
     events_path: PathBuf,
 }
 
-/// Where the lines lie in a run's folder.
+/// The path of the lines in a run's folder.
 pub fn lines_path(run: &Path) -> PathBuf {
     run.join("metrics.jsonl")
 }
 
 impl Metrics {
-    /// Goes on in `run` after `step`: what was written later, by a run that was stopped before its next
-    /// checkpoint, is taken back. `now` is seconds since 1970, and names the new event file.
+    /// Continues in `run` after `step`: later lines, from a run that was stopped before its next
+    /// checkpoint, are removed. `now` is in seconds since 1970, and names the new event file.
     pub fn open(run: &Path, step: u64, now: f64) -> Result<Metrics> {
         let lines_path = lines_path(run);
         if lines_path.exists() {
@@ -70,7 +70,8 @@ impl Metrics {
             let file = OpenOptions::new().create(true).append(true).open(path);
             file.with_context(|| format!("{}: cannot be written", path.display()))
         };
-        // TensorBoard reads every file of the folder with "tfevents" in its name, in the order of names.
+        // TensorBoard reads every file of the folder with "tfevents" in its name, in the order of
+        // names.
         let events_path = run.join(format!("events.out.tfevents.{:010}.{step:010}", now as u64));
         let mut metrics =
             Metrics { lines: open(&lines_path)?, events: open(&events_path)?, lines_path, events_path };
@@ -140,7 +141,8 @@ impl Metrics {
 /// The lines of a run.
 ///
 /// # Errors
-/// The file is missing, or a line that is not the last is of another form. The last may be cut short by a crash.
+/// The file is missing, or a line other than the last is malformed. The last may have been
+/// truncated by a crash.
 pub fn read(path: &Path) -> Result<Vec<Line>> {
     let file = File::open(path).with_context(|| format!("{}: no metrics", path.display()))?;
     let texts: Vec<String> = BufReader::new(file).lines().collect::<Result<_, _>>()?;

@@ -1,5 +1,5 @@
-//! The paper's training (Wang et al., CVPR 2020): one classifier on real and generated pictures, with blur and
-//! JPEG so that it carries over to generators that it never saw.
+//! The paper's training (Wang et al., CVPR 2020): one classifier on real and generated pictures,
+//! with blur and JPEG so that it carries over to generators that it never saw.
 
 pub mod adam;
 pub mod data;
@@ -41,7 +41,7 @@ use std::{
 };
 use tch::{Device, Kind, Reduction, Tensor, nn::VarStore};
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// As saved.
@@ -55,7 +55,7 @@ pub struct Outcome {
 /// Steps between two lines of metrics.
 const LINE_EVERY: u64 = 20;
 
-/// Trains as `options` say, or goes on; the folder then holds everything that came of it.
+/// Trains with `options`, or resumes; afterwards the folder contains all results.
 pub fn train(options: &Options) -> Result<Outcome> {
     let run = options.run.as_path();
     let device = device::choose();
@@ -140,7 +140,7 @@ fn check(settings: &Settings) -> Result<()> {
     settings.recipe.available()
 }
 
-/// The paper's first weights of the last layer: normal, deviation 0.02.
+/// The paper's initial weights of the last layer: normal, deviation 0.02.
 fn last_layer(net: &Net, store: &VarStore) {
     if let Some(Layer::Linear { .. }) = net.layers.last() {
         let name = format!("{}.weight", net.layers.len() - 1);
@@ -286,7 +286,7 @@ impl Trainer {
         Ok(value)
     }
 
-    /// Validates, moves the schedule on, keeps the best.
+    /// Validates, advances the schedule, keeps the best.
     fn validated(&mut self, mut line: Line) -> Result<Line> {
         let (logits, labels) = self.scores()?;
         let validation = validate(&logits, &labels)?;
@@ -342,7 +342,7 @@ impl Trainer {
     /// Plots, calibrates the best weights and exports them.
     fn finish(mut self, net: &Net, data: &Data, measure_on: Option<&Path>) -> Result<Outcome> {
         if self.state.best.is_none() {
-            // Ended before its first validation: what there is must do.
+            // Ended before its first validation: the current weights have to do.
             let (logits, labels) = self.scores()?;
             self.state.best = Some((self.state.step, validate(&logits, &labels)?));
             checkpoint::save(&self.store, &state::best_path(&self.run))?;
@@ -455,7 +455,7 @@ pub fn calibration(logits: &[f32], labels: &[bool]) -> Result<Calibration> {
     };
     let (real, fake) = (of(false), of(true));
     let temperature = temperature(&real, &fake);
-    // A card's scores lie between 0 and 1; so few pictures support no threshold nearer to either.
+    // A card's thresholds are between 0 and 1; so few pictures support none closer to either end.
     let score = |z: f32| (1.0 / (1.0 + (-z / temperature).exp())).clamp(1e-3, 1.0 - 1e-3);
     let at = |q: f64| ap::quantile(&real, q).map(score).context("no real picture was scored");
     let (threshold, unsure_from) = (at(0.99)?, at(0.95)?);

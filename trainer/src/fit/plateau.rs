@@ -1,8 +1,8 @@
-//! The learning rate of the paper: a tenth of it whenever validation accuracy has stalled.
+//! The paper's learning-rate schedule: divided by ten whenever validation accuracy has stalled.
 
 use serde::{Deserialize, Serialize};
 
-/// Where the schedule stands.
+/// The state of the schedule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plateau {
     /// Learning rate now.
@@ -20,7 +20,7 @@ pub struct Plateau {
 /// What a validation led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// On as before.
+    /// Nothing changes.
     Go,
     /// The rate was divided by ten.
     Drop,
@@ -29,7 +29,8 @@ pub enum Turn {
 }
 
 impl Plateau {
-    /// Begins at `rate`; `patience` validations without a gain make a drop, below `least_rate` it ends.
+    /// Starts at `rate`, drops after `patience` validations without a gain, and ends below
+    /// `least_rate`.
     pub fn new(rate: f64, patience: u32, least_rate: f64) -> Plateau {
         Plateau { rate, patience, least_rate, mark: None, stalled: 0, drops: 0 }
     }
@@ -39,7 +40,7 @@ impl Plateau {
         if self.drops == 0 { 0.001 } else { 0.002 }
     }
 
-    /// Validations to the end if accuracy never gains again: it cannot come sooner.
+    /// Validations until the end if accuracy never improves again, which is the earliest end.
     pub fn least_validations(&self) -> u64 {
         let (mut rate, mut drops) = (self.rate / 10.0, 1);
         while rate >= self.least_rate * (1.0 - 1e-9) {

@@ -1,5 +1,5 @@
-//! What happens to a picture before the network sees it: the paper's order, resize, blur, JPEG, crop, flip; with
-//! a video codec, which the paper has not, before the crop.
+//! Preprocessing and augmentation, in the paper's order: resize, blur, JPEG, crop, flip; and a
+//! video codec, which the paper does not have, before the crop.
 
 use crate::photos;
 use anyhow::{Result, anyhow, ensure};
@@ -36,7 +36,7 @@ impl Augment {
     pub const ALL: [Augment; 5] =
         [Augment::None, Augment::Blur, Augment::Jpeg, Augment::Half, Augment::Tenth];
 
-    /// As the paper's table calls it.
+    /// Its name in the paper's table.
     pub fn name(self) -> &'static str {
         match self {
             Augment::None => "no augmentation",
@@ -59,11 +59,12 @@ impl Augment {
     }
 }
 
-/// The two encoders: the one of `image` (chroma at full resolution) and `jpeg-encoder` with chroma halved both
-/// ways, in the place of the paper's Pillow and OpenCV.
+/// The two encoders: the one of `image` (chroma at full resolution) and `jpeg-encoder` with chroma
+/// halved both ways, instead of the paper's Pillow and OpenCV.
 const ENCODERS: [JpegCodec; 2] = [JpegCodec::Image, JpegCodec::Quartered];
 
-/// Pictures as a camera or stream would send them: a key frame of H.264 or H.265, drawn evenly, at a drawn rate.
+/// Pictures as a camera or stream would send them: a key frame of H.264 or H.265, drawn evenly, at
+/// a drawn rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Video {
     /// Probability, above 0 to 1.
@@ -73,17 +74,18 @@ pub struct Video {
 }
 
 impl Video {
-    /// From all but invisible to plainly coarse.
+    /// From almost invisible to clearly coarse.
     const USUAL: (u8, u8) = (18, 40);
 
-    /// What one picture, or both of a pair, go through; the same number of draws whatever is decided.
+    /// The draw for one picture, or both of a pair; uses the same number of random values whatever
+    /// is decided.
     pub fn draw(&self, rng: &mut Rng) -> Option<(VideoCodec, u8)> {
         let (low, high) = self.crf;
         let drawn = (*rng.pick(&VideoCodec::ALL), low + rng.below(usize::from(high - low) + 1) as u8);
         rng.chance(self.chance).then_some(drawn)
     }
 
-    /// Whether both codecs are here.
+    /// Whether both codecs are available.
     pub fn available() -> Result<()> {
         for codec in VideoCodec::ALL {
             codec.available().map_err(|why| anyhow!("--video-codec is not possible here: {why}"))?;
@@ -133,9 +135,10 @@ struct Plan {
 pub struct Recipe {
     /// Blur and JPEG.
     pub augment: Augment,
-    /// Shorter side before the crop; `None` crops at the picture's own size where it is large enough.
+    /// Shorter side before the crop; `None` crops at the picture's own size where it is large
+    /// enough.
     pub resize: Option<u32>,
-    /// Side of the crop; even where there is `video`, whose pictures lose an odd last row or column.
+    /// Side of the crop; must be even with `video`, whose pictures lose an odd last row or column.
     pub crop: u32,
     /// Video codecs.
     #[serde(default)]
@@ -143,14 +146,14 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// A training crop: everything drawn from `rng`, always in the same number of draws.
+    /// A training crop: everything is drawn from `rng`, always with the same number of draws.
     pub fn training(&self, picture: &RgbImage, rng: &mut Rng) -> Result<RgbImage> {
         let (blur, compress) = self.augment.probabilities();
         let (sigma, quality, encoder) = (rng.range(0.0, 3.0), 30 + rng.below(71) as u8, *rng.pick(&ENCODERS));
         let sigma = rng.chance(blur).then_some(sigma);
         let jpeg = rng.chance(compress).then_some((encoder, quality));
         let (u, v, flip) = (rng.unit(), rng.unit(), rng.chance(0.5));
-        // Last, so that everything else of a seed is the same with and without it.
+        // Drawn last, so that everything else is the same for a seed with and without it.
         let video = self.video.and_then(|video| video.draw(rng));
         let picture = self.degraded(picture, Plan { sigma, jpeg, video })?;
         let at = |side: u32, part: f32| (((side - self.crop + 1) as f32 * part) as u32).min(side - self.crop);
@@ -162,8 +165,8 @@ impl Recipe {
         Ok(crop)
     }
 
-    /// A validation crop: from the centre; sigma 1.5, quality 65 and the middle CRF with the training's
-    /// probabilities.
+    /// A validation crop: from the centre; sigma 1.5, quality 65 and the middle CRF with the
+    /// training's probabilities.
     pub fn validation(&self, picture: &RgbImage, rng: &mut Rng) -> Result<RgbImage> {
         let (blur, compress) = self.augment.probabilities();
         let (encoder, blur, compress) = (*rng.pick(&ENCODERS), rng.chance(blur), rng.chance(compress));
@@ -178,7 +181,7 @@ impl Recipe {
         Ok(imageops::crop_imm(&picture, x, y, self.crop, self.crop).to_image())
     }
 
-    /// Whether the video codecs are here, if the recipe needs them.
+    /// Whether the video codecs are available, if the recipe needs them.
     pub fn available(&self) -> Result<()> {
         if self.video.is_some() {
             ensure!(
@@ -211,8 +214,8 @@ impl Recipe {
     }
 }
 
-/// `picture` with `side` pixels on its shorter side, bilinear as Pillow has it (all source pixels count when it
-/// is made smaller).
+/// `picture` with `side` pixels on its shorter side, bilinear as in Pillow (antialiased when
+/// shrinking).
 fn resize_shorter(picture: &RgbImage, side: u32) -> RgbImage {
     let (width, height) = picture.dimensions();
     let long = |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;

@@ -1,4 +1,4 @@
-//! What `fit` is told, and what that comes to: presets filled in.
+//! The options of `fit`, and the settings that result from them with presets filled in.
 
 use super::{
     data::Places,
@@ -11,7 +11,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// A network of ours.
+/// One of our networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
@@ -39,11 +39,12 @@ pub struct Options {
     /// Where the pictures are.
     #[command(flatten)]
     pub places: Places,
-    /// Folder of the run: checkpoint, best weights, metrics, plot, and the exported model at the end.
+    /// Folder of the run: checkpoint, best weights, metrics, plot, and the exported model at the
+    /// end.
     #[arg(long)]
     pub run: PathBuf,
-    /// Go on from the run's checkpoint, exactly; its settings are kept, only --minutes, --steps and --workers
-    /// are taken.
+    /// Go on from the run's checkpoint, exactly; its settings are kept, only --minutes, --steps and
+    /// --workers are taken.
     #[arg(long)]
     pub resume: bool,
     /// Settings that go together; what is given beside it counts more.
@@ -58,8 +59,9 @@ pub struct Options {
     /// Blur and JPEG, as the paper's tables have them.
     #[arg(long, value_enum, default_value = "0.5")]
     pub augment: Augment,
-    /// After blur and JPEG, a key frame of H.264 or H.265 with this probability, at a rate drawn from these CRFs
-    /// (18..40 unless given): 0.5 or 0.5,20..35. Needs GStreamer with x264enc and x265enc.
+    /// After blur and JPEG, a key frame of H.264 or H.265 with this probability, at a rate drawn
+    /// from these CRFs (18..40 unless given): 0.5 or 0.5,20..35. Needs GStreamer with x264enc and
+    /// x265enc.
     #[arg(long, value_name = "P[,CRF..CRF]")]
     pub video_codec: Option<Video>,
     /// Shorter side before the crop; 0 crops at the picture's own size.
@@ -68,7 +70,8 @@ pub struct Options {
     /// Side of the crop, and of the exported model's tile.
     #[arg(long, default_value_t = 224)]
     pub crop: u32,
-    /// Take the low frequencies away before the network sees a picture, in training and in the exported model.
+    /// Take the low frequencies away before the network sees a picture, in training and in the
+    /// exported model.
     #[arg(long)]
     pub high_pass: bool,
     /// First learning rate.
@@ -95,7 +98,8 @@ pub struct Options {
     /// End after so many minutes of this call, with a checkpoint.
     #[arg(long)]
     pub minutes: Option<f64>,
-    /// Convolutions in bfloat16 (true) or float32 (false); by default whichever this machine is faster at.
+    /// Convolutions in bfloat16 (true) or float32 (false); by default whichever this machine is
+    /// faster at.
     #[arg(long)]
     pub bf16: Option<bool>,
     /// Threads that load pictures; by default one for each processor, at most 16.
@@ -109,7 +113,7 @@ pub struct Options {
     pub measure_on: Option<PathBuf>,
 }
 
-/// What decides a run's outcome; kept in its checkpoint.
+/// Everything that determines a run's outcome; kept in its checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Pictures.
@@ -170,7 +174,7 @@ impl Options {
 impl Network {
     /// Its layers; for a ResNet also torchvision's names of them.
     pub fn build(self, high_pass: bool) -> (Net, Option<Resnet>) {
-        // What is left of a picture in 0..1 is about 0.05 strong.
+        // The residual of a picture in 0..1 has a deviation of about 0.05.
         let front = || {
             if high_pass {
                 vec![Layer::HighPass { channels: 3 }, Layer::Normalise { mean: 0.0, deviation: 0.05 }]

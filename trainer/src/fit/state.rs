@@ -1,5 +1,4 @@
-//! A run's checkpoint: weights, moments and where the run stands, in one file, so that they always belong
-//! together.
+//! A run's checkpoint: weights, moments and state in one file, so that they are always consistent.
 
 use super::{metrics::Validation, plateau::Plateau, settings::Settings};
 use crate::{checkpoint, fit::adam::Adam, torchfile};
@@ -11,7 +10,7 @@ use std::{
 };
 use tch::{Tensor, nn::VarStore};
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// What it was started with.
@@ -22,9 +21,9 @@ pub struct State {
     pub seconds: f64,
     /// Learning rate and patience.
     pub plateau: Plateau,
-    /// The best validation so far and its step; its weights lie in `best.safetensors`.
+    /// The best validation so far and its step; its weights are in `best.safetensors`.
     pub best: Option<(u64, Validation)>,
-    /// Whether the schedule has come to its end.
+    /// Whether the schedule has ended.
     pub finished: bool,
 }
 
@@ -41,10 +40,10 @@ pub fn best_path(run: &Path) -> PathBuf {
     run.join("best.safetensors")
 }
 
-/// Writes the checkpoint, whole or not at all.
+/// Writes the checkpoint, completely or not at all.
 ///
 /// # Errors
-/// It cannot be written; or a weight is not a finite number, which no checkpoint should keep.
+/// It cannot be written; or a weight is not finite, which no checkpoint should contain.
 pub fn save(run: &Path, store: &VarStore, adam: &Adam, state: &State) -> Result<()> {
     let mut named = adam.moments();
     for (name, tensor) in store.variables() {
@@ -60,7 +59,7 @@ pub fn save(run: &Path, store: &VarStore, adam: &Adam, state: &State) -> Result<
     checkpoint::save_tensors(&named, &checkpoint_path(run))
 }
 
-/// A checkpoint as it was read.
+/// A checkpoint that was read.
 pub struct Saved {
     /// Where the run stood.
     pub state: State,
@@ -81,10 +80,10 @@ pub fn read(run: &Path) -> Result<Saved> {
 }
 
 impl Saved {
-    /// Puts weights and moments back.
+    /// Restores weights and moments.
     ///
     /// # Errors
-    /// They are of another network.
+    /// They belong to a different network.
     pub fn restore(&self, store: &VarStore, adam: &mut Adam) -> Result<()> {
         for (name, mut variable) in store.variables() {
             let tensor = self
