@@ -1,8 +1,8 @@
-//! What capture alone costs: CPU time and memory for 1080p30 H.264 streams, with every frame decoded and with
-//! key frames alone.
+//! The cost of capture alone: CPU time and memory for 1080p30 H.264 streams, with every frame
+//! decoded and with only key frames decoded.
 //!
-//! The streams run as fast as they can, so that the share of a core does not depend on what else the machine
-//! does: it is the CPU time taken for a second of the video.
+//! The streams run as fast as they can, so that the share of a core does not depend on other load:
+//! it is the CPU time per second of video.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use spotd::source::{FrameSink, Patience, Source};
 
 const SECONDS: u32 = 10;
 
-/// Takes two frames a second of the video, as the daemon does by default.
+/// Takes two frames per second of the video, the daemon's default.
 struct Sink {
     number: AtomicU64,
     every: u64,
@@ -49,7 +49,8 @@ fn main() {
     encode(&clip);
     println!("streams  key frames   CPU share of one core   memory     frames taken, not decoded");
     for streams in [1, 8] {
-        // A key frame a second: with two frames wanted a second all are decoded, with one only those.
+        // One key frame a second: if two frames a second are wanted, all are decoded; if one, only
+        // key frames.
         for (fps, what) in [(2.0, "and others"), (1.0, "alone")] {
             run(&clip, streams, fps, what);
         }
@@ -119,7 +120,7 @@ fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
     let ticks: u64 = [11, 12].iter().map(|&n| fields[n].parse::<u64>().expect("ticks")).sum();
-    // Linux counts them at 100 a second on every platform that we build for.
+    // Linux counts 100 ticks a second on every platform that we build for.
     ticks as f64 / 100.0
 }
 

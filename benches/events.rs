@@ -1,8 +1,10 @@
-//! From a frame to those who are told: the real pipeline on a picture that is untouched and resynthesised in turn, so
-//! that each frame changes the verdict; the flag log with fsync; a real mosquitto with a subscriber. Then how fast
-//! an outage is made up for, and how fast a reader finds its place again.
+//! Latency from a frame to subscribers: the real pipeline on a picture that is untouched and
+//! resynthesised in turn, so that each frame changes the verdict; the flag log with fsync; a real
+//! mosquitto with a subscriber. Then how fast the backlog of an outage is sent, and how fast a
+//! reader finds its place again.
 //!
-//! `SPOTD_BENCH_DIR` names a folder on the disk that is to be measured, `SPOTD_BENCH_EVENTS` how many events (300).
+//! `SPOTD_BENCH_DIR` names a folder on the disk to measure, `SPOTD_BENCH_EVENTS` how many events
+//! (300).
 
 #[path = "../tests/common/mosquitto.rs"]
 #[allow(dead_code)]
@@ -31,9 +33,10 @@ use spotd::publish::mqtt;
 use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
 use spotd::verdict::EventKind;
 
-/// Frames a second, the default: few enough that none waits for another, so that what is measured is one frame's way.
+/// Frames per second, the default: few enough that none waits for another, so that one frame's
+/// latency is measured.
 const FPS: f64 = 2.0;
-/// Pairs of pictures that are shown again and again.
+/// Pairs of pictures that are shown repeatedly.
 const PAIRS: u64 = 12;
 /// Records of the outage.
 const MISSED: usize = 5000;
@@ -45,8 +48,8 @@ fn main() {
     catch_up(&base);
 }
 
-/// When the daemon said that an event is recorded, which it does as soon as the append has returned; and how long the
-/// frame had been on its way when it was judged.
+/// When the daemon said that an event is recorded, which it does as soon as the append has
+/// returned; and how long the frame had been on its way when it was judged.
 struct Recorded {
     at: Mutex<HashMap<(String, String), SystemTime>>,
     judged: Mutex<Vec<Duration>>,
@@ -139,7 +142,7 @@ fn one_way(base: &Path, wanted: usize) {
         let captured = SystemTime::from(record.captured);
         let since = |t: SystemTime| t.duration_since(captured).map_or(0.0, |d| d.as_secs_f64() * 1e3);
         let key = (record.event.to_string(), record.kind.as_str().to_owned());
-        // The last one comes with the end of the daemon, without a frame.
+        // The last one comes when the daemon ends, without a frame.
         let Some(&done) = recorded.get(&key).filter(|_| record.frame.is_some()) else { continue };
         durable.entry(record.kind.as_str()).or_default().push(since(done));
         told.entry(record.kind.as_str()).or_default().push(since(*at));

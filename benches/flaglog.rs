@@ -1,4 +1,5 @@
-//! Records made durable a second, fsync and all: with pictures as the daemon writes them, and without.
+//! Records made durable per second, including fsync: with pictures as the daemon writes them, and
+//! without.
 
 #[path = "../tests/common/records.rs"]
 mod records;
@@ -14,7 +15,7 @@ use spotd::frame::Rect;
 use spotd::judgement::ScoredTile;
 use spotd::verdict::EventKind;
 
-/// Nine tiles in a frame of 1280x720, as `max_tiles` has it.
+/// Nine tiles in a frame of 1280x720, the default of `max_tiles`.
 fn tiles() -> Vec<ScoredTile> {
     (0..9u32)
         .map(|i| {
@@ -41,7 +42,7 @@ fn frame(seed: u32) -> RgbImage {
 }
 
 fn durable(c: &mut Criterion) {
-    // On the disk that is to be measured; a folder in memory would say nothing.
+    // On the disk to measure; a folder in memory would be meaningless.
     let base = std::env::var_os("SPOTD_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let mut group = c.benchmark_group("flaglog");
     group.throughput(Throughput::Elements(1)).sample_size(20);

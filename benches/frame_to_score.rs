@@ -1,6 +1,8 @@
-//! From a raw frame to its score, on one thread, with the built-in detector: what one core can do.
+//! From a raw frame to its score, on one thread, with the built-in detector: the throughput of one
+//! core.
 //!
-//! `elem/s` in the output are frames a second a core; peak memory of the whole process follows at the end.
+//! `elem/s` in the output are frames per second and core; the peak memory of the whole process
+//! follows at the end.
 
 use std::hint::black_box;
 
@@ -14,10 +16,10 @@ use spotd::frame::Frame;
 use spotd::identity::Precision;
 use spotd::identity::Wanted;
 
-/// Tiles a frame, as the daemon's default.
+/// Tiles per frame, the daemon's default.
 const MAX_TILES: usize = 9;
 
-/// A rendered scene as a camera would give it: NV12, BT.601, limited range.
+/// A rendered scene as a camera would deliver it: NV12, BT.601, limited range.
 fn nv12(image: &RgbImage) -> Vec<u8> {
     let (w, h) = image.dimensions();
     let mut out = Vec::with_capacity((w * h * 3 / 2) as usize);

@@ -1,5 +1,5 @@
-//! `spotd calibrate` as a user runs it, and the daemon that loads what it wrote. The detector ranks by
-//! brightness; the site's frames waver around a brightness.
+//! `spotd calibrate` as a user runs it, and the daemon that loads what it wrote. The detector ranks
+//! by brightness; the site's frames waver around a brightness.
 
 mod common;
 
@@ -97,7 +97,7 @@ fn an_overlay_is_found_written_and_loaded_by_the_daemon() {
     assert_eq!((made.method, made.window, made.fps), (Method::ExponentialTail, 9, 4.0));
     assert!(made.per_day_low < 2.0 && 2.0 < made.per_day_high, "{made:?}");
     assert!(made.unsure_from < made.threshold && made.fake_flagged == Some(1.0));
-    // The site's own frames are below it now, in the daemon.
+    // Now the site's own frames are below it in the daemon.
     let config = site.config("real", &site.model, "workers = 1");
     let output = spotd(&["check", "--config", &config]);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -134,7 +134,7 @@ fn another_model_or_setting_is_refused_or_told() {
         said.contains("site.toml is for the model") && said.contains("run spotd calibrate again"),
         "{said}"
     );
-    // Another window: the daemon runs and says that the rate does not hold; check does not pass it.
+    // Another window: the daemon runs and logs that the rate does not hold; check fails.
     let config = site.config("real", &site.model, "[verdict]\nwindow = 5");
     let output = spotd(&["check", "--config", &config]);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -180,7 +180,7 @@ fn what_cannot_be_calibrated_is_said_and_nothing_is_written() {
 #[test]
 fn a_video_is_footage_too() {
     let site = Site::new();
-    // A pipeline text: noise, ten minutes of it at one frame a second, as fast as it is made.
+    // A pipeline text: ten minutes of noise at one frame a second, as fast as it is generated.
     let noise = "pipeline:videotestsrc pattern=snow num-buffers=600 ! video/x-raw,width=64,height=64,framerate=1/1 ! appsink";
     let (code, told, said) =
         site.calibrate(&["--real", noise, "--per-day", "500", "--fps", "1", "--seconds", "590"]);

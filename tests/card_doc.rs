@@ -1,5 +1,5 @@
-//! The tables of results in `docs/MODEL_CARD.md` and `README.md` are what the card says. `UPDATE=1` writes
-//! them anew.
+//! The tables of results in `docs/MODEL_CARD.md` and `README.md` agree with the card. `UPDATE=1`
+//! rewrites them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -20,7 +20,8 @@ fn card() -> Card {
     card
 }
 
-/// Sets whose two sides have one origin: they tell most, so they stand first; then generators that were not trained on.
+/// Sets whose two sides have the same origin, which are the most informative, come first; then
+/// generators that were not trained on.
 const MATCHED: [&str; 2] = ["video-sd-fairy", "web-ai"];
 
 fn perturbations(card: &Card) -> Vec<&str> {

@@ -1,4 +1,4 @@
-//! `docs/CONFIG.md` is held to the code: its example is valid, and it names every key that exists.
+//! `docs/CONFIG.md` agrees with the code: its example is valid, and it names every key that exists.
 
 use std::path::Path;
 

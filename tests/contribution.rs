@@ -1,4 +1,5 @@
-//! Contribution formats: RTMP and RIST from real senders, and what is said where a plug-in, a card or trust is missing.
+//! Contribution formats: RTMP and RIST from real senders, and the errors when a plug-in, a card or
+//! trust is missing.
 
 #[path = "common/authority.rs"]
 mod authority;
@@ -16,7 +17,8 @@ use spotd::health::SourceState;
 use spotd::source::SourceUri;
 use support::{Rig, Sender, assert_bars, config, free_port, h264, wait_for};
 
-/// nginx with its RTMP module, and somebody who pushes the colour bars to it; both end when this is dropped.
+/// nginx with its RTMP module, and a sender that pushes the colour bars to it; both end when
+/// dropped.
 struct RtmpServer {
     nginx: Child,
     _pushes: Sender,
@@ -106,7 +108,8 @@ fn rtmp_runs_by_its_sender_and_scan_watches_it_for_as_long_as_it_is_told() {
     });
     let spent = seen.last().expect("frames").1 - begun;
     assert!((8.0..30.0).contains(&spent), "9 s of the stream took {spent} s: {seen:?}");
-    // Nothing is held back for sound that never comes: then the first seconds would come all at once.
+    // Frames are not held back for sound that never comes: otherwise the first seconds would arrive
+    // all at once.
     let (first, begins) = seen[0];
     let after = seen.iter().find(|(at, _)| *at >= first + 4.0).expect("frames").1 - begins;
     assert!(after > 2.0, "the first 4 s came within {after} s: {seen:?}");
@@ -186,7 +189,7 @@ fn rist_is_waited_for_and_arrives() {
     rig.end();
 }
 
-/// Why a source does not run.
+/// Why a source fails.
 fn why(uri: &str) -> String {
     let rig = Rig::new(&config(uri, 5.0));
     let (SourceState::Retrying { why, .. } | SourceState::Failed { why }) = rig.failure() else { panic!() };
@@ -202,7 +205,7 @@ fn has(element: &str) -> bool {
 #[test]
 fn whep_goes_to_the_part_that_speaks_it() {
     gstreamer::init().expect("GStreamer");
-    // In a process of its own: others want to see that the element is missing.
+    // In a separate process: other tests need the element to be missing.
     if std::env::var_os("SPOTD_WHEP_DOUBLE").is_none() {
         if has("whepclientsrc") {
             return;

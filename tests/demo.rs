@@ -1,5 +1,5 @@
-//! The embedded demonstration, as `make run` starts it: without camera, broker or file, the verdict is
-//! seen to change, and the flagged frames lie where the program says.
+//! The embedded demonstration, as `make run` starts it: without camera, broker or file, the verdict
+//! changes visibly, and the flagged frames are where the program says.
 
 use std::path::Path;
 use std::process::Command;
@@ -54,7 +54,7 @@ fn records(flags: &Path) -> Vec<serde_json::Value> {
         .iter()
         .flat_map(|p| {
             let text = std::fs::read_to_string(p).expect("readable");
-            // The last line may be in the middle of being written.
+            // The last line may be incomplete.
             text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect::<Vec<serde_json::Value>>()
         })
         .filter(|r| r["kind"].is_string())

@@ -40,7 +40,7 @@ fn a_full_disk_costs_the_oldest_evidence_and_work_goes_on_when_space_returns() {
     let Some(disk) = SmallDisk::mount(2048) else { return };
     let dir = disk.log();
     let mut log = open(&dir);
-    // Far more than fits: the oldest evidence makes room, no record is lost.
+    // Far more than fits: the oldest evidence is removed, no record is lost.
     for seed in 0..400 {
         let start = event(&mut log, seed).unwrap_or_else(|e| panic!("event {seed}: {e}"));
         assert!(start.evidence.is_some(), "event {seed}: {:?}", start.evidence_error);
@@ -73,7 +73,7 @@ fn a_full_disk_costs_the_oldest_evidence_and_work_goes_on_when_space_returns() {
     let last = verified(&dir, None);
     assert!(last.holds, "{:?}", last.problems);
 
-    // Space returns: work goes on, and what was acknowledged is all there.
+    // Space becomes available: work goes on, and everything that was acknowledged is there.
     std::fs::remove_file(&hog).expect("removed");
     let start = event(&mut log, 9999).expect("work goes on");
     assert!(start.evidence.is_some(), "{:?}", start.evidence_error);

@@ -1,5 +1,6 @@
-//! The whole way of a frame with real parts: an RTSP server in this process streams H.264, the daemon's
-//! own binary watches it, a real mosquitto and a web server are told what is flagged, and the evidence is the frame.
+//! The complete path of a frame with real parts: an RTSP server in this process streams H.264, the
+//! daemon's own binary watches it, a real mosquitto and a web server receive what is flagged, and
+//! the evidence is the frame.
 
 mod common;
 mod support;
@@ -18,13 +19,13 @@ use serde_json::Value;
 use support::rtsp::RtspServer;
 use support::wait_for;
 
-/// A still picture that is bright on the whole and no tile of which is flat.
+/// A still picture that is bright overall and has no flat tile.
 const PICTURE: &str = "videotestsrc is-live=true pattern=zone-plate kx2=8 ky2=8 ! \
      video/x-raw,format=I420,width=320,height=240,framerate=10/1 ! videobalance brightness=0.35 contrast=0.6";
 const ENCODER: &str = "x264enc tune=zerolatency speed-preset=superfast bitrate=3000 key-int-max=10";
 const PAYLOADER: &str = "rtph264pay";
 
-/// The picture that the stream shows, without the way over RTSP and H.264.
+/// The picture that the stream shows, before H.264 and RTSP.
 fn original() -> RgbImage {
     let text = format!("{PICTURE} ! videoconvert ! video/x-raw,format=RGB ! appsink name=s max-buffers=1");
     let pipeline = gst::parse::launch(&text).expect("a pipeline");
@@ -44,7 +45,7 @@ fn mean_difference(a: &RgbImage, b: &RgbImage) -> f64 {
     sum as f64 / a.as_raw().len() as f64
 }
 
-/// A web server that takes whatever is posted to it.
+/// A web server that accepts whatever is posted to it.
 struct Desk {
     port: u16,
     posted: Arc<Mutex<Vec<String>>>,
@@ -61,7 +62,7 @@ impl Desk {
                 let mut body = String::new();
                 request.as_reader().read_to_string(&mut body).expect("a text");
                 taken.lock().expect("lock").push(body);
-                // Who asked may be gone.
+                // The client may be gone.
                 let _ = request.respond(tiny_http::Response::empty(204));
             }
         });
@@ -138,7 +139,7 @@ fn a_frame_from_rtsp_is_flagged_kept_and_told() {
     let difference = mean_difference(&jpeg, &original());
     assert!(difference < 6.0, "the evidence differs from the stream by {difference} levels");
 
-    // A camera that is not there does not disturb the other one, and says so.
+    // A missing camera does not disturb the other one, and is reported.
     let state = |m: &[common::mosquitto::Message], source: &str| -> Option<Value> {
         let topic = format!("spotd/test box/source/{source}/state");
         m.iter().rev().find(|m| m.topic == topic).and_then(|m| serde_json::from_str(&m.payload).ok())
@@ -157,7 +158,7 @@ fn a_frame_from_rtsp_is_flagged_kept_and_told() {
         state(m, "cam").is_some_and(|s| s["state"] == "live" && s["reconnects"].as_u64() > Some(0))
     });
 
-    // It ends in order: the event is closed, in the log and for those who listen.
+    // It ends in order: the event is closed, in the log and for subscribers.
     assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
     let all = records(dir.path());
     assert_eq!(all.last().expect("records")["kind"], "end");

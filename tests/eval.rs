@@ -1,5 +1,5 @@
-//! `spotd eval` as a user runs it, with a detector that ranks by brightness: figures, layouts, lists, bad
-//! files, outputs.
+//! `spotd eval` as a user runs it, with a detector that ranks by brightness: metrics, layouts,
+//! lists, bad files, outputs.
 
 mod common;
 
@@ -38,7 +38,7 @@ impl Bench {
         picture(brightness, 100, 80).save(self.path(name)).expect("saved");
     }
 
-    /// A set whose pictures are ranked right but for one photograph.
+    /// A set whose pictures are ranked correctly except for one photograph.
     fn set(&self, name: &str) {
         for (at, brightness) in [40, 60, 80, 210].into_iter().enumerate() {
             self.put(&format!("{name}/0_real/{at}.png"), brightness);
@@ -56,7 +56,7 @@ impl Bench {
             .expect("spotd runs")
     }
 
-    /// Exit code, JSON lines and what was said on standard error.
+    /// Exit code, JSON lines and standard error.
     fn json(&self, input: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>, String) {
         let input = input.to_string_lossy().into_owned();
         let output = self.run(&[&[input.as_str(), "--json"], more].concat());
@@ -109,11 +109,11 @@ fn figures_of_two_sets_and_their_mean() {
 fn matched_sets_come_first_and_have_a_mean_of_their_own() {
     let bench = Bench::new();
     bench.set("a-loose");
-    // Other sizes: this one is told apart without a look.
+    // Different sizes: this set is separated without looking at the pictures.
     picture(90, 128, 128).save(bench.path("a-loose/1_fake/0.png")).expect("saved");
     picture(90, 128, 128).save(bench.path("a-loose/1_fake/1.png")).expect("saved");
     for at in 0..6u32 {
-        // A picture with a pattern of its own, and itself redrawn: brighter, but once.
+        // A picture with its own pattern, and its resynthesis: brighter, except once.
         let real = RgbImage::from_fn(96, 96, |x, y| {
             Rgb([60 + ((x / 8 * (at * 37 + 11) + y / 8 * (at * 53 + 29)) % 60) as u8; 3])
         });
@@ -277,7 +277,7 @@ fn a_set_without_two_sides_is_left_out_and_said() {
         "{said}"
     );
     assert!(said.contains("words/1_fake/b.png: skipped"), "{said}");
-    // Alone it is an error, and so are folders with no set in them and no folder at all.
+    // On its own it is an error, and so are folders without a set, and a missing folder.
     for (folder, words) in [
         ("lonely", "has no generated pictures"),
         ("lonely/0_real", "holds no <set>/[class/]{0_real,1_fake}"),
@@ -294,7 +294,7 @@ fn odd_pictures_are_judged_or_named() {
     let bench = Bench::new();
     bench.set("s");
     let jpeg = |name: &str, bytes: &[u8]| std::fs::write(bench.path(name), bytes).expect("written");
-    // To be judged: 16 bits, grey, alpha, one pixel, progressive, rotated by EXIF.
+    // Judged: 16 bits, grey, alpha, one pixel, progressive, rotated by EXIF.
     let deep = ImageBuffer::<Rgb<u16>, _>::from_fn(90, 70, |x, y| {
         Rgb([((x * 7 + y * 13) % 40) as u16 * 200 + 40_000; 3])
     });
@@ -322,7 +322,7 @@ fn odd_pictures_are_judged_or_named() {
     assert_eq!(code, Some(0), "{said}");
     let row = of_kind(&lines, "result")[0];
     assert_eq!((&row["real"], &row["fake"], &row["limited"]), (&7.into(), &7.into(), &1.into()));
-    // Each was seen as what it is: the photograph of 210 is above 150, 180 and the deep one, and nothing else.
+    // Each was decoded correctly: only 150, 180 and the deep one are below the photograph of 210.
     near(&row["auc"], (49.0 - 3.0) / 49.0);
 
     // Whole, the single pixel is too small for a network and is named.
@@ -330,7 +330,7 @@ fn odd_pictures_are_judged_or_named() {
     assert_eq!((code, &of_kind(&lines, "result")[0]["real"]), (Some(1), &6.into()));
     assert!(said.contains("dot.png: 1x1 is too small"), "{said}");
 
-    // To be named: cut short, and empty.
+    // Reported: truncated, and empty.
     jpeg("s/0_real/cut.jpg", &rotated[..rotated.len() / 2]);
     jpeg("s/0_real/cut-progressive.jpg", &progressive[..progressive.len() * 3 / 4]);
     let whole = std::fs::read(bench.path("s/0_real/1.png")).expect("read");
@@ -425,7 +425,7 @@ fn outputs_are_whole_or_not_there() {
     all.retain(|p| p.is_file());
     assert_eq!(all.len(), 6, "nothing else is left behind: {all:?}");
 
-    // Where nothing can be written the error names the file.
+    // If nothing can be written, the error names the file.
     let output = bench.run(&[&root, "--csv", "/proc/no/r.csv"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("/proc/no"));

@@ -1,5 +1,5 @@
-//! `spotd eval` on video clips, with a detector that ranks by brightness: figures after each time, what `run` says of
-//! the same clip, bad clips, outputs.
+//! `spotd eval` on video clips, with a detector that ranks by brightness: metrics after each time,
+//! the verdict of `run` on the same clip, bad clips, outputs.
 
 mod common;
 mod support;
@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use common::{model, pictures};
 use serde_json::Value;
 
-/// Frames a second of the clips.
+/// Frame rate of the clips.
 const RATE: u32 = 4;
 
 struct Bench {
@@ -35,7 +35,8 @@ impl Bench {
         path
     }
 
-    /// A clip of so many seconds whose brightness follows `of`, encoded as cameras and web sites do.
+    /// A clip of this many seconds whose brightness follows `of`, encoded as by cameras and web
+    /// sites.
     fn clip(&self, name: &str, seconds: u32, (width, height): (u32, u32), of: impl Fn(f64) -> u8) {
         let frames = tempfile::tempdir_in(self.dir.path()).expect("a folder");
         for at in 0..seconds * RATE {
@@ -52,8 +53,8 @@ impl Bench {
         ));
     }
 
-    /// Three true clips, one of which turns bright after six seconds, and three generated ones, one of which is dark
-    /// for four.
+    /// Three true clips, one of which turns bright after six seconds, and three generated ones, one
+    /// of which is dark for four.
     fn set(&self) {
         let size = (112, 80);
         self.clip("s/0_real/a.mp4", 12, size, |_| 40);
@@ -73,7 +74,7 @@ impl Bench {
             .expect("spotd runs")
     }
 
-    /// Exit code, JSON lines and what was said on standard error.
+    /// Exit code, JSON lines and standard error.
     fn json(&self, input: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>, String) {
         let output = self.run(input, &[&["--json"], more].concat());
         let text = String::from_utf8(output.stdout).expect("UTF-8");
@@ -100,7 +101,7 @@ fn clips_are_found_as_more_of_them_is_watched() {
     let results = of_kind(&lines, "result");
     let seconds: Vec<Option<f64>> = results.iter().map(|r| r["seconds"].as_f64()).collect();
     assert_eq!(seconds, [Some(1.0), Some(3.0), Some(10.0), Some(30.0), None]);
-    // Two frames a second and a verdict from five on: nothing is said within a second.
+    // Two frames a second and a verdict from five on: there is none within a second.
     for (row, found, wrongly, unsure, lasting) in [
         (results[0], 0.0, 0.0, 1.0, 3),
         (results[1], 2.0 / 3.0, 0.0, 0.0, 3),
@@ -114,7 +115,8 @@ fn clips_are_found_as_more_of_them_is_watched() {
         assert_eq!((&row["real_lasting"], &row["fake_lasting"]), (&lasting.into(), &lasting.into()), "{row}");
         assert_eq!((&row["unit"], &row["real"], &row["fake"]), (&"clip".into(), &3.into(), &3.into()));
     }
-    // Of the generated ones the late one is first between the dark ones; then a true one is brighter than two.
+    // Of the generated ones the late one is first between the dark ones; then a true one is
+    // brighter than two.
     near(&results[0]["auc"], 7.0 / 9.0);
     near(&results[2]["auc"], 7.0 / 9.0);
     assert!(results[2]["auc_low"].as_f64() < results[2]["auc"].as_f64());
@@ -204,7 +206,7 @@ fn what_cannot_be_judged_is_named_before_anything_is_written() {
     {
         assert!(said.contains(words), "'{words}' is missing in: {said}");
     }
-    // More frames a second make a verdict of it.
+    // With more frames a second there is a verdict.
     for bad in ["words.mp4", "empty.mp4", "sound.mp4"] {
         std::fs::remove_file(bench.path(&format!("s/0_real/{bad}"))).expect("removed");
     }

@@ -1,4 +1,4 @@
-//! What the daemon keeps as evidence when the disk is full, and with a key: its own binary, a real broker, a real
+//! Evidence on a full disk, and with a signing key: the daemon's own binary, a real broker, a real
 //! full disk.
 
 mod common;
@@ -13,12 +13,12 @@ use common::records::{folder, verified};
 use common::tmpfs::SmallDisk;
 use serde_json::Value;
 
-/// Bright on the whole, no tile of it is flat, and no two frames are the same.
+/// Bright overall, without flat tiles, and with no two equal frames.
 const SOURCE: &str = "videotestsrc is-live=true pattern=zone-plate kx2=8 ky2=8 kt=3 ! \
      video/x-raw,format=I420,width=320,height=256,framerate=10/1 ! videobalance brightness=0.35 contrast=0.6 ! \
      appsink";
 
-/// Sources that are synthetic all the time, each with a record and pictures a second.
+/// Sources that are always synthetic, each with a record with pictures every second.
 fn write_config(dir: &Path, log: &Path, sources: usize, more: &str) -> PathBuf {
     let model = model::write_brightness(dir);
     let path = dir.join("spotd.toml");
@@ -56,7 +56,7 @@ fn openssl(dir: &Path, args: &[&str]) {
 #[test]
 fn a_daemon_with_a_key_signs_and_verify_holds_it_against_the_public_one() {
     let dir = folder();
-    // As docs/FLAGLOG.md says.
+    // As described in docs/FLAGLOG.md.
     for name in ["key", "other"] {
         let (private, public) = (format!("{name}.pem"), format!("{name}-public.pem"));
         openssl(dir.path(), &["genpkey", "-algorithm", "ed25519", "-out", &private]);
@@ -73,7 +73,8 @@ fn a_daemon_with_a_key_signs_and_verify_holds_it_against_the_public_one() {
     let (code, text) = spotd(&["verify", &path("flags"), "--public-key", &path("key-public.pem"), "--json"]);
     let report: Value = serde_json::from_str(text.trim()).unwrap_or_else(|e| panic!("{e}: {text}"));
     assert_eq!((code, &report["holds"]), (Some(0), &true.into()), "{text}");
-    // An orderly end leaves nothing unsigned: the signature is the last record and under all before it.
+    // An orderly end leaves nothing unsigned: the signature is the last record and under all before
+    // it.
     let (_, lines) = spotd(&["log", &path("flags"), "--json"]);
     let last: Value = serde_json::from_str(lines.lines().last().expect("records")).expect("JSON");
     assert_eq!(last["note"], "signed", "{last}");
@@ -81,7 +82,7 @@ fn a_daemon_with_a_key_signs_and_verify_holds_it_against_the_public_one() {
     let (code, text) = spotd(&["verify", &path("flags"), "--public-key", &path("other-public.pem")]);
     assert!(code == Some(1) && text.contains("DOES NOT HOLD"), "{text}");
 
-    // A key that cannot be used: said before anything is watched.
+    // An unusable key is reported before anything is watched.
     for (key, why) in [("gone.pem", "No such file"), ("key-public.pem", "private")] {
         let bad = write_config(dir.path(), &log, 1, &format!("sign_key = \"{key}\"\n"));
         let (code, text) = spotd(&["run", "--config", &bad.to_string_lossy()]);
@@ -116,7 +117,7 @@ fn on_a_full_disk_the_daemon_judges_on_says_so_and_goes_on_when_space_returns() 
 
     wait_for("the first record", &daemon, || log_state().filter(|l| l["record_bytes"].as_u64() > Some(0)));
     assert_eq!(alarm(), None);
-    // Something else takes all but a little: the oldest evidence makes room for new evidence.
+    // Something else takes almost all space: the oldest evidence makes room for new evidence.
     assert!(std::fs::write(disk.hog(), vec![0; 1800 << 10]).is_ok());
     let said = wait_for("an alarm in the log's state", &daemon, alarm);
     assert!(said.contains("full"), "{said}");
@@ -125,7 +126,7 @@ fn on_a_full_disk_the_daemon_judges_on_says_so_and_goes_on_when_space_returns() 
     });
     wait_for("the alarm in the metrics", &daemon, || metric("spotd_log_alarm").filter(|&a| a == 1.0));
 
-    // It takes the rest as well: nothing can be recorded, and judging goes on.
+    // It takes the rest too: nothing can be recorded, and judging goes on.
     std::thread::scope(|s| {
         let (done, until) = crossbeam_channel::bounded::<()>(0);
         let hog = format!("of={}", disk.hog().display());
@@ -156,7 +157,7 @@ fn on_a_full_disk_the_daemon_judges_on_says_so_and_goes_on_when_space_returns() 
     let report = verified(&disk.log(), None);
     assert!(report.holds, "{:?}", report.problems);
 
-    // Space returns: records and pictures again, and the alarm ends.
+    // Space becomes available: records and pictures are written again, and the alarm ends.
     let records = report.last.unwrap_or(0);
     std::fs::remove_file(disk.hog()).expect("removed");
     wait_for("the alarm to end", &daemon, || log_state().filter(|l| l["alarm"].is_null()));

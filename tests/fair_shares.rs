@@ -1,5 +1,5 @@
-//! Many sources over few workers: each gets its rate, or all are slowed alike, and every frame that is not
-//! judged is counted under its source and a reason.
+//! Many sources over few workers: each gets its rate, or all are slowed alike, and every frame that
+//! is not judged is counted under its source and a reason.
 
 #[path = "common/model.rs"]
 mod model;
@@ -21,13 +21,13 @@ use spotd::source::latest::LatestSink;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Sources, queue and workers as the daemon has them, in a time that the test moves.
+/// Sources, queue and workers as in the daemon, with a clock that the test moves.
 struct Simulation {
     clock: ManualClock,
     board: Board,
     turns: Arc<Turns>,
     sources: Vec<Simulated>,
-    /// When a worker is done, and with which source.
+    /// When each worker is done, and with which source.
     work: VecDeque<(Duration, usize)>,
     workers: usize,
     /// How long a worker takes for a frame.
@@ -38,14 +38,14 @@ struct Simulated {
     id: Arc<str>,
     sink: LatestSink,
     frames: Receiver<Frame>,
-    /// Frames of the camera come this often, and so many came already.
+    /// Interval between the camera's frames, and how many came already.
     period: Duration,
     delivered: u64,
     judged: u64,
 }
 
 impl Simulation {
-    /// `rates` are of each source what its camera delivers and what is wanted, in frames a second.
+    /// `rates` are, for each source, the camera's rate and the wanted one, in frames per second.
     fn new(rates: &[(f64, f64)], workers: usize, service: Duration) -> Self {
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH);
         let ids: Vec<Arc<str>> = (0..rates.len()).map(|n| format!("cam{n:02}").into()).collect();
@@ -91,7 +91,7 @@ impl Simulation {
         }
     }
 
-    /// Frames judged of each source, after the books were checked.
+    /// Frames judged of each source, after checking that all are accounted for.
     fn judged(&self) -> Vec<u64> {
         for (source, (_, status)) in self.sources.iter().zip(self.board.snapshot()) {
             let dropped = |why| status.dropped.get(why).copied().unwrap_or(0);
@@ -150,7 +150,7 @@ fn a_source_that_wants_little_gets_it_beside_greedy_ones() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Nobody gets more than it wants, and nobody is left behind by others who want more.
+    /// No source gets more than it wants, and none is starved by others that want more.
     #[test]
     fn shares_are_fair_whatever_the_rates(
         rates in prop::collection::vec((1.0f64..60.0, 0.2f64..60.0), 1..17), workers in 1usize..3,
@@ -163,8 +163,9 @@ proptest! {
         for (n, (&(delivers, wants), &judged)) in rates.iter().zip(&judged).enumerate() {
             let due = (delivers.min(wants) * 20.0) as u64;
             prop_assert!(judged <= due + 2, "{}: {} of {}", n, judged, due);
-            // A turn may have to wait for the camera's next frame, and a frame that waits for its turn may
-            // be overtaken by the next: half of what is due or of what the greediest got is always left.
+            // A turn may have to wait for the camera's next frame, and a frame that waits for its
+            // turn may be overtaken by the next: half of what is due or of what the greediest got
+            // is always left.
             let least = due.min(most) / 2;
             prop_assert!(judged + 2 >= least, "{}: {} of {} beside {}", n, judged, due, most);
         }

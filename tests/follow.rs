@@ -1,4 +1,5 @@
-//! `spotd log -f`: what is written while it looks, across segments and while old ones are removed.
+//! `spotd log -f`: what is written while it follows, across segments and while old ones are
+//! removed.
 
 #[path = "common/records.rs"]
 mod records;
@@ -39,7 +40,7 @@ impl Follower {
         Self { child, lines }
     }
 
-    /// The next record of a source; notes are passed over.
+    /// The next record of a source; notes are skipped.
     fn next(&self) -> Record {
         loop {
             let line = self.lines.recv_timeout(PATIENCE).expect("a line");
@@ -67,7 +68,7 @@ fn records_are_shown_as_they_are_written_across_segments_and_removals() {
     let dir = folder();
     // Before there is a log at all: it waits for one.
     let all = Follower::start(dir.path(), &[]);
-    // Three records a segment, and room for about five segments.
+    // Three records per segment, and room for about five segments.
     let keep = RetentionConfig { max_bytes: Some(15_000), ..RetentionConfig::default() };
     let options = Options { segment_bytes: 2500, keep, ..Options::default() };
     let mut log =
@@ -88,7 +89,7 @@ fn records_are_shown_as_they_are_written_across_segments_and_removals() {
     assert!(left.len() < 8 && left[0] > 1, "and old ones were removed meanwhile: {left:?}");
     drop(all);
 
-    // One that comes late begins with the oldest that is left, and goes on from there.
+    // One that starts late begins with the oldest record left, and goes on from there.
     let late = Follower::start(dir.path(), &[]);
     let first = late.next();
     assert!(first.seq >= left[0] && first.seq < left[0] + 4, "{}", first.seq);

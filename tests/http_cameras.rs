@@ -1,5 +1,5 @@
-//! Cameras and web servers as they are found in the field: Motion JPEG without times or without its first boundary,
-//! a login page in place of a stream, sound without pictures, pictures with alpha.
+//! Cameras and web servers as found in the field: Motion JPEG without timestamps or without its
+//! first boundary, a login page instead of a stream, sound without video, pictures with alpha.
 
 mod support;
 
@@ -20,27 +20,27 @@ use spotd::source::SourceUri;
 use spotd::source::gstreamer::read_video;
 use support::{Rig, config, play};
 
-/// What a camera's web server sends to whoever asks.
+/// What a camera's web server sends to every client.
 #[derive(Clone)]
 struct Camera {
     /// Its content type.
     content: String,
     /// In front of everything.
     head: Vec<u8>,
-    /// Again and again, one after each pause.
+    /// Repeated, one after each pause.
     part: Vec<u8>,
     pause: Duration,
 }
 
 impl Camera {
-    /// Starts it, and gives its address.
+    /// Starts it, and returns its address.
     fn start(self) -> String {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let camera = self.clone();
-                // A client that goes away in the middle is none of our business.
+                // A client that goes away in the middle does not matter.
                 std::thread::spawn(move || drop(camera.serve(&client)));
             }
         });
@@ -99,7 +99,8 @@ fn a_stream_without_times_is_timed_by_its_arrival() {
             ControlFlow::Continue(())
         }
     });
-    // Five frames a second, so 4 s are 20 frames, and 25 frames a second would have made 20 s of them.
+    // Five frames a second, so 4 s are 20 frames, and 25 frames a second would have made 20 s of
+    // them.
     let (spent, summary) = (begun.elapsed(), summary.expect("reads"));
     assert!((Duration::from_secs(4)..Duration::from_secs(12)).contains(&spent), "4 s took {spent:?}");
     assert!(summary.decoded <= 25, "{summary:?}");
@@ -107,7 +108,7 @@ fn a_stream_without_times_is_timed_by_its_arrival() {
     assert!(at.len() >= 5 && at.windows(2).all(|w| (w[0] * 2.0).floor() < (w[1] * 2.0).floor()), "{at:?}");
 }
 
-/// A film of H.264 with nothing around it, which states 25 frames a second, an access unit each.
+/// Raw H.264 without a container, which states 25 frames a second, split into access units.
 fn bare_h264(frames: usize) -> Vec<Vec<u8>> {
     gstreamer::init().expect("GStreamer");
     let text = format!(
@@ -135,7 +136,7 @@ fn bare_h264_is_timed_by_its_arrival_too_and_a_file_of_it_by_its_rate() {
     std::thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: video/h264\r\nConnection: close\r\n\r\n";
-            // A client that goes away in the middle is none of our business.
+            // A client that goes away in the middle does not matter.
             let _ = client.write_all(head.as_bytes());
             for unit in &sent {
                 let _ = client.write_all(unit);
@@ -172,7 +173,8 @@ fn bare_h264_is_timed_by_its_arrival_too_and_a_file_of_it_by_its_rate() {
 
 #[test]
 fn motion_jpeg_without_its_first_boundary_is_read() {
-    // As older ESP32-CAM send it, with the picture alone in front, and as most do, with a blank line in front.
+    // As older ESP32-CAM send it, with the picture alone in front, and as most do, with a blank
+    // line in front.
     for (head, part) in [
         ("", "HEADERJPEG\r\n--frame\r\n"),
         ("", "JPEG\r\n--frame\r\nHEADER"),
@@ -210,7 +212,7 @@ fn a_web_page_is_called_one() {
     }
 }
 
-/// What reading a file fails with.
+/// The error of reading a file.
 fn failure(path: &Path) -> SourceError {
     let uri = SourceUri::File(path.into());
     read_video(&uri, 5.0, &SystemClock::shared(), |_| ControlFlow::Continue(())).expect_err("has no video")

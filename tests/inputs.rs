@@ -1,5 +1,5 @@
-//! What the inputs of commands are: names that look like something else, the same picture by every
-//! way, files that are cut, files that nobody expects.
+//! Inputs of commands: names that look like something else, the same picture by every route,
+//! truncated files, unexpected files.
 
 mod common;
 mod support;
@@ -108,7 +108,7 @@ fn a_name_that_looks_like_a_pipeline_is_a_name() {
     let (code, rows, _) = bench.scan(&[&encoded]);
     assert_eq!((code, rows[0]["verdict"].as_str()), (Some(1), Some("synthetic")), "{rows:?}");
 
-    // Nobody has such a file here, and nothing is run.
+    // There is no such file, and nothing is run.
     let missing = "videotestsrc num-buffers=2 ! filesink location=written ! appsink";
     for arguments in [
         vec!["scan", missing],
@@ -291,7 +291,7 @@ fn a_video_that_is_shorter_than_its_header_says_is_truncated() {
         assert!(rows[0]["truncated"].is_null(), "{rows:?}");
 
         let whole = std::fs::read(bench.path(name)).expect("read");
-        // In the middle of a transport stream's packet.
+        // Truncated in the middle of a transport stream's packet.
         let cut = &whole[..(whole.len() * 6 / 10) / 188 * 188 + 90];
         std::fs::write(bench.path(name), cut).expect("written");
         let (code, rows, said) = bench.scan(&[name]);
@@ -308,7 +308,7 @@ fn a_video_that_is_shorter_than_its_header_says_is_truncated() {
             assert!(row["truncated"]["of"].as_f64().is_some_and(|of| (9.7..10.3).contains(&of)), "{row}");
         }
     }
-    // Of what is served or piped, only the header can tell.
+    // For what is served or piped, only the header can tell.
     let server = HttpServer::new(&bench.path(""));
     for name in ["a.mp4", "a.mkv"] {
         for (code, row) in by_every_way(&bench, &server, name) {
@@ -325,7 +325,7 @@ fn a_video_that_is_shorter_than_its_header_says_is_truncated() {
     let (code, rows, _) = bench.scan(&[&server.url("whole.mkv?cut=9000")]);
     assert_eq!(code, Some(2), "{rows:?}");
 
-    // The watched file says so too.
+    // Watching the file reports it too.
     let rig = Rig::new(&config(bench.path("a.mp4").to_str().expect("text"), 50.0));
     rig.wait_for_state("its end", |state| *state == SourceState::Ended);
     assert_eq!(rig.status().dropped.get("truncated"), Some(&1), "{:?}", rig.status());
@@ -339,7 +339,7 @@ fn what_has_an_end_is_read_to_it_also_from_a_web_server() {
     clip(&bench.path("a.mkv"), &format!("{H264} ! matroskamux"));
     let server = HttpServer::new(&bench.path(""));
     for name in ["a.mp4", "a.mkv"] {
-        // Ten seconds, where a source without an end would be left after three.
+        // Ten seconds, although a source without an end would be left after three.
         for input in [name, &server.url(name)] {
             let (code, rows, said) = bench.scan(&["--fps", "1", "--seconds", "3", input]);
             assert_eq!(code, Some(0), "{input}: {said}");

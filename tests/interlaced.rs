@@ -1,5 +1,6 @@
-//! Interlaced feeds, as broadcasters and older cameras send them: real H.264 and MPEG-2 streams of both field orders.
-//! Lines of two moments must not pass for a generator's trace, and state and record say that there were any.
+//! Interlaced feeds, as broadcasters and older cameras send them: real H.264 and MPEG-2 streams of
+//! both field orders. Lines of two moments must not pass for a generator's trace, and state and
+//! record report the interlacing.
 
 mod common;
 mod support;
@@ -23,11 +24,11 @@ use spotd::identity::Wanted;
 use spotd::source::SourceUri;
 use support::{LONG, wait_for};
 
-/// The least of which a field holds a tile of the built-in detector.
+/// The smallest frame with room for a tile of the built-in detector in one field.
 const SIZE: (u32, u32) = (448, 448);
-/// Frames of a clip, as many as a verdict needs.
+/// Frames of a clip: as many as a verdict needs.
 const FRAMES: u64 = 5;
-/// Scenes that neither training nor other tests have.
+/// Seeds of scenes that neither training nor other tests use.
 const FIRST_SCENE: u64 = 520_000;
 const SCENES: usize = 2;
 
@@ -36,7 +37,7 @@ fn woven(top: &RgbImage, bottom: &RgbImage) -> RgbImage {
     RgbImage::from_fn(top.width(), top.height(), |x, y| *[top, bottom][y as usize % 2].get_pixel(x, y))
 }
 
-/// The picture a few pixels to the side, as a camera that pans has it a moment later.
+/// The picture shifted by a few pixels, as of a panning camera a moment later.
 fn panned(image: &RgbImage) -> RgbImage {
     let (width, height) = image.dimensions();
     RgbImage::from_fn(width, height, |x, y| *image.get_pixel((x + 6) % width, y))
@@ -105,7 +106,7 @@ fn encode(frames: &[RgbImage], codec: &str, fields: Fields, path: &Path) {
     assert!(child.wait().expect("waited").success());
 }
 
-/// What `scan --json` says of files.
+/// The result of `scan --json` for files.
 fn scan(paths: &[PathBuf], extra: &[&str]) -> Vec<Value> {
     let output = Command::new(env!("CARGO_BIN_EXE_spotd"))
         .args(["scan", "--json", "--fps", "25"])
@@ -228,7 +229,8 @@ fn state_and_record_say_interlaced() {
     assert!(daemon.log().contains("woven: interlaced (top-field-first)"), "{}", daemon.log());
 }
 
-/// Broadcast contribution is 4:2:2, often in ten bits: GStreamer converts it, with the fields in mind.
+/// Broadcast contribution is 4:2:2, often in ten bits: GStreamer converts it, with the fields in
+/// mind.
 #[test]
 fn interlaced_formats_that_a_frame_does_not_know_are_converted() {
     for (format, tail) in [

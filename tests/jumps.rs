@@ -1,4 +1,4 @@
-//! A feed that is cut into is an alert before the verdict has turned; a scene cut is none.
+//! A feed that is cut into raises an alert before the verdict changes; a scene cut does not.
 
 mod common;
 
@@ -18,7 +18,8 @@ use spotd::frame::Frame;
 use spotd::identity::Wanted;
 use spotd::jump::JumpDetector;
 
-/// A dark scene, another one as dark, and one that the detector takes for generated, six seconds each but the last.
+/// A dark scene, another one as dark, and one that the detector takes for generated, six seconds
+/// each but the last.
 fn feed() -> String {
     let scene = |number: usize, pattern: &str, brightness: f32| {
         // The last one goes on.
@@ -103,7 +104,7 @@ fn a_feed_that_is_cut_into_is_an_alert_with_both_frames_and_a_scene_cut_is_none(
     let report = verified(&flags, None);
     assert!(report.holds, "{:?}", report.problems);
 
-    // The broker was told the same, and the state shows it.
+    // The broker received the same, and the state shows it.
     let told = |m: &[Message]| -> Option<Value> {
         let events = m.iter().filter(|m| m.topic.ends_with("/source/cam/event"));
         events.filter_map(|m| serde_json::from_str(&m.payload).ok()).find(|r: &Value| r["kind"] == "alert")
@@ -132,10 +133,11 @@ fn without_the_setting_there_are_no_alerts() {
     assert!(all.iter().all(|r| r["kind"] != "alert") && all.iter().any(|r| r["kind"] == "start"), "{all:?}");
 }
 
-/// From this size on there was no alert, as docs/CONFIG.md says.
+/// From this size on there was no alert, as stated in docs/CONFIG.md.
 const QUIET: f64 = 7.0;
 
-/// Frames of a clip's second that are judged at least, if it has so many: every frame of all clips would take hours here.
+/// Frames of a clip's second that are judged at least, if it has so many: every frame of all clips
+/// would take hours here.
 const JUDGED: f64 = 4.0;
 
 /// Scores of a clip's judged frames, and how many there are a second.
@@ -173,8 +175,9 @@ fn scores(model: &Model, clip: &Path) -> (f64, Vec<f64>) {
     (rate, all)
 }
 
-/// What a size of jump costs: with `SPOTD_REAL_CLIPS` naming a folder of clips that are known to be real, shown one
-/// after the other in random order, two frames a second of each. See docs/CONFIG.md.
+/// What a size of jump costs: with `SPOTD_REAL_CLIPS` naming a folder of clips that are known to be
+/// real, shown one after the other in random order, two frames a second of each. See
+/// docs/CONFIG.md.
 #[test]
 fn false_alerts_on_real_clips() {
     let Some(folder) = std::env::var_os("SPOTD_REAL_CLIPS") else {
@@ -226,7 +229,8 @@ fn false_alerts_on_real_clips() {
         let alerts = shown.iter().flatten().filter(|s| detector.push(**s).is_some()).count();
         let mut steady = 0;
         for (_, scores) in &clips {
-            // Every judged frame of a clip alone: no cut, more frames a second than a source is asked for.
+            // Every judged frame of a clip alone: no cut, more frames a second than a source is
+            // asked for.
             let mut detector = JumpDetector::new(size, 9, 5);
             steady += scores.iter().filter(|s| detector.push(**s).is_some()).count();
         }

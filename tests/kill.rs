@@ -1,5 +1,5 @@
-//! `kill -9` of a process that writes to the log, at random moments, 320 times: the log verifies, nothing
-//! that was acknowledged is missing, and the next start brings all in order.
+//! `kill -9` of a process that writes to the log, at random moments, 320 times: the log verifies,
+//! nothing that was acknowledged is missing, and the next start repairs everything.
 
 #[path = "common/records.rs"]
 mod records;
@@ -29,7 +29,7 @@ fn open(dir: &Path) -> FlagLog {
     FlagLog::open_with(&config(dir), "box", SystemClock::shared(), options).expect("the log opens")
 }
 
-/// Writes records for ever and says of each on standard output that it was acknowledged.
+/// Writes records for ever and reports on standard output that each was acknowledged.
 #[test]
 #[ignore = "not a test: the process that the other test kills"]
 fn child() {
@@ -65,8 +65,8 @@ fn name_of_cut(dir: &Path) -> Option<PathBuf> {
     (end < bytes.len()).then(|| dir.join(format!("cut-{newest:020}-{}.bin", &hash[..16])))
 }
 
-/// Lets a child write until it has acknowledged so many records and a little longer; kills it. Gives what
-/// it acknowledged, and whether it had begun to write.
+/// Lets a child write until it has acknowledged this many records and a little longer, then kills
+/// it. Returns what it acknowledged, and whether it had begun to write.
 fn killed(dir: &Path, acks: u64, longer: Duration) -> (bool, Vec<(u64, Hash)>) {
     let mut child = Command::new(std::env::current_exe().expect("this file"))
         .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"])
@@ -143,7 +143,7 @@ fn killed_at_random_moments_nothing_acknowledged_is_missing() {
                 assert_eq!(all.get(seq), Some(hash), "record {seq} was acknowledged; {kills} kills");
             }
         }
-        // One more start, and an end in order: nothing is left to be mended.
+        // One more start, and an orderly end: nothing is left to repair.
         let mut log = open(&dir);
         log.close_left_open().expect("closed");
         drop(log);

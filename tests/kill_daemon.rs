@@ -1,6 +1,6 @@
-//! `kill -9` of the daemon itself, watching a real pipeline: after each start the log verifies, what was
-//! acknowledged is there, and an event that was left open is closed with the reason. Then the commands
-//! that a person would use on such a log.
+//! `kill -9` of the daemon itself, watching a real pipeline: after each start the log verifies,
+//! what was acknowledged is there, and an event that was left open is closed with the reason. Then
+//! the commands that somebody would use on such a log.
 
 #[path = "common/model.rs"]
 #[allow(dead_code, reason = "this file needs only the detector")]
@@ -19,7 +19,7 @@ use serde_json::Value;
 use spotd::clock::{Clock as _, SystemClock};
 
 const KILLS: u64 = 24;
-/// Bright on the whole, and no tile of it is flat.
+/// Bright overall, without flat tiles.
 const SOURCE: &str = "videotestsrc is-live=true pattern=zone-plate kx2=8 ky2=8 ! \
      video/x-raw,format=I420,width=128,height=96,framerate=20/1 ! videobalance brightness=0.35 contrast=0.6 ! \
      appsink";
@@ -88,7 +88,7 @@ fn the_daemon_is_killed_again_and_again_and_its_log_holds() {
             assert!(report.holds, "kill {kill}: {:?}", report.problems);
         }
     }
-    // The last start ends in order.
+    // The last run ends in order.
     let mut child = start(&config);
     let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
     let last = loop {
@@ -132,7 +132,7 @@ fn the_daemon_is_killed_again_and_again_and_its_log_holds() {
     commands(dir.path(), &path, &last, records.len());
 }
 
-/// What a person does with that log.
+/// What somebody does with that log.
 fn commands(dir: &Path, log: &str, event: &str, records: usize) {
     let (code, text) = spotd(&["verify", log]);
     assert_eq!(code, Some(0), "{text}");
@@ -174,7 +174,7 @@ fn commands(dir: &Path, log: &str, event: &str, records: usize) {
     assert!(code == Some(2) && said.contains("no flag log is here"), "{said}");
 }
 
-/// The same event as one file, taken apart by programs that are not ours.
+/// The same event as one file, unpacked by other programs.
 fn zipped(dir: &Path, log: &str, event: &str, folder: &str) {
     let file = dir.join("for the editor.zip");
     let (code, text) = spotd(&["log", log, "--json", "export", event, "--to", &file.to_string_lossy()]);
@@ -198,7 +198,7 @@ fn zipped(dir: &Path, log: &str, event: &str, folder: &str) {
         let (code, text) = spotd(&["verify", "--json", &to.to_string_lossy()]);
         let report: Value = serde_json::from_str(text.trim()).expect("JSON");
         assert_eq!((code, &report["holds"], &report["export_of"]), (Some(0), &true.into(), &event.into()));
-        // Byte for byte what the folder has, but for the time of the export.
+        // Byte for byte the same as the folder, except for the time of the export.
         let difference = Command::new("diff")
             .args(["-r", "-x", "export.json", "-x", "HOW-TO-CHECK.txt", folder])
             .arg(&to)

@@ -1,4 +1,4 @@
-//! The man pages in `docs/man` are what the program's own help says. `UPDATE=1` writes them anew.
+//! The man pages in `docs/man` agree with the program's help. `UPDATE=1` rewrites them.
 
 use std::collections::BTreeMap;
 use std::path::Path;

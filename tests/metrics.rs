@@ -1,6 +1,6 @@
-//! The figures of `spotd eval` are scikit-learn's, ties included: always against what it said when
-//! `tests/metrics/golden.jsonl` was written (`make golden`), and against itself with other numbers where
-//! `SPOTD_SKLEARN_PYTHON` names a Python that has it.
+//! The metrics of `spotd eval` equal scikit-learn's, including ties: always compared with its
+//! results from when `tests/metrics/golden.jsonl` was written (`make golden`), and with itself on
+//! other numbers if `SPOTD_SKLEARN_PYTHON` names a Python that has it.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use spotd::forensics::ap::average_precision;
 use spotd::forensics::metrics::{Ranking, calibration_error};
 
-/// What the figures may differ by: the order in which sums are taken.
+/// Allowed difference of the metrics, due to the order of summation.
 const TOLERANCE: f64 = 1e-9;
 
 #[derive(Deserialize)]

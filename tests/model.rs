@@ -128,7 +128,7 @@ fn a_quantised_model_runs_in_int8_or_on_request_in_float() {
     assert!(report.to_string().contains(" from pixels"), "{report}");
 }
 
-/// Nobody should have to know a path to be fast, or to compare.
+/// The fast and the comparable variant are both available without a path.
 #[test]
 fn the_built_in_detector_is_int8_and_on_request_its_own_float_file() {
     let tile = SceneRenderer::new(4, 224, 224).frame(1);
@@ -146,7 +146,7 @@ fn the_built_in_detector_is_int8_and_on_request_its_own_float_file() {
     assert!((int8 - f32).abs() < 0.5, "{int8} {f32}");
 }
 
-/// What the daemon judges, by the same file behind floats.
+/// The daemon's result, from the same file with float input.
 #[test]
 fn a_shipped_detector_in_int8_gives_pixels_the_logit_of_their_floats() {
     let name = "spotd-edge-int8";
@@ -200,7 +200,8 @@ fn quantisation_that_cannot_be_computed_with_is_refused_by_the_tensor_s_name() {
 #[test]
 fn a_quantised_model_without_a_layer_for_int8_runs_in_float_and_says_so() {
     let dir = tempfile::tempdir().expect("a folder");
-    // The value 100 lies at byte 130, so that zero would be at 30; and byte 0, which no weight has, is -30: fits.
+    // The value 100 lies at byte 130, so that zero would be at 30; and byte 0, which no weight has,
+    // is -30: fits.
     let int8 = |card: &mut Card| card.precision = Precision::Int8;
     let fits = write(dir.path(), &quantised::onnx_with([1.0 / 255.0, 0.08], 30), int8);
     assert_eq!(Model::open(Some(&fits), Wanted::Auto).expect("loads").identity().precision, Precision::Int8);

@@ -1,5 +1,5 @@
-//! The daemon's own binary, whose log folder is renamed, removed, or mounted over while it watches: it says so, goes
-//! on where the path leads, and does not end as if nothing had been.
+//! The daemon's own binary, whose log folder is renamed, removed, or mounted over while it watches:
+//! it reports that, goes on where the path leads, and does not exit as if nothing had happened.
 
 #[path = "common/daemon.rs"]
 mod daemon;
@@ -19,7 +19,7 @@ use serde_json::Value;
 use spotd::clock::{Clock as _, SystemClock};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Bright on the whole, and no tile of it is flat.
+/// Bright overall, without flat tiles.
 const SOURCE: &str = "videotestsrc is-live=true pattern=zone-plate kx2=8 ky2=8 ! \
      video/x-raw,format=I420,width=128,height=96,framerate=20/1 ! videobalance brightness=0.35 contrast=0.6 ! \
      appsink";
@@ -65,7 +65,8 @@ fn judged(dir: &Path) -> Vec<Value> {
     lines(dir).into_iter().filter(|r| r["evidence"].is_object()).collect()
 }
 
-/// That the daemon has seen that its log was taken away, with the event that goes on in the folder `flags`.
+/// Checks that the daemon has noticed that its log was taken away, and that the event goes on in
+/// the folder `flags`.
 fn goes_on(daemon: &Daemon, flags: &Path, prom: &Path, event: &Value) {
     let record = wait_for("a judged frame in the new log", daemon, || judged(flags).pop());
     assert_eq!(&record["event"], event, "the same event");
@@ -128,7 +129,7 @@ fn a_disk_that_is_mounted_over_the_folder_gets_the_records_from_then_on() {
     let dir = folder();
     let (flags, prom) = (dir.path().join("flags"), dir.path().join("spotd.prom"));
     let config = write_config(dir.path());
-    // A namespace of its own, so that this machine's mounts stay as they are.
+    // A separate namespace, so that this machine's mounts stay as they are.
     let may = Command::new("unshare").args(["-m", "--propagation", "private", "true"]).status();
     if !may.is_ok_and(|s| s.success()) {
         eprintln!("\n*** SKIPPED: no mount namespace can be made here; run as root ***\n");

@@ -1,6 +1,6 @@
-//! Scores of pictures that any machine can make, pinned: a change to tiles, pixel conversion, kernels or model
-//! that moves one is seen here. `UPDATE=1` (`make regression`) writes them anew, and the difference is then
-//! part of the commit that moved them.
+//! Pinned scores of pictures that any machine can make: a change to tiles, pixel conversion,
+//! kernels or model that shifts one is noticed here. `UPDATE=1` (`make regression`) rewrites them,
+//! and the difference is then part of the commit that shifted them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,11 +20,12 @@ use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
 use spotd::source::recode::VideoCodec;
 use spotd::verdict::Verdict;
 
-/// Of a logit. Machines differ in the last bits of a sum, not more; a tile cut one pixel aside moves more.
+/// Allowed difference of a logit. Machines differ only in the last bits of a sum; a tile that is
+/// off by one pixel makes more difference.
 const TOLERANCE: f32 = 0.02;
-/// As `run` has it.
+/// The default of `run`.
 const TILES: usize = 9;
-/// Neither in the training scenes (from 1,000,000) nor in the demonstration (from 0).
+/// Seeds that are neither training scenes (from 1,000,000) nor in the demonstration (from 0).
 const FIRST_SCENE: u64 = 500_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -53,7 +54,7 @@ fn rgb(picture: &RgbImage) -> Frame {
     Frame::from_rgb(Arc::from("set"), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, picture.clone())
 }
 
-/// As a camera sends it: one JPEG a frame.
+/// As sent by a camera: one JPEG per frame.
 fn mjpg(picture: &RgbImage) -> Frame {
     let size = picture.dimensions();
     frame(PixelFormat::Mjpg, size, [Plane::default(); 3], jpeg_bytes(picture, JpegCodec::Quartered, 90))
@@ -93,8 +94,8 @@ fn nv12(picture: &RgbImage) -> Frame {
     frame(PixelFormat::Nv12, (width, height), planes, data)
 }
 
-/// The set: scenes as a camera sees them and as the demonstration's network redraws them, by three ways into
-/// the detector, and what is done to pictures before they come.
+/// The set: scenes as seen by a camera and as resynthesised by the demonstration's network, by
+/// three routes into the detector, and after various degradations.
 fn pictures() -> Vec<(String, Frame)> {
     let network = Resynthesis::new().expect("the demonstration's network");
     let mut all = Vec::new();
@@ -150,7 +151,7 @@ fn scores_are_where_they_were() {
     );
 }
 
-/// What happens to a camera's picture on its way: its name, whether it is a codec alone, and the picture.
+/// Degradations of a camera's picture: the name, whether it is only a codec, and the picture.
 fn ways(real: &RgbImage) -> Vec<(String, bool, RgbImage)> {
     let scaled = |factor: f32| resize(real, factor, FilterType::CatmullRom);
     let mut all = vec![
@@ -177,8 +178,8 @@ fn ways(real: &RgbImage) -> Vec<(String, bool, RgbImage)> {
     all
 }
 
-/// The codec alone moves no verdict: `clear` stays `clear`, unless so little is left that nothing can be said. Softness and
-/// size may leave it open, never flag.
+/// A codec alone changes no verdict: `clear` stays `clear`, unless so little detail is left that it
+/// becomes unsure. Softness and size may make it unsure, but never flag it.
 #[test]
 fn what_happens_to_a_cameras_picture_makes_nothing_synthetic_of_it() {
     let model = Model::open(None, Wanted::Auto).expect("the built-in detector");

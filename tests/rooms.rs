@@ -1,5 +1,5 @@
-//! The table of rooms in `docs/ARCHITECTURE.md` is held to the code: each room has its row, uses exactly the rooms that
-//! its row names, and no two of them use one another, not even through others.
+//! The table of rooms in `docs/ARCHITECTURE.md` agrees with the code: each room has its row, uses
+//! exactly the rooms that its row names, and no two of them use each other, not even indirectly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
-/// What a room of `src/` uses, by the rooms' names: a file or a folder each.
+/// The rooms that each room of `src/` uses; a room is a file or a folder.
 fn used() -> Uses {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Uses::new();
@@ -28,7 +28,7 @@ fn read(path: &Path, room: &str, found: &mut Uses) {
         }
         return;
     }
-    // Tests may reach for anything.
+    // Tests may use anything.
     if path.ends_with("tests.rs") || path.iter().any(|part| part == "tests") {
         return;
     }
@@ -84,7 +84,7 @@ fn written() -> BTreeMap<String, Option<BTreeSet<String>>> {
             cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
         };
         for room in quoted(rooms) {
-            // Members of the workspace keep to themselves by their manifests.
+            // The manifests of workspace members limit what they use.
             if !room.ends_with('/') {
                 let uses = (uses.trim() != "all").then(|| quoted(uses));
                 assert!(out.insert(room.clone(), uses).is_none(), "{room} has two rows");

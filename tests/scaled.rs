@@ -14,7 +14,7 @@ use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
 use spotd::verdict::Verdict;
 
 const TILES: usize = 9;
-/// Neither in the training scenes nor in the demonstration.
+/// A seed that is neither in the training scenes nor in the demonstration.
 const FIRST_SCENE: u64 = 510_000;
 
 fn frame(picture: RgbImage) -> Frame {
@@ -62,7 +62,7 @@ fn frames_of_a_feed_are_read_on_one_grid_more_each_and_add_up() {
         assert_eq!(read, 1, "frame {at}");
         scales.push(score.parts.scale);
     }
-    // Once its turn has come, the right grid is the one that says most.
+    // Once its turn has come, the right grid has the strongest reading.
     let turn = model.scales().iter().position(|&scale| scale == 1.5).expect("among them");
     assert!(scales[turn..].iter().all(|scale| *scale == Some(1.5)), "{scales:?}");
 }

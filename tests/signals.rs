@@ -1,4 +1,4 @@
-//! How the daemon ends when it is told to.
+//! How the daemon ends on signals.
 
 #[path = "common/daemon.rs"]
 mod daemon;
@@ -17,7 +17,7 @@ use records::{folder, verified};
 use spotd::clock::{Clock as _, SystemClock};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Bright on the whole, and no tile of it is flat.
+/// Bright overall, without flat tiles.
 const SOURCE: &str = "videotestsrc is-live=true pattern=zone-plate kx2=8 ky2=8 ! \
      video/x-raw,format=I420,width=128,height=96,framerate=20/1 ! videobalance brightness=0.35 contrast=0.6 ! \
      appsink";
@@ -41,7 +41,7 @@ fn wait_for(what: &str, daemon: &Daemon, mut so: impl FnMut(&str) -> bool) {
     }
 }
 
-/// That the open event has its end, which no later start had to write.
+/// Checks that the open event has its end, which no later start had to write.
 fn ended_in_order(daemon: &Daemon, flags: &Path) {
     let log = daemon.log();
     assert!(log.contains("stopping: ") && log.contains(" end\n"), "{log}");
@@ -73,7 +73,7 @@ fn each_signal_that_asks_for_an_end_gets_an_orderly_one() {
         let mut daemon = Daemon::start(&write_config(dir.path()), dir.path());
         wait_for("an event", &daemon, |log| log.contains(" start\n"));
         if signal == "HUP" {
-            // A terminal that closes says so more than once.
+            // A terminal that closes sends it more than once.
             let pid = daemon.id().to_string();
             for _ in 0..3 {
                 assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());

@@ -1,8 +1,8 @@
-//! Hundreds of failed connects and of reconnects, and sixteen streams at once: memory, threads and open
-//! files of the process stay where they were.
+//! Hundreds of failed connects and of reconnects, and sixteen streams at once: memory, threads and
+//! open files of the process stay where they were.
 //!
-//! `cargo test` runs a short version; `make soak` the long one (2,000 failed connects, 500 reconnects).
-//! The sender is a process of its own, so that what it keeps is not counted.
+//! `cargo test` runs a short version; `make soak` the long one (2,000 failed connects, 500
+//! reconnects). The sender is a separate process, so that its memory is not counted.
 
 #[path = "common/proxy.rs"]
 mod proxy;
@@ -22,13 +22,14 @@ use spotd::source::supervise::{Policy, spawn};
 use support::rtsp::RtspServer;
 use support::{config, free_port, h264, wait_for};
 
-/// Most that the process may grow by, after a warm-up in which allocators and GStreamer's caches fill: 500
-/// reconnects that each lost 64 KiB, less than one small frame and its pipeline, would be as much.
+/// How much the process may grow at most, after a warm-up in which allocators and GStreamer's
+/// caches fill: 500 reconnects that each lost 64 KiB, less than one small frame and its pipeline,
+/// would be as much.
 const GROWTH: u64 = 32 << 20;
 /// Threads and files that may be left over: pools of GLib that keep a few for later.
 const LEFT_OVER: u64 = 16;
 
-/// How much is done.
+/// The amount of work.
 struct Size {
     failures: u64,
     reconnects: u64,
@@ -47,7 +48,7 @@ impl Size {
     }
 }
 
-/// What the process holds.
+/// The process's resources.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     bytes: u64,
@@ -75,7 +76,7 @@ impl Held {
     }
 }
 
-/// The sender, in a process of its own.
+/// The sender, in a separate process.
 struct SenderProcess {
     child: Child,
     port: u16,
@@ -168,7 +169,7 @@ impl Watched {
         let mut last = self.reconnects();
         let all = last + more;
         while last < all {
-            // What counts is that it goes on.
+            // All that counts is that it goes on.
             last = wait_for("another try", || Some(self.reconnects()).filter(|now| *now > last));
         }
     }
@@ -202,8 +203,8 @@ fn reconnect(port: u16, times: u64) {
 
 #[test]
 fn memory_threads_and_files_stay_where_they_were() {
-    // By default glibc gives each thread a heap of its own, and how many it makes depends on how busy the
-    // machine is. In a process with few heaps, growth is ours.
+    // By default glibc gives each thread a heap of its own, and how many it makes depends on how
+    // busy the machine is. In a process with few heaps, growth is ours.
     if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
         let name = "memory_threads_and_files_stay_where_they_were";
         let status = Command::new(std::env::current_exe().expect("this program"))

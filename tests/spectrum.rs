@@ -1,4 +1,5 @@
-//! `spotd spectrum` as a user runs it: pictures with a known grid, the files that come out, what is left out.
+//! `spotd spectrum` as a user runs it: pictures with a known grid, the files that come out, what is
+//! left out.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,7 +11,8 @@ fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_spotd")).arg("spectrum").args(args).output().expect("spotd runs")
 }
 
-/// Noise of a photograph's kind; with a grid of every fourth pixel, as a badly upsampled picture has.
+/// Noise like that of photographs; optionally with a grid of every fourth pixel, as in a badly
+/// upsampled picture.
 fn picture(path: &Path, seed: u64, grid: bool, side: u32) {
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
     let mut rng = Rng::new(seed);
@@ -64,14 +66,16 @@ fn a_grid_shows_at_its_frequency_and_files_are_whole() {
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("s: 6 real, 6 generated"));
     let csv = bench.path("out/profiles.csv");
-    // Every fourth pixel is a quarter of a cycle a pixel; its ring has one such point among many others.
+    // Every fourth pixel is a quarter of a cycle per pixel; its ring has one such point among many
+    // others.
     let gain = at(&csv, "generated", 0.25) - at(&csv, "real", 0.25);
     assert!(gain > 0.01, "{gain}");
     let beside = at(&csv, "generated", 0.375) - at(&csv, "real", 0.375);
     assert!(beside < gain / 2.0, "{beside} {gain}");
     let png = image::open(bench.path("out/s.png")).expect("a PNG").into_rgb8();
     assert_eq!(png.height(), 256 + 22 + 28);
-    // The grid's point: a quarter of the width right of the middle of the second panel, brighter than around.
+    // The grid's point: a quarter of the width right of the middle of the second panel, brighter
+    // than around.
     let light = |x: u32, y: u32| png.get_pixel(x, y).0.iter().map(|v| u32::from(*v)).sum::<u32>();
     let (left, middle) = (14 + 256 + 14, 22 + 128 + 1);
     assert!(light(left + 128 + 64 + 1, middle) > light(left + 128 + 40 + 1, middle) + 100);

@@ -1,5 +1,5 @@
-//! What goes wrong with streams, made to happen: connections that stay open and give nothing, pictures cut
-//! in the middle, senders that change their picture, wrong passwords.
+//! Injected stream faults: connections that stay open but deliver nothing, truncated pictures,
+//! senders that change their picture, wrong passwords.
 
 #[path = "common/proxy.rs"]
 mod proxy;

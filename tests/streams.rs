@@ -133,7 +133,7 @@ fn a_video_file_is_read_in_order_at_the_wanted_rate() {
 #[test]
 fn a_change_of_resolution_within_a_file_is_followed() {
     let dir = tempfile::tempdir().expect("folder");
-    // Elementary streams may be put one behind the other.
+    // Elementary streams may be concatenated.
     let format = "video/x-h264,stream-format=byte-stream";
     let mut bytes = std::fs::read(clip(dir.path(), "1.h264", (320, 180), 10, format)).expect("read");
     bytes.extend(std::fs::read(clip(dir.path(), "2.h264", (182, 322), 10, format)).expect("read"));

@@ -1,4 +1,4 @@
-//! Every way in which a stream can come, each from a real sender in the test's own process.
+//! Every transport of streams, each from a real sender in the test's own process.
 
 mod support;
 
@@ -60,7 +60,7 @@ fn rtsp_over_udp() {
 
 #[test]
 fn rtsp_with_a_login() {
-    // Empty; with what has to be written as an escape; and with what need not be.
+    // Empty; with characters that must be escaped; and with characters that need not be.
     for (password, written) in
         [("s3cret", "s3cret"), ("", ""), ("p#/?%s", "p%23%2F%3F%25s"), ("p@:s s", "p@:s s")]
     {

@@ -1,7 +1,8 @@
-//! `spotd scan` over pictures that the detector was not trained on gives the AP that its card states.
+//! `spotd scan` over pictures that the detector was not trained on has the AP that its card states.
 //!
-//! Needs the validation pictures, which are not part of the project: `SPOTD_VAL=FOLDER`, or the folder
-//! `shared/data/val` beside the checkout. Without them the test says loudly that it was skipped.
+//! Needs the validation pictures, which are not part of the project: `SPOTD_VAL=FOLDER`, or the
+//! folder `shared/data/val` beside the checkout. Without them the test says loudly that it was
+//! skipped.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -12,7 +13,8 @@ use spotd::detector::Model;
 use spotd::forensics::ap::average_precision;
 use spotd::identity::Wanted;
 
-/// Decoders and kernels differ a little between machines; a wrong tile or channel order moves AP more.
+/// Decoders and kernels differ a little between machines; a wrong tile or channel order moves AP
+/// more.
 const TOLERANCE: f64 = 0.02;
 
 fn val() -> Option<PathBuf> {
@@ -21,7 +23,7 @@ fn val() -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-/// The real photographs that a set of fakes is held against.
+/// The real photographs that a set of fakes is compared with.
 fn reals_of(set: &str) -> &'static str {
     match set {
         "web-ai" => "web_real",

@@ -1,12 +1,14 @@
-//! int8 inference beside Python's onnxruntime, OpenVINO and ncnn: the same ONNX files, one pinned thread, turn by turn
-//! in one run, so that whatever else the machine does hits all alike.
+//! int8 inference compared with Python's onnxruntime, OpenVINO and ncnn: the same ONNX files, one
+//! pinned thread, in turns within one run, so that other load affects all alike.
 //!
-//! `make bench-int8` installs what it needs; `BENCH_INT8_ROUNDS` and `BENCH_INT8_SECONDS` (a turn) make it longer.
+//! `make bench-int8` installs what it needs; `BENCH_INT8_ROUNDS` and `BENCH_INT8_SECONDS` (per
+//! turn) make it longer.
 //!
-//! On a processor without VNNI weights are quantised to the reduced range, as for the shipped model: with the whole range
-//! the fast paths of onnxruntime and OpenVINO saturate there, and times of wrong sums are no comparison.
-//! `BENCH_INT8_RANGE=whole` or `reduced` overrides that. `BENCH_INT8_FOLDER=DIR` keeps the models there and takes those that
-//! it has: ResNet-50 takes two minutes to quantise.
+//! On a processor without VNNI weights are quantised to the reduced range, as for the shipped
+//! model: with the whole range the fast paths of onnxruntime and OpenVINO saturate there, and
+//! timing wrong sums is no comparison. `BENCH_INT8_RANGE=whole` or `reduced` overrides that.
+//! `BENCH_INT8_FOLDER=DIR` keeps the models there and reuses existing ones: ResNet-50 takes two
+//! minutes to quantise.
 
 #[path = "../../tests/common/networks.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -81,7 +83,7 @@ fn main() {
     assert!(agree, "some outputs differ; see above");
 }
 
-/// How far quantised weights reach.
+/// Range of quantised weights.
 #[derive(Clone, Copy, PartialEq)]
 enum Range {
     /// Up to 127 steps.
@@ -91,7 +93,7 @@ enum Range {
 }
 
 impl Range {
-    /// What `BENCH_INT8_RANGE` says, else what suits the processor: all engines' sums are to be exact.
+    /// `BENCH_INT8_RANGE`, else what suits the processor: all engines' sums must be exact.
     fn asked() -> Self {
         match std::env::var("BENCH_INT8_RANGE").as_deref() {
             Ok("whole") => Self::Whole,
@@ -125,7 +127,7 @@ fn exact_products() -> bool {
 /// What is measured.
 struct Network<'a> {
     name: &'a str,
-    /// Million products of one run; 0: unknown.
+    /// Millions of MACs of one run; 0: unknown.
     mmac: f64,
     /// The float model.
     onnx: &'a [u8],
@@ -151,7 +153,7 @@ impl Row {
     }
 }
 
-/// Measures one network; whether all outputs agree.
+/// Measures one network; returns whether all outputs agree.
 fn network(folder: &Path, python: &Path, net: &Network<'_>, rounds: usize, turn: Duration) -> bool {
     let Network { name, mmac, onnx, range } = *net;
     println!("\n{name}");
@@ -164,7 +166,7 @@ fn network(folder: &Path, python: &Path, net: &Network<'_>, rounds: usize, turn:
             println!("  {} was there", path.display());
             return there;
         }
-        // One way is enough: speed does not depend on ranges.
+        // One way of clipping is enough: speed does not depend on ranges.
         let options = Options {
             residual,
             clipping: Some(Clipping::Percentile(0.9999)),
@@ -203,8 +205,9 @@ fn network(folder: &Path, python: &Path, net: &Network<'_>, rounds: usize, turn:
     };
 
     let mut agree = true;
-    // Values that lie between two steps go to either of them, and random layers make that more. An engine may be off by a
-    // tenth of the spread; or, as two that are equally far from the float model, by twice what quantising moved its logits.
+    // Values that lie between two steps go to either of them, and random layers make that more. An
+    // engine may be off by a tenth of the spread; or, as two that are equally far from the float
+    // model, by twice what quantising moved its logits.
     let mut judge = |engine: &str, file: &str, logits: &[f32]| {
         let off = networks::apart(logits, &plain[file]);
         let allowed = match file {
@@ -348,7 +351,7 @@ impl Peers {
         }
     }
 
-    /// The next JSON line; others, such as a runtime's own notices, are passed over.
+    /// The next JSON line; others, such as a runtime's own notices, are skipped.
     fn line(&mut self) -> Value {
         loop {
             let mut line = String::new();

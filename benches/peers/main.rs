@@ -1,9 +1,10 @@
-//! spotd beside what people would write instead (`opencv.py`: Python, OpenCV, onnxruntime): CPU time and memory
-//! of the whole process for one and for eight 1080p30 H.264 streams at 2 judged frames a second, with the
-//! shipped model.
+//! spotd compared with what people would write instead (`opencv.py`: Python, OpenCV, onnxruntime):
+//! CPU time and memory of the whole process for one and for eight 1080p30 H.264 streams at 2 judged
+//! frames per second, with the shipped model.
 //!
-//! Both read the same RTSP server, which is a process of its own and not counted, one after the other in one
-//! run. `make bench-peers` makes the Python environment; `SPOTD_PEERS_PYTHON` names one that exists.
+//! Both read the same RTSP server, which is a separate process and not counted, one after the other
+//! in one run. `make bench-peers` creates the Python environment; `SPOTD_PEERS_PYTHON` names an
+//! existing one.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -16,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use support::{play, rtsp::RtspServer};
 
-/// Frames judged a second, of each stream.
+/// Frames judged per second of each stream.
 const FPS: f64 = 2.0;
-/// Before measuring, and while measuring.
+/// Duration of warm-up and of measurement.
 const SETTLE: Duration = Duration::from_secs(8);
 const MEASURE: Duration = Duration::from_secs(20);
 const SERVE: &str = "SPOTD_PEERS_SERVE";
@@ -69,13 +70,13 @@ fn main() {
     }
 }
 
-/// What a process cost.
+/// The cost of a process.
 struct Cost {
-    /// Seconds of CPU time a second.
+    /// CPU seconds per second.
     cpu: f64,
-    /// Most bytes that were resident.
+    /// Peak resident memory in bytes.
     memory: u64,
-    /// Frames judged a second, by the process's own count.
+    /// Frames judged per second, by the process's own count.
     rate: f64,
 }
 
@@ -107,7 +108,7 @@ fn serve(clip: &Path) {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-/// The sender, in a process of its own; ends when it is dropped.
+/// The sender, in a separate process; ends when dropped.
 struct Sender {
     child: Child,
     url: String,
@@ -216,6 +217,6 @@ fn cpu_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
     let ticks: u64 = [11, 12].iter().map(|&n| fields[n].parse::<u64>().expect("ticks")).sum();
-    // Linux counts them at 100 a second on every platform that we build for.
+    // Linux counts 100 ticks a second on every platform that we build for.
     ticks as f64 / 100.0
 }

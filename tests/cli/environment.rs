@@ -1,4 +1,4 @@
-//! What stands in the environment.
+//! The environment's variables.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

@@ -1,5 +1,5 @@
-//! What holds for every command: secrets, output that cannot be written or is not read, terminals, names of files, the
-//! environment.
+//! Properties of every command: secrets, output that cannot be written or is not read, terminals,
+//! file names, the environment.
 
 #[path = "../common/model.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]

@@ -1,4 +1,4 @@
-//! Names of files that are no text, or play with a terminal.
+//! File names that are not valid text, or that contain control sequences.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,7 +12,7 @@ fn name(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
 }
 
-/// Pictures under odd names, and the names in the order in which a folder is searched.
+/// Pictures with odd names, and the names in the order in which a folder is searched.
 fn odd_names(site: &Site) -> [&'static [u8]; 4] {
     let names: [&[u8]; 4] = [b"a\x1b[2Jb\nc.png", b"caf\xe9.png", b"clip?key=1:2@3.png", b"z.png"];
     std::fs::create_dir(site.path("odd")).expect("a folder");
@@ -31,7 +31,7 @@ fn json(line: &str) -> Value {
 fn every_name_is_judged_and_given_to_programs_exactly() {
     let site = Site::new();
     let names = odd_names(&site);
-    // From the folder, and each by its name.
+    // Via the folder, and each by its name.
     let folder = site.spotd("scan --json --model brightness.onnx odd").output().expect("runs");
     let mut each = site.spotd("scan --json --model brightness.onnx");
     each.args(

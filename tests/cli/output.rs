@@ -5,7 +5,7 @@ use std::fs::File;
 use crate::setup::{Site, said};
 use crate::tmpfs::SmallDisk;
 
-/// All that print something, and what they print it with.
+/// All commands that print something, with arguments for it.
 const COMMANDS: [&str; 17] = [
     "--help",
     "--version",

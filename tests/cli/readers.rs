@@ -1,4 +1,4 @@
-//! Readers that go: `spotd ... | head -1`.
+//! Readers that go away: `spotd ... | head -1`.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
@@ -13,20 +13,20 @@ fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spotd starts")
 }
 
-/// Lets its reader go, and waits for the end that SIGPIPE gives, without a word.
+/// Closes the reading end, and waits for a silent end by SIGPIPE.
 fn assert_ends(mut child: Child, what: &str) {
     drop(child.stdout.take());
     let status = wait_for(what, || child.try_wait().expect("asked"));
     assert_eq!((status.code(), status.signal()), (None, Some(13)), "{what}");
     let mut said = String::new();
     child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("UTF-8");
-    // What it is doing may be said; that it ends is no news.
+    // It may log what it is doing, but not that it ends.
     assert!(!said.contains("rror") && !said.contains("panicked"), "{what}: {said}");
 }
 
 fn first_line(child: &mut Child) -> String {
     let mut line = String::new();
-    // No more than a line is taken.
+    // Only one line is read.
     let out = child.stdout.as_mut().expect("a pipe");
     BufReader::with_capacity(1, out).read_line(&mut line).expect("a line");
     line
@@ -51,7 +51,7 @@ fn a_scan_ends_with_its_reader() {
 #[test]
 fn so_does_one_that_waits_or_watches() {
     let site = Site::new();
-    // It takes connections, and says nothing.
+    // It accepts connections and stays silent.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = silent.local_addr().expect("its address").port();
     let live = RtspServer::new(&h264(320, 240, 15), "rtph264pay");

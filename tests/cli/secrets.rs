@@ -1,4 +1,4 @@
-//! Logins never show, whatever is in them and wherever they are given.
+//! Logins are never shown, whatever they contain and wherever they are given.
 
 use std::process::Output;
 
@@ -8,15 +8,15 @@ use spotd::source::SourceUri;
 
 use crate::setup::Site;
 
-/// What a person types into an address without writing it as an escape.
+/// Characters that people type into an address without escaping them.
 const SIGNS: [&str; 7] = ["#", "?", "/", "@", ":", "%", " "];
 
-/// Words that stand in no message but for a login.
+/// Words that only occur in messages if a login leaks.
 fn word() -> impl Strategy<Value = String> {
     "kwq[0-9]z".prop_map(|word| word)
 }
 
-/// A user or a password: such words, with signs between and around.
+/// A user or a password: such words, with these characters between and around them.
 fn part() -> impl Strategy<Value = String> {
     let sign = || prop::option::of(prop::sample::select(&SIGNS[..]));
     prop::collection::vec((sign(), word(), sign()), 1..4).prop_map(|parts| {
@@ -66,7 +66,8 @@ proptest! {
     }
 }
 
-/// Every place of a command line, a configuration and the environment where an address may stand or stray.
+/// Every place of a command line, a configuration and the environment where an address may be given
+/// or end up by mistake.
 fn commands(site: &Site, address: &str) -> Vec<(String, Output)> {
     let quoted = toml::Value::String(address.to_owned()).to_string();
     let head = "[model]\npath = \"brightness.onnx\"\n[log]\ndir = \"new\"\n";

@@ -1,4 +1,4 @@
-//! A folder with all that the commands need, and the commands.
+//! A folder with everything that the commands need, and the commands.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use spotd::verdict::EventKind;
 
 use crate::{model, pictures, records};
 
-/// `spotd`, which is not told where it runs.
+/// `spotd` with a clean environment.
 pub fn spotd<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_spotd"));
     command.args(args);
@@ -20,12 +20,12 @@ pub fn spotd<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     command
 }
 
-/// What a command said on standard error.
+/// A command's standard error.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What it printed.
+/// Its standard output.
 pub fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

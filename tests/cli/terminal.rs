@@ -8,7 +8,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::setup::Site;
 
-/// Runs a command whose standard error is a terminal, and gives what came there.
+/// Runs a command whose standard error is a terminal, and returns what was written there.
 fn on_a_terminal(command: &mut Command) -> String {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&master).expect("granted");
@@ -17,10 +17,10 @@ fn on_a_terminal(command: &mut Command) -> String {
     let slave =
         File::options().read(true).write(true).open(name.to_str().expect("ASCII")).expect("its other end");
     let mut child = command.stdout(Stdio::null()).stderr(slave).spawn().expect("spotd starts");
-    // The command holds the other end as long as this one does.
+    // The command holds the other end as long as this value lives.
     command.stderr(Stdio::null());
     let mut shown = Vec::new();
-    // A terminal that nobody holds any more ends with an error.
+    // Reading a terminal that nobody holds any more fails.
     let _ = File::from(master).read_to_end(&mut shown);
     child.wait().expect("waited");
     String::from_utf8_lossy(&shown).into_owned()
@@ -37,7 +37,7 @@ fn coloured(text: &str) -> bool {
 #[test]
 fn what_the_environment_says_of_colours_is_obeyed() {
     let site = Site::new();
-    // Log lines with progress lines below, and clap's own words.
+    // Log lines with progress lines below, and clap's own messages.
     for line in ["run --source footage --fps 10 --log-dir new", "scan --no-such-option"] {
         let shown = |settings: &[(&str, &str)]| {
             let mut command = site.spotd(line);

@@ -5,19 +5,19 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A daemon that is killed when this is dropped.
+/// A daemon that is killed when dropped.
 pub struct Daemon {
     child: Child,
     stderr: PathBuf,
 }
 
 impl Daemon {
-    /// Starts it; what it says goes into a file in `dir`.
+    /// Starts it; its log goes into a file in `dir`.
     pub fn start(config: &Path, dir: &Path) -> Self {
         Self::start_under(&[], config, dir)
     }
 
-    /// The same under a program that becomes it, given with its arguments.
+    /// The same, started by another program that execs it, given with its arguments.
     pub fn start_under(wrapper: &[&str], config: &Path, dir: &Path) -> Self {
         let stderr = dir.join("daemon.log");
         let log = std::fs::File::create(&stderr).expect("a log");
@@ -35,24 +35,24 @@ impl Daemon {
         Self { child, stderr }
     }
 
-    /// What it said so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         let mut text = String::new();
         let _ = std::fs::File::open(&self.stderr).and_then(|mut f| f.read_to_string(&mut text));
         text
     }
 
-    /// Id of its process.
+    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Ends it as systemd would, and gives its exit code.
+    /// Stops it as systemd would, and returns its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         self.signal("TERM")
     }
 
-    /// Sends it a signal and waits for its end; gives its exit code, `None` when a signal ended it.
+    /// Sends it a signal and waits for its end; returns its exit code, `None` if a signal ended it.
     pub fn signal(&mut self, name: &str) -> Option<i32> {
         let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(status.expect("kill").success());
@@ -70,7 +70,7 @@ impl Drop for Daemon {
     }
 }
 
-/// One of its other commands: exit code, and what it printed and said.
+/// Runs another of its commands: exit code, standard output and standard error.
 pub fn spotd(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_spotd")).args(args).output().expect("spotd runs");
     let text = String::from_utf8(output.stdout).expect("UTF-8") + &String::from_utf8_lossy(&output.stderr);

@@ -1,5 +1,5 @@
-//! A detector that a test can steer: a real ONNX file that keeps the model contract and says
-//! "synthetic" of bright pictures and "clear" of dark ones.
+//! A detector that a test can steer: a real ONNX file that follows the model contract, and gives
+//! "synthetic" for bright pictures and "clear" for dark ones.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ pub fn brightness_onnx() -> Vec<u8> {
     onnx(3, i64::from(TILE))
 }
 
-/// The same form of graph with another input, for tests of what is refused.
+/// The same graph with a different input, for tests of refusals.
 pub fn onnx(channels: i64, side: i64) -> Vec<u8> {
     let weight = 24.0 / channels as f32;
     file(GraphProto {
@@ -41,7 +41,7 @@ pub fn onnx(channels: i64, side: i64) -> Vec<u8> {
     })
 }
 
-/// A node that is named by what it makes.
+/// A node named after its output.
 pub fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     NodeProto {
         op_type: op.into(),
@@ -118,7 +118,7 @@ pub fn card(onnx: &[u8]) -> Card {
     }
 }
 
-/// Writes the brightness detector and its card into a folder and gives the path of the ONNX file.
+/// Writes the brightness detector and its card into a folder and returns the path of the ONNX file.
 pub fn write_brightness(dir: &Path) -> PathBuf {
     let (path, bytes) = (dir.join("brightness.onnx"), brightness_onnx());
     std::fs::write(&path, &bytes).expect("model written");

@@ -1,5 +1,5 @@
-//! A real mosquitto for tests, on a free port of the loopback, and a subscriber that collects what it
-//! is sent.
+//! A real mosquitto for tests, on a free port of the loopback, and a subscriber that collects what
+//! it is sent.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rumqttc::{Client, Event, Incoming, MqttOptions, QoS};
 use tempfile::TempDir;
 
-/// Waits end early; this is how long they may take on a machine that does much else.
+/// Limit for waits, which usually end early; generous, for busy machines.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A port of the loopback that nobody listens on now.
@@ -33,14 +33,14 @@ pub struct Broker {
 
 #[allow(dead_code)]
 impl Broker {
-    /// A broker that lets anybody in.
+    /// A broker that accepts anybody.
     pub fn start() -> Self {
         Self::run("allow_anonymous true\n")
     }
 
-    /// A broker that wants this user and password.
+    /// A broker that requires this user and password.
     pub fn with_password(user: &str, password: &str) -> Self {
-        // The file has to be there before the broker has a folder of its own.
+        // The file has to exist before the broker has its own folder.
         let dir = tempfile::tempdir().expect("tempdir");
         let file = dir.path().join("passwords");
         let made = Command::new(find("mosquitto_passwd"))
@@ -68,7 +68,7 @@ impl Broker {
             let mut broker = Self::prepare(settings);
             match broker.launch() {
                 Ok(()) => return broker,
-                // Another process was faster to take the port.
+                // Another process was faster to bind the port.
                 Err(log) if log.contains("in use") => {}
                 Err(log) => panic!("mosquitto does not run: {log}"),
             }
@@ -76,7 +76,7 @@ impl Broker {
         panic!("no port stayed free for mosquitto");
     }
 
-    /// A broker that is configured and has its port, but does not run yet.
+    /// A broker that is configured and has its port, but is not running yet.
     pub fn prepare(settings: &str) -> Self {
         let broker =
             Self { port: free_port(), dir: tempfile::tempdir().expect("tempdir"), child: None, extra: None };
@@ -89,7 +89,7 @@ impl Broker {
         self.port
     }
 
-    /// Starts it, ending the one that runs; returns when it accepts connections.
+    /// Starts it, ending one that is running; returns when it accepts connections.
     pub fn restart(&mut self) {
         self.stop();
         if let Err(log) = self.launch() {
@@ -126,7 +126,8 @@ impl Broker {
         }
     }
 
-    /// Ends it as a service manager would: it keeps what it has promised, with `persistence true`.
+    /// Stops it as a service manager would: with `persistence true` it keeps what it has
+    /// acknowledged.
     pub fn terminate(&mut self) {
         if let Some(mut child) = self.child.take() {
             let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
@@ -138,7 +139,7 @@ impl Broker {
     fn configure(&self, settings: &str) {
         let user = Command::new("id").arg("-un").output().expect("id").stdout;
         let mut file = std::fs::File::create(self.dir.path().join("mosquitto.conf")).expect("configuration");
-        // Started by root it would become another user, who may not read this folder.
+        // Started by root it would switch to another user, who may not read this folder.
         let (dir, user) = (self.dir.path().display(), String::from_utf8_lossy(&user));
         write!(
             file,
@@ -156,7 +157,7 @@ impl Drop for Broker {
     }
 }
 
-/// A program of mosquitto's.
+/// One of mosquitto's programs.
 pub fn find(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/opt/homebrew/sbin"].map(PathBuf::from);
@@ -171,10 +172,10 @@ pub fn find(program: &str) -> PathBuf {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     pub topic: String,
-    /// As text; what is no UTF-8 is replaced.
+    /// As text; invalid UTF-8 is replaced.
     pub payload: String,
     pub bytes: Vec<u8>,
-    /// Whether the broker had kept it from before.
+    /// Whether it was retained from before.
     pub retain: bool,
 }
 
@@ -198,13 +199,13 @@ impl Subscriber {
         Self::open(port, filter, QoS::AtLeastOnce, login, |_| {})
     }
 
-    /// One that acknowledges nothing. A client that writes into a connection whose broker has just died gives it
-    /// up, and with it what had come and was not read yet; one that only reads, reads to the end.
+    /// One that acknowledges nothing. A client that writes into a connection whose broker has just
+    /// died loses what had arrived but was not read yet; one that only reads, reads to the end.
     pub fn reading(port: u16, filter: &str) -> Self {
         Self::open(port, filter, QoS::AtMostOnce, None, |_| {})
     }
 
-    /// One that also tells of each message when it comes.
+    /// One that also reports each message when it arrives.
     pub fn telling(port: u16, filter: &str, tell: impl Fn(&Message) + Send + 'static) -> Self {
         Self::open(port, filter, QoS::AtLeastOnce, None, tell)
     }
@@ -265,20 +266,20 @@ impl Subscriber {
         self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("queued");
     }
 
-    /// How many messages came so far.
+    /// Number of messages so far.
     pub fn count(&self) -> usize {
         self.got.lock().expect("lock").len()
     }
 
-    /// What came so far.
+    /// Messages so far.
     pub fn messages(&self) -> Vec<Message> {
         self.got.lock().expect("lock").clone()
     }
 
-    /// Waits until what came satisfies `enough`, and returns it.
+    /// Waits until the messages satisfy `enough`, and returns them.
     ///
     /// # Panics
-    /// When it does not within [`PATIENCE`].
+    /// If they do not within [`PATIENCE`].
     pub fn wait(&self, what: &str, enough: impl Fn(&[Message]) -> bool) -> Vec<Message> {
         let end = Instant::now() + PATIENCE;
         loop {

@@ -1,5 +1,5 @@
-//! Convolutional networks of well-known shapes with random weights, as float32 ONNX that keeps the model contract:
-//! what quantisation and the benchmark of inference are tried on.
+//! Convolutional networks of well-known shapes with random weights, as float32 ONNX that follows
+//! the model contract, for tests of quantisation and the benchmark of inference.
 
 use prost::Message;
 use spotd::detector::model::planar;
@@ -16,7 +16,7 @@ use tract_onnx::prelude::{
     self, DatumExt as _, Framework as _, InferenceModelExt as _, IntoRunnable as _, tvec,
 };
 
-/// What stands behind a convolution.
+/// The activation after a convolution.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     None,
@@ -25,14 +25,14 @@ pub enum Act {
     Relu6,
 }
 
-/// A network being written. Each method adds to the end and gives the new value's name.
+/// Builds a network. Each method appends to it and returns the new value's name.
 pub struct Net {
     graph: GraphProto,
     rng: Rng,
     value: String,
     channels: usize,
     side: usize,
-    /// Batch normalisation behind each convolution, as an unfolded export has it.
+    /// Batch normalisation after each convolution, as in an unfolded export.
     norm: bool,
 }
 
@@ -53,7 +53,7 @@ impl Net {
         (self.value.clone(), self.channels, self.side)
     }
 
-    /// Goes on from an earlier value.
+    /// Continues from an earlier value.
     pub fn go_to(&mut self, (value, channels, side): (String, usize, usize)) {
         (self.value, self.channels, self.side) = (value, channels, side);
     }
@@ -87,7 +87,7 @@ impl Net {
         output
     }
 
-    /// `(x - mean) / deviation`, a value a channel.
+    /// `(x - mean) / deviation`, with one value per channel.
     pub fn normalise(&mut self, mean: &[f32], deviation: &[f32]) {
         let shape = |n: usize| if n == 1 { vec![] } else { vec![1, n, 1, 1] };
         let mean = self.constant(&shape(mean.len()), mean.to_vec());
@@ -96,7 +96,7 @@ impl Net {
         self.node("Div", &[&deviation], vec![]);
     }
 
-    /// A convolution with `(kernel - 1) / 2` zeros around, He's initialisation.
+    /// A convolution with zero padding of `(kernel - 1) / 2` and He initialisation.
     pub fn conv(&mut self, outputs: usize, kernel: usize, stride: usize, groups: usize, act: Act) -> String {
         let depth = self.channels / groups;
         let gain = if act == Act::None { 1.0 } else { 2f32 };
@@ -224,7 +224,8 @@ pub fn vgg(side: usize, width: usize, seed: u64) -> Vec<u8> {
     net.onnx()
 }
 
-/// ResNet's basic blocks (18 layers with `blocks` 2, 2, 2, 2 and `width` 64), batch normalisation unfolded.
+/// ResNet's basic blocks (18 layers with `blocks` 2, 2, 2, 2 and `width` 64), batch normalisation
+/// unfolded.
 pub fn resnet_basic(side: usize, width: usize, blocks: &[usize], seed: u64) -> Vec<u8> {
     resnet(side, width, blocks, false, seed)
 }
@@ -313,7 +314,7 @@ fn value(name: &str, dims: &[Option<usize>]) -> ValueInfoProto {
     }
 }
 
-/// An attribute of whole numbers.
+/// An attribute with integers.
 pub fn ints(name: &str, values: &[usize]) -> AttributeProto {
     AttributeProto {
         name: name.into(),
@@ -323,7 +324,7 @@ pub fn ints(name: &str, values: &[usize]) -> AttributeProto {
     }
 }
 
-/// An attribute that is a whole number.
+/// An integer attribute.
 pub fn int(name: &str, value: usize) -> AttributeProto {
     AttributeProto {
         name: name.into(),
@@ -342,7 +343,7 @@ fn float(name: &str, value: f32) -> AttributeProto {
     }
 }
 
-/// Pixels that look like something: shapes, gradients and grain, each picture another.
+/// Pixels with content: shapes, gradients and grain, different in each picture.
 pub fn tile(side: u32, seed: u64) -> image::RgbImage {
     let mut rng = Rng::new(seed);
     let colours: [[f32; 3]; 4] = std::array::from_fn(|_| std::array::from_fn(|_| rng.range(0.0, 255.0)));
@@ -362,21 +363,22 @@ pub fn tile(side: u32, seed: u64) -> image::RgbImage {
 /// Seed of the first tile that is held out.
 pub const HELD_OUT: u64 = 1000;
 
-/// So many tiles of either kind.
+/// This many tiles of either kind.
 pub fn tiles(side: u32, calibrate: u64, held_out: u64) -> Tiles {
     let of = |first: u64, count: u64| (first..first + count).map(|s| planar(&tile(side, s))).collect();
     Tiles { calibrate: of(0, calibrate), held_out: of(HELD_OUT, held_out) }
 }
 
-/// The logits of a model on tiles, by tract as it is, without the quantiser's own runner: what the file means.
+/// The logits of a model on tiles, by plain tract, without the quantiser's own runner: what the
+/// file means.
 pub fn logits(onnx: &[u8], tiles: &[prelude::Tensor]) -> Vec<f32> {
     let mut model = tract_onnx::onnx().model_for_read(&mut &*onnx).expect("ONNX");
     model.set_input_fact(0, f32::fact(tiles[0].shape()).into()).expect("input");
     run(model.into_optimized().expect("optimises"), tiles)
 }
 
-/// The same by ONNX's own definition of `QuantizeLinear`, which divides by the scale. tract multiplies by one over it: a
-/// value between two steps can go to the other one.
+/// The same by ONNX's own definition of `QuantizeLinear`, which divides by the scale. tract
+/// multiplies by one over it: a value between two steps can go to the other one.
 pub fn logits_as_defined(onnx: &[u8], tiles: &[prelude::Tensor]) -> Vec<f32> {
     let mut model = spotd_kernels::tract::onnx().model_for_read(&mut &*onnx).expect("ONNX");
     model.set_input_fact(0, f32::fact(tiles[0].shape()).into()).expect("input");

@@ -1,4 +1,4 @@
-//! A small TCP proxy that breaks connections in the ways in which networks do.
+//! A small TCP proxy that breaks connections in the ways that networks do.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -16,11 +16,11 @@ struct State {
     open: Mutex<Vec<TcpStream>>,
     refuse: AtomicBool,
     silent: AtomicBool,
-    /// Nothing is forwarded on connections older than this.
+    /// Nothing is forwarded on connections opened before this one.
     frozen_before: AtomicUsize,
     accepted: AtomicUsize,
     cuts: AtomicUsize,
-    /// Bytes towards the target until all is cut; 0: never.
+    /// Bytes towards the target until everything is cut; 0: never.
     cut_after: AtomicUsize,
     /// Bytes towards clients until nothing more arrives there.
     freeze_after: Mutex<Option<usize>>,
@@ -58,7 +58,7 @@ impl Proxy {
         self.port
     }
 
-    /// Connections that were asked for.
+    /// Connections that were attempted.
     pub fn accepted(&self) -> usize {
         self.state.accepted.load(Ordering::SeqCst)
     }
@@ -68,12 +68,12 @@ impl Proxy {
         self.state.cuts.load(Ordering::SeqCst)
     }
 
-    /// Keeps the connections that there are, and forwards nothing on them any more.
+    /// Keeps existing connections open, but forwards nothing on them any more.
     pub fn freeze(&self) {
         self.state.frozen_before.store(self.accepted() + 1, Ordering::SeqCst);
     }
 
-    /// Closes all connections, without a goodbye of either side.
+    /// Closes all connections abruptly.
     pub fn cut(&self) {
         self.state.cut();
     }
@@ -88,7 +88,7 @@ impl Proxy {
         *self.state.freeze_after.lock().expect("lock") = Some(bytes);
     }
 
-    /// Lets new connections work again; those that froze stay as they are.
+    /// Lets new connections work again; frozen ones stay frozen.
     pub fn thaw(&self) {
         *self.state.freeze_after.lock().expect("lock") = None;
     }

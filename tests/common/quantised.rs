@@ -4,7 +4,7 @@ use tract_onnx::pb::{GraphProto, TensorProto};
 
 use super::model::{file, floats, node, value};
 
-/// The brightness detector as a quantiser writes it: pixels, mean and weights are bytes.
+/// The brightness detector as written by a quantiser: pixels, mean and weights are bytes.
 pub fn onnx() -> Vec<u8> {
     onnx_with([1.0 / 255.0, 0.08], 0)
 }

@@ -54,18 +54,18 @@ pub fn new_record(source: &str, kind: EventKind) -> NewRecord {
     }
 }
 
-/// A picture that no other `seed` gives.
+/// A picture that is unique for each `seed`.
 pub fn picture(seed: u32) -> RgbImage {
     RgbImage::from_fn(96, 64, |x, y| image::Rgb([(x * 2) as u8, (y * 3) as u8, (x * y + seed) as u8]))
 }
 
-/// What `spotd verify` finds.
+/// The result of `spotd verify`.
 pub fn verified(dir: &Path, key: Option<PublicKey>) -> Report {
     let fs: Arc<dyn Fs> = Arc::new(OsFs);
     verify(&fs, dir, key).expect("it can be checked")
 }
 
-/// A folder in memory where there is one: for tests that need real files and many of them.
+/// A folder in memory if possible, for tests that need many real files.
 pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("tempdir")
 }

@@ -1,4 +1,4 @@
-//! What tests of publishers need: a log with records, a clock that hurries, and what was logged.
+//! What tests of publishers need: a log with records, a fast clock, and captured log messages.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,7 @@ pub fn append(log: &mut FlagLog, source: &str) -> Record {
     append_with(log, source, 0, None)
 }
 
-/// With so many tiles, which make it longer, and perhaps a picture.
+/// With this many tiles, which make it longer, and perhaps a picture.
 pub fn append_with(log: &mut FlagLog, source: &str, tiles: u32, picture: Option<&RgbImage>) -> Record {
     let tile = |i| ScoredTile { rect: Rect { x: i, y: i, width: 64, height: 64 }, score: 0.987_654_321 };
     let record = NewRecord {
@@ -65,12 +65,12 @@ impl Clock for Hasty {
     }
 }
 
-/// Everything that anybody in this process logs, from trace up.
+/// Everything that is logged in this process, from trace up.
 pub fn logged() -> String {
     collector().0.lock().expect("lock").clone()
 }
 
-/// Begins to collect what is logged.
+/// Starts collecting what is logged.
 pub fn collect_log() {
     // Fails when another test was faster, with the same result.
     let _ = log::set_logger(collector());
@@ -97,7 +97,7 @@ impl log::Log for Collector {
     fn flush(&self) {}
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !so() {
@@ -106,7 +106,7 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// Without what was sent again.
+/// Without duplicates.
 pub fn once(mut records: Vec<Record>) -> Vec<Record> {
     let mut seen = std::collections::HashSet::new();
     records.retain(|r| seen.insert(r.id));

@@ -1,4 +1,4 @@
-//! TLS in front of a server that speaks none.
+//! TLS in front of a server without it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -10,7 +10,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
-/// Takes TLS connections to a port of its own and forwards what is in them to `target` on 127.0.0.1. Gives the port.
+/// Accepts TLS connections on its own port and forwards their content to `target` on 127.0.0.1.
+/// Returns the port.
 pub fn front(target: u16, certificate: &Path, key: &Path) -> u16 {
     let chain =
         CertificateDer::pem_file_iter(certificate).expect("a PEM file").map(|c| c.expect("a certificate"));
@@ -65,7 +66,7 @@ fn forward(client: &TcpStream, target: u16, config: Arc<ServerConfig>) -> std::i
             Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(e) => return Err(e),
         }
-        // What the client has not taken yet is not to pile up here.
+        // What the client has not read yet must not pile up here.
         if !tls.wants_write() {
             match server.read(&mut bytes) {
                 Ok(0) => return Ok(()),
@@ -83,7 +84,7 @@ fn forward(client: &TcpStream, target: u16, config: Arc<ServerConfig>) -> std::i
     }
 }
 
-/// Writes all to a socket that does not block, waiting where it has no room.
+/// Writes everything to a non-blocking socket, waiting while it has no room.
 fn write_all(to: &mut &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {

@@ -1,4 +1,5 @@
-//! A disk that is really full: a small tmpfs. Needs the right to mount; says so loudly where it is not given.
+//! A disk that is really full: a small tmpfs. Needs permission to mount; says so loudly if it does
+//! not have it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +10,7 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// One of so many KiB, or `None` where it may not be mounted.
+    /// One with this many KiB, or `None` if it may not be mounted.
     pub fn mount(kib: u32) -> Option<Self> {
         let dir = tempfile::tempdir().expect("tempdir");
         let done = Command::new("mount")
@@ -37,7 +38,7 @@ impl SmallDisk {
         self.path().join("flags")
     }
 
-    /// A file on it that takes all the room.
+    /// A file on it that takes all the space.
     pub fn hog(&self) -> PathBuf {
         self.path().join("hog")
     }

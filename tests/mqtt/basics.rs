@@ -35,11 +35,11 @@ fn status_state_and_event(version: MqttVersion) {
     assert_eq!(events(&got), [record]);
     let event = got.iter().find(|m| m.topic.ends_with("/event")).expect("event");
     assert_eq!((event.topic.as_str(), event.retain), ("spotd/box%2F1/source/cam/event", false));
-    // The payload is the very line, so a receiver can check its hash.
+    // The payload is the verbatim line, so a receiver can check its hash.
     let segment =
         std::fs::read_to_string(dir.path().join("flags-00000000000000000001.jsonl")).expect("segment");
     assert_eq!(segment.trim_end(), event.payload);
-    // Live state comes at once and on change, and is there for those who come later.
+    // Live state is sent at once and on change, and is there for later subscribers.
     running.board.update("cam", |s| {
         s.state = SourceState::Live;
         s.verdict = Verdict::Synthetic;
@@ -84,7 +84,8 @@ fn a_connection_that_dies_without_a_goodbye_leaves_the_last_will() {
 #[test]
 fn everything_from_before_the_broker_was_there_arrives_in_order() {
     let mut broker = Broker::prepare("allow_anonymous true\n");
-    // The way to the broker opens only once the subscriber is there, so that it sees everything.
+    // The connection to the broker opens only once the subscriber is there, so that it sees
+    // everything.
     let proxy = Proxy::start(broker.port());
     proxy.refuse(true);
     let dir = tempfile::tempdir().expect("tempdir");

@@ -1,4 +1,4 @@
-//! TLS: whom the daemon trusts, whom the broker trusts, and what is said when they do not.
+//! TLS: whom the daemon trusts, whom the broker trusts, and the errors when they do not.
 
 use std::path::{Path, PathBuf};
 
@@ -150,7 +150,7 @@ fn openssl(dir: &Path, arguments: &str) {
     assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// What we say of a broker with `own.pem` and `own.key` in `dir`, trusting `trusted` there.
+/// Our error for a broker with `own.pem` and `own.key` in `dir`, when trusting `trusted` there.
 fn of_own(dir: &Path, trusted: &str) -> Result<mqtt::Probed, MqttError> {
     let tls = free_port();
     let at = dir.display();
@@ -179,7 +179,7 @@ fn what_is_said_of_a_certificate_made_at_home_mends_it() {
     let said = of_own(dir, "own.pem").expect_err("no name that counts").to_string();
     assert!(said.contains("a CN alone does not") && said.contains("DNS:localhost"), "{said}");
 
-    // Signed by an authority of one's own, without extensions.
+    // Signed by one's own authority, without extensions.
     openssl(dir, "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.pem -subj /CN=home");
     openssl(dir, "req -new -newkey rsa:2048 -nodes -keyout own.key -out own.csr -subj /CN=localhost");
     let sign = "x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out own.pem";

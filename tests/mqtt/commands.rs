@@ -39,7 +39,7 @@ fn the_picture_of_an_event_is_the_evidence_byte_for_byte() {
     let broker = Broker::start();
     let dir = tempfile::tempdir().expect("tempdir");
     let mut log = open(dir.path());
-    // Of what an outage has left, only the newest picture is sent.
+    // After an outage, only the newest picture is sent.
     append_with(&mut log, "cam", 0, Some(&RgbImage::from_pixel(64, 64, [200, 0, 0].into())));
     let record = append_with(&mut log, "cam", 0, Some(&RgbImage::from_pixel(64, 64, [0, 200, 0].into())));
     let subscriber = Subscriber::start(broker.port(), "spotd/#");
@@ -98,7 +98,7 @@ fn a_source_is_paused_photographed_and_resumed() {
     subscriber.wait("the pause", |m| {
         state(m)["paused"] == true && state(m)["dropped"]["paused"].as_u64() > Some(5)
     });
-    // A frame that was in work when the command came may still have been counted.
+    // A frame that was being judged when the command came may still have been counted.
     let then = judged(&subscriber.messages());
     subscriber.publish(command, false, b"snapshot");
     let got = subscriber.wait("a picture", |m| m.iter().any(|m| m.topic.ends_with("/snapshot")));

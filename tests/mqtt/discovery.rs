@@ -13,7 +13,7 @@ fn config(port: u16) -> MqttConfig {
     MqttConfig { discovery: Some("homeassistant".into()), ..mqtt_config(port) }
 }
 
-/// What the broker keeps below `homeassistant/` and of the sources' state, by topic.
+/// What the broker retains below `homeassistant/` and for the sources' state, by topic.
 fn kept(port: u16) -> BTreeSet<String> {
     // Something retained that comes last shows that everything else has come.
     let marker = Subscriber::start(port, "marker");
@@ -42,7 +42,7 @@ fn entities_are_announced_and_again_when_home_assistant_starts() {
     assert_eq!(payload["state_topic"], "spotd/box%2F1/source/cam/state");
     assert_eq!(payload["availability_topic"], "spotd/box%2F1/status");
 
-    // All that is needed is kept by the broker, too.
+    // Everything needed is retained by the broker, too.
     until("everything to be kept", || {
         kept(broker.port()).iter().filter(|t| t.contains("/cam-")).count() >= 8
     });

@@ -1,5 +1,5 @@
-//! A subscriber that counts: whatever happens to connections and broker, nothing is missing, the order
-//! stays, and what comes twice can be told by its id.
+//! A subscriber that counts: whatever happens to connections and broker, nothing is missing, the
+//! order is kept, and duplicates can be recognised by their id.
 //!
 //! `SPOTD_SOAK=long` kills the broker 200 times instead of 100.
 
@@ -38,7 +38,8 @@ fn across_a_hundred_cut_connections_nothing_is_missing() {
     let mut dice = Dice(0x5eed);
     let mut written = Vec::new();
     for kill in 1..=CUTS {
-        // Now and then all is sent before the next one, else the backlog of the kills alone would grow.
+        // Now and then everything is sent before the next one, otherwise the backlog of the kills
+        // would only grow.
         let settle = kill % 3 == 0;
         until("a connection to cut", || {
             let publisher = running.status();
@@ -46,7 +47,7 @@ fn across_a_hundred_cut_connections_nothing_is_missing() {
         });
         let before = proxy.cuts();
         if dice.throw(2) == 0 {
-            // At any byte of what is sent from now on: in live state, a topic, a record.
+            // At any byte from now on: in live state, a topic, a record.
             proxy.cut_after(1 + usize::try_from(dice.throw(3000)).expect("small"));
         }
         for _ in 0..=dice.throw(3) {
@@ -71,7 +72,8 @@ fn across_a_hundred_cut_connections_nothing_is_missing() {
     complete(&got, &written);
 }
 
-/// All is there, in order, and what came twice is the same record twice; how many did.
+/// Checks that everything is there, in order, and that duplicates are equal; returns how many there
+/// were.
 fn complete(got: &[Record], written: &[Record]) -> usize {
     let first = once(got.to_vec());
     let missing: Vec<_> = written.iter().filter(|r| !first.contains(r)).map(|r| r.seq).collect();
@@ -83,8 +85,8 @@ fn complete(got: &[Record], written: &[Record]) -> usize {
     got.len() - written.len()
 }
 
-/// The broker dies by SIGKILL, with all that it holds: only what it had acknowledged counts as sent, and it
-/// acknowledges after it has passed the message on.
+/// The broker dies by SIGKILL, with everything that it holds: only what it had acknowledged counts
+/// as sent, and it acknowledges after it has forwarded the message.
 #[test]
 fn across_random_kills_of_the_broker_nothing_is_missing() {
     let long = std::env::var_os("SPOTD_SOAK").is_some_and(|v| v == "long");
@@ -104,7 +106,8 @@ fn across_random_kills_of_the_broker_nothing_is_missing() {
             publisher.connections > seen && publisher.connected && (!settle || publisher.behind == 0)
         });
         seen = running.status().connections;
-        // Every other time the broker's answers stay away after some bytes: what it has taken is sent again then.
+        // Every other time the broker's answers stay away after some bytes: what it has taken is
+        // sent again then.
         if dice.throw(2) == 0 {
             proxy.freeze_after(usize::try_from(dice.throw(40)).expect("small"));
         }
@@ -118,7 +121,8 @@ fn across_random_kills_of_the_broker_nothing_is_missing() {
         for _ in 0..dice.throw(3) {
             written.push(append(&mut log, "cam"));
         }
-        // The way opens once the subscriber is back: what a broker takes that has no subscriber is not ours.
+        // The way opens once the subscriber is back: what a broker takes that has no subscriber is
+        // not ours.
         proxy.refuse(true);
         let confirmed = subscriber.confirmed();
         broker.restart();

@@ -1,4 +1,4 @@
-//! The log's folder is taken away while there is a broker to be told.
+//! The log's folder is taken away while there is a broker to publish to.
 
 use spotd::flaglog::Record;
 
@@ -10,7 +10,8 @@ fn ids(records: &[Record]) -> Vec<String> {
     records.iter().map(|r| r.id.to_string()).collect()
 }
 
-/// Writes into two logs, one after the other in the same place, while the broker is away; what it gets then.
+/// Writes into two logs, one after the other in the same place, while the broker is away; returns
+/// what it then receives.
 fn told_after(taken_away: impl FnOnce(&std::path::Path)) -> (Vec<Record>, Vec<Record>, Vec<Record>) {
     let mut broker = Broker::prepare("allow_anonymous true\n");
     let dir = tempfile::tempdir().expect("tempdir");
@@ -28,7 +29,7 @@ fn told_after(taken_away: impl FnOnce(&std::path::Path)) -> (Vec<Record>, Vec<Re
     running.stop();
     let told = once(events(&got));
 
-    // The place in the new log is kept there: the next run sends nothing again.
+    // The new log has its own cursor: the next run sends nothing again.
     assert!(flags.join("cursor-mqtt.json").exists() && flags.join("mqtt-retained.json").exists());
     assert!(verified(&flags, None).holds);
     drop(log);

@@ -1,4 +1,4 @@
-//! Brokers that do not answer, and what an outage has left.
+//! Brokers that do not answer, and the backlog of an outage.
 
 use std::time::{Duration, Instant};
 

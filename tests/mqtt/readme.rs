@@ -1,4 +1,4 @@
-//! README's `mosquitto_sub` shows what README says that it shows.
+//! README's `mosquitto_sub` shows what README says.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -23,7 +23,8 @@ fn said() -> (String, Vec<&'static str>) {
     (command, lines.take_while(|l| !l.starts_with("```")).collect())
 }
 
-/// Whether a printed line is what README shows: the same topic, and for JSON the same first members.
+/// Whether a printed line is what README shows: the same topic, and for JSON the same first
+/// members.
 fn is_as(shown: &str, printed: &str) -> bool {
     let (Some((topic, payload)), Some((of, what))) = (shown.split_once(' '), printed.split_once(' ')) else {
         return false;
@@ -52,7 +53,7 @@ fn mosquitto_sub_shows_what_readme_says() {
     let ca = authority.file("ca.pem");
     let (command, shown) = said();
     assert!(shown.len() >= 6, "{shown:?}");
-    // Only where and who is another here.
+    // Only host and node differ here.
     let mut own = command;
     for (theirs, ours) in [
         ("broker.lan", "localhost".to_owned()),

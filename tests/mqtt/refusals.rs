@@ -1,4 +1,4 @@
-//! Records that the broker will not take: said, counted, and no hindrance for the rest.
+//! Records that the broker refuses: they are logged, counted, and do not block the rest.
 
 use spotd::flaglog::Record;
 use spotd::publish::mqtt::{MqttConfig, MqttVersion};
@@ -14,8 +14,9 @@ fn a_topic_that_the_broker_refuses_is_given_up_and_the_others_arrive() {
     let files = tempfile::tempdir().expect("tempdir");
     let acl = files.path().join("acl");
     std::fs::write(&acl, format!("topic readwrite spotd/#\ntopic deny {DENIED}\n")).expect("written");
-    // With a queue without bound mosquitto 2.0 takes each refusal for an overflow and closes the connection, and what
-    // it had answered is lost when the next message is written before that is read.
+    // With a queue without bound mosquitto 2.0 takes each refusal for an overflow and closes the
+    // connection, and what it had answered is lost when the next message is written before that is
+    // read.
     let settings = format!("allow_anonymous true\nmax_queued_messages 1000\nacl_file {}\n", acl.display());
     let broker = Broker::with_files(files, &settings);
     let dir = tempfile::tempdir().expect("tempdir");
@@ -38,7 +39,7 @@ fn a_topic_that_the_broker_refuses_is_given_up_and_the_others_arrive() {
     let logged = logged();
     assert!(logged.contains(&format!("record 1 on {DENIED} is not sent: the broker refuses it")), "{logged}");
     running.stop();
-    // It stays so over a restart: nothing is stuck.
+    // The same after a restart: nothing is stuck.
     let running = Running::with(mqtt_config(broker.port()), &log, &sources, Hasty::shared());
     let more = append(&mut log, "cam");
     subscriber.wait("another event", |m| events(m).iter().any(|r| r.id == more.id));
@@ -77,7 +78,7 @@ fn a_refusal_is_one_line_at_the_level_that_is_shown() {
     assert!(!said.to_lowercase().contains("pkid"), "the library's words are not shown: {said}");
 }
 
-/// Writes short records and one long one in their middle; gives the short ones.
+/// Writes short records with one long one in the middle; returns the short ones.
 fn with_a_long_one(log: &mut spotd::flaglog::FlagLog) -> Vec<Record> {
     let mut short: Vec<_> = (0..3).map(|_| append(log, "cam")).collect();
     append_with(log, "cam", 200, None);
@@ -87,8 +88,8 @@ fn with_a_long_one(log: &mut spotd::flaglog::FlagLog) -> Vec<Record> {
 
 #[test]
 fn a_record_that_is_too_long_for_the_broker_is_left_out() {
-    // MQTT 5 says how long a packet may be; with 3.1.1 the broker closes the connection, again and again,
-    // until the record is known for it.
+    // MQTT 5 says how long a packet may be; with 3.1.1 the broker closes the connection, again and
+    // again, until the record is known for it.
     for (version, why) in
         [(MqttVersion::V5, "are more than the broker takes"), (MqttVersion::V3, "connections in a row broke")]
     {

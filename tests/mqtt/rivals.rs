@@ -1,4 +1,4 @@
-//! Two boxes of one name at one broker.
+//! Two boxes with the same name at one broker.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use spotd::publish::mqtt::{MqttConfig, MqttVersion};
 use crate::mosquitto::{Broker, Subscriber};
 use crate::setup::*;
 
-/// Seconds until the next attempt in a line that says so of another client.
+/// Seconds until the next attempt, from a log line about another client.
 fn waits(client: &str) -> Vec<f64> {
     let of_us = |l: &&str| l.contains("another client") && l.contains(&format!("as \"{client}\""));
     let wait = |l: &str| l.split("trying again in ").nth(1)?.split(' ').next()?.parse().ok();
@@ -36,7 +36,7 @@ fn two_boxes_of_one_name_say_so_and_push_each_other_off_less_and_less_often() {
             .filter(|l| l.starts_with("WARN") && l.contains(&format!("as \"{client}\"")))
             .collect();
         assert!(told.len() <= 2 && told[0].contains("the same [node] name"), "once a box: {told:#?}");
-        // What they have to tell gets there all the same.
+        // Their records arrive all the same.
         let both = [append(&mut log_one, "cam"), append(&mut log_two, "cam")];
         subscriber.wait("both events", |m| both.iter().all(|b| events(m).iter().any(|r| r.id == b.id)));
         for running in running {

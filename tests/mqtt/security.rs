@@ -1,4 +1,4 @@
-//! What must not be seen, and names that mean something to MQTT.
+//! What must not be shown, and names with a meaning in MQTT.
 
 use spotd::clock::SystemClock;
 use spotd::publish::mqtt::{self, topics};

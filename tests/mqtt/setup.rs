@@ -1,4 +1,4 @@
-//! What all of these tests need: a log with records, a publisher, and their configuration.
+//! What all of these tests need: a log with records, a publisher, and its configuration.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -31,7 +31,7 @@ pub fn mqtt_config(port: u16) -> MqttConfig {
     }
 }
 
-/// A publisher that is stopped when this is dropped.
+/// A publisher that is stopped when dropped.
 pub struct Running {
     stop: StopHandle,
     thread: Option<JoinHandle<()>>,
@@ -63,7 +63,7 @@ impl Running {
         Self { stop, thread: Some(thread.expect("spawn")), board, controls }
     }
 
-    /// What the board says of the publisher.
+    /// The publisher's status on the board.
     pub fn status(&self) -> PublisherStatus {
         self.board.publisher(mqtt::NAME)
     }

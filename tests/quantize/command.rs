@@ -175,7 +175,8 @@ fn what_the_report_says_of_the_first_layer_is_what_runs() {
     std::fs::write(site.path("f32.onnx"), &onnx).expect("written");
     std::fs::write(site.path("f32.toml"), model::card(&onnx).to_toml()).expect("written");
     site.pictures("pictures", 14, 96);
-    // The normalisation is folded into the first convolution either way, and only bytes right behind the input are pixels.
+    // The normalisation is folded into the first convolution either way, and only bytes right
+    // behind the input are pixels.
     for (more, first, from) in
         [(&["--all-int8"][..], true, "pixels"), (&["--keep-float", "conv_2"], false, "floats")]
     {
@@ -225,7 +226,7 @@ fn bench_measures_the_model_and_counts_cameras() {
     let number = |key: &str| told[key].as_f64().unwrap_or_else(|| panic!("{key}: {told}"));
     assert!(0.0 < number("min_ms") && number("min_ms") <= number("median_ms"));
     assert!(number("tiles_per_second") > 0.0 && number("peak_gmacs_f32") > 0.0 && number("memory_mib") > 1.0);
-    // tract's count of the layers is the network's own: nine convolutions and dense layers.
+    // tract's layers are the network's own: nine convolutions and dense layers.
     let layers = told["layers"].as_array().expect("a list");
     let mmac: f64 = layers.iter().filter_map(|l| l["mmac"].as_f64()).sum();
     let own = mmac_of_plain(model::TILE as usize, 4);
@@ -275,7 +276,8 @@ fn the_shipped_int8_model_belongs_to_the_float_one() {
     }
     let mut worst = 0f32;
     for seed in 0..6 {
-        // Pictures as a camera's, not noise: activations are clipped at what calibration saw.
+        // Pictures like a camera's, not noise: activations are clipped to the range seen in
+        // calibration.
         let tile = SceneRenderer::new(500_100 + seed, 224, 224).frame(0);
         worst = worst.max((float.logit(&tile).expect("runs") - int8.logit(&tile).expect("runs")).abs());
     }

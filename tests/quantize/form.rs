@@ -1,5 +1,5 @@
-//! The form of the written file, and that it means what integer arithmetic says: one layer computed by hand from the
-//! bytes in the file equals tract's answer.
+//! The form of the written file, and that it means what integer arithmetic says: one layer computed
+//! by hand from the bytes in the file equals tract's answer.
 
 use proptest::prelude::*;
 use spotd::quantize::{Clipping, Options, Residual};
@@ -33,7 +33,7 @@ fn bytes(tensor: &TensorProto, data_type: i32) -> Vec<i32> {
         .collect()
 }
 
-/// What stands behind the inputs of a layer: the constants of its `DequantizeLinear`s, in order data, weights, bias.
+/// The constants of the `DequantizeLinear`s at a layer's inputs, in the order data, weights, bias.
 fn dequantised<'a>(graph: &'a GraphProto, layer: &str, at: usize) -> [&'a TensorProto; 2] {
     let node = graph.node.iter().find(|n| n.name == layer).expect("the layer");
     let of = graph.node.iter().find(|n| n.output[0] == node.input[at]).expect("computed");
@@ -84,7 +84,8 @@ fn each_layer_has_the_scales_that_belong_together() {
     }
 }
 
-/// What TensorRT asks of a file (its developer guide, "Working with Quantized Types"), as far as it can be seen without it.
+/// TensorRT's requirements on a file (its developer guide, "Working with Quantized Types"), as far
+/// as they can be checked without it.
 #[test]
 fn a_symmetric_file_keeps_the_rules_of_tensorrt() {
     for (onnx, sums, residual) in [
@@ -112,7 +113,8 @@ fn a_symmetric_file_keeps_the_rules_of_tensorrt() {
             assert!(bytes(zeros, 3).iter().all(|z| *z == 0), "{}", node.name);
             assert!(floats(scales).iter().all(|s| s.is_normal() && *s > 0.0), "{}", node.name);
             if let Some(stored) = graph.initializer.iter().find(|t| t.name == node.input[0]) {
-                // A scale an output channel, which is axis 0 of convolutions and of `Gemm` with transposed weights.
+                // One scale per output channel, which is axis 0 of convolutions and of `Gemm` with
+                // transposed weights.
                 let axis = node.attribute.iter().find(|a| a.name == "axis").expect("an axis");
                 assert_eq!((axis.i, &scales.dims[..]), (0, &stored.dims[..1]), "{}", node.name);
                 weights += 1;
@@ -191,8 +193,8 @@ fn weights_of_a_reduced_range_fit_in_pairs_and_cost_little() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// A convolution over pixels whose normalisation was folded, positions averaged by a second, dense layer: by
-    /// integer arithmetic from the file's bytes and by tract.
+    /// A convolution over pixels whose normalisation was folded, positions averaged by a second,
+    /// dense layer: by integer arithmetic from the file's bytes and by tract.
     #[test]
     fn a_written_layer_computes_what_its_bytes_say(
         seed in 0u64..1000, kernel in prop::sample::select(vec![1usize, 3, 5]), stride in 1usize..3,
@@ -212,7 +214,7 @@ proptest! {
         let logits = logits(&made.onnx, &tiles.held_out);
         for (tile, logit) in tiles.held_out.iter().zip(logits) {
             let by_hand = by_hand(&graph, tile, SIDE, (kernel, stride, outputs, relu));
-            // One byte may round the other way where a float is just between two.
+            // A byte may round the other way if a float is just between two.
             prop_assert!((by_hand - logit).abs() < 2e-2 * (1.0 + logit.abs()), "{by_hand} {logit}");
         }
     }

@@ -1,5 +1,5 @@
-//! Written files in onnxruntime and OpenVINO, where `SPOTD_INT8_PYTHON` names an interpreter that has them
-//! (`make test-peers`).
+//! Written files in onnxruntime and OpenVINO, where `SPOTD_INT8_PYTHON` names an interpreter that
+//! has them (`make test-peers`).
 
 use std::path::Path;
 use std::process::Command;
@@ -35,7 +35,7 @@ fn other_runtimes_give_the_same_answers() {
             ("-symmetric", true, Residual::Fused),
             ("-apart", false, Residual::Apart),
         ] {
-            // One way to clip: the form is what is held here.
+            // One way of clipping: only the form is tested here.
             let clipping = Some(Clipping::Percentile(0.9999));
             let options = Options {
                 symmetric,
@@ -63,7 +63,7 @@ fn other_runtimes_give_the_same_answers() {
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Writes a model, its tiles and what tract says of them, and of the float model's.
+/// Writes a model, its tiles, and tract's logits for them, of this and of the float model.
 fn put(folder: &Path, name: &str, onnx: &[u8], float: &[u8], tiles: &Tiles, spread: Option<f64>) {
     let path = folder.join(format!("{name}.onnx"));
     std::fs::write(&path, onnx).expect("written");
@@ -80,7 +80,7 @@ fn put(folder: &Path, name: &str, onnx: &[u8], float: &[u8], tiles: &Tiles, spre
         "logits": logits(onnx, &tiles.held_out),
         "float": logits(float, &tiles.held_out),
         "spread": spread,
-        // Float sums in another order move a byte here and there.
+        // Float sums in another order change a byte here and there.
         "close": 0.03 * spread,
         // Integer sums are rounded once more.
         "near": 0.05 * spread,

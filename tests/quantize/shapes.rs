@@ -1,4 +1,5 @@
-//! Networks of well-known shapes keep their logits, and the written file has the form that runtimes look for.
+//! Networks of well-known shapes keep their logits, and the written file has the form that runtimes
+//! look for.
 
 use spotd::quantize::{Options, Residual, quantize};
 
@@ -20,9 +21,10 @@ fn networks_of_every_shape_keep_their_logits() {
             let made = checked(&onnx, &tiles, &options);
             let (report, graph) = (&made.report, decode(&made.onnx));
             let d = report.difference;
-            // Of twelve tiles one may lie outside of all that was seen.
+            // One of twelve tiles may be outside the range that was seen.
             assert!(d.mean < share * d.spread, "{name}, symmetric {symmetric}: {d:?}");
-            // Nothing is left in float but what belongs to a layer, or the normalisation where it cannot be folded.
+            // Nothing is left in float but what belongs to a layer, or the normalisation where it
+            // cannot be folded.
             assert!(
                 report.float.iter().all(|f| f.starts_with("Sub") || f.starts_with("Div")),
                 "{:?}",
@@ -35,7 +37,7 @@ fn networks_of_every_shape_keep_their_logits() {
             let values = count(&graph, "QuantizeLinear");
             let constants = layers * if symmetric { 1 } else { 2 };
             assert_eq!(count(&graph, "DequantizeLinear"), values + constants, "{name}");
-            // Every tried way is told, and the best was taken.
+            // Every variant is reported, and the best was chosen.
             let best = report.trials.iter().map(|t| t.rms).fold(f64::INFINITY, f64::min);
             assert!(d.rms <= best / 0.8 + 1e-9, "{name}: {best} {d:?}");
         }

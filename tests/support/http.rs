@@ -1,4 +1,4 @@
-//! A web server of a few lines in the test's own process.
+//! A small web server in the test's own process.
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -18,7 +18,7 @@ impl HttpServer {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let folder = folder.clone();
-                // A client that goes away in the middle is none of our business.
+                // A client that goes away in the middle does not matter.
                 std::thread::spawn(move || drop(serve(&client, &folder)));
             }
         });
@@ -54,7 +54,7 @@ fn serve(client: &TcpStream, folder: &Path) -> std::io::Result<()> {
         }
         let (method, path) = first.split_once(' ').unwrap_or_default();
         let name = path.split_whitespace().next().unwrap_or_default().trim_start_matches('/');
-        // `file?cut=N` breaks off after N bytes of the file, also for who asks for the rest.
+        // `file?cut=N` breaks off after N bytes of the file, even if the rest is requested.
         let (name, cut) = name.split_once("?cut=").map_or((name, None), |(n, c)| (n, c.parse::<u64>().ok()));
         let path = folder.join(name);
         let Ok(mut file) = std::fs::File::open(&path) else {

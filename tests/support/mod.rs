@@ -1,5 +1,5 @@
-//! What integration tests share: senders of streams in the test's own process, a supervised source with
-//! its frames at hand, and waiting with a generous end.
+//! What integration tests share: senders of streams in the test's own process, a supervised source
+//! with access to its frames, and waiting with a generous limit.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod http;
@@ -21,10 +21,10 @@ use spotd::source::latest::LatestSink;
 use spotd::source::supervise::{Policy, spawn};
 use spotd::source::{SourceConfig, SourceUri};
 
-/// Longest wait for anything: a loaded machine of two cores is slow, a broken program is slower.
+/// Longest wait for anything, enough for a loaded machine with two cores.
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// Waits until `ready` gives something; panics with `what` after [`LONG`].
+/// Waits until `ready` returns something; panics with `what` after [`LONG`].
 pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -87,12 +87,12 @@ impl Rig {
             .unwrap_or_else(|_| panic!("no frame within {LONG:?}: {:?}", self.status()))
     }
 
-    /// A frame that is there now.
+    /// A frame, if there is one now.
     pub fn try_frame(&self) -> Option<Frame> {
         self.frames.try_recv().ok()
     }
 
-    /// What the board says of it.
+    /// Its status on the board.
     pub fn status(&self) -> SourceStatus {
         self.board.snapshot().remove(0).1
     }
@@ -102,7 +102,7 @@ impl Rig {
         wait_for(what, || Some(self.status().state).filter(&is))
     }
 
-    /// Waits until it is tried again, and returns why.
+    /// Waits until it is being retried, and returns why.
     pub fn failure(&self) -> SourceState {
         self.wait_for_state("a failure", |s| {
             matches!(s, SourceState::Retrying { .. } | SourceState::Failed { .. })
@@ -158,7 +158,8 @@ pub fn h264(width: u32, height: u32, rate: u32) -> String {
     )
 }
 
-/// That the picture is the colour bars of `videotestsrc pattern=smpte75`, as far as a codec leaves them.
+/// Checks that the picture is the colour bars of `videotestsrc pattern=smpte75`, as far as a codec
+/// leaves them.
 pub fn assert_bars(image: &RgbImage) {
     let (width, y) = (image.width(), image.height() / 4);
     let levels = [[1, 1, 1], [1, 1, 0], [0, 1, 1], [0, 1, 0], [1, 0, 1], [1, 0, 0], [0, 0, 1]];

@@ -16,7 +16,7 @@ pub struct RtspServer {
     port: u16,
     mounts: Vec<(String, String)>,
     login: Option<(String, String)>,
-    /// What it made last to serve a stream.
+    /// The last media that it created to serve a stream.
     media: Arc<Mutex<Option<gstreamer::Element>>>,
     teardowns: Arc<AtomicUsize>,
     running: Option<Running>,
@@ -30,13 +30,13 @@ struct Running {
 }
 
 impl RtspServer {
-    /// Serves at `/live` what `pipeline` encodes (its text up to the encoder or parser) and `payloader`
-    /// packs, on a free port.
+    /// Serves at `/live` what `pipeline` encodes (its text up to the encoder or parser) and
+    /// `payloader` packs, on a free port.
     pub fn new(pipeline: &str, payloader: &str) -> Self {
         Self::with(&[("/live", pipeline, payloader)], None)
     }
 
-    /// Several streams, and a user name and password that they ask for.
+    /// Several streams, with a user name and password that they require.
     pub fn with(streams: &[(&str, &str, &str)], login: Option<(&str, &str)>) -> Self {
         gstreamer::init().expect("GStreamer");
         let mounts = streams
@@ -68,7 +68,7 @@ impl RtspServer {
         media.downcast::<gstreamer::Bin>().expect("a bin").by_name(name).expect("an element of that name")
     }
 
-    /// How often a client said goodbye.
+    /// How often a client sent TEARDOWN.
     pub fn teardowns(&self) -> usize {
         self.teardowns.load(Ordering::SeqCst)
     }

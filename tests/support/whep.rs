@@ -1,5 +1,5 @@
-//! A double of `whepclientsrc` of gst-plugins-rs, which the machines of our tests do not have: it has the parts and pads of
-//! that, and shows the colour bars whatever its endpoint is.
+//! A stand-in for `whepclientsrc` of gst-plugins-rs, which our test machines do not have: it has
+//! the same parts and pads, and shows the colour bars whatever its endpoint is.
 
 use std::sync::Mutex;
 
@@ -14,7 +14,7 @@ pub fn endpoint() -> Option<String> {
     ENDPOINT.lock().expect("lock").clone()
 }
 
-/// From now on this process has the element.
+/// Registers the element in this process.
 pub fn register() {
     gst::Element::register(None, "whepclientsrc", gst::Rank::NONE, Source::static_type())
         .expect("registered");
@@ -113,7 +113,7 @@ mod imp {
             &self,
             transition: gst::StateChange,
         ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-            // Its pads come when the server has answered.
+            // Its pads appear when the server has answered.
             if transition == gst::StateChange::ReadyToPaused {
                 let text = crate::support::h264(322, 242, 15);
                 let inner = gst::parse::bin_from_description(&format!("{text} ! h264parse"), true);

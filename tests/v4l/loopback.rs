@@ -1,4 +1,5 @@
-//! A camera that sends JPEG images: v4l2loopback hands through what is written into it, whole or not.
+//! A camera that sends JPEG images: v4l2loopback passes on what is written into it, complete or
+//! not.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ struct Loopback;
 
 impl Loopback {
     fn load() -> Self {
-        // With these the node shows itself as a camera only while somebody writes, as programs expect it.
+        // With these the node shows itself as a camera only while somebody writes, as programs
+        // expect it.
         busybox("modprobe", "v4l2loopback exclusive_caps=1 video_nr=0 max_buffers=4");
         wait_for(NODE, || std::path::Path::new(NODE).exists().then_some(()));
         Self
@@ -48,7 +50,7 @@ enum Doing {
     Gone,
 }
 
-/// Ten images a second, until told otherwise.
+/// Writes ten images a second until stopped.
 struct Camera {
     doing: Arc<AtomicU8>,
     thread: Option<JoinHandle<()>>,

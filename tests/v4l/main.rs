@@ -1,6 +1,6 @@
-//! Cameras against a real driver of the kernel: `vivid`, which fails on demand.
+//! Cameras with a real kernel driver, `vivid`, which fails on demand.
 //!
-//! Not for this machine but for the guest of `make test-vm`: the tests load and unload kernel modules.
+//! Only for the guest of `make test-vm`: the tests load and unload kernel modules.
 
 mod loopback;
 #[path = "../common/model.rs"]
@@ -34,7 +34,7 @@ const WEBCAM: &str = "num_inputs=1 input_types=0";
 /// Small and slow enough for an emulated processor.
 const SMALL: &str = "size=640x360&fps=10";
 
-/// Controls of vivid, as its source numbers them.
+/// vivid's controls, numbered as in its source.
 mod control {
     pub const PATTERN: u32 = 0x00f0_f000;
     pub const TEXT: u32 = 0x00f0_f001;
@@ -74,7 +74,8 @@ impl Vivid {
 
 impl Drop for Vivid {
     fn drop(&mut self) {
-        // A source that a failed test left behind is told to stop, and holds the camera until it does.
+        // A source that a failed test left behind is told to stop, and holds the camera until it
+        // does.
         let unloaded = || {
             Command::new("/bin/busybox").args(["rmmod", "vivid"]).output().expect("busybox").status.success()
         };
@@ -109,7 +110,7 @@ fn live(query: &str) -> Rig {
     rig
 }
 
-/// That frames come after what was done to the camera, from a run that began later.
+/// Checks that frames come after the camera was disturbed, from a run that began later.
 fn assert_back(rig: &Rig, reconnects: u64) {
     wait_for("another run", || (rig.status().reconnects > reconnects).then_some(()));
     rig.wait_for_state("frames again", |s| *s == SourceState::Live);
@@ -117,7 +118,7 @@ fn assert_back(rig: &Rig, reconnects: u64) {
     rig.frame();
 }
 
-/// Why a source failed.
+/// Why a source fails.
 fn why(state: SourceState) -> String {
     match state {
         SourceState::Retrying { why, .. } | SourceState::Failed { why } => why,
@@ -131,7 +132,7 @@ fn bar(n: usize) -> [u8; 3] {
     on[n].map(|on: u8| on * 191)
 }
 
-/// That the picture is the eight colour bars.
+/// Checks that the picture is the eight colour bars.
 fn assert_eight_bars(image: &RgbImage, colour: bool) {
     let (width, y) = (image.width(), image.height() / 2);
     let mut last = 256;
@@ -142,7 +143,7 @@ fn assert_eight_bars(image: &RgbImage, colour: bool) {
             let near = got.iter().zip(want).all(|(g, w)| (g - w).abs() <= 6);
             assert!(near, "bar {n}: {got:?} instead of {want:?}");
         } else {
-            // Luma alone: the bars are in the order of their brightness.
+            // Only luma: the bars are in the order of their brightness.
             assert!(got[0] < last, "bar {n}: {} after {last}", got[0]);
             last = got[0];
         }

@@ -1,4 +1,4 @@
-//! `spotd quantize` calibrates with a camera, and says so where there is none.
+//! `spotd quantize` calibrates with a camera, and reports a missing one.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ use spotd::identity::Wanted;
 use super::model::{self, TILE};
 use super::{NODE, SMALL, Vivid, WEBCAM, control, networks, set};
 
-/// The pattern `Noise` in vivid's menu: no frame is like another.
+/// The pattern `Noise` in vivid's menu: no two frames are equal.
 const NOISE: i64 = 21;
 
 fn quantize(camera: &str, folder: &Path) -> Output {
@@ -61,8 +61,9 @@ fn a_model_is_quantised_with_what_a_camera_shows() {
         Model::open(Some(&int8), Wanted::Auto).expect("loads"),
     );
     assert_eq!(int8.identity().precision, Precision::Int8);
-    // What pays depends on the noise that the driver draws: the normalisation may stay in float, and so may the first
-    // convolution with it. Only bytes right behind the input can be the camera's own.
+    // What pays depends on the noise that the driver draws: the normalisation may stay in float,
+    // and so may the first convolution with it. Only bytes right behind the input can be the
+    // camera's own.
     let first_in_int8 = told["layers"].as_array().is_some_and(|l| l.contains(&serde_json::json!("conv_2")));
     let pixels = first_in_int8 && told["normalisation_folded"] == true;
     let runs = int8.engine().describe();

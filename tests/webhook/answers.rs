@@ -1,4 +1,4 @@
-//! What answers mean.
+//! How responses are interpreted.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -70,7 +70,7 @@ fn a_refusal_is_given_up_in_the_end_and_does_not_hold_up_what_follows() {
     let said = logged();
     assert!(said.contains("422 Unprocessable Entity ([31mnot like this)"), "{said}");
     assert!(said.contains("is not sent: the server refuses it"), "{said}");
-    // What the library says of requests is never shown, see `check_tries_it`.
+    // What the library logs about requests is never shown, see `check_tries_it`.
     assert!(
         said.lines().filter(|line| line.contains(" spotd::")).all(|line| !line.contains("s3cret")),
         "{said}"

@@ -1,4 +1,4 @@
-//! What is sent, to whom, and where it goes on.
+//! What is sent, to whom, and where sending resumes.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use crate::records::new_record;
 use crate::server::{Hook, Reply, free_port};
 use crate::setup::*;
 
-/// What openssl says that the signature of a body is.
+/// The signature of a body according to openssl.
 fn signed(secret: &str, body: &str) -> String {
     let mut child = Command::new("openssl")
         .args(["dgst", "-sha256", "-r", "-hmac", secret])
@@ -61,7 +61,7 @@ fn a_restart_goes_on_where_it_was_and_only_what_is_asked_for_is_sent() {
     let first = log.append(end(), None).expect("append");
     let running = Running::start(wanted(), &log);
     assert_eq!(hook.wait(1)[0].id, first.id.to_string());
-    // What is not told is done with all the same.
+    // Records that are not sent count as done all the same.
     append(&mut log, "cam");
     until("the cursor to pass it", || running.status().behind == 0);
     running.stop();

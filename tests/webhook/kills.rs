@@ -19,7 +19,8 @@ fn across_a_hundred_kills_of_the_server_nothing_is_missing_and_the_order_stays()
     let (mut dice, mut written) = (Numbers(0xdead), Vec::new());
     let mut server = Mortal::start(port, &file);
     for kill in 0..KILLS {
-        // Now and then all is taken before the next one, and now and then the daemon ends as well.
+        // Now and then everything is accepted before the next one, and now and then the daemon ends
+        // too.
         if kill % 3 == 0 {
             until("all to be taken", || running.status().behind == 0);
         }

@@ -13,7 +13,7 @@ use tiny_http::{Header, Request, Response, Server, StatusCode};
 
 use crate::telling::until;
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
     pub id: String,
@@ -38,22 +38,22 @@ impl Received {
     }
 }
 
-/// What a request is answered.
+/// The reply to a request.
 pub enum Reply {
     Status(u16, &'static str),
     /// A status, with a header.
     With(u16, &'static str, String),
-    /// Nothing, for so long.
+    /// Nothing, for this long.
     Silence(Duration),
-    /// A status, and a gigabyte behind it.
+    /// A status, followed by a gigabyte.
     Gigabyte(u16),
 }
 
-/// A server in this process, which answers as it is told to.
+/// A server in this process with configurable replies.
 pub struct Hook {
     port: u16,
     received: Arc<Mutex<Vec<(Received, Instant)>>>,
-    /// Bytes of answers that were taken from it.
+    /// Bytes of responses that were read from it.
     pub sent: Arc<AtomicU64>,
 }
 
@@ -67,7 +67,7 @@ impl Hook {
         std::thread::spawn(move || {
             for mut request in server.incoming_requests() {
                 let (received, sent, reply) = (received.clone(), sent.clone(), reply.clone());
-                // Each in a thread of its own: one that is answered late keeps none waiting.
+                // Each in a separate thread: a late reply does not delay others.
                 std::thread::spawn(move || {
                     let got = Received::take(&mut request);
                     let before = {
@@ -75,7 +75,7 @@ impl Hook {
                         all.push((got.clone(), Instant::now()));
                         all.len() - 1
                     };
-                    // Who has asked may be gone.
+                    // The client may be gone.
                     let _ = match reply(&got, before) {
                         Reply::Status(status, text) => {
                             request.respond(Response::from_string(text).with_status_code(status))
@@ -141,7 +141,8 @@ impl Read for Counting {
     }
 }
 
-/// A server in a process of its own, which can be killed at any moment. It writes down what it takes before it answers.
+/// A server in a separate process, which can be killed at any moment. It stores what it accepts
+/// before it replies.
 pub struct Mortal {
     process: Child,
 }

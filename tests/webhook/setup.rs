@@ -18,7 +18,7 @@ pub fn config(url: &str, more: &str) -> WebhookConfig {
     config.unwrap_or_else(|e| panic!("{e}")).webhooks.remove(0)
 }
 
-/// A publisher that is stopped when this is dropped.
+/// A publisher that is stopped when dropped.
 pub struct Running {
     stop: StopHandle,
     thread: Option<JoinHandle<()>>,
@@ -38,7 +38,7 @@ impl Running {
         Self { stop, thread: Some(thread.expect("spawn")), name, board }
     }
 
-    /// What the board says of the publisher.
+    /// The publisher's status on the board.
     pub fn status(&self) -> PublisherStatus {
         self.board.publisher(&self.name)
     }
@@ -62,7 +62,7 @@ impl Drop for Running {
     }
 }
 
-/// The lines of events in a log's folder, as they stand there.
+/// The verbatim lines of events in a log's folder.
 pub fn lines(dir: &Path) -> Vec<String> {
     let mut segments: Vec<_> = std::fs::read_dir(dir)
         .expect("listed")
