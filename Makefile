@@ -8,6 +8,8 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 CACHE := $(or $(SPOTD_CACHE),$(HOME)/.cache/spotd)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 export LIBTORCH := $(CACHE)/libtorch-2.11.0
+# What the tests hold the page's accessibility against.
+export SPOTD_AXE := $(CACHE)/dl/axe.min.js
 
 .PHONY: help
 help: ## Show this list
@@ -58,7 +60,7 @@ test-vm: setup-test ## The camera tests, against a real driver in QEMU (ARGS='--
 lint: setup-train ## Formatting, clippy for each feature set, licences
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	for f in gstreamer v4l mqtt webhook; do cargo clippy --locked -p spotd --no-default-features --features $$f -- -D warnings || exit 1; done
+	for f in gstreamer v4l mqtt webhook web; do cargo clippy --locked -p spotd --no-default-features --features $$f -- -D warnings || exit 1; done
 	cargo clippy --locked -p spotd --no-default-features -- -D warnings
 	tools/deny.sh
 

@@ -25,3 +25,4 @@ pub mod shown;
 pub mod source;
 pub mod threads;
 pub mod verdict;
+pub mod web;

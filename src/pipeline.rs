@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,13 +27,15 @@ use crate::detector::{Detector, Model, tiles};
 use crate::flaglog::{Tail, evidence};
 use crate::frame::{Deinterlacer, Frame};
 use crate::health::metrics::{self, Metrics};
-use crate::health::{Board, SourceState};
+use crate::health::{Board, JudgedFrame, SourceState};
 use crate::recorder::Recorder;
 use crate::schedule::{SourceIndex, Turns};
 use crate::source;
 use crate::source::latest::LatestSink;
 use crate::source::supervise::{self, Policy};
 use crate::verdict::VerdictMachine;
+#[cfg(feature = "web")]
+use crate::web::{Facts, WebError};
 
 /// How often sources without frames are checked.
 const TICK: Duration = Duration::from_millis(500);
@@ -41,6 +44,8 @@ const TICK: Duration = Duration::from_millis(500);
 pub struct Daemon {
     /// State of every source, alive while the daemon runs.
     pub board: Board,
+    /// Where the operator's page is served, if it is.
+    pub page: Option<SocketAddr>,
     sources: Vec<JoinHandle<()>>,
     selection: JoinHandle<()>,
     verdict: JoinHandle<()>,
@@ -74,7 +79,8 @@ impl Daemon {
             clock: &clock,
             stop: publish_stop,
         };
-        let publishers = telling.spawn()?;
+        let mut publishers = telling.spawn()?;
+        let page = telling.spawn_page(&detector, &mut publishers)?;
 
         let turns = Arc::new(Turns::new(config.sources.len()));
         let (pool, done) = Pool::start(&detector, config.model.workers).context("inference workers")?;
@@ -150,6 +156,7 @@ impl Daemon {
         };
         Ok(Self {
             board,
+            page,
             sources,
             selection,
             verdict,
@@ -219,7 +226,7 @@ struct Telling<'a> {
 
 impl Telling<'_> {
     /// Starts all configured publishers.
-    fn spawn(self) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    fn spawn(&self) -> anyhow::Result<Vec<JoinHandle<()>>> {
         let mut all = Vec::new();
         self.spawn_mqtt(&mut all)?;
         self.spawn_webhooks(&mut all)?;
@@ -252,6 +259,39 @@ impl Telling<'_> {
             all.push(crate::publish::webhook::spawn(webhook, &self.log, board, clock, stop)?);
         }
         Ok(())
+    }
+
+    /// Starts to serve the operator's page, and says where.
+    #[cfg(feature = "web")]
+    fn spawn_page(
+        &self,
+        detector: &Detector,
+        all: &mut Vec<JoinHandle<()>>,
+    ) -> anyhow::Result<Option<SocketAddr>> {
+        let Some(web) = self.config.web.clone() else { return Ok(None) };
+        let (board, controls) = (self.board.clone(), self.controls.clone());
+        let (clock, stop) = (self.clock.clone(), self.stop.clone());
+        let node = self.config.node.clone();
+        let facts = Facts { node, model: detector.identity(), limits: detector.limits() };
+        let chosen = web.chosen;
+        match crate::web::spawn(web, facts, &self.log, board, controls, clock, stop) {
+            Ok(web) => {
+                all.extend(web.threads);
+                Ok(Some(web.address))
+            }
+            Err(error @ WebError::Listen { .. }) if !chosen => {
+                log::warn!("{error}");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(feature = "web"))]
+    fn spawn_page(&self, _: &Detector, _: &mut Vec<JoinHandle<()>>) -> anyhow::Result<Option<SocketAddr>> {
+        let chosen = self.config.web.as_ref().is_some_and(|web| web.chosen);
+        anyhow::ensure!(!chosen, "[web] is configured, but this spotd was built without the page");
+        Ok(None)
     }
 
     #[cfg(not(feature = "webhook"))]
@@ -434,9 +474,17 @@ impl VerdictStage {
                     log::warn!("{id}: {error}");
                 }
                 let outcome = self.machines[source].push_frame(now, score.score, score.degraded);
+                let newest = Arc::new(JudgedFrame {
+                    at: work.frame.captured,
+                    width: work.frame.width,
+                    height: work.frame.height,
+                    tiles: score.tiles.clone(),
+                    logits: score.parts,
+                });
                 self.board.update(id, |s| {
                     s.judged += 1;
                     s.latency = Some(now.saturating_sub(work.frame.arrived));
+                    s.newest = Some(newest);
                 });
                 self.recorder.outcome(source, &outcome, Some((&work.frame, &score)));
                 let watch = self.watches[source].as_mut().zip(own);

@@ -26,7 +26,8 @@ fn keys(table: &str) -> Vec<String> {
 fn the_example_is_valid() {
     // The example names files of secrets, which only the user has.
     let text = example().replace("password_file = \"mqtt-password\"\n", "password = \"x\"\n");
-    let text = text.replace("secret_file = \"webhook-secret\"\n", "");
+    let text =
+        text.replace("secret_file = \"webhook-secret\"\n", "").replace("token_file = \"web-token\"\n", "");
     let config = parse(&text).expect("the example is valid");
     assert_eq!((config.sources.len(), config.webhooks.len()), (2, 1));
 }
@@ -39,7 +40,7 @@ fn every_key_is_documented_and_in_the_example_and_no_other() {
         .filter(|k| k.contains('.') && !k.contains('/'))
         .collect();
     let mut existing = Vec::new();
-    for table in ["node", "model", "source", "verdict", "log", "mqtt", "webhook", "metrics"] {
+    for table in ["node", "model", "source", "verdict", "log", "mqtt", "webhook", "metrics", "web"] {
         for key in keys(table) {
             if key != "password" {
                 assert!(example().contains(&format!("\n{key} = ")), "{table}.{key} is not in the example");

@@ -37,6 +37,14 @@ python3|takes apart what spotd exports
 python3-pip|fetches libtorch for the trainer's tests
 "
 
+# Where a distribution has these (Ubuntu has Chromium as a snap alone), the page is tried in a real browser.
+optional=""
+[ "$purpose" = test ] && optional="
+chromium|the browser of the page's tests
+chromium-driver|drives it
+fonts-dejavu-core|letters for it
+"
+
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"
     elif command -v sudo >/dev/null; then sudo "$@"
@@ -45,6 +53,16 @@ as_root() {
 
 install_packages() {
     local missing=() name why
+    if [ -n "$optional" ]; then
+        # A fresh machine's lists are empty.
+        [ -n "$(apt-cache policy mosquitto | sed -n 's/.*Candidate: (none)//p; s/.*Candidate: //p')" ] ||
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+        if [ -n "$(apt-cache policy chromium-driver | sed -n '/(none)/d; s/.*Candidate: //p')" ]; then
+            packages+="$optional"
+        else
+            echo "setup: *** no package of Chromium here: the page will be tried in no browser ***"
+        fi
+    fi
     while IFS='|' read -r name why; do
         [ -n "$name" ] || continue
         dpkg-query -W -f '${db:Status-Abbrev}' "$name" 2>/dev/null | grep -q '^ii' && continue
@@ -68,6 +86,20 @@ if command -v apt-get >/dev/null; then
 else
     echo "setup: this is no Debian or Ubuntu; please see that these (or their like) are installed:"
     echo "$packages" | awk -F'|' 'NF == 2 { printf "  %-36s %s\n", $1, $2 }'
+fi
+
+# The rules that a page has to keep for everybody's sake, as a wheel: nothing else here needs npm.
+if [ "$purpose" = test ] && [ -n "${SPOTD_AXE:-}" ] && [ ! -e "$SPOTD_AXE" ] && command -v python3 >/dev/null; then
+    echo "setup: fetching axe-core, which the page's accessibility is held against"
+    folder=$(mktemp -d)
+    if python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" axe-core-python==0.1.0; then
+        mkdir -p "$(dirname "$SPOTD_AXE")"
+        unzip -p "$folder"/axe_core_python-0.1.0-*.whl axe_core_python/axe.min.js >"$SPOTD_AXE.part"
+        mv "$SPOTD_AXE.part" "$SPOTD_AXE"
+    else
+        echo "setup: *** axe-core cannot be fetched: the page's accessibility will not be tried ***"
+    fi
+    rm -r "$folder"
 fi
 
 wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$here/Cargo.toml" | head -n 1)

@@ -1,5 +1,6 @@
 //! `spotd run`: the daemon.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -110,7 +111,10 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
     introduce(&config, &model);
     let log_dir = config.log.dir.clone();
     let daemon = Daemon::start(config, model, clock.clone())?;
-    let view = View::new(&daemon.board);
+    if let Some(address) = daemon.page {
+        log::info!("the page: http://{address}/");
+    }
+    let view = View::new(&daemon.board, daemon.page);
     let deadline = args.for_seconds.map_or_else(crossbeam_channel::never, |d| clock.after(d));
     let why = loop {
         select! {
@@ -195,13 +199,14 @@ fn ignores(status: &str, signal: i32) -> bool {
     mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).is_some_and(|m| m >> (signal - 1) & 1 == 1)
 }
 
-/// One live line per source on a terminal.
+/// One live line per source on a terminal, and under them the address of the page.
 struct View {
     lines: Vec<(std::sync::Arc<str>, ProgressBar)>,
+    page: Option<ProgressBar>,
 }
 
 impl View {
-    fn new(board: &Board) -> Self {
+    fn new(board: &Board, page: Option<SocketAddr>) -> Self {
         let style = ProgressStyle::with_template("{spinner} {msg}").expect("a constant template");
         let lines = board
             .snapshot()
@@ -210,7 +215,13 @@ impl View {
                 (id, console::progress().add(ProgressBar::new_spinner().with_style(style.clone())))
             })
             .collect();
-        Self { lines }
+        let page = page.map(|address| {
+            let style = ProgressStyle::with_template("  {msg}").expect("a constant template");
+            let line = console::progress().add(ProgressBar::new_spinner().with_style(style));
+            line.set_message(format!("look at it: http://{address}/"));
+            line
+        });
+        Self { lines, page }
     }
 
     fn refresh(&self, board: &Board) {
@@ -221,7 +232,7 @@ impl View {
     }
 
     fn finish(&self) {
-        for (_, line) in &self.lines {
+        for line in self.lines.iter().map(|(_, line)| line).chain(&self.page) {
             line.finish_and_clear();
         }
     }

@@ -117,7 +117,8 @@ fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
     let mqtt = raw.mqtt.map(|m| m.validate(cx)).transpose()?;
     let webhooks = crate::publish::webhook::validate(raw.webhook, cx)?;
     let metrics = raw.metrics.map(|m| m.validate(cx)).transpose()?;
-    Ok(Config { node, model, sources, verdict, log, retention, sign_key, mqtt, webhooks, metrics })
+    let web = raw.web.validate(cx)?;
+    Ok(Config { node, model, sources, verdict, log, retention, sign_key, mqtt, webhooks, metrics, web })
 }
 
 fn cores() -> usize {

@@ -20,6 +20,7 @@ use crate::publish::mqtt::MqttConfig;
 use crate::publish::webhook::WebhookConfig;
 use crate::source::SourceConfig;
 use crate::verdict::VerdictConfig;
+use crate::web::WebConfig;
 
 /// Everything that is configured, validated.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct Config {
     pub webhooks: Vec<WebhookConfig>,
     /// Where metrics for Prometheus are written, if wanted.
     pub metrics: Option<MetricsConfig>,
+    /// Where the operator's page is served, unless it is not wanted.
+    pub web: Option<WebConfig>,
 }
 
 /// `[model]`

@@ -7,6 +7,7 @@ use crate::health::RawMetrics;
 use crate::publish::mqtt::RawMqtt;
 use crate::publish::webhook::RawWebhook;
 use crate::source::RawSource;
+use crate::web::RawWeb;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -20,6 +21,7 @@ pub(super) struct RawConfig {
     pub mqtt: Option<RawMqtt>,
     pub webhook: Vec<RawWebhook>,
     pub metrics: Option<RawMetrics>,
+    pub web: RawWeb,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

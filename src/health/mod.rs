@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::flaglog::LogStatus;
 use crate::flaglog::record::AlertKind;
 use crate::frame::FieldOrder;
+use crate::judgement::{Logits, ScoredTile};
 use crate::verdict::{Reason, Verdict};
 
 /// The state of a source.
@@ -78,6 +79,22 @@ pub struct SourceAlert {
     pub after: f64,
 }
 
+/// The frame of a source that was judged last, for display.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JudgedFrame {
+    /// When it was captured.
+    #[serde(serialize_with = "rfc3339")]
+    pub at: SystemTime,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels, of the field where one was judged.
+    pub height: u32,
+    /// The tiles that were judged in it.
+    pub tiles: Vec<ScoredTile>,
+    /// What each part of the detector said.
+    pub logits: Logits,
+}
+
 /// The status of one source.
 #[derive(Debug, Clone, Serialize)]
 pub struct SourceStatus {
@@ -119,6 +136,9 @@ pub struct SourceStatus {
     /// Time from the last judged frame's arrival to its verdict.
     #[serde(serialize_with = "millis_opt", rename = "latency_ms")]
     pub latency: Option<Duration>,
+    /// The last judged frame, without its pixels; publishers leave it out.
+    #[serde(skip)]
+    pub newest: Option<Arc<JudgedFrame>>,
 }
 
 impl Default for SourceStatus {
@@ -141,6 +161,7 @@ impl Default for SourceStatus {
             size: None,
             interlaced: None,
             latency: None,
+            newest: None,
         }
     }
 }

@@ -23,11 +23,14 @@ impl Daemon {
         let log = std::fs::File::create(&stderr).expect("a log");
         let spotd = env!("CARGO_BIN_EXE_spotd");
         let (program, arguments) = wrapper.split_first().map_or((spotd, &[][..]), |(p, rest)| (*p, rest));
+        let has_page = std::fs::read_to_string(config).is_ok_and(|text| text.contains("[web]"));
         let child = Command::new(program)
             .args(arguments)
             .args((!wrapper.is_empty()).then_some(spotd))
             .args(["run", "--config"])
             .arg(config)
+            // Many run at once: each test that wants a page chooses its port.
+            .envs((!has_page).then_some(("SPOTD__WEB__ENABLED", "false")))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

@@ -1,5 +1,7 @@
 //! Commands to sources over the broker, when `[mqtt] commands` is on.
 
+use std::sync::Arc;
+
 use super::link::Incoming;
 use super::topics::{Topic, Topics};
 use crate::control::Controls;
@@ -18,30 +20,33 @@ enum Command {
     Snapshot,
 }
 
-/// Carries out a message if it is a valid command; logs it either way.
+/// Carries out a message if it is a valid command; logs it either way. Returns the source if a picture was requested.
 pub(super) fn obey(
     message: &Incoming,
     topics: &Topics,
     controls: &Controls,
     board: &Board,
     abilities: Abilities,
-) {
+) -> Option<Arc<str>> {
     let Some(source) = controls.ids().find(|s| topics.name(Topic::Command { source: s }) == message.topic)
     else {
         log::warn!("MQTT: a command for a source that this box does not have, on {}", message.topic);
-        return;
+        return None;
     };
     if message.retained {
         // It would be carried out again on every connection.
         log::warn!("MQTT: {source}: a retained command is not obeyed; send commands without the retain flag");
-        return;
+        return None;
     }
-    let Some(control) = controls.source(source) else { return };
+    let control = controls.source(source)?;
     match parse(&message.payload) {
         Some(Command::Snapshot) if !abilities.snapshots => {
             log::warn!("MQTT: {source}: no picture without [mqtt] snapshots = true");
         }
-        Some(Command::Snapshot) => control.ask_snapshot(),
+        Some(Command::Snapshot) => {
+            control.ask_snapshot();
+            return Some(source.clone());
+        }
         Some(command) => {
             let paused = command == Command::Pause;
             log::info!("MQTT: {source}: {} by command", if paused { "paused" } else { "resumed" });
@@ -49,6 +54,7 @@ pub(super) fn obey(
         }
         None => log::warn!("MQTT: {source}: unknown command; there are pause, resume and snapshot"),
     }
+    None
 }
 
 fn parse(payload: &[u8]) -> Option<Command> {
@@ -68,7 +74,9 @@ mod tests {
         let controls = Controls::new(["cam".into(), "a.b".into()]);
         let board = Board::new(["cam".into(), "a.b".into()]);
         let message = Incoming { topic: topic.into(), payload: payload.into(), retained };
-        obey(&message, &Topics::new("spotd", "box/1"), &controls, &board, Abilities { snapshots });
+        let asked =
+            obey(&message, &Topics::new("spotd", "box/1"), &controls, &board, Abilities { snapshots });
+        assert_eq!(asked.is_some(), controls.source("cam").is_some_and(|c| c.wants_snapshot()));
         let other = controls.source("a.b").expect("there");
         assert!(!board.is_paused("a.b") && !other.wants_snapshot(), "only the one that is named");
         let shown = board.snapshot().iter().any(|(id, s)| **id == *"cam" && s.paused);

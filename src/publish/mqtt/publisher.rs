@@ -5,6 +5,8 @@
 //! starts at the cursor: a record may arrive twice (with the same `id`), none is left out, and
 //! their order is kept.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -75,6 +77,7 @@ pub fn spawn(
     let publisher = Publisher {
         records: Delivery::new(to, log, board.clone(), clock.now()),
         snapshots: controls.snapshots(),
+        asked: BTreeSet::new(),
         live: Live::new(&config, node, log, board.clone(), &controls),
         client_id: topics::client_id(node),
         spread: Ulid::new().to_string(),
@@ -139,8 +142,11 @@ struct Publisher {
     spread: String,
     records: Delivery,
     live: Live,
-    /// Pictures that were requested.
+    /// Pictures that were requested, by anyone.
     snapshots: Receiver<Snapshot>,
+    /// Sources whose picture was requested over the broker. Others' pictures, such as those of an open page once a
+    /// second, are not published.
+    asked: BTreeSet<Arc<str>>,
     /// The topic on which Home Assistant reports that it has started.
     birth: Option<String>,
     wake: Receiver<()>,
@@ -258,7 +264,9 @@ impl Publisher {
             select! {
                 recv(signals) -> signal => self.take(outbox, signal)?,
                 recv(wake) -> _ => self.records.wake(),
-                recv(snapshots) -> taken => if let Ok(taken) = taken {
+                recv(snapshots) -> taken => if let Ok(taken) = taken
+                    && self.asked.remove(&taken.source)
+                {
                     self.live.show(&taken.source, taken.jpeg);
                 },
                 recv(timer) -> _ => {}
@@ -365,7 +373,13 @@ impl Publisher {
             }
         } else if self.config.commands {
             let abilities = commands::Abilities { snapshots: self.config.snapshots };
-            commands::obey(message, self.live.topics(), &self.controls, &self.board, abilities);
+            self.asked.extend(commands::obey(
+                message,
+                self.live.topics(),
+                &self.controls,
+                &self.board,
+                abilities,
+            ));
         }
     }
 

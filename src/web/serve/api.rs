@@ -1,0 +1,253 @@
+//! Every address that is answered.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Form, Json, Router};
+use futures_util::stream::{self, Stream};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::answer::Problem;
+use super::assets::{ASSETS, LOGIN, PAGE};
+use super::events::{Filter, Page};
+use super::guard::{Attempt, Guard, guard};
+use super::history::Columns;
+use super::view::View;
+use super::{detail, pictures};
+use crate::flaglog::record::SCHEMA;
+use crate::health::{JudgedFrame, PublisherStatus, SourceStatus, rfc3339_text};
+use crate::identity::ModelIdentity;
+
+/// Bytes of a request's body at most.
+const BODY: usize = 8 * 1024;
+/// Pages that are told each second, at once.
+const LISTENERS: usize = 64;
+/// Prometheus's text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All routes, behind the guard.
+pub(super) fn router(view: Arc<View>, guarded: Guard) -> Router {
+    let guarded = Arc::new(guarded);
+    let listeners = Arc::new(Semaphore::new(LISTENERS));
+    let mut router = Router::new()
+        .route("/", get(|| async { Html(PAGE) }))
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/api/v1", get(about))
+        .route("/api/v1/sources", get(sources))
+        .route("/api/v1/sources/{id}", get(source))
+        .route("/api/v1/sources/{id}/history", get(history))
+        .route("/api/v1/sources/{id}/picture", get(pictures::picture))
+        .route("/api/v1/live", get(move |view| live(view, listeners.clone())))
+        .route("/api/v1/events", get(events))
+        .route("/api/v1/events/{id}", get(detail::event))
+        .route("/api/v1/events/{id}/evidence/{sha256}", get(detail::evidence))
+        .with_state(view)
+        .route("/login", get(|| async { Html(LOGIN) }).post(log_in).with_state(guarded.clone()))
+        .route("/logout", post(log_out));
+    for asset in &ASSETS {
+        let answer =
+            || async { ([(header::CONTENT_TYPE, HeaderValue::from_static(asset.mime))], asset.text) };
+        router = router.route(asset.path, get(answer));
+    }
+    router
+        .fallback(|| async {
+            Problem::not_found("there is nothing here; the page is at /, the API at /api/v1")
+        })
+        .layer(DefaultBodyLimit::max(BODY))
+        .layer(from_fn_with_state(guarded, guard))
+}
+
+/// What the API is, and of which box.
+#[derive(Debug, Clone, Serialize)]
+struct About {
+    /// Name of the box.
+    node: String,
+    /// Program and version.
+    software: &'static str,
+    /// Version of the log's schema, and so of events here.
+    schema: u32,
+    /// Which model judges.
+    model: ModelIdentity,
+    /// From here on synthetic, 0..1.
+    threshold: f64,
+    /// From here on unsure, 0..1.
+    unsure_from: f64,
+    /// How the telling of each publisher goes.
+    publishers: std::collections::BTreeMap<String, PublisherStatus>,
+    /// What the flag log needs a person for.
+    alarm: Option<String>,
+}
+
+async fn about(State(view): State<Arc<View>>) -> Json<About> {
+    let facts = view.facts.clone();
+    Json(About {
+        node: facts.node,
+        software: crate::flaglog::record::SOFTWARE,
+        schema: SCHEMA,
+        model: facts.model,
+        threshold: facts.limits.threshold,
+        unsure_from: facts.limits.unsure_from,
+        publishers: view.board.publishers(),
+        alarm: view.board.log().alarm.map(|alarm| alarm.to_string()),
+    })
+}
+
+/// One source as it is now.
+#[derive(Debug, Clone, Serialize)]
+struct Source {
+    /// Its id.
+    id: String,
+    /// What the board says, as over MQTT.
+    #[serde(flatten)]
+    status: SourceStatus,
+    /// The frame that was judged last.
+    newest: Option<JudgedFrame>,
+}
+
+impl Source {
+    fn new((id, status): (Arc<str>, SourceStatus)) -> Self {
+        Self { id: id.to_string(), newest: status.newest.as_deref().cloned(), status }
+    }
+}
+
+async fn sources(State(view): State<Arc<View>>) -> Json<Vec<Source>> {
+    Json(view.board.snapshot().into_iter().map(Source::new).collect())
+}
+
+/// The answer to an id that is none.
+pub(super) fn no_source(id: &str) -> Problem {
+    Problem::not_found(format!("no source '{}'; /api/v1/sources lists them", crate::shown::plain(id)))
+}
+
+async fn source(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Json<Source>, Problem> {
+    let found = view.board.snapshot().into_iter().find(|(known, _)| **known == *id);
+    found.map(Source::new).map(Json).ok_or_else(|| no_source(&id))
+}
+
+async fn history(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Json<Columns>, Problem> {
+    view.controls.source(&id).ok_or_else(|| no_source(&id))?;
+    Ok(Json(view.history().of(&id)))
+}
+
+async fn events(
+    State(view): State<Arc<View>>,
+    filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Page>, Problem> {
+    let Query(filter) = filter.map_err(|e| Problem::bad(e.body_text()))?;
+    Ok(Json(view.with_log(|_, index| index.page(&filter))))
+}
+
+async fn metrics(State(view): State<Arc<View>>) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(METRICS))], view.metrics.render()).into_response()
+}
+
+/// Whether all sources were live once and the log can be written.
+#[derive(Debug, Serialize)]
+struct Ready {
+    ready: bool,
+    /// What is missing.
+    why: Vec<String>,
+}
+
+async fn ready(State(view): State<Arc<View>>) -> Response {
+    let mut why: Vec<String> =
+        view.never_live().iter().map(|id| format!("source {id} has not delivered yet")).collect();
+    why.extend(view.board.log().alarm.map(|alarm| format!("flag log: {alarm}")));
+    let ready = why.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Ready { ready, why })).into_response()
+}
+
+/// What an open page is told each second.
+#[derive(Debug, Serialize)]
+struct Second {
+    /// When, RFC 3339.
+    at: String,
+    /// All sources.
+    sources: Vec<Live>,
+    /// Changes when the list of events does.
+    changes: u64,
+    /// What the flag log needs a person for.
+    alarm: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Live {
+    #[serde(flatten)]
+    source: Source,
+    /// The newest point of its curve: seconds since the Unix epoch, score of the frame, median.
+    point: Option<(f64, Option<f64>, Option<f64>)>,
+}
+
+fn second(view: &View) -> Second {
+    let live = |source: Source| {
+        let point = view.history().newest(&source.id).map(|p| (p.at, p.raw, p.smoothed));
+        Live { source, point }
+    };
+    Second {
+        at: rfc3339_text(SystemTime::from(view.clock.wall())),
+        sources: view.board.snapshot().into_iter().map(Source::new).map(live).collect(),
+        changes: view.with_log(|_, index| index.changes()),
+        alarm: view.board.log().alarm.map(|alarm| alarm.to_string()),
+    }
+}
+
+/// `GET /api/v1/live`: server-sent events, `second` each second.
+async fn live(
+    State(view): State<Arc<View>>,
+    listeners: Arc<Semaphore>,
+) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
+    let permit: OwnedSemaphorePermit = listeners.try_acquire_owned().map_err(|_| {
+        let why =
+            format!("{LISTENERS} pages are open already; close one, or ask /api/v1/sources now and then");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
+    })?;
+    let mut ticks = view.ticks();
+    // The first one at once.
+    ticks.mark_changed();
+    let seconds = stream::unfold((ticks, view, permit), |(mut ticks, view, permit)| async move {
+        // Who reads slowly is told of the newest second alone.
+        ticks.changed().await.ok()?;
+        let event = sse::Event::default().event("second").json_data(second(&view)).ok()?;
+        Some((Ok(event), (ticks, view, permit)))
+    });
+    Ok(Sse::new(seconds).keep_alive(KeepAlive::new().interval(Duration::from_secs(10))))
+}
+
+#[derive(Deserialize)]
+struct Token {
+    token: String,
+}
+
+async fn log_in(State(guarded): State<Arc<Guard>>, Form(Token { token }): Form<Token>) -> Response {
+    match guarded.log_in(&token) {
+        (Attempt::Right, cookie) => {
+            let mut response = Redirect::to("/").into_response();
+            if let Some(cookie) = cookie {
+                response.headers_mut().insert(header::SET_COOKIE, cookie);
+            }
+            response
+        }
+        (Attempt::Wrong, _) => Redirect::to("/login?wrong").into_response(),
+        (Attempt::TooMany, _) => {
+            let why = "too many wrong tokens; wait a minute";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, why).into_response()
+        }
+    }
+}
+
+async fn log_out() -> Response {
+    let mut response = Redirect::to("/login").into_response();
+    response.headers_mut().insert(header::SET_COOKIE, Guard::log_out());
+    response
+}

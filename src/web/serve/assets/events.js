@@ -1,0 +1,99 @@
+// What was flagged: a gallery with filters, and one event with everything that the log has of it.
+import { ask, el, moment, score, tiles } from "./app.js";
+
+const form = document.getElementById("filter");
+const list = document.getElementById("events");
+const older = document.getElementById("older");
+const newer = document.getElementById("newer");
+let before = "";
+let next = "";
+
+const query = () => {
+  const all = new URLSearchParams();
+  for (const [key, value] of new FormData(form)) {
+    if (value) all.set(key, key === "from" || key === "to" ? new Date(value).toISOString() : value);
+  }
+  if (before) all.set("before", before);
+  return all;
+};
+
+const picture = (id, sha256) => `/api/v1/events/${id}/evidence/${sha256}`;
+
+const entry = (event) => {
+  const shown = event.picture && !event.removed;
+  const image = shown ? el("img", { src: picture(event.id, event.picture), alt: "", loading: "lazy" })
+    : el("span", { class: "nothing" }, event.removed ? "picture has made room" : "no picture");
+  const what = event.kind === "alert" ? "alert" : event.ended ? "flag" : "flag, going on";
+  return el("li", {}, el("a", { href: `#event/${event.id}` }, image,
+    el("span", {}, `${event.source}: ${what}`), el("span", { class: "soft" }, `${moment(event.began)}, peak ${score(event.peak)}`)));
+};
+
+export const refreshEvents = async () => {
+  try {
+    const page = await ask(`/api/v1/events?${query()}`);
+    list.replaceChildren(...page.events.map(entry));
+    document.getElementById("no-events").hidden = page.events.length > 0;
+    next = page.next ?? "";
+  } catch (error) {
+    list.replaceChildren(el("li", {}, `The events cannot be listed: ${error.message}`));
+    next = "";
+  }
+  older.hidden = !next;
+  newer.hidden = !before;
+};
+
+export const bindEvents = (ids) => {
+  form.elements.source.append(...ids.map((id) => el("option", { value: id }, id)));
+  form.addEventListener("change", () => { before = ""; refreshEvents(); });
+  form.addEventListener("submit", (e) => e.preventDefault());
+  older.addEventListener("click", () => { before = next; refreshEvents(); });
+  newer.addEventListener("click", () => { before = ""; refreshEvents(); });
+};
+
+const check = (name, { holds, text }) =>
+  el("li", { class: holds === true ? "yes" : holds === false ? "no" : "none" },
+    `${name}: ${holds === true ? "holds" : holds === false ? "does not hold" : "not checked"}, ${text}`);
+
+const page = (event, about) => {
+  const { first } = event;
+  const files = first.evidence;
+  const scene = files && !event.removed && first.frame
+    ? el("div", { class: "scene", id: "event-scene" }, el("img", { src: picture(event.id, files.frame.sha256), alt: `The flagged frame of ${event.source}` }),
+      tiles({ ...first.frame, tiles: first.tiles }, about))
+    : el("p", {}, event.removed ? "The pictures have made room; the records and their hashes remain." : first.evidence_error ?? "No picture was kept.");
+  if (first.frame && scene.className === "scene") scene.style.aspectRatio = `${first.frame.width} / ${first.frame.height}`;
+  const numbers = [
+    ["verdict", event.verdict], ["frame", score(first.raw)], ["median", score(first.smoothed)], ["peak", score(event.peak)],
+    ["synthetic from", score(first.threshold)], ["unsure from", score(first.unsure_from)], ["captured", moment(event.began)],
+    ["ended", event.ended ? moment(event.ended) : "not yet"], ["records", event.records],
+    ["model", `${first.model.name} ${first.model.version} (${first.model.precision})`],
+    ["network", first.logits ? `${first.logits.network.toFixed(2)} (logit)` : "–"],
+    ["coherence", first.logits?.coherence !== undefined ? `${first.logits.coherence.toFixed(2)} (logit)` : "–"],
+    ["hash", first.hash],
+  ];
+  const kept = files && !event.removed ? files.tiles.map((tile) => el("figure", {}, el("img", { src: picture(event.id, tile.sha256), alt: `Tile at ${tile.x}, ${tile.y}`, loading: "lazy" }),
+    el("figcaption", {}, `${tile.x}, ${tile.y}: ${score(tile.score)}`))) : [];
+  return [
+    el("p", {}, el("a", { href: "#" }, "Back to all sources")),
+    el("h2", { id: "event-title", tabindex: "-1" }, `${event.source}: ${event.kind} ${event.id}`),
+    scene,
+    el("dl", {}, ...numbers.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))])),
+    el("h3", {}, "Does it still hold?"),
+    el("ul", { class: "checks" }, check("Chain", event.checks.chain), check("Evidence", event.checks.evidence), check("Signature", event.checks.signature)),
+    ...(kept.length ? [el("h3", {}, "Tiles kept losslessly"), el("div", { class: "tiles" }, ...kept)] : []),
+    el("h3", {}, "The record, every member"),
+    el("pre", { tabindex: "0" }, JSON.stringify(first, null, 2)),
+    ...(event.last ? [el("h3", {}, "Its newest record"), el("pre", { tabindex: "0" }, JSON.stringify(event.last, null, 2))] : []),
+  ];
+};
+
+export const showEvent = async (id, about) => {
+  const place = document.getElementById("event");
+  place.replaceChildren(el("h2", { id: "event-title" }, `Event ${id}`), el("p", {}, "reading the log"));
+  try {
+    place.replaceChildren(...page(await ask(`/api/v1/events/${id}`), about));
+  } catch (error) {
+    place.replaceChildren(el("p", {}, el("a", { href: "#" }, "Back to all sources")), el("h2", { id: "event-title", tabindex: "-1" }, `Event ${id}`), el("p", { role: "alert" }, error.message));
+  }
+  document.getElementById("event-title").focus();
+};

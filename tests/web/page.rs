@@ -1,0 +1,115 @@
+//! What an operator sees and does.
+
+use serde_json::{Value, json};
+
+use crate::box_of::SpotdBox;
+use crate::browser::Browser;
+
+const VERDICT: &str = "document.querySelector('#sources .card .badge')?.textContent";
+
+#[test]
+fn a_feed_turns_synthetic_before_the_operators_eyes_and_the_event_says_why() {
+    if !Browser::is_here() {
+        return;
+    }
+    let watched = SpotdBox::start("", "");
+    let browser = Browser::start(1280, 1000, false);
+    browser.open(&watched.url("/"));
+    browser.wait("the source", &format!("return {VERDICT} === 'clear'"));
+    browser.run("window.mark = 'not loaded anew'", &[]);
+    browser.wait("a picture", "return !document.querySelector('.scene img').hidden && document.querySelector('.scene img').naturalWidth === 480");
+    browser.wait("tiles", "return document.querySelectorAll('.scene svg rect').length > 0");
+
+    // Without a reload, the verdict changes, is said to a screen reader, and the event is listed.
+    browser.wait("the verdict", &format!("return {VERDICT} === 'synthetic'"));
+    browser.wait(
+        "the news",
+        "return document.getElementById('news').textContent.includes('studio.1 is synthetic now')",
+    );
+    browser.wait("the event", "return document.querySelectorAll('#events li a img').length === 1");
+    assert_eq!(browser.run("return window.mark", &[]), "not loaded anew");
+    let thumbnail = "const i = document.querySelector('#events img'); i.loading = 'eager'; return i.complete && i.naturalWidth === 480";
+    browser.wait("its picture", thumbnail);
+
+    // A filter that lets nothing through says so; without it the event is there again.
+    let choose = "const s = document.forms.filter.elements.kind; s.value = arguments[0]; s.dispatchEvent(new Event('change', { bubbles: true }))";
+    browser.run(choose, &[json!("alert")]);
+    browser.wait("an empty list", "return !document.getElementById('no-events').hidden");
+    browser.run(choose, &[json!("")]);
+    browser.wait("the event again", "return document.querySelectorAll('#events li a').length === 1");
+
+    // By keyboard to the event's page.
+    browser.run("document.querySelector('#events a').focus(); document.activeElement.click()", &[]);
+    browser.wait("the event's page", "return document.querySelectorAll('#event .checks li').length === 3");
+    let text = browser.run("return document.getElementById('event').innerText", &[]);
+    let text = text.as_str().expect("text");
+    for said in ["Chain: holds", "Evidence: holds", "Signature: not checked", "brightness", "\"seq\": 1"] {
+        assert!(text.contains(said), "'{said}' is missing: {text}");
+    }
+    assert_eq!(browser.run("return document.activeElement.id", &[]), "event-title");
+    assert!(
+        browser.run("return document.querySelectorAll('#event .scene svg rect').length", &[]).as_u64()
+            > Some(0)
+    );
+    browser.wait("its frame", "return document.querySelector('#event .scene img').naturalWidth === 480");
+    browser.run("location.hash = ''", &[]);
+    browser.wait("the overview", "return !document.getElementById('overview').hidden");
+    assert_eq!(browser.complaints(), [""; 0]);
+    keep(&browser, "page");
+}
+
+#[test]
+fn on_a_phone_in_the_dark_nothing_sticks_out() {
+    if !Browser::is_here() {
+        return;
+    }
+    let watched = SpotdBox::start("", "");
+    watched.flagged();
+    let browser = Browser::start(390, 844, true);
+    browser.open(&watched.url("/"));
+    browser.wait("the event", "return document.querySelectorAll('#events li').length === 1");
+    let overhang = browser.run("return document.documentElement.scrollWidth - innerWidth", &[]);
+    assert_eq!(overhang, json!(0), "the page scrolls sideways");
+    let dark = browser.run("return matchMedia('(prefers-color-scheme: dark)').matches", &[]);
+    assert_eq!(dark, json!(true));
+    let back = browser.run("return getComputedStyle(document.body).backgroundColor", &[]);
+    assert_eq!(back, json!("rgb(20, 24, 27)"));
+    assert_eq!(browser.complaints(), [""; 0]);
+    keep(&browser, "phone");
+}
+
+#[test]
+fn axe_finds_nothing_serious() {
+    let Some(axe) = std::env::var_os("SPOTD_AXE").map(std::path::PathBuf::from).filter(|p| p.exists()) else {
+        println!("\n*** SKIPPED: SPOTD_AXE names no axe.min.js; `make test` fetches it ***\n");
+        return;
+    };
+    if !Browser::is_here() {
+        return;
+    }
+    let script = std::fs::read_to_string(axe).expect("axe-core");
+    let watched = SpotdBox::start("", "");
+    let event = watched.flagged();
+    for (dark, hash) in [(false, ""), (true, ""), (false, event["id"].as_str().expect("an id"))] {
+        let browser = Browser::start(1280, 1000, dark);
+        browser.open(&watched.url(&if hash.is_empty() { "/".into() } else { format!("/#event/{hash}") }));
+        browser
+            .wait("the page", "return document.querySelectorAll('#events li, #event .checks li').length > 0");
+        // Through the driver: the page's own policy lets no script in.
+        let found = browser.run_async(&format!(
+            "{script}; const done = arguments[arguments.length - 1]; \
+             axe.run().then((r) => done(r.violations.map((v) => [v.impact, v.id, v.nodes.map((n) => n.html + n.failureSummary)])))"
+        ));
+        let serious = |v: &&Value| matches!(v[0].as_str(), Some("serious" | "critical"));
+        let serious: Vec<_> = found.as_array().expect("a list").iter().filter(serious).collect();
+        assert!(serious.is_empty(), "dark: {dark}, {hash}: {serious:#?}");
+    }
+}
+
+/// Keeps a picture of the page where somebody wants one.
+fn keep(browser: &Browser, name: &str) {
+    if let Some(dir) = std::env::var_os("SPOTD_SCREENSHOTS") {
+        let file = std::path::Path::new(&dir).join(format!("{name}.png.base64"));
+        std::fs::write(file, browser.screenshot()).expect("written");
+    }
+}
