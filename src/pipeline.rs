@@ -27,7 +27,7 @@ use crate::detector::{Detector, Model, tiles};
 use crate::flaglog::{Tail, evidence};
 use crate::frame::{Deinterlacer, Frame};
 use crate::health::metrics::{self, Metrics};
-use crate::health::{Board, JudgedFrame, SourceState};
+use crate::health::{Board, JudgedFrame, SourceState, Stage};
 use crate::recorder::Recorder;
 use crate::schedule::{SourceIndex, Turns};
 use crate::source;
@@ -83,7 +83,15 @@ impl Daemon {
         let page = telling.spawn_page(&detector, &mut publishers)?;
 
         let turns = Arc::new(Turns::new(config.sources.len()));
-        let (pool, done) = Pool::start(&detector, config.model.workers).context("inference workers")?;
+        let (pool, done) = Pool::start_timed(&detector, config.model.workers, {
+            let (clock, stages) = (clock.clone(), board.stages().clone());
+            move |run| {
+                let begun = clock.now();
+                run();
+                stages.observe(Stage::Tile, clock.now().saturating_sub(begun));
+            }
+        })
+        .context("inference workers")?;
         let (finished_tx, finished) = crossbeam_channel::bounded(0);
         let verdict = {
             let machine =
@@ -149,6 +157,7 @@ impl Daemon {
                     quality: config.log.jpeg_quality,
                 },
                 board: board.clone(),
+                clock: clock.clone(),
                 turns,
                 pool,
             };
@@ -314,6 +323,7 @@ struct SelectStage {
     detector: Detector,
     snapshots: Snapshots,
     board: Board,
+    clock: SharedClock,
     turns: Arc<Turns>,
     pool: Pool,
 }
@@ -367,6 +377,8 @@ impl SelectStage {
                     false
                 }
                 None => {
+                    let waited = self.clock.now().saturating_sub(frame.arrived);
+                    self.board.stages().observe(Stage::Choice, waited);
                     let turn = &mut self.turn[source];
                     *turn += 1;
                     self.pool.submit(Work::new(source, frame, selection, Grids::OneMore(*turn)))
@@ -481,9 +493,11 @@ impl VerdictStage {
                     tiles: score.tiles.clone(),
                     logits: score.parts,
                 });
+                let latency = now.saturating_sub(work.frame.arrived);
+                self.board.stages().observe(Stage::Verdict, latency);
                 self.board.update(id, |s| {
                     s.judged += 1;
-                    s.latency = Some(now.saturating_sub(work.frame.arrived));
+                    s.latency = Some(latency);
                     s.newest = Some(newest);
                 });
                 self.recorder.outcome(source, &outcome, Some((&work.frame, &score)));

@@ -19,7 +19,7 @@ use crate::detector::scoring::FrameScore;
 use crate::flaglog::record::{Alert, AlertKind};
 use crate::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord, Options, Signer, Tail};
 use crate::frame::Frame;
-use crate::health::{Board, SourceAlert};
+use crate::health::{Board, SourceAlert, Stage};
 use crate::identity::ModelIdentity;
 use crate::judgement::Judgement;
 use crate::jump::Jump;
@@ -243,8 +243,10 @@ impl Recorder {
             f.to_rgb().map_err(|e| log::warn!("{}: no evidence picture: {e}", state.id)).ok()
         });
         let evidence = picture.as_ref().map(|frame| Evidence { frame, tiles });
+        let begun = self.clock.now();
         match self.log.append(record, evidence.as_ref()) {
             Ok(record) => {
+                self.board.stages().observe(Stage::Record, self.clock.now().saturating_sub(begun));
                 state.failing = false;
                 state.open = (kind != EventKind::End).then_some(record.event);
                 log::info!("{}: event {} {}", state.id, record.event, kind.as_str());

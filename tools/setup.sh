@@ -32,6 +32,7 @@ libnginx-mod-rtmp|the RTMP server of the tests
 mosquitto|the MQTT broker of the tests
 mosquitto-clients|listens to the broker as README says
 unzip|takes apart what spotd exports
+prometheus|scrapes the metrics, and checks rules and format
 openssl|makes the certificates and keys of the tests
 python3|takes apart what spotd exports
 python3-pip|fetches libtorch for the trainer's tests
@@ -74,7 +75,7 @@ install_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
     # The tests start brokers and servers of their own; ones that listen to everybody are not wanted.
-    for name in mosquitto nginx; do
+    for name in mosquitto nginx prometheus; do
         case " ${missing[*]} " in *" $name "*)
             command -v systemctl >/dev/null && [ -d /run/systemd/system ] && as_root systemctl disable --now "$name" >/dev/null 2>&1 || true ;;
         esac

@@ -88,15 +88,28 @@ impl Pool {
     /// # Errors
     /// The OS cannot start a thread.
     pub fn start(detector: &Detector, workers: usize) -> std::io::Result<(Self, Receiver<Arc<Work>>)> {
+        Self::start_timed(detector, workers, |run| run())
+    }
+
+    /// As [`Pool::start`]; `timed` runs each tile's inference, and may measure it.
+    ///
+    /// # Errors
+    /// The OS cannot start a thread.
+    pub fn start_timed(
+        detector: &Detector,
+        workers: usize,
+        timed: impl Fn(&mut dyn FnMut()) + Clone + Send + 'static,
+    ) -> std::io::Result<(Self, Receiver<Arc<Work>>)> {
         // Room for one waiting tile per worker: no worker runs dry, and no frame gets far ahead.
         let (jobs, queue) = bounded::<(Arc<Work>, usize)>(workers);
         let (done_tx, done_rx) = bounded(workers * 2);
         let threads = (0..workers)
             .map(|i| {
                 let (detector, queue, done) = (detector.clone(), queue.clone(), done_tx.clone());
+                let timed = timed.clone();
                 std::thread::Builder::new()
                     .name(format!("infer-{i}"))
-                    .spawn(move || work(&detector, &queue, &done))
+                    .spawn(move || work(&detector, &timed, &queue, &done))
             })
             .collect::<std::io::Result<Vec<_>>>()?;
         Ok((Self { jobs, threads }, done_rx))
@@ -121,11 +134,23 @@ impl Pool {
     }
 }
 
-fn work(detector: &Detector, queue: &Receiver<(Arc<Work>, usize)>, done: &Sender<Arc<Work>>) {
+fn work(
+    detector: &Detector,
+    timed: &impl Fn(&mut dyn FnMut()),
+    queue: &Receiver<(Arc<Work>, usize)>,
+    done: &Sender<Arc<Work>>,
+) {
     for (work, job) in queue {
         // tract is not our code: a panic in it costs this frame its score, but not the daemon a
         // worker.
-        let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run(detector, job)));
+        let run = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run(detector, job)));
+        let answer = if job < work.selection.tiles.len() {
+            let mut answer = Ok(Ok(()));
+            timed(&mut || answer = run());
+            answer
+        } else {
+            run()
+        };
         match answer {
             Ok(Ok(())) => {}
             Ok(Err(error)) => log::warn!("{}: {error}", work.frame.source),

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::stages::{BOUNDS, Stage, Stages};
 use super::{Board, MetricsConfig, PublisherStatus, SourceState, SourceStatus};
 use crate::clock::{SharedClock, Stop};
 use crate::verdict::{Reason, Verdict};
@@ -30,16 +31,30 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// All metrics in OpenMetrics 1.0, as Prometheus asks for it when it scrapes: counters' families are named without
+    /// `_total`, and the text has an end. <https://prometheus.io/docs/specs/om/open_metrics_spec/>
+    pub fn render_open(&self) -> String {
+        let mut out = Text { open: true, ..Text::default() };
+        self.write(&mut out);
+        out.text + "# EOF\n"
+    }
+
     /// All current metrics, each family with its help and type.
     pub fn render(&self) -> String {
         let mut out = Text::default();
+        self.write(&mut out);
+        out.text
+    }
+
+    fn write(&self, out: &mut Text) {
         let version = env!("CARGO_PKG_VERSION");
         out.family("spotd_info", Kind::Gauge, "Always 1; which program this is.");
         out.sample("spotd_info", &[("node", &self.node), ("version", version)], 1.0);
-        sources(&mut out, &self.board.snapshot());
-        self.log(&mut out);
-        publishers(&mut out, &self.board.publishers());
-        out.0
+        sources(out, &self.board.snapshot());
+        self.log(out);
+        publishers(out, &self.board.publishers());
+        stages(out, self.board.stages());
+        process(out);
     }
 
     fn log(&self, out: &mut Text) {
@@ -85,6 +100,47 @@ fn publishers(out: &mut Text, all: &BTreeMap<String, PublisherStatus>) {
         out.family(name, kind, help);
         for (publisher, status) in all {
             out.sample(name, &[("publisher", publisher)], figure(status) as f64);
+        }
+    }
+}
+
+/// How long stages take.
+fn stages(out: &mut Text, stages: &Stages) {
+    let name = "spotd_stage_seconds";
+    out.family(name, Kind::Histogram, "How long each stage of a frame's and a record's way takes.");
+    for stage in Stage::ALL {
+        let histogram = stages.histogram(stage);
+        let label = ("stage", stage.as_str());
+        let mut bucket = |bound: &str, count: u64| {
+            out.sample(&format!("{name}_bucket"), &[label, ("le", bound)], count as f64);
+        };
+        for (bound, count) in BOUNDS.iter().zip(histogram.cumulative) {
+            bucket(&format!("{bound:?}"), count);
+        }
+        bucket("+Inf", histogram.count);
+        out.sample(&format!("{name}_sum"), &[label], histogram.sum);
+        out.sample(&format!("{name}_count"), &[label], histogram.count as f64);
+    }
+}
+
+/// What the process uses, by the names that Prometheus's client libraries have.
+fn process(out: &mut Text) {
+    let process = super::process::process();
+    for (name, kind, help, value) in [
+        ("process_resident_memory_bytes", Kind::Gauge, "Resident memory.", process.resident_bytes),
+        ("process_cpu_seconds_total", Kind::Counter, "CPU time of all threads.", process.cpu_seconds),
+        ("process_open_fds", Kind::Gauge, "Open file descriptors.", process.open_files),
+    ] {
+        if let Some(value) = value {
+            out.single(name, kind, help, value);
+        }
+    }
+    let zones = super::process::temperatures();
+    if !zones.is_empty() {
+        let name = "spotd_temperature_celsius";
+        out.family(name, Kind::Gauge, "Temperature of each of the machine's zones.");
+        for (zone, kind, celsius) in &zones {
+            out.sample(name, &[("zone", zone), ("type", kind)], *celsius);
         }
     }
 }
@@ -184,10 +240,15 @@ fn unix(time: SystemTime) -> Option<f64> {
 enum Kind {
     Gauge,
     Counter,
+    Histogram,
 }
 
 #[derive(Default)]
-struct Text(String);
+struct Text {
+    text: String,
+    /// OpenMetrics instead of Prometheus's text format.
+    open: bool,
+}
 
 impl Text {
     /// `help` is one of ours: without `\` and line feeds.
@@ -195,19 +256,21 @@ impl Text {
         let kind = match kind {
             Kind::Gauge => "gauge",
             Kind::Counter => "counter",
+            Kind::Histogram => "histogram",
         };
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        let name = if self.open { name.strip_suffix("_total").unwrap_or(name) } else { name };
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.0.push_str(name);
+        self.text.push_str(name);
         for (n, (label, text)) in labels.iter().enumerate() {
             let before = if n == 0 { '{' } else { ',' };
             let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{before}{label}=\"{text}\"");
+            let _ = write!(self.text, "{before}{label}=\"{text}\"");
         }
         let end = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.0, "{end} {value}");
+        let _ = writeln!(self.text, "{end} {value}");
     }
 
     fn single(&mut self, name: &str, kind: Kind, help: &str, value: f64) {
@@ -296,15 +359,26 @@ mod tests {
             }
             if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').ok_or(bad("no type"))?;
-                let counter = name.ends_with("_total");
-                if name != current || kind != if counter { "counter" } else { "gauge" } {
+                let expected = match name {
+                    "spotd_stage_seconds" => "histogram",
+                    name if name.ends_with("_total") => "counter",
+                    _ => "gauge",
+                };
+                if name != current || kind != expected {
                     return Err(bad("not the type of this family"));
                 }
                 families.insert(name.to_owned(), Some(()));
                 continue;
             }
             let name: String = line.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
-            if name != current || families.get(&name) != Some(&Some(())) || !name.starts_with("spotd_") {
+            let of_family = match current.as_str() {
+                "spotd_stage_seconds" => {
+                    ["_bucket", "_sum", "_count"].iter().any(|s| name == current.clone() + s)
+                }
+                _ => name == current,
+            };
+            let ours = name.starts_with("spotd_") || name.starts_with("process_");
+            if !of_family || families.get(&current) != Some(&Some(())) || !ours {
                 return Err(bad("a sample outside of its family"));
             }
             let mut rest = &line[name.len()..];
@@ -440,11 +514,13 @@ mod tests {
         let text = Metrics { board, node: "box".into() }.render();
         let ours: BTreeSet<&str> =
             text.lines().filter_map(|l| l.strip_prefix("# HELP ")?.split(' ').next()).collect();
-        let docs = include_str!("../../docs/OPERATIONS.md");
+        let docs = include_str!("../../docs/METRICS.md");
         let listed: BTreeSet<&str> = docs
             .lines()
             .filter_map(|l| l.strip_prefix("| `")?.split(['`', '{']).next())
-            .filter(|name| name.starts_with("spotd_"))
+            .filter(|name| name.starts_with("spotd_") || name.starts_with("process_"))
+            // Not every machine has a thermometer.
+            .filter(|name| *name != "spotd_temperature_celsius" || ours.contains(name))
             .collect();
         assert_eq!(ours, listed);
     }

@@ -2,10 +2,13 @@
 //! state, scores, rates and dropped frames.
 
 pub mod metrics;
+mod process;
 mod settings;
+pub mod stages;
 
 pub use settings::MetricsConfig;
 pub(crate) use settings::RawMetrics;
+pub use stages::{Stage, Stages};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -187,6 +190,7 @@ pub struct Board {
     sources: Arc<Mutex<BTreeMap<Arc<str>, SourceStatus>>>,
     log: Arc<Mutex<LogStatus>>,
     publishers: Arc<Mutex<BTreeMap<String, PublisherStatus>>>,
+    stages: Stages,
 }
 
 impl Board {
@@ -256,6 +260,11 @@ impl Board {
     /// All publishers' delivery status, by name.
     pub fn publishers(&self) -> BTreeMap<String, PublisherStatus> {
         self.publishers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// How long each stage takes.
+    pub fn stages(&self) -> &Stages {
+        &self.stages
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, SourceStatus>> {

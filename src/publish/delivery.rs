@@ -11,14 +11,16 @@
 //! by [`Delivery::answered`] whether it was accepted.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
 
 use super::pace::Pace;
 use crate::clock::Moment;
 use crate::flaglog::cursor::{CursorFile, Mark};
 use crate::flaglog::tail::TailReader;
 use crate::flaglog::{Entry, Record, Tail};
-use crate::health::{Board, PublisherStatus};
+use crate::health::{Board, PublisherStatus, Stage};
 
 /// After an acknowledgement the cursor is written within this time.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -115,6 +117,7 @@ pub(super) struct Delivery {
 /// A record that the cursor has not passed yet.
 struct Pending {
     mark: Mark,
+    written: Timestamp,
     done: bool,
 }
 
@@ -213,7 +216,7 @@ impl Delivery {
                     break;
                 }
             };
-            let mark = item.mark();
+            let (mark, written) = (item.mark(), item.entry.written());
             // Notes are internal to the log.
             let mut done = true;
             if let Entry::Event(record) = item.entry
@@ -234,7 +237,7 @@ impl Delivery {
                 }
                 place.reached(*record, &self.log);
             }
-            self.pending.push_back(Pending { mark, done });
+            self.pending.push_back(Pending { mark, written, done });
             self.pass_done();
         }
         Ok(())
@@ -262,10 +265,15 @@ impl Delivery {
     }
 
     /// A record was accepted or, for the given reason, refused.
-    pub fn answered(&mut self, seq: u64, target: &str, refused: Option<&str>, now: Moment) {
+    pub fn answered(&mut self, seq: u64, target: &str, refused: Option<&str>, now: Moment, wall: SystemTime) {
         let done = match refused {
             None => {
                 self.tell(|p| p.sent += 1);
+                let written = self.pending.iter().find(|p| p.mark.seq == seq).map(|p| p.written);
+                // A clock that was set back says nothing.
+                if let Some(took) = written.and_then(|written| wall.duration_since(written.into()).ok()) {
+                    self.board.stages().observe(Stage::Delivery, took);
+                }
                 if self.refusals.targets.remove(target) {
                     log::info!("{}: {} takes records on {target} again", self.to.label, self.to.peer);
                 }

@@ -15,3 +15,4 @@ mod browser;
 mod limits;
 mod page;
 mod requests;
+mod scrape;

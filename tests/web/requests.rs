@@ -92,6 +92,18 @@ fn health_readiness_and_metrics_are_told() {
     let metrics = watched.get("/metrics", &[]);
     assert!(metrics.header("content-type").starts_with("text/plain; version=0.0.4"));
     assert!(metrics.text().contains("spotd_source_frames_total{source=\"studio.1\"}"), "{}", metrics.text());
+    let open =
+        watched.get("/metrics", &[("Accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")]);
+    assert!(open.header("content-type").starts_with("application/openmetrics-text"));
+    let text = open.text();
+    assert!(text.ends_with("# EOF\n") && text.contains("# TYPE spotd_source_frames counter"), "{text}");
+    // Frames have gone through all stages but the log's.
+    for stage in ["choice", "tile", "verdict"] {
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix(&format!("spotd_stage_seconds_count{{stage=\"{stage}\"}} ")));
+        assert!(line.and_then(|n| n.parse::<f64>().ok()).is_some_and(|n| n > 0.0), "{stage}: {text}");
+    }
 }
 
 #[test]

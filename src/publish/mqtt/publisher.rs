@@ -343,7 +343,8 @@ impl Publisher {
         if let Some(settled) = outbox.note(&signal, now) {
             match settled.token {
                 Token::Record(seq) => {
-                    self.records.answered(seq, &settled.topic, settled.refused.as_deref(), now);
+                    let wall = self.clock.wall();
+                    self.records.answered(seq, &settled.topic, settled.refused.as_deref(), now, wall);
                 }
                 _ => self.live.settled(&settled),
             }

@@ -246,6 +246,7 @@ impl Publisher {
                 p.connections += 1;
             });
         }
-        self.delivery.answered(parcel.seq, &parcel.target, refused.as_deref(), now);
+        let wall = self.clock.wall();
+        self.delivery.answered(parcel.seq, &parcel.target, refused.as_deref(), now, wall);
     }
 }

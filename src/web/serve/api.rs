@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -32,6 +32,8 @@ const BODY: usize = 8 * 1024;
 const LISTENERS: usize = 64;
 /// Prometheus's text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The same as OpenMetrics.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All routes, behind the guard.
 pub(super) fn router(view: Arc<View>, guarded: Guard) -> Router {
@@ -147,8 +149,13 @@ async fn events(
     Ok(Json(view.with_log(|_, index| index.page(&filter))))
 }
 
-async fn metrics(State(view): State<Arc<View>>) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(METRICS))], view.metrics.render()).into_response()
+async fn metrics(State(view): State<Arc<View>>, headers: HeaderMap) -> Response {
+    let accepts = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let (mime, text) = match accepts.contains("application/openmetrics-text") {
+        true => (OPEN_METRICS, view.metrics.render_open()),
+        false => (METRICS, view.metrics.render()),
+    };
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(mime))], text).into_response()
 }
 
 /// Whether all sources were live once and the log can be written.
