@@ -137,3 +137,85 @@ fn sixteen_bit_grey_and_alpha_pictures_are_read() {
     assert_eq!((code, rows.len()), (Some(1), 2));
     assert!(rows.iter().all(|r| r["verdict"] == "synthetic"), "{rows:?}");
 }
+
+fn report(bench: &Bench, extra: &[&str]) -> (Option<i32>, String, String) {
+    let folder = bench.dir.path().join("in").to_string_lossy().into_owned();
+    let file = bench.dir.path().join("out.html").to_string_lossy().into_owned();
+    let output = scan(&[&["--model", &bench.model, "--report", &file, &folder], extra].concat());
+    let html = std::fs::read_to_string(&file).unwrap_or_default();
+    (output.status.code(), html, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_report_is_one_file_with_everything_in_it() {
+    let bench = Bench::new();
+    picture(&bench.path("dark & dull.png"), 30, 200, 130);
+    picture(&bench.path("bright.jpg"), 230, 200, 130);
+    std::fs::write(bench.path("broken.jpg"), b"\xff\xd8\xff\xe0 and no more").expect("written");
+    let (code, html, said) = report(&bench, &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(html.matches("<article").count(), 3);
+    let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("{text} is missing"));
+    // Highest score first, and what could not be judged last.
+    assert!(at("bright.jpg") < at("dark &amp; dull.png") && at("dark &amp; dull.png") < at("broken.jpg"));
+    assert_eq!(html.matches("data:image/jpeg;base64,").count(), 2);
+    for name in ["dark & dull.png", "bright.jpg", "broken.jpg"] {
+        let bytes = std::fs::read(bench.path(name)).expect("read");
+        at(&spotd::detector::card::sha256_hex(&bytes));
+    }
+    for part in [
+        "<td>3</td><td>1</td><td>0</td><td>1</td><td>1</td>",
+        "synthetic from",
+        "Model card",
+        "class=\"bar\"",
+    ] {
+        at(part);
+    }
+    for foreign in ["<script", "http://", "https://", "<link"] {
+        assert!(!html.contains(foreign), "{foreign}");
+    }
+    assert!(
+        !bench.dir.path().join("out.html.journal").exists()
+            && !bench.dir.path().join("out.html.part").exists()
+    );
+}
+
+#[test]
+fn a_scan_that_was_interrupted_goes_on_and_judges_nothing_twice() {
+    let bench = Bench::new();
+    for n in 0..40 {
+        picture(&bench.path(&format!("{n:02}.png")), if n % 4 == 0 { 230 } else { 30 }, 200, 130);
+    }
+    let folder = bench.dir.path().join("in").to_string_lossy().into_owned();
+    let file = bench.dir.path().join("out.html").to_string_lossy().into_owned();
+    let journal = bench.dir.path().join("out.html.journal");
+    let lines = || std::fs::read_to_string(&journal).map_or(0, |text| text.lines().count());
+    let arguments = ["--model", &bench.model, "--report", &file, &folder, "--jobs", "1"];
+    let mut first = Command::new(env!("CARGO_BIN_EXE_spotd"))
+        .arg("scan")
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("spotd runs");
+    while lines() < 3 && first.try_wait().expect("running").is_none() {
+        std::thread::yield_now();
+    }
+    first.kill().expect("killed");
+    first.wait().expect("ended");
+    // A kill may come between two inputs or in the middle of a line.
+    assert!(journal.exists(), "there was nothing to interrupt");
+    let (code, _, said) = report(&bench, &[]);
+    assert_eq!(code, Some(2), "without --resume: {said}");
+    assert!(said.contains("--resume"), "{said}");
+    let (code, html, said) = report(&bench, &["--resume"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(html.matches("<article").count(), 40);
+    assert!(!journal.exists());
+
+    // One that has changed since is judged again.
+    picture(&bench.path("00.png"), 30, 200, 130);
+    let (code, html, _) = report(&bench, &["--resume"]);
+    assert_eq!((code, html.matches("<article class=\"synthetic\"").count()), (Some(1), 9));
+    let output = scan(&["--resume", &folder]);
+    assert_eq!(output.status.code(), Some(2), "--resume without --report");
+}

@@ -30,6 +30,17 @@ pub(super) enum Item {
     Unusable(Unusable),
 }
 
+impl Item {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Item::Picture(_, path) => Some(path),
+            Item::Video(Input { uri: SourceUri::File(path), .. }) => Some(path),
+            Item::Video(_) | Item::Unusable(_) => None,
+        }
+    }
+}
+
 /// Everything that the arguments name.
 #[derive(Debug, Default)]
 pub(super) struct Found {

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::html::Picture;
+use super::journal::Entry;
 use crate::commands::console;
 use crate::frame::FieldOrder;
 use crate::judgement::ScoredTile;
@@ -50,6 +52,9 @@ pub(super) struct Row {
     pub note: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What a report shows of it, where one is wanted.
+    #[serde(skip)]
+    pub picture: Option<Box<Picture>>,
 }
 
 impl Row {
@@ -72,6 +77,7 @@ impl Row {
             truncated: None,
             note: None,
             error: Some(why),
+            picture: None,
         }
     }
 }
@@ -96,20 +102,39 @@ impl Report {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn add(&mut self, row: Row) -> anyhow::Result<()> {
-        self.failed += usize::from(row.error.is_some());
-        self.truncated += usize::from(row.truncated.is_some());
+    pub fn add(&mut self, row: &Row) -> anyhow::Result<()> {
+        let (failed, truncated) = (row.error.is_some(), row.truncated.is_some());
+        self.print(failed, truncated, row.verdict, || json(row), || table_line(row))
+    }
+
+    /// Prints what an earlier scan had found, and counts it.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn add_known(&mut self, entry: &Entry) -> anyhow::Result<()> {
+        let Entry { failed, truncated, verdict, .. } = *entry;
+        self.print(failed, truncated, verdict, || entry.json.clone(), || entry.table.clone())
+    }
+
+    fn print(
+        &mut self,
+        failed: bool,
+        truncated: bool,
+        verdict: Option<Verdict>,
+        json: impl FnOnce() -> String,
+        table: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
+        self.failed += usize::from(failed);
+        self.truncated += usize::from(truncated);
         if self.json {
-            console::print_json(&serde_json::to_string(&row).expect("a row serialises"))?;
-        } else if let Some(error) = &row.error {
-            console::print_line(&format!("{:>7}  {:9}  {}: {error}", "-", "error", row.shown))?;
+            console::print_json(&json())?;
         } else {
-            if !std::mem::replace(&mut self.header, true) {
+            if !failed && !std::mem::replace(&mut self.header, true) {
                 console::print_line("  score  verdict    input")?;
             }
-            console::print_line(&table_line(&row))?;
+            console::print_line(&table())?;
         }
-        self.rows.push(row.verdict);
+        self.rows.push(verdict);
         Ok(())
     }
 
@@ -140,7 +165,16 @@ impl Report {
     }
 }
 
-fn table_line(row: &Row) -> String {
+/// Its line of `--json`.
+pub(super) fn json(row: &Row) -> String {
+    serde_json::to_string(row).expect("a row serialises")
+}
+
+/// Its line of the table.
+pub(super) fn table_line(row: &Row) -> String {
+    if let Some(error) = &row.error {
+        return format!("{:>7}  {:9}  {}: {error}", "-", "error", row.shown);
+    }
     let score = row.score.map_or_else(|| "-".to_owned(), |s| format!("{s:.4}"));
     let verdict = row.verdict.map_or("-", Verdict::as_str);
     let mut line = format!("{score:>7}  {verdict:9}  {}", row.shown);

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::input::Input;
 use super::super::video::read_video;
+use super::html::Picture;
 use super::inputs::Item;
 use super::report::Row;
 use crate::detector::scoring::{Accumulated, FrameScore, ScoringError};
@@ -23,6 +24,8 @@ pub(super) struct Scanner {
     verdict: VerdictConfig,
     fps: f64,
     live: Duration,
+    /// Whether a report is wanted, which shows pictures and curves.
+    pictures: bool,
     /// Whether nobody wants the results any more.
     stopped: AtomicBool,
 }
@@ -30,7 +33,17 @@ pub(super) struct Scanner {
 impl Scanner {
     pub fn new(model: Model, verdict: VerdictConfig, max_tiles: usize, fps: f64, live: Duration) -> Self {
         let detector = Detector::new(model, &verdict, max_tiles);
-        Self { detector, verdict, fps, live, stopped: AtomicBool::new(false) }
+        Self { detector, verdict, fps, live, pictures: false, stopped: AtomicBool::new(false) }
+    }
+
+    /// The same, for a report.
+    pub fn with_pictures(self) -> Self {
+        Self { pictures: true, ..self }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        self.detector.limits()
     }
 
     /// Stops watching videos and streams: nobody wants the results any more.
@@ -78,6 +91,7 @@ impl Scanner {
                 }
             };
             let (at, share) = (shot.at, shot.transparent());
+            let shown = self.pictures.then(|| shot.image.clone());
             let frame = Frame::from_rgb("scan".into(), 0, SystemTime::UNIX_EPOCH, at, shot.image);
             let size = (frame.width, frame.height);
             let score = match kind {
@@ -86,10 +100,17 @@ impl Scanner {
             };
             let score = score.map_err(|e| e.to_string())?;
             track.add(at, size, &score);
+            let one = shown.map(|image| {
+                track.picture.take(score.score, &image);
+                let mut one = Picture::default();
+                one.take(score.score, &image);
+                Box::new(one)
+            });
             transparent = transparent.max(share);
             let mut row = self.still(input, size, score);
             row.transparent = (share > 0.0).then_some(share);
             row.page = (kind == Kind::Pages).then_some(number);
+            row.picture = one;
             // A page without a proper tile counts least.
             let proper = |row: &Row| row.note.is_none_or(|note| note == Reason::Degraded.as_str());
             let rank = |row: &Row| (proper(row), row.score.unwrap_or_default());
@@ -137,7 +158,12 @@ impl Scanner {
             let judged = frame.decoded().map_err(ScoringError::from).and_then(|frame| {
                 let frame = fields.take(frame);
                 track.interlaced = track.interlaced.or(frame.interlacing.field());
-                accumulated.score_lines(&self.detector, frame)
+                let shown = if self.pictures { frame.to_rgb().ok() } else { None };
+                let score = accumulated.score_lines(&self.detector, frame)?;
+                if let Some(image) = shown {
+                    track.picture.take(score.score, &image);
+                }
+                Ok(score)
             });
             match judged {
                 Ok(score) => {
@@ -159,7 +185,10 @@ impl Scanner {
         .map_err(|e| e.to_string())?;
         match (read.content, last) {
             (Content::Picture(bytes), _) => return self.pictures(input, &bytes),
-            (Content::Still, Some((size, score))) => return Ok(self.still(input, size, score)),
+            (Content::Still, Some((size, score))) => {
+                let picture = self.pictures.then(|| Box::new(track.picture));
+                return Ok(Row { picture, ..self.still(input, size, score) });
+            }
             (Content::Still, None) => {}
             (Content::Video, _) => track.truncated = read.truncated,
         }
@@ -185,6 +214,7 @@ struct Track {
     open: Option<f64>,
     last: f64,
     truncated: Option<Truncated>,
+    picture: Picture,
 }
 
 impl Track {
@@ -204,6 +234,7 @@ impl Track {
             open: None,
             last: 0.0,
             truncated: None,
+            picture: Picture::default(),
         }
     }
 
@@ -217,6 +248,7 @@ impl Track {
         self.scores.push(score.score);
         self.degraded += usize::from(score.degraded);
         self.last = at.as_secs_f64();
+        self.picture.curve.push(self.last, score.score);
         let outcome = self.machine.push_frame(at, score.score, score.degraded);
         if outcome.judgement.frames >= self.min_frames {
             let smoothed = outcome.judgement.smoothed.unwrap_or_default();
@@ -266,6 +298,7 @@ impl Track {
             truncated: self.truncated,
             interlaced: self.interlaced,
             error: None,
+            picture: self.picture.thumbnail.is_some().then(|| Box::new(self.picture)),
             ..Row::failed(shown.to_owned(), String::new())
         })
     }
