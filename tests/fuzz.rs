@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets (`fuzz/`, `make fuzz`) on a bounded number of inputs: bytes and texts of
-//! any kind, and real ones with a few changes.
+//! The bodies of the fuzz targets (`fuzz/`, `make fuzz`) on a bounded number of inputs: bytes and
+//! texts of any kind, and real ones with a few changes.
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;

@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets for models and cards (`fuzz/`, `make fuzz`) on a bounded number of inputs: the fuzzer's
-//! own seeds with a few changes; and what fuzzing found.
+//! The bodies of the fuzz targets for models and cards (`fuzz/`, `make fuzz`) on a bounded number
+//! of inputs: the fuzzer's own seeds with a few changes; and what fuzzing found.
 
 #[path = "../fuzz/onnx_bodies.rs"]
 mod onnx_bodies;

@@ -1,8 +1,9 @@
-//! Records keep their bytes: a log that an earlier version wrote reads, and is written again byte for byte.
+//! Records keep their bytes: a log that an earlier version wrote reads, and is written again byte
+//! for byte.
 //!
-//! `golden/events.jsonl` was written by `spotd run` on the demonstration with `verdict.jump = 1.5`, before detector,
-//! verdict and log shared one `Judgement`. A hash is taken of a line's very bytes, so a member that moves is a change
-//! of format: it takes a new schema, and a file beside this one.
+//! `golden/events.jsonl` was written by `spotd run` on the demonstration with `verdict.jump = 1.5`,
+//! before detector, verdict and log shared one `Judgement`. A hash is taken of a line's very bytes,
+//! so a member that moves is a change of format: it takes a new schema, and a file beside this one.
 
 use std::sync::Arc;
 

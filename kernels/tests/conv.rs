@@ -1,4 +1,5 @@
-//! Convolutions: the portable path against plain loops in f64, every other path against the portable one.
+//! Convolutions: the portable path against plain loops in f64, every other path against the
+//! portable one.
 
 mod common;
 
@@ -95,7 +96,8 @@ fn extremes_do_not_saturate() {
     }
 }
 
-/// Sizes of real networks, where a band, a tile and a block of channels end in the middle of nothing.
+/// Sizes of real networks, where a band, a tile and a block of channels end in the middle of
+/// nothing.
 #[test]
 fn layers_of_networks_agree() {
     let layers = [

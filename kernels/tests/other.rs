@@ -1,4 +1,5 @@
-//! Pooling, addition, maps and changes of layout: against plain loops, and on every instruction set the same.
+//! Pooling, addition, maps and changes of layout: against plain loops, and on every instruction set
+//! the same.
 
 mod common;
 

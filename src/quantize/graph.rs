@@ -58,8 +58,8 @@ impl Graph {
     /// Reads a float model.
     ///
     /// # Errors
-    /// [`QuantizeError`]: no ONNX, more than one input or output, quantised already, or an operator set
-    /// that has no per-channel `DequantizeLinear` and cannot be lifted.
+    /// [`QuantizeError`] if it is not ONNX, has more than one input or output, is quantised already, or
+    /// has an operator set without per-channel `DequantizeLinear` that cannot be lifted.
     pub fn parse(bytes: &[u8]) -> Result<Self, QuantizeError> {
         let mut shell = bounds::read(bytes).map_err(QuantizeError::NotOnnx)?;
         let mut graph =

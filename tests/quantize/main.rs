@@ -1,4 +1,5 @@
-//! Quantisation of networks of well-known shapes, the form of what is written, and `spotd quantize` as a user runs it.
+//! Quantisation of networks of well-known shapes, the form of what is written, and `spotd quantize`
+//! as a user runs it.
 
 #[path = "../common/model.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]

@@ -1,7 +1,7 @@
 //! Trains and exports the detectors that `spotd` runs.
 //!
-//! A network is a value ([`net::Net`]) with two readers: [`module`] trains it with libtorch, [`onnx`] writes
-//! it as the file that the daemon loads. The daemon never links any of this.
+//! A network is a value ([`net::Net`]) with two readers: [`module`] trains it with libtorch,
+//! [`onnx`] writes it as the file that the daemon loads. The daemon never links any of this.
 
 pub mod ablate;
 pub mod bank;

@@ -194,7 +194,7 @@ pub fn train(net: &Net, options: &Options) -> Result<Outcome> {
     state.matched = strangers.iter().map(|s| s.pairs.len()).sum();
     state.bank_seconds = bank_seconds;
     state.budget_seconds = state.seconds + options.budget.as_secs_f64();
-    // Another stream after a resumption, or it would see the same pairs again.
+    // A different random stream after a resumption, so that it does not see the same pairs again.
     let rng = Rng::new(options.seed).fork(state.steps);
     let pairs = Pairs::new(&split.train, bank, &strangers, options.degrade.policies(), device, rng.fork(1))
         .through(options.video)
@@ -224,7 +224,7 @@ pub fn train(net: &Net, options: &Options) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// What is trained on, and the matched pairs whose photographs are held out.
+/// The training collections, and the matched pairs whose photographs are held out.
 fn load_strangers(fakes: &[PathBuf], sets: &[PathBuf]) -> Result<(Vec<Strangers>, Vec<Strangers>)> {
     let (mut all, mut held_out) = (Vec::new(), Vec::new());
     for folder in fakes {
@@ -235,11 +235,11 @@ fn load_strangers(fakes: &[PathBuf], sets: &[PathBuf]) -> Result<(Vec<Strangers>
         let fake = fake.into_iter().map(|(_, picture)| picture).collect();
         all.push(Strangers { fake, ..Strangers::default() });
     }
-    // Matched ones are told of first.
+    // Matched ones are logged first.
     let (mut lines, mut of_sets) = (Vec::new(), Vec::new());
     for folder in sets {
         for set in dataset::find_sets(folder)? {
-            // What is held out of the photographs may be in a set too.
+            // Held-out photographs may be in a set too.
             let (held, trained): (Vec<PathBuf>, Vec<PathBuf>) =
                 set.real.iter().cloned().partition(|path| photos::is_held_out(path));
             let (real, fake) = (load_all(&trained), load_all(&set.fake));
@@ -277,9 +277,8 @@ const WATCHED: usize = 16;
 /// Such batches.
 const WATCHES: usize = 6;
 
-/// How well held-out matched pairs are told apart, mildly degraded: the share of pictures on the
-/// right side of 0, and of pairs whose generated half has the higher logit. `None` where there are
-/// none.
+/// How well held-out matched pairs are separated, mildly degraded: the share of pictures with the
+/// right sign, and of pairs whose generated half has the higher logit. `None` if there are none.
 fn watch(module: &Module, held_out: &[Strangers], side: u32, device: Device) -> Result<Option<(f64, f64)>> {
     if held_out.is_empty() {
         return Ok(None);
@@ -297,8 +296,8 @@ fn watch(module: &Module, held_out: &[Strangers], side: u32, device: Device) -> 
     Ok(Some((right / all, ordered / all)))
 }
 
-/// A set's pictures with its matched pairs, if it has any. Where the photograph of a pair is held
-/// out, its redrawn self is too, since only pairs are drawn then.
+/// A set's pictures with its matched pairs, if it has any. If the photograph of a pair is held out,
+/// its resynthesis is too, since only pairs are drawn then.
 fn matched_or_not(real: Vec<(PathBuf, RgbImage)>, fake: Vec<(PathBuf, RgbImage)>) -> Strangers {
     let sizes: HashMap<&Path, (u32, u32)> =
         real.iter().chain(&fake).map(|(path, picture)| (path.as_path(), picture.dimensions())).collect();
@@ -309,7 +308,7 @@ fn matched_or_not(real: Vec<(PathBuf, RgbImage)>, fake: Vec<(PathBuf, RgbImage)>
     Strangers { real: pictures(real), fake: pictures(fake), pairs }
 }
 
-/// What of it can be read, by its path; the rest is named.
+/// The readable pictures, by path; the rest is logged.
 fn load_all(paths: &[PathBuf]) -> Vec<(PathBuf, RgbImage)> {
     let mut pictures = Vec::new();
     for path in paths {
@@ -321,7 +320,7 @@ fn load_all(paths: &[PathBuf]) -> Vec<(PathBuf, RgbImage)> {
     pictures
 }
 
-/// Follows `from` slowly; what the average holds is exported.
+/// Moves the average towards `from`; the average is what is exported.
 fn follow(average: &nn::VarStore, from: &nn::VarStore, decay: f64) {
     tch::no_grad(|| {
         let source = from.variables();
@@ -357,13 +356,13 @@ fn optimise(
     let mut optimiser = nn::adamw(0.9, 0.999, 0.01).build(&store, options.rate)?;
     let progress = bar(options.budget.as_secs(), "detector");
     let over = || anyhow!("the threads that make pairs have ended");
-    // The time given is for training: slow decoders take a while to redraw the first pairs.
+    // The time budget is for training: slow decoders take a while for the first pairs.
     let mut first = Some(batches.recv().map_err(|_| over())??);
     let (start, already) = (Instant::now(), state.seconds);
     let (first_step, mut saved) = (state.steps, Instant::now());
     let mut losses = Vec::new();
     let mut hits = 0.9;
-    // Since the last line: when it was, and what of it went by without a batch.
+    // Since the last line: when it was, and the time spent waiting for batches.
     let (mut told, mut waited, mut all_waited) = (Instant::now(), Duration::ZERO, Duration::ZERO);
     while start.elapsed() < options.budget && state.steps - first_step < options.most_steps {
         let done = start.elapsed().as_secs_f64() / options.budget.as_secs_f64();
@@ -390,7 +389,7 @@ fn optimise(
         let loss = single * 0.5 + paired * options.pair_weight;
         optimiser.backward_step_clip_norm(&loss, 2.0);
         state.steps += 1;
-        // A short memory at first, or the average would hold on to the random start.
+        // A short memory at first, so that the average does not hold on to the random start.
         let age = (state.steps + 1) as f64;
         follow(&average, &store, AVERAGE_DECAY.min(age / (age + 20.0)));
         let value = f64::try_from(&loss)?;

@@ -1,5 +1,5 @@
-//! Average precision over sets in the paper's layout, through the daemon's own eyes: the same tiles, the
-//! same ONNX file, the same mean of logits.
+//! Average precision over sets in the paper's layout, measured as the daemon judges: with the same
+//! tiles, the same ONNX file, the same mean of logits.
 
 use anyhow::{Context as _, Result};
 use image::{RgbImage, imageops};
@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is done to a picture before it is scored.
+/// The perturbation of a picture before it is scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Perturbation {
     /// Nothing.
@@ -33,10 +33,10 @@ pub enum Perturbation {
 }
 
 impl Perturbation {
-    /// All.
+    /// All perturbations.
     pub const ALL: [Perturbation; 3] = [Perturbation::AsStored, Perturbation::Jpeg75, Perturbation::H264];
 
-    /// As cards name it.
+    /// Its name in cards.
     pub fn name(self) -> &'static str {
         match self {
             Perturbation::AsStored => "as stored",
@@ -54,14 +54,14 @@ impl Perturbation {
     }
 }
 
-/// What this machine can do: without GStreamer no video codec.
+/// Those that this machine can apply: without GStreamer no video codec.
 pub fn possible() -> Vec<Perturbation> {
     let video =
         VideoCodec::H264.available().inspect_err(|why| log::warn!("not measured after H.264: {why}")).is_ok();
     Perturbation::ALL.into_iter().filter(|p| *p != Perturbation::H264 || video).collect()
 }
 
-/// A picture shrunk by four and enlarged again: its motif without any trace.
+/// A picture shrunk by four and enlarged again: its content without any trace.
 fn content(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let small =
@@ -69,20 +69,21 @@ fn content(picture: &RgbImage) -> RgbImage {
     imageops::resize(&small, width, height, imageops::FilterType::CatmullRom)
 }
 
-/// Tiles a picture: more than any set's picture has, so that the whole picture counts.
+/// Tiles per picture: more than any set's picture has, so that the whole picture counts.
 pub(crate) const MOST_TILES: usize = 64;
 
-/// What one picture scored.
+/// The score of one picture.
 #[derive(Clone, Copy)]
 struct Scored {
     logit: f32,
     score: f64,
     softness: f32,
-    /// Logit of its motif alone; where it was asked for.
+    /// Logit of its content only, if requested.
     content: Option<f32>,
 }
 
-/// One row for each set and perturbation, sets by name; pictures shared between sets are scored once.
+/// One row for each set and perturbation, sets by name; pictures shared between sets are scored
+/// once.
 pub fn measure(model: &Model, layout: &Path, perturbations: &[Perturbation]) -> Result<Vec<Measured>> {
     let sets = dataset::find_sets(layout)?;
     let total: usize = sets.iter().map(|s| s.real.len() + s.fake.len()).sum();
@@ -174,12 +175,12 @@ fn row(
     })
 }
 
-/// To four places: more would be noise on sets of a hundred.
+/// To four decimals: more would be noise on sets of a hundred.
 fn round(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
-/// Puts `rows` into the card of the model at `path`, in place of those that it has.
+/// Replaces the measurements in the card of the model at `path` by `rows`.
 ///
 /// # Errors
 /// The card cannot be read or written.

@@ -1,13 +1,13 @@
-//! Radial power spectra of batches, and the filter that gives a real picture and its resynthesis the same
-//! one, so that only structure is left to tell them apart.
+//! Radial power spectra of batches, and the filter that gives a real picture and its resynthesis
+//! the same one, so that only structure distinguishes them.
 
 use spotd::forensics::rng::Rng;
 use tch::{Device, Kind, Tensor};
 
-/// Largest gain of the filter: beyond it only noise would be lifted.
+/// Largest gain of the filter: beyond it only noise would be amplified.
 const MOST_GAIN: f64 = 6.0;
 
-/// Which frequencies of a real 2-D transform lie at which radius, for square pictures of one side.
+/// The radius of each frequency of a real 2-D transform, for square pictures of one size.
 pub struct Rings {
     index: Tensor,
     count: Tensor,
@@ -55,8 +55,8 @@ impl Rings {
         (transform * gain).fft_irfft2([self.side, self.side].as_slice(), [-2i64, -1].as_slice(), "ortho")
     }
 
-    /// Filters `real` and `fake` to one spectrum between theirs, `real^(1-u) fake^u`, `u` drawn as U^1.5 for
-    /// each pair (mostly near the photograph's).
+    /// Filters `real` and `fake` to a common spectrum between theirs, `real^(1-u) fake^u`, `u`
+    /// drawn as U^1.5 for each pair (mostly near the photograph's).
     pub fn equalise(&self, real: &Tensor, fake: &Tensor, rng: &mut Rng) -> (Tensor, Tensor) {
         let shares: Vec<f32> = (0..real.size()[0]).map(|_| rng.unit().powf(1.5)).collect();
         let u = Tensor::from_slice(&shares).to_device(real.device()).unsqueeze(1);

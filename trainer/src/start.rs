@@ -1,7 +1,8 @@
-//! Where a run starts that is not to learn from nothing: the weights of exported models, or the mean of several.
+//! Initial weights of a run that does not start from scratch: those of an exported model, or the
+//! mean of several.
 //!
-//! The mean of models that were trained on from one another often ranks better than any of them: "Model soups",
-//! Wortsman et al., 2022.
+//! The mean of models that were fine-tuned from one another often ranks better than any of them:
+//! "Model soups", Wortsman et al., 2022.
 
 use crate::{
     graph,
@@ -12,13 +13,14 @@ use anyhow::{Context as _, Result, ensure};
 use std::{collections::HashMap, path::PathBuf};
 use tch::{Kind, Tensor, nn::VarStore};
 
-/// Puts the mean of the weights in `models`, float32 ONNX files that this trainer exported of `net`, into `store`.
+/// Loads the mean of the weights in `models`, float32 ONNX files of `net` exported by this trainer,
+/// into `store`.
 ///
-/// An exported model has its batch normalisation folded into the convolutions, so `store`'s is set to change nothing but
-/// for the bias; it must stay frozen, as the statistics that it had are gone.
+/// An exported model has its batch normalisation folded into the convolutions, so `store`'s is set
+/// to the identity except for the bias; it must stay frozen, because its statistics are lost.
 ///
 /// # Errors
-/// A file that cannot be read, is quantised or is of another network, named.
+/// A file cannot be read, is quantised or belongs to a different network; the error names it.
 pub fn load_mean(store: &mut VarStore, net: &Net, models: &[PathBuf]) -> Result<()> {
     let mut sum: HashMap<String, Tensor> = HashMap::new();
     for path in models {
@@ -100,7 +102,8 @@ fn walk(
                 walk(a, &format!("{here}.a"), constants, out)?;
                 walk(b, &format!("{here}.b"), constants, out)?;
             }
-            // The rest of what a detector is made of has no variables; what else is missing is named above.
+            // A detector's other layers have no variables; anything else that is missing is
+            // reported above.
             _ => {}
         }
     }

@@ -1,15 +1,15 @@
 //! Upsamplers without training: random ones, a new one for every batch.
 //!
-//! A generator's last layers double the size by kernels whose four phases never quite agree, which leaves a
-//! lattice in the picture (Odena et al., 2016; Zhang et al., 2019, simulate it the same way). Here the
-//! phases are drawn at random about a bilinear kernel. The detail that the halving took can be put back, so
-//! that sharpness tells nothing and the lattice is all that differs.
+//! A generator's last layers double the size by kernels whose four phases never quite agree, which
+//! leaves a lattice in the picture (Odena et al., 2016; Zhang et al., 2019, simulate it the same
+//! way). Here the phases are drawn at random about a bilinear kernel. The detail that the halving
+//! took can be put back, so that sharpness tells nothing and the lattice is all that differs.
 
 use spotd::forensics::rng::Rng;
 use tch::{Kind, Tensor};
 
-/// Redraws `x` `[N, 3, S, S]` in 0..1 through one to three halvings and as many random doublings. S is a
-/// multiple of 8.
+/// Redraws `x` `[N, 3, S, S]` in 0..1 through one to three halvings and as many random doublings. S
+/// is a multiple of 8.
 pub fn redraw(x: &Tensor, rng: &mut Rng) -> Tensor {
     tch::no_grad(|| {
         let depth = 1 + rng.below(3);
@@ -18,8 +18,8 @@ pub fn redraw(x: &Tensor, rng: &mut Rng) -> Tensor {
             small = halve(&small);
         }
         let detail = if rng.chance(0.6) { f64::from(rng.range(0.3, 1.0)) } else { 0.0 };
-        // From barely to plainly visible. Without the detail put back, the barely visible would be a plain enlargement,
-        // which must not be called synthetic.
+        // From barely to plainly visible. Without the detail put back, the barely visible would be
+        // a plain enlargement, which must not be called synthetic.
         let least = if detail > 0.0 { 0.012f32 } else { 0.04 };
         let strength = f64::from(least * (0.25 / least).powf(rng.unit()));
         let overlap = rng.chance(0.7);
@@ -36,8 +36,8 @@ fn halve(x: &Tensor) -> Tensor {
     x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>)
 }
 
-/// A depthwise kernel `[3, 1, 4, 4]` for doubling: bilinear (or nearest, without `overlap`) times one plus
-/// noise; mostly the same for the three colours.
+/// A depthwise kernel `[3, 1, 4, 4]` for doubling: bilinear (or nearest, without `overlap`) times
+/// one plus noise; mostly the same for the three colours.
 fn kernel(strength: f64, overlap: bool, like: &Tensor) -> Tensor {
     let row: [f32; 4] = if overlap { [0.25, 0.75, 0.75, 0.25] } else { [0.0, 1.0, 1.0, 0.0] };
     let row = Tensor::from_slice(&row).to_device(like.device());

@@ -1,5 +1,5 @@
-//! The coherent part's head: fitted on pairs with a lattice it tells others like them apart, the file runs in the daemon's
-//! own reader, and what cannot be fitted on is named.
+//! The coherent part's head: fitted on pairs with a lattice it tells others like them apart, the
+//! file runs in the daemon's own reader, and what cannot be fitted on is named.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Gradients on CUDA and on the CPU are the same. Where there is no GPU this is said, and the CPU alone is held against
-//! itself with the batch in another order, which rounds differently.
+//! Gradients on CUDA and on the CPU are the same. Where there is no GPU this is said, and the CPU
+//! alone is held against itself with the batch in another order, which rounds differently.
 
 use spotd_train::{
     device,
@@ -9,7 +9,8 @@ use spotd_train::{
 };
 use tch::{Device, Kind, Reduction, Tensor, nn::VarStore};
 
-/// Gradients of the loss over one batch whose pictures come in this order, by name, as float64 on the CPU.
+/// Gradients of the loss over one batch whose pictures come in this order, by name, as float64 on
+/// the CPU.
 fn gradients(net: &Net, device: Device, order: [i64; 4]) -> Vec<(String, Tensor)> {
     tch::manual_seed(3);
     let order = Tensor::from_slice(&order);

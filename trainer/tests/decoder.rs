@@ -1,5 +1,5 @@
-//! Decoders of others as members of the bank: what is taken, what is refused and how, and a run that learns from one alone;
-//! matched sets; packs.
+//! Decoders of others as members of the bank: what is taken, what is refused and how, and a run
+//! that learns from one alone; matched sets; packs.
 
 use image::{Rgb, RgbImage};
 use prost::Message as _;

@@ -1,5 +1,5 @@
-//! The paper's training, small: it learns, it goes on exactly where it stopped, and it says what is wrong with
-//! what it is given.
+//! The paper's training, small: it learns, it goes on exactly where it stopped, and it says what is
+//! wrong with what it is given.
 
 mod common;
 
@@ -24,7 +24,8 @@ struct Line {
     options: Options,
 }
 
-/// Options as the command line gives them; small, on the edge network, unless `more` says otherwise.
+/// Options as the command line gives them; small, on the edge network, unless `more` says
+/// otherwise.
 fn options(data: &Path, run: &Path, more: &[&str]) -> Options {
     let mut words: Vec<String> = vec!["fit".into(), "--data".into(), data.display().to_string()];
     words.extend(["--run".into(), run.display().to_string()]);

@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets for files of PyTorch and safetensors (`fuzz/`, `make fuzz`) on a bounded number of
-//! inputs: the fuzzer's own seeds, which are real files, with a few changes.
+//! The bodies of the fuzz targets for files of PyTorch and safetensors (`fuzz/`, `make fuzz`) on a
+//! bounded number of inputs: the fuzzer's own seeds, which are real files, with a few changes.
 
 use proptest::prelude::*;
 use spotd_train::torchfile;
@@ -100,8 +100,8 @@ fn the_seeds_are_checkpoints() {
 
 #[test]
 fn a_tensor_that_is_larger_than_its_numbers_is_refused() {
-    // The size of the first tensor of a small checkpoint, (3, 2), with strides (2, 1), made (255, 255) by (0, 0):
-    // four bytes that would come to a quarter of a million.
+    // The size of the first tensor of a small checkpoint, (3, 2), with strides (2, 1), made (255,
+    // 255) by (0, 0): four bytes that would come to a quarter of a million.
     let sound = SEEDS.iter().find(|seed| seed.starts_with(&[0x80])).unwrap();
     let place = |what: &[u8]| sound.windows(what.len()).position(|w| w == what).unwrap();
     let mut huge = sound.clone();

@@ -88,7 +88,8 @@ fn answers_are_pytorchs_own() {
         assert!(by_torch < tolerance, "{name}: libtorch {by_torch}");
         println!("{name}: tract {by_tract:.1e}, libtorch {by_torch:.1e} from PyTorch");
 
-        // The daemon takes a detector as it is; ImageNet's classifier has no card to be taken for one.
+        // The daemon takes a detector as it is; ImageNet's classifier has no card to be taken for
+        // one.
         assert_eq!(Model::open(Some(&onnx), Wanted::Auto).is_ok(), outputs == 1, "{name}");
     }
 

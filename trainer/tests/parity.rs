@@ -11,7 +11,8 @@ use spotd_train::{
 use tch::{Device, Kind, Tensor, nn::VarStore};
 use tract_onnx::prelude::*;
 
-/// Random weights, and batch statistics far from the fresh ones, so that folding is put to the test.
+/// Random weights, and batch statistics far from the fresh ones, so that folding is put to the
+/// test.
 fn randomised(net: &Net, seed: i64) -> (VarStore, Module) {
     tch::manual_seed(seed);
     let store = VarStore::new(Device::Cpu);
@@ -56,7 +57,8 @@ fn worst(net: &Net, ends: &Ends, shape: [i64; 4], seed: i64) -> f32 {
     let tract = run_tract(&bytes, &x);
     assert_eq!(torch.len(), tract.len(), "{}", net.name);
     assert!(torch.iter().any(|v| v.abs() > 1e-3), "{}: an answer of zeros proves nothing", net.name);
-    // Sixteen residual blocks of random weights answer with hundreds: the error is relative to that.
+    // Sixteen residual blocks of random weights answer with hundreds: the error is relative to
+    // that.
     let scale = torch.iter().fold(1f32, |most, v| most.max(v.abs()));
     torch.iter().zip(&tract).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f32::max)
 }

@@ -1,5 +1,5 @@
-//! Training on tiny generated pictures: it runs, it learns, it never sees `val`, and what it saves is what
-//! loads again.
+//! Training on tiny generated pictures: it runs, it learns, it never sees `val`, and what it saves
+//! is what loads again.
 
 use image::{Rgb, RgbImage};
 #[cfg(feature = "gstreamer")]

@@ -1,5 +1,6 @@
-//! The intrinsics of [`super::avx512`] and [`super::avxvnni`] in plain Rust, written from Intel's description of each
-//! instruction, so that the kernels' logic is tested on processors without them. Only for tests: slow.
+//! The intrinsics of [`super::avx512`] and [`super::avxvnni`] in plain Rust, written from Intel's
+//! description of each instruction, so that the kernels' logic is tested on processors without
+//! them. Only for tests: slow.
 
 #![allow(non_camel_case_types, clippy::missing_safety_doc)]
 

@@ -19,7 +19,8 @@ impl Plan<'_> {
         let form = self.form(bytes)?;
         let (mut x, mut steps) = (self.graph.producer(bytes).inputs[0], vec![]);
         while let Some((before, step)) = self.step(x)? {
-            // Right before it, a bound that the bytes have anyway, as ReLU before bytes without a sign.
+            // Right before it, a bound that the bytes have anyway, as ReLU before bytes without a
+            // sign.
             let (least, most) = real_range(&quant);
             let idle = match step {
                 Step::AtLeast(bound) => bound <= least,

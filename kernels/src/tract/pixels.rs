@@ -7,13 +7,15 @@ use tract_onnx::tract_hir::internal::*;
 use super::ops::{Int8Pixels, Int8Quantise, Pixels};
 use super::report::{Input, Report, census};
 
-/// Makes a model that [`fuse`](super::fuse) gave take pixels as they come: unsigned bytes `[N, H, W, C]` instead of
-/// floats `[N, C, H, W]`. `real` is the number that a byte stood for, as the caller computed it.
+/// Makes a model that [`fuse`](super::fuse) gave take pixels as they come: unsigned bytes
+/// `[N, H, W, C]` instead of floats `[N, C, H, W]`. `real` is the number that a byte stood for, as
+/// the caller computed it.
 ///
-/// All that the file does between its input and its first bytes, normalisation and quantisation, becomes a table of
-/// 256 bytes a channel, computed by the same steps in the same order: the answer is that for the floats bit for bit.
-/// Where every byte stays as it is, nothing is left to do. It can be had where nothing but quantised layers reads
-/// the input; else the model and its report come back as they were, with the reason in [`Report::input`].
+/// All that the file does between its input and its first bytes, normalisation and quantisation,
+/// becomes a table of 256 bytes a channel, computed by the same steps in the same order: the answer
+/// is that for the floats bit for bit. Where every byte stays as it is, nothing is left to do. It
+/// can be had where nothing but quantised layers reads the input; else the model and its report
+/// come back as they were, with the reason in [`Report::input`].
 ///
 /// ```no_run
 /// use spotd_kernels::tract::{Input, fuse, onnx, take_pixels};

@@ -1,4 +1,5 @@
-//! What is fused: for each value that bytes or a last layer make, the operator that takes its place.
+//! What is fused: for each value that bytes or a last layer make, the operator that takes its
+//! place.
 
 use tract_onnx::tract_core::ops::array::TypedConcat;
 use tract_onnx::tract_hir::internal::*;
@@ -12,8 +13,8 @@ use crate::{ByteMap, Isa, PackedAdd, PoolKind, Quant};
 /// How the bytes of a value lie in memory, apart from the shape that the graph gives it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Form {
-    /// As pictures in NHWC order; the shape here is `[N, C, H, W]`. The graph's shape is this one or another
-    /// view of it.
+    /// As pictures in NHWC order; the shape here is `[N, C, H, W]`. The graph's shape is this one
+    /// or another view of it.
     Pictures(ShapeFact),
     /// As the graph says.
     Plain,
@@ -88,7 +89,8 @@ impl<'a> Plan<'a> {
         Ok(if shape.rank() == 4 { Form::Pictures(shape.clone()) } else { Form::Plain })
     }
 
-    /// Sees to it that the bytes are there in their form: quantises, where floats of the graph come in.
+    /// Sees to it that the bytes are there in their form: quantises, where floats of the graph come
+    /// in.
     pub fn claim(&mut self, sources: &[&Source]) -> TractResult<TVec<Input>> {
         for source in sources {
             if !self.values.contains_key(&source.bytes) {
@@ -202,7 +204,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Plans last layers, which write floats: dense layers and means that no `QuantizeLinear` follows.
+    /// Plans last layers, which write floats: dense layers and means that no `QuantizeLinear`
+    /// follows.
     fn floats(&mut self, outlet: OutletId) -> TractResult<()> {
         if let Some(found) = Layer::find_last(self, outlet)? {
             let (top, found) = found;
@@ -230,7 +233,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Whether all that reads the value is a `QuantizeLinear` that has been fused, views between them aside.
+    /// Whether all that reads the value is a `QuantizeLinear` that has been fused, views between
+    /// them aside.
     pub fn is_covered(&self, outlet: OutletId) -> bool {
         let mut at = outlet;
         loop {

@@ -117,8 +117,8 @@ impl Window {
     }
 }
 
-/// The window of a convolution or a pool over `[N, C, H, W]`, checked against the shape that tract gives its
-/// result.
+/// The window of a convolution or a pool over `[N, C, H, W]`, checked against the shape that tract
+/// gives its result.
 pub(super) fn window(spec: &PoolSpec, input: &ShapeFact, output: &ShapeFact) -> TractResult<Fusable<Window>> {
     if spec.data_format != DataFormat::NCHW || spec.kernel_shape.len() != 2 || input.rank() != 4 {
         return Ok(Err("it is not over pictures".into()));

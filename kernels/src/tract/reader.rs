@@ -1,8 +1,10 @@
-//! tract's ONNX reader, with `QuantizeLinear` and `DequantizeLinear` kept as they stand in the file.
+//! tract's ONNX reader, with `QuantizeLinear` and `DequantizeLinear` kept as they stand in the
+//! file.
 //!
-//! tract's own reader folds `DequantizeLinear` of a weight into a float constant while it infers shapes, and
-//! turns the scale of `QuantizeLinear` into its reciprocal: afterwards bytes and scales cannot be had back.
-//! So the two operators get readers of their own. All else, types and shapes included, stays tract's.
+//! tract's own reader folds `DequantizeLinear` of a weight into a float constant while it infers
+//! shapes, and turns the scale of `QuantizeLinear` into its reciprocal: afterwards bytes and scales
+//! cannot be had back. So the two operators get readers of their own. All else, types and shapes
+//! included, stays tract's.
 
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
@@ -18,8 +20,9 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 /// tract's ONNX reader, except that quantisation survives it: what [`fuse`](super::fuse) and
 /// [`unfused`](super::unfused) take. A model read this way has to pass through one of the two.
 ///
-/// Shapes that the file states for values in its middle are not read: quantisers write them with the batch as a
-/// symbol, which tract refuses to unify with a batch of one that was set for the input. It infers them itself.
+/// Shapes that the file states for values in its middle are not read: quantisers write them with
+/// the batch as a symbol, which tract refuses to unify with a batch of one that was set for the
+/// input. It infers them itself.
 pub fn onnx() -> Onnx {
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     onnx.op_register.insert("QuantizeLinear", |cx, node| build(cx, node, Direction::Quantize));

@@ -69,7 +69,8 @@ pub enum Fill {
     Ends(u64),
     /// Around zero, as trained weights: the sum of four.
     Bell(u64),
-    /// Two or four of them add up to 128 or a little more or less, which is as much as 16 bits hold beside 255.
+    /// Two or four of them add up to 128 or a little more or less, which is as much as 16 bits hold
+    /// beside 255.
     Edge(u64),
 }
 
@@ -210,7 +211,8 @@ impl Case {
         }
     }
 
-    /// Each output value before rounding and the zero point, in steps of the output; computed in f64.
+    /// Each output value before rounding and the zero point, in steps of the output; computed in
+    /// f64.
     pub fn naive(&self) -> Vec<f64> {
         let (conv, dims) = (&self.conv, self.dims);
         let out = conv.out_dims(dims).unwrap();

@@ -1,5 +1,5 @@
-//! Which operators are left, by name and number, for the kinds of networks that detectors are made of; and
-//! that they answer as the file says.
+//! Which operators are left, by name and number, for the kinds of networks that detectors are made
+//! of; and that they answer as the file says.
 
 use std::collections::BTreeMap;
 

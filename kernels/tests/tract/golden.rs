@@ -1,5 +1,6 @@
-//! The pass answers as onnxruntime does, on graphs of onnxruntime's and PyTorch's own quantisers and of training with fake
-//! quantisation: all bytes on the way to one step, and the logit. `make golden-int8` writes the files.
+//! The pass answers as onnxruntime does, on graphs of onnxruntime's and PyTorch's own quantisers
+//! and of training with fake quantisation: all bytes on the way to one step, and the logit.
+//! `make golden-int8` writes the files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -52,8 +53,9 @@ fn difference(a: &Tensor, b: &Tensor) -> (f32, f32) {
     (apart.into_iter().fold(0.0, f32::max), differ)
 }
 
-/// Compares with onnxruntime, for each instruction set of this processor: each layer alone, fed with
-/// onnxruntime's bytes, to one step; and the whole graph, whose logit may differ by what such steps make of it.
+/// Compares with onnxruntime, for each instruction set of this processor: each layer alone, fed
+/// with onnxruntime's bytes, to one step; and the whole graph, whose logit may differ by what such
+/// steps make of it.
 fn check(name: &str, logit: f32) -> Report {
     let Case { file, input, outputs } = case(name);
     let shape: [usize; 4] = input.shape().try_into().expect("a picture");
@@ -106,8 +108,8 @@ fn whole(name: &str, model: TypedModel, input: &Tensor, outputs: &[(String, Tens
     assert!(most <= logit, "{name}: {answer:?} {golden:?}");
 }
 
-/// The report's counts, of operators inside of the network: all bytes are outputs here, for which they are
-/// brought back into the order of the file.
+/// The report's counts, of operators inside of the network: all bytes are outputs here, for which
+/// they are brought back into the order of the file.
 fn inside(report: &Report) -> BTreeMap<&str, usize> {
     let border = ["Int8Relayout", "Reshape"];
     report.census.iter().map(|(name, n)| (&**name, *n)).filter(|(name, _)| !border.contains(name)).collect()
@@ -166,8 +168,8 @@ fn a_graph_of_training_with_fake_quantisation() {
     assert_eq!(report.left, []);
 }
 
-/// As PyTorch's own exporter writes it: zero points behind an Identity, float biases, a sum of two rounded values, and
-/// a mean that is not rounded, so that the last layer is none of int8.
+/// As PyTorch's own exporter writes it: zero points behind an Identity, float biases, a sum of two
+/// rounded values, and a mean that is not rounded, so that the last layer is none of int8.
 #[test]
 fn a_graph_of_pytorchs_fake_quantisation() {
     let report = check("pytorch", 0.01);

@@ -1,4 +1,5 @@
-//! Files that are damaged, or that say what cannot be: an error that names the tensor, never a panic.
+//! Files that are damaged, or that say what cannot be: an error that names the tensor, never a
+//! panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -110,7 +111,8 @@ fn an_unknown_operator_runs_in_tract_between_fused_parts() {
     a[0].close_enough(&b[0], Approximation::SuperApproximate).expect("the same logit");
 }
 
-/// First layers are often kept in float: what lies between the layer and its bytes belongs to the quantisation.
+/// First layers are often kept in float: what lies between the layer and its bytes belongs to the
+/// quantisation.
 #[test]
 fn a_first_layer_in_float_stays_and_its_activation_is_fused() {
     for high in [None, Some(2.0)] {

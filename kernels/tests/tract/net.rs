@@ -99,7 +99,8 @@ impl Net {
         Bytes { name, channels }
     }
 
-    /// Random signed weights with a scale an output channel, dequantised; `fan` is what one output sums over.
+    /// Random signed weights with a scale an output channel, dequantised; `fan` is what one output
+    /// sums over.
     pub fn weights(&mut self, name: &str, dims: &[i64], fan: usize, axis: i64) -> String {
         let count = dims.iter().product::<i64>() as usize;
         let outputs = dims[axis as usize] as usize;

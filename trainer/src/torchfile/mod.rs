@@ -1,6 +1,7 @@
-//! Files of `torch.save`, in both of their forms, read without Python: a zip archive (since PyTorch 1.6), and
-//! the older sequence of pickles with raw storages behind them, which the published CNNDetection checkpoints
-//! are. tch itself reads neither (its reader wants TorchScript and refuses an OrderedDict).
+//! Files of `torch.save`, in both of their forms, read without Python: a zip archive (since PyTorch
+//! 1.6), and the older sequence of pickles followed by raw storages, as in the published
+//! CNNDetection checkpoints. tch itself reads neither (its reader wants TorchScript and refuses an
+//! OrderedDict).
 
 pub mod parse;
 pub mod pickle;
@@ -17,11 +18,11 @@ use tch::{Kind, Tensor};
 /// Tensors by name.
 pub type Weights = BTreeMap<String, Tensor>;
 
-/// The weights in `path`: safetensors, or a state dict of `torch.save`, alone or under one of the usual names
-/// (`model`, `state_dict`, ...). The prefix `module.` of `DataParallel` is taken off.
+/// The weights in `path`: safetensors, or a state dict of `torch.save`, alone or under one of the
+/// usual names (`model`, `state_dict`, ...). The prefix `module.` of `DataParallel` is removed.
 ///
 /// # Errors
-/// The file is of neither form, is cut short, or holds something other than a state dict.
+/// The file has neither form, is truncated, or contains something other than a state dict.
 pub fn read(path: &Path) -> Result<Weights> {
     let weights = if path.extension().is_some_and(|e| e == "safetensors") {
         std::fs::read(path).map_err(anyhow::Error::from).and_then(|bytes| load_safetensors(&bytes))

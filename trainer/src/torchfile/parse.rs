@@ -1,4 +1,4 @@
-//! What lies where in a file of `torch.save`, without libtorch: this is also what is fuzzed (`fuzz/`).
+//! The structure of a file of `torch.save`, parsed without libtorch; this part is fuzzed (`fuzz/`).
 
 use super::pickle::{self, Pickle, Value};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -13,7 +13,7 @@ const ZIP: &[u8] = b"PK\x03\x04";
 /// Names under which a checkpoint's dictionary keeps the network's weights.
 const INSIDE: [&str; 5] = ["model", "state_dict", "model_state_dict", "net", "weights"];
 
-/// Kinds of numbers.
+/// Element types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "their names say it")]
 pub enum Number {
@@ -30,7 +30,7 @@ pub enum Number {
 }
 
 impl Number {
-    /// Bytes of one.
+    /// Size of an element in bytes.
     pub fn size(self) -> usize {
         match self {
             Number::Double | Number::Int64 => 8,
@@ -41,12 +41,12 @@ impl Number {
     }
 }
 
-/// Numbers that tensors look at.
+/// Data that tensors refer to.
 #[derive(Clone, Debug)]
 pub struct Storage {
-    /// Their kind.
+    /// Type of the elements.
     pub number: Number,
-    /// How many.
+    /// Number of elements.
     pub numel: i64,
     /// Little-endian.
     pub bytes: Vec<u8>,
@@ -55,16 +55,16 @@ pub struct Storage {
 /// By the file's key.
 pub type Storages = HashMap<String, Storage>;
 
-/// A tensor as a view of its storage, within which it lies.
+/// A tensor as a view of its storage, within its bounds.
 #[derive(Clone, Debug)]
 pub struct Stored {
     /// Key of the storage.
     pub storage: String,
-    /// Numbers along each axis.
+    /// Size of each axis.
     pub size: Vec<i64>,
-    /// Distance of neighbours along each axis, in numbers.
+    /// Stride of each axis, in elements.
     pub stride: Vec<i64>,
-    /// Where it begins, in numbers.
+    /// Offset, in elements.
     pub offset: i64,
 }
 
@@ -73,14 +73,14 @@ pub struct Stored {
 pub struct StateDict {
     /// By name; there is at least one.
     pub tensors: BTreeMap<String, Stored>,
-    /// What they look at.
+    /// Their storages.
     pub storages: Storages,
 }
 
-/// Reads a file of either form.
+/// Parses a file of either form.
 ///
 /// # Errors
-/// It is of neither form, is cut short, or holds something other than a state dict.
+/// It has neither form, is truncated, or contains something other than a state dict.
 pub fn parse(bytes: Vec<u8>) -> Result<StateDict> {
     let (pickle, storages) = if bytes.starts_with(ZIP) {
         archive(bytes)?
@@ -149,7 +149,7 @@ fn archive(bytes: Vec<u8>) -> Result<(Pickle, Storages)> {
     let (mut storages, mut together) = (Storages::new(), 0usize);
     for (key, (number, numel)) in storages_in(&pickle.value)? {
         let bytes = part(&format!("{root}data/{key}"))?;
-        // In a sound file no two storages share bytes.
+        // In a valid file no two storages share bytes.
         together = together.saturating_add(bytes.len());
         ensure!(together <= whole, "storages that are larger than the file");
         storages.insert(key, Storage::new(bytes, number, numel)?);
@@ -157,8 +157,8 @@ fn archive(bytes: Vec<u8>) -> Result<(Pickle, Storages)> {
     Ok((pickle, storages))
 }
 
-/// The form before PyTorch 1.6: magic number, version, machine, object, list of storage keys, each a pickle;
-/// then for each key the number of elements (64 bits) and the elements.
+/// The form before PyTorch 1.6: magic number, version, machine, object, list of storage keys, each
+/// a pickle; then for each key the number of elements (64 bits) and the elements.
 fn sequence(bytes: &[u8]) -> Result<(Pickle, Storages)> {
     /// Lowest 64 bits of 0x1950a86a20f9469cfc6c.
     const MAGIC: u64 = 0xa86a_20f9_469c_fc6c;
@@ -206,14 +206,14 @@ impl Storage {
     }
 }
 
-/// Kind and count of the numbers of every storage that a tensor below `value` refers to, by key.
+/// Element type and count of every storage that a tensor below `value` refers to, by key.
 fn storages_in(value: &Value) -> Result<HashMap<String, (Number, i64)>> {
     let mut found = HashMap::new();
     walk(value, &mut found, &mut HashSet::new(), 0)?;
     Ok(found)
 }
 
-/// Each part is visited once: a hostile file can hold itself, or one part many times over.
+/// Each part is visited once: a hostile file can contain itself, or one part many times.
 fn walk(
     value: &Value,
     found: &mut HashMap<String, (Number, i64)>,
@@ -278,7 +278,7 @@ fn reference(id: &Value) -> Result<(String, Number, i64)> {
     Ok((key.to_string(), number, *numel))
 }
 
-/// The tensor that a call would rebuild; `None` where it would make something else.
+/// The tensor that a call would rebuild; `None` if it would create something else.
 fn tensor(value: &Value, storages: &Storages) -> Result<Option<Stored>> {
     let Value::Call(name, arguments) = value else { return Ok(None) };
     match &**name {
@@ -305,7 +305,8 @@ fn tensor(value: &Value, storages: &Storages) -> Result<Option<Stored>> {
                 (n - 1).max(0).checked_mul(*step).and_then(|far| at.checked_add(far))
             });
             let empty = size.contains(&0);
-            // An expanded tensor is a few bytes here and could be more than the memory once it is written out.
+            // An expanded tensor is a few bytes here but could exceed the memory once it is
+            // materialised.
             let count = size.iter().try_fold(1i64, |count, n| count.checked_mul(*n));
             ensure!(
                 empty || count.is_some_and(|count| count <= numel),

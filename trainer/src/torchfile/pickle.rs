@@ -1,5 +1,6 @@
-//! Enough of Python's pickle to read what `torch.save` writes, as data: nothing in the file is ever run.
-//! (serde-pickle, the well-kept crate, has no form for the persistent ids and calls that tensors are made of.)
+//! Enough of Python's pickle to read what `torch.save` writes, as data: nothing in the file is ever
+//! executed. (The well-kept crate serde-pickle cannot represent the persistent ids and calls that
+//! tensors consist of.)
 
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
@@ -9,8 +10,9 @@ pub type Items = Rc<RefCell<Vec<Value>>>;
 /// Entries of a dictionary, in the order of insertion.
 pub type Entries = Rc<RefCell<Vec<(Value, Value)>>>;
 
-/// Every list and dictionary of a pickle. What can be changed later can be nested to any depth, and in itself, so
-/// they are emptied one by one in the end: dropped through each other, they would overflow the stack or stay.
+/// Every list and dictionary of a pickle. Mutable objects can be nested to any depth, and in
+/// themselves, so they are emptied one by one in the end: dropped recursively, they would overflow
+/// the stack or leak.
 #[derive(Default)]
 struct Kept {
     lists: Vec<Items>,
@@ -24,30 +26,30 @@ impl Drop for Kept {
     }
 }
 
-/// What a pickle held. Lists and dictionaries in it are empty once it is dropped.
+/// The content of a pickle. Lists and dictionaries in it are empty once it is dropped.
 pub struct Pickle {
     /// The object.
     pub value: Value,
-    /// Bytes that it took.
+    /// Its length in bytes.
     pub taken: usize,
     // Last: its fields are dropped in this order.
     _kept: Kept,
 }
 
-/// What a pickle can hold here.
+/// A value in a pickle.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// `None`.
     None,
     /// `True` or `False`: no tensor depends on one.
     Bool,
-    /// A whole number; those beyond 64 bits (torch's magic number) keep their lowest bits.
+    /// An integer; those beyond 64 bits (torch's magic number) keep their lowest bits.
     Int(i64),
     /// A float: no tensor depends on one.
     Float,
     /// A string.
     Text(Rc<str>),
-    /// Bytes that mean nothing here.
+    /// Bytes without a meaning here.
     Bytes,
     /// A list or set.
     List(Items),
@@ -63,21 +65,21 @@ pub enum Value {
     Call(Rc<str>, Rc<Vec<Value>>),
 }
 
-/// Nesting of tuples, calls and references beyond this is no checkpoint: Python itself refuses at about a thousand.
+/// Limit on the nesting of tuples, calls and references; Python itself refuses at about a thousand.
 pub const DEEPEST: usize = 500;
 
 impl Value {
-    /// The string, where it is one.
+    /// The string, if it is one.
     pub fn text(&self) -> Option<&str> {
         if let Value::Text(text) = self { Some(text) } else { None }
     }
 
-    /// The number, where it is a whole one.
+    /// The number, if it is an integer.
     pub fn int(&self) -> Option<i64> {
         if let Value::Int(n) = self { Some(*n) } else { None }
     }
 
-    /// The elements, where it is a tuple of at least `n`.
+    /// The elements, if it is a tuple of at least `n`.
     pub fn tuple(&self, n: usize) -> Option<&[Value]> {
         match self {
             Value::Tuple(items) if items.len() >= n => Some(items),
@@ -89,7 +91,7 @@ impl Value {
 /// Reads one pickle from the front of `bytes`.
 ///
 /// # Errors
-/// The bytes end early, or hold an instruction that `torch.save` does not write.
+/// The bytes end early, or contain an opcode that `torch.save` does not write.
 pub fn read(bytes: &[u8]) -> Result<Pickle> {
     let mut machine = Machine {
         bytes,
@@ -107,7 +109,8 @@ pub fn read(bytes: &[u8]) -> Result<Pickle> {
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Values, and how deep tuples, calls and references are nested in each, down to the next list or dictionary.
+    /// Values, each with the nesting depth of tuples, calls and references in it, down to the next
+    /// list or dictionary.
     stack: Vec<(Value, usize)>,
     marks: Vec<usize>,
     memo: HashMap<u32, (Value, usize)>,
@@ -250,7 +253,8 @@ impl Machine<'_> {
                     self.push(Value::Global(format!("{module}.{name}").into()));
                 }
                 b'R' | 0x81 => self.call()?,
-                // State of an object: of an ordered dictionary it is torch's `_metadata`, of no use here.
+                // State of an object: for an ordered dictionary it is torch's `_metadata`, which is
+                // not needed here.
                 b'b' => drop(self.pop()?),
                 b'Q' => {
                     let id = self.pop()?;
@@ -337,7 +341,7 @@ impl Machine<'_> {
     }
 
     fn append(&mut self, items: Vec<(Value, usize)>) -> Result<()> {
-        // What is appended to an object of another kind is of no use here.
+        // What is appended to an object of another type is not needed here.
         if let (Value::List(list), _) = self.stack.last().context("an empty stack")? {
             list.borrow_mut().extend(items.into_iter().map(|(value, _)| value));
         }
@@ -435,7 +439,8 @@ mod tests {
         let error = |bytes: &[u8]| read(bytes).map(|_| ()).unwrap_err();
         assert!(format!("{:#}", error(&deep)).contains("nested"));
 
-        // Lists remembered while they were empty and put into one another afterwards: a million deep.
+        // Lists remembered while they were empty and put into one another afterwards: a million
+        // deep.
         for cut in [0, 1] {
             let mut chain = b"\x80\x02]q\x000".to_vec();
             for _ in 0..1_000_000 {

@@ -1,6 +1,7 @@
-//! What lies where in a safetensors file, without libtorch: this is also what is fuzzed (`fuzz/`). The format is eight
-//! bytes of length, as much JSON, and the numbers. The crate `safetensors` 0.3, which tch reads it with, adds to an offset
-//! before it looks at it, and names neither the tensor nor the way out.
+//! What lies where in a safetensors file, without libtorch: this is also what is fuzzed (`fuzz/`).
+//! The format is eight bytes of length, as much JSON, and the numbers. The crate `safetensors` 0.3,
+//! which tch reads it with, adds to an offset before it looks at it, and names neither the tensor
+//! nor the way out.
 
 use super::parse::Number;
 use anyhow::{Context as _, Result, bail, ensure};

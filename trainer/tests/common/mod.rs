@@ -1,4 +1,5 @@
-//! A Python with PyTorch and torchvision, to hold our figures against: `tools/torch-venv.sh` makes it.
+//! A Python with PyTorch and torchvision, to hold our figures against: `tools/torch-venv.sh` makes
+//! it.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 

@@ -1,5 +1,5 @@
-//! NEON. Products with `sdot` ([`dotprod`]), with `usdot` ([`i8mm`]), or of 16-bit words with `smlal`
-//! ([`words`]); what follows the sum is the same for all.
+//! NEON. Products with `sdot` ([`dotprod`]), with `usdot` ([`i8mm`]), or of 16-bit words with
+//! `smlal` ([`words`]); what follows the sum is the same for all.
 
 pub(crate) mod dotprod;
 pub(crate) mod i8mm;
@@ -39,7 +39,8 @@ pub(crate) unsafe fn first_lane(at: *const u8) -> f32 {
     unsafe { at.cast::<f32>().read_unaligned() }
 }
 
-/// Hides a register from the compiler. As on other architectures, the caller has the instruction set.
+/// Hides a register from the compiler. As on other architectures, the caller has the instruction
+/// set.
 #[inline(always)]
 pub(crate) unsafe fn hidden<T: Register>(x: T) -> T {
     x.hidden()

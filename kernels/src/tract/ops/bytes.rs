@@ -124,11 +124,11 @@ impl TypedOp for Int8Quantise {
     as_op!();
 }
 
-/// Pixels `[N, H, W, C]`, unsigned bytes, to the bytes of a first layer: what [`Int8Quantise`] does to the numbers
-/// that they stand for, as a table of each channel.
+/// Pixels `[N, H, W, C]`, unsigned bytes, to the bytes of a first layer: what [`Int8Quantise`] does
+/// to the numbers that they stand for, as a table of each channel.
 ///
-/// An operator of its own, and not a part of the convolution's copy of its input: that one copies a row as often as
-/// output rows see it.
+/// An operator of its own, and not a part of the convolution's copy of its input: that one copies a
+/// row as often as output rows see it.
 #[derive(Clone)]
 pub(in crate::tract) struct Int8Pixels(pub Arc<Pixels>);
 

@@ -167,7 +167,8 @@ impl TypedOp for Int8Pool {
     as_op!();
 }
 
-/// The mean of each channel over the whole picture, in floats and of shape `[N, C, 1, 1]`: where a graph's last layer stays in float.
+/// The mean of each channel over the whole picture, in floats and of shape `[N, C, 1, 1]`: where a
+/// graph's last layer stays in float.
 #[derive(Clone)]
 pub(in crate::tract) struct Int8Mean(pub Arc<Quant>);
 

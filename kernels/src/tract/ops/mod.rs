@@ -1,5 +1,5 @@
-//! The operators that the pass puts into a model. Bytes lie in NHWC order; `u8` and `i8` are as the file has
-//! them.
+//! The operators that the pass puts into a model. Bytes lie in NHWC order; `u8` and `i8` are as the
+//! file has them.
 
 use std::cell::RefCell;
 
@@ -29,8 +29,8 @@ fn bytes(tensor: &Tensor) -> TractResult<&[u8]> {
 
 /// A tensor that a kernel is about to fill.
 fn blank(dt: DatumType, shape: &[usize]) -> TractResult<Tensor> {
-    // SAFETY: u8, i8 and f32 have no invalid bit patterns; every operator here fills all of it, or fails and
-    // drops it. Clearing it first would cost as much as a cheap layer.
+    // SAFETY: u8, i8 and f32 have no invalid bit patterns; every operator here fills all of it, or
+    // fails and drops it. Clearing it first would cost as much as a cheap layer.
     unsafe { Tensor::uninitialized_dt(dt, shape) }
 }
 
