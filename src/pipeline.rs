@@ -207,7 +207,7 @@ fn join(thread: JoinHandle<()>) -> bool {
     let name = thread.thread().name().unwrap_or("?").to_owned();
     let well = thread.join().is_ok();
     if !well {
-        log::error!("thread {name} had panicked");
+        log::error!("thread {name} has panicked");
     }
     well
 }

@@ -159,7 +159,10 @@ impl Recorder {
         let Jump { before, after } = seen.jump;
         log::warn!("{}: alert: jump: the score went from {before:.2} to {after:.2} all at once", state.id);
         if state.alerts.len() == WAITING {
-            log::error!("{}: an alert is lost: the log takes nothing, and {WAITING} wait already", state.id);
+            log::error!(
+                "{}: an alert is lost: the log cannot be written, and {WAITING} are waiting already",
+                state.id
+            );
             state.alerts.pop_front();
         }
         let Outcome { verdict, judgement, .. } = *outcome;

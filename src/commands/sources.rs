@@ -73,7 +73,7 @@ fn describe(camera: &crate::source::v4l::Camera) -> String {
             let rates: Vec<_> =
                 size.rates.iter().map(|r| format!("{}", (r * 100.0).round() / 100.0)).collect();
             let rates =
-                if rates.is_empty() { "rates not told".to_owned() } else { rates.join(", ") + " frames/s" };
+                if rates.is_empty() { "rates not listed".to_owned() } else { rates.join(", ") + " frames/s" };
             lines.push(format!("        {:<10} {rates}", size.size));
         }
     }
@@ -117,7 +117,7 @@ mod tests {
              YUYV  YUYV 4:2:2\n        \
              640x480    30, 29.97, 7.5 frames/s\n  \
              H264  H.264 (not readable here)\n        \
-             1920x1080  rates not told"
+             1920x1080  rates not listed"
         );
         let relayed =
             Camera { gstreamer: Some("it follows its signal".into()), formats: vec![], ..camera.clone() };

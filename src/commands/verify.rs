@@ -93,7 +93,7 @@ fn lines(report: &Report, trusted: bool) -> Vec<String> {
         lines.push(format!("{files} evidence files had made room, as the log says itself"));
     }
     for unfinished in &report.unfinished {
-        lines.push(format!("unfinished, which the next start of spotd puts in order: {unfinished}"));
+        lines.push(format!("unfinished, which the next start of spotd repairs: {unfinished}"));
     }
     if !report.foreign.is_empty() {
         let names: Vec<String> = report.foreign.iter().take(5).map(|n| plain(n)).collect();

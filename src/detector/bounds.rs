@@ -84,7 +84,7 @@ fn graph(graph: &GraphProto) -> Result<(), String> {
 /// Refuses a tensor whose data are in another file: the card's SHA-256 would not cover them.
 fn inside(tensor: &TensorProto) -> Result<(), String> {
     if tensor.data_location == Some(DataLocation::External as i32) {
-        return Err(format!("the numbers of {} lie in another file; export it as one", tensor.name));
+        return Err(format!("the data of {} are in another file; export it as one file", tensor.name));
     }
     Ok(())
 }

@@ -85,7 +85,7 @@ impl Reach {
             ));
         }
         match self.found.iter().flatten().find(|&&v| !share(v)) {
-            Some(wrong) => Err(format!("found holds {wrong}, which is no share between 0 and 1")),
+            Some(wrong) => Err(format!("found has {wrong}, which is not a share between 0 and 1")),
             None => Ok(()),
         }
     }

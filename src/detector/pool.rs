@@ -128,7 +128,7 @@ impl Pool {
         drop(self.jobs);
         for thread in self.threads {
             if thread.join().is_err() {
-                log::error!("an inference worker had panicked");
+                log::error!("an inference worker has panicked");
             }
         }
     }

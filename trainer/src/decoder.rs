@@ -57,7 +57,7 @@ impl Decoder {
         // tract panics on some damaged files.
         catch_unwind(AssertUnwindSafe(|| Decoder::read(path, side)))
             .unwrap_or_else(|_| Err(anyhow!("tract panicked on it (see above); the file is damaged")))
-            .with_context(|| format!("--decoder {}: is no decoder that can be used", path.display()))
+            .with_context(|| format!("--decoder {}: is not a usable decoder", path.display()))
     }
 
     fn read(path: &Path, side: i64) -> Result<Decoder> {

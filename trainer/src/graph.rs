@@ -51,7 +51,7 @@ impl Graph {
         trainable.sort();
         trainable.dedup();
         for name in &trainable {
-            let weight = constants.get_mut(name).with_context(|| format!("{name} is no constant"))?;
+            let weight = constants.get_mut(name).with_context(|| format!("{name} is not a constant"))?;
             ensure!(weight.kind() == Kind::Float, "{name} is not of float32");
             *weight = weight.set_requires_grad(true);
         }

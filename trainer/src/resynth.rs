@@ -251,7 +251,7 @@ fn load_strangers(fakes: &[PathBuf], sets: &[PathBuf]) -> Result<(Vec<Strangers>
             let strangers = matched_or_not(real, fake);
             let pairs = match strangers.pairs.len() {
                 0 => "not matched by name".to_owned(),
-                n => format!("matched: {n} pairs of one name, size and content, which alone are drawn"),
+                n => format!("matched: {n} pairs with the same name, size and content; only these are drawn"),
             };
             lines.push((
                 strangers.pairs.is_empty(),

@@ -370,7 +370,7 @@ fn what_goes_wrong_on_the_way_leaves_the_last_checkpoint_whole() {
     let started = fit::train(&options(&data, &dir.path().join("init"), &["--steps", "1", "--init", &init]));
     assert_eq!(started.unwrap().state.step, 1);
     std::fs::write(state::checkpoint_path(&run), b"nonsense").unwrap();
-    assert!(failure(&more).contains("no safetensors file"), "{}", failure(&more));
+    assert!(failure(&more).contains("not a safetensors file"), "{}", failure(&more));
     std::fs::copy(&init, state::checkpoint_path(&run)).unwrap();
     assert!(failure(&more).contains("not a run of `fit`"), "{}", failure(&more));
 }

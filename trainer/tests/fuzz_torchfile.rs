@@ -84,7 +84,7 @@ fn safetensors_that_claim_more_than_they_hold_are_refused() {
     let path = dir.path().join("cut.safetensors");
     std::fs::write(&path, &SAFETENSORS[0][..20]).unwrap();
     let error = format!("{:#}", torchfile::read(&path).unwrap_err());
-    assert!(error.contains("cut.safetensors") && error.contains("save it anew"), "{error}");
+    assert!(error.contains("cut.safetensors") && error.contains("save it again"), "{error}");
     let huge = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
     assert!(torchfile::safetensors::parse(&huge).unwrap_err().to_string().contains("header of"));
 }
@@ -111,7 +111,7 @@ fn a_tensor_that_is_larger_than_its_numbers_is_refused() {
     huge[stride + 1] = 0;
     huge[stride + 3] = 0;
     let error = format!("{:#}", torchfile::parse::parse(huge).unwrap_err());
-    assert!(error.contains("[255, 255]") && error.contains("save it anew"), "{error}");
+    assert!(error.contains("[255, 255]") && error.contains("save it again"), "{error}");
 }
 
 proptest! {

@@ -61,7 +61,7 @@ impl MachineState {
         if let (Some(now), Some(then)) = (self.throttled, before.throttled)
             && now > then
         {
-            return Some(format!("cores were slowed down for heat {} times", now - then));
+            return Some(format!("cores were thermally throttled {} times", now - then));
         }
         let bits = u32::from_str_radix(self.raspberry.as_ref()?.trim_start_matches("0x"), 16).ok()?;
         let said =

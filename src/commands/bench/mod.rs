@@ -284,7 +284,7 @@ impl Found<'_> {
         ));
         if self.all.lasting < 0.95 {
             lines.push(format!(
-                "the last quarter of that run had {:.0} % of the first's tiles: the board slows down, or others use it; \
+                "the last quarter of that run had {:.0} % of the first's tiles: the machine is throttling or busy; \
                  see --seconds",
                 100.0 * self.all.lasting
             ));

@@ -35,7 +35,9 @@ pub(crate) fn found_lines(found: &[Found]) -> Vec<String> {
 /// Whether the sides are matched, and why.
 fn matched(found: &Found) -> String {
     match found.matched {
-        Some(Matched::Pairs) => format!("; matched: {} pairs of one name, size and content", found.pairs),
+        Some(Matched::Pairs) => {
+            format!("; matched: {} pairs with the same name, size and content", found.pairs)
+        }
         Some(Matched::Form) => {
             "; matched: photographs of its own, alike in format, quality and size".to_owned()
         }
@@ -53,7 +55,8 @@ pub(crate) fn warnings(found: &[Found]) -> Vec<String> {
         }
         if found.other_files > 0 {
             let n = found.other_files;
-            warnings.push(format!("{}: {n} files do not end like pictures and were passed over", found.set));
+            warnings
+                .push(format!("{}: {n} files do not have a picture's extension and were skipped", found.set));
         }
         for giveaway in &found.giveaways {
             warnings.push(giveaway.warning(&found.set, &found.real, &found.fake));

@@ -201,7 +201,7 @@ fn left_out(set: &EvalSet, real: usize, fake: usize) -> Option<String> {
     }
     let hint = match no_pictures(set) {
         0 => String::new(),
-        n => format!(" ({n} files in it do not end like pictures)"),
+        n => format!(" ({n} files in it do not have a picture's extension)"),
     };
     (!missing.is_empty()).then(|| format!("{}{hint}", missing.join(" and ")))
 }

@@ -138,7 +138,7 @@ pub fn log(args: LogArgs) -> anyhow::Result<u8> {
         let gone = matches!(&next, Err(ReadError::Io { error, .. }) if error.kind() == ErrorKind::NotFound);
         if args.follow && (gone || matches!(next, Ok(None))) {
             if let Some(other) = taken_over(&*fs, &*held, &dir) {
-                log::warn!("{}: another log stands there now, going on with that one", dir.shown());
+                log::warn!("{}: another log has taken its place, going on with that one", dir.shown());
                 held = other;
                 reader = Reader::from_start(held.clone(), &dir);
             } else {

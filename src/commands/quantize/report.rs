@@ -75,11 +75,11 @@ impl Found<'_> {
             } else {
                 format!("its padding is off by {:.1} levels of 255 at most", normalisation.padding_error)
             };
-            lines.push(format!("the normalisation of pixels went into the first convolution; {exact}"));
+            lines.push(format!("the normalisation of pixels was folded into the first convolution; {exact}"));
         }
         lines.push(format!("{} layers in int8", report.layers.len()));
         if !report.kept.is_empty() {
-            lines.push(format!("kept in float, because that pays: {}", report.kept.join(", ")));
+            lines.push(format!("kept in float, because it pays off: {}", report.kept.join(", ")));
         }
         if !report.float.is_empty() {
             lines.push(format!("in float: {}", report.float.join(", ")));

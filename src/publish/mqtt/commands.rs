@@ -52,7 +52,7 @@ pub(super) fn obey(
             log::info!("MQTT: {source}: {} by command", if paused { "paused" } else { "resumed" });
             board.pause(source, paused);
         }
-        None => log::warn!("MQTT: {source}: unknown command; there are pause, resume and snapshot"),
+        None => log::warn!("MQTT: {source}: unknown command; known are pause, resume and snapshot"),
     }
     None
 }

@@ -80,7 +80,7 @@ impl Live {
         self.waiting.clear();
         let gone = self.memory.stale();
         if !gone.is_empty() {
-            log::info!("MQTT: removing {} retained messages of what is gone", gone.len());
+            log::info!("MQTT: removing {} retained messages that are obsolete", gone.len());
         }
         self.waiting.extend(gone.into_iter().map(|topic| (topic, Vec::new(), Token::Removal)));
         self.announce_all();
@@ -220,7 +220,7 @@ impl Live {
 
     fn complain(&mut self, topic: &str, why: &str) {
         if self.refused.insert(topic.to_owned()) {
-            log::warn!("MQTT: {topic}: {why} (said once)");
+            log::warn!("MQTT: {topic}: {why} (logged once)");
         }
     }
 

@@ -51,7 +51,10 @@ impl Retained {
             Err(e) => Err(e.to_string()),
         };
         let there = found.unwrap_or_else(|e| {
-            log::warn!("{}: {e}; what earlier runs left at the broker is not removed", path.display());
+            log::warn!(
+                "{}: {e}; what earlier runs left retained at the broker is not removed",
+                path.display()
+            );
             BTreeSet::new()
         });
         self.known.extend(there.iter().chain(&self.wanted).cloned());
@@ -89,7 +92,7 @@ impl Retained {
         let path = self.path();
         let saved = self.log.write(FILE, text.expect("plain members").as_bytes());
         if let Err(e) = saved {
-            log::warn!("{}: {e}; retained messages of sources that go may stay", path.display());
+            log::warn!("{}: {e}; retained messages of removed sources may remain", path.display());
         }
     }
 }

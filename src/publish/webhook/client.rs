@@ -131,7 +131,7 @@ impl Client {
         let body = json!({ "type": "check", "schema": SCHEMA, "node": node, "text": text }).to_string();
         let reason = match self.post(&ulid::Ulid::new().to_string(), body.as_bytes()) {
             Answer::Taken => return Ok(format!("{} takes what it is sent", self.server)),
-            Answer::Refused(why) => format!("refuses what it is sent: {why}"),
+            Answer::Refused(why) => format!("rejects what it is sent: {why}"),
             Answer::Later { why, .. } => why,
         };
         Err(WebhookError::Unusable { server: self.server.clone(), reason })

@@ -160,7 +160,7 @@ impl Publisher {
         loop {
             let now = self.clock.now();
             if self.send(now).is_err() {
-                log::error!("{}: the thread that sends is gone; nothing more is told", self.label);
+                log::error!("{}: the sending thread is gone; nothing more is sent", self.label);
                 break;
             }
             self.delivery.save(now, false);

@@ -261,7 +261,7 @@ fn reference(id: &Value) -> Result<(String, Number, i64)> {
     else {
         bail!("a storage of unknown form");
     };
-    ensure!(matches!(rest, [] | [Value::None]), "a storage that is a view of another; save it anew");
+    ensure!(matches!(rest, [] | [Value::None]), "a storage that is a view of another; save it again");
     let number = match class.trim_start_matches("torch.") {
         "FloatStorage" => Number::Float,
         "DoubleStorage" => Number::Double,
@@ -310,7 +310,7 @@ fn tensor(value: &Value, storages: &Storages) -> Result<Option<Stored>> {
             let count = size.iter().try_fold(1i64, |count, n| count.checked_mul(*n));
             ensure!(
                 empty || count.is_some_and(|count| count <= numel),
-                "a tensor of size {size:?} in a storage of {numel} numbers; save it anew"
+                "a tensor of size {size:?} in a storage of {numel} numbers; save it again"
             );
             ensure!(empty || last.is_some_and(|last| last < numel), "the tensor reaches beyond its storage");
             ensure!(storages.contains_key(&key), "storage {key} is missing");

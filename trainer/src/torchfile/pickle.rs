@@ -248,7 +248,7 @@ impl Machine<'_> {
                 0x93 => {
                     let (name, module) = (self.pop()?.0, self.pop()?.0);
                     let (Some(module), Some(name)) = (module.text(), name.text()) else {
-                        bail!("a class whose name is no string");
+                        bail!("a class whose name is not a string");
                     };
                     self.push(Value::Global(format!("{module}.{name}").into()));
                 }
@@ -377,7 +377,9 @@ impl Machine<'_> {
         let (callable, _) = self.pop()?;
         let depth = deeper(std::slice::from_ref(&arguments))?;
         let Value::Tuple(arguments) = arguments.0 else { bail!("a call without a tuple of arguments") };
-        let Value::Global(name) = callable else { bail!("a call of what is no class or function") };
+        let Value::Global(name) = callable else {
+            bail!("a call of something that is not a class or function")
+        };
         match &*name {
             "collections.OrderedDict" => {
                 let entries = Entries::default();

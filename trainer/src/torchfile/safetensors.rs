@@ -34,7 +34,7 @@ struct Entry {
 /// # Errors
 /// It is no file of this form, is cut short, or holds numbers of a kind that is not known here.
 pub fn parse(file: &[u8]) -> Result<BTreeMap<String, Stored>> {
-    let damaged = "no safetensors file, or one that was cut short: copy or save it anew";
+    let damaged = "not a safetensors file, or a truncated one: copy or save it again";
     let (length, rest) = file.split_first_chunk().context(damaged)?;
     let length = u64::from_le_bytes(*length);
     ensure!(length <= MOST_HEADER, "a header of {length} bytes: {damaged}");

@@ -135,10 +135,10 @@ fn tls_reason(config: &MqttConfig, error: &rustls::Error) -> String {
             "it wants a client certificate; set [mqtt] client_cert_file and client_key_file".to_owned()
         }
         rustls::Error::AlertReceived(_) if shows => {
-            "it did not like us; does it trust the authority of [mqtt] client_cert_file?".to_owned()
+            "it rejected our handshake; does it trust the authority of [mqtt] client_cert_file?".to_owned()
         }
         rustls::Error::AlertReceived(_) => {
-            "it did not like us; does it want a client certificate ([mqtt] client_cert_file)?".to_owned()
+            "it rejected our handshake; does it want a client certificate ([mqtt] client_cert_file)?".to_owned()
         }
         rustls::Error::InvalidMessage(_) => {
             "it answered with something else; does that port speak TLS?".to_owned()
