@@ -71,7 +71,7 @@ impl Daemon {
         let (stop_capture, stop) = stop_signal();
         let (stop_publishing, publish_stop) = stop_signal();
         let metrics = spawn_metrics(&config, &board, &clock, &publish_stop)?;
-        let telling = Telling {
+        let publishers = Publishers {
             config: &config,
             log: recorder.tail(),
             board: &board,
@@ -79,8 +79,8 @@ impl Daemon {
             clock: &clock,
             stop: publish_stop,
         };
-        let mut publishers = telling.spawn()?;
-        let page = telling.spawn_page(&detector, &mut publishers)?;
+        let mut threads = publishers.spawn()?;
+        let page = publishers.spawn_page(&detector, &mut threads)?;
 
         let turns = Arc::new(Turns::new(config.sources.len()));
         let (pool, done) = Pool::start_timed(&detector, config.model.workers, {
@@ -169,7 +169,7 @@ impl Daemon {
             sources,
             selection,
             verdict,
-            publishers,
+            publishers: threads,
             metrics,
             stop_capture,
             stop_publishing,
@@ -224,7 +224,7 @@ fn spawn_metrics(
 }
 
 /// What publishers need to start.
-struct Telling<'a> {
+struct Publishers<'a> {
     config: &'a Config,
     log: Tail,
     board: &'a Board,
@@ -233,7 +233,7 @@ struct Telling<'a> {
     stop: Stop,
 }
 
-impl Telling<'_> {
+impl Publishers<'_> {
     /// Starts all configured publishers.
     fn spawn(&self) -> anyhow::Result<Vec<JoinHandle<()>>> {
         let mut all = Vec::new();

@@ -8,8 +8,8 @@ use super::input::Input;
 use crate::clock::SystemClock;
 use crate::frame::Frame;
 use crate::shown::Shown as _;
-use crate::source::read::{Pace, Summary, frames, read};
-use crate::source::{SourceError, SourceUri};
+use crate::source::read::{Summary, frames, read};
+use crate::source::{Pace, SourceError, SourceUri};
 
 /// Hands over the frames of a video, address, pipeline text or camera; nothing for a picture, see
 /// [`crate::source::read::Content`].

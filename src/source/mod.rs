@@ -9,6 +9,7 @@ pub mod files;
 #[cfg(feature = "gstreamer")]
 pub mod gstreamer;
 pub mod latest;
+mod pace;
 pub mod probe;
 pub mod read;
 pub mod recode;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use contribution::Contribution;
+pub use pace::Pace;
 pub(crate) use settings::RawSource;
 pub use settings::SourceConfig;
 pub use stream::StreamUrl;

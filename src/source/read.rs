@@ -7,22 +7,10 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::{bounded, select};
 
 use super::latest::LatestSink;
-use super::{SourceConfig, SourceError, SourceUri, Truncated, open};
+use super::{Pace, SourceConfig, SourceError, SourceUri, Truncated, open};
 use crate::clock::{SharedClock, stop_signal};
 use crate::frame::{Frame, picture};
 use crate::health::Board;
-
-/// How a source is read.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pace {
-    /// Frames taken per second of the source at most; greater than 0.
-    pub fps: f64,
-    /// How long a source without an end is read.
-    pub live: Duration,
-    /// Whether only those frames of a video are read that `run` would decode: where key frames come
-    /// as often as frames are due, the others are left out.
-    pub as_run: bool,
-}
 
 /// What a source turned out to be; what a pipe or an address delivers is not known beforehand.
 #[derive(Debug, Clone, PartialEq, Eq)]

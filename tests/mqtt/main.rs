@@ -12,10 +12,10 @@ mod model;
 mod mosquitto;
 #[path = "../common/proxy.rs"]
 mod proxy;
+#[path = "../common/publishing.rs"]
+mod publishing;
 #[path = "../common/records.rs"]
 mod records;
-#[path = "../common/telling.rs"]
-mod telling;
 
 mod setup;
 

@@ -1,9 +1,8 @@
 //! What all of these tests need: a log with records, a publisher, and its configuration.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use spotd::clock::{SharedClock, StopHandle, SystemClock, stop_signal};
+use spotd::clock::{SharedClock, SystemClock};
 use spotd::control::Controls;
 use spotd::flaglog::{Entry, FlagLog, Record};
 use spotd::health::{Board, PublisherStatus};
@@ -11,7 +10,7 @@ use spotd::publish::mqtt;
 use spotd::publish::mqtt::{MqttConfig, MqttVersion};
 
 use crate::mosquitto::Message;
-pub use crate::telling::*;
+pub use crate::publishing::*;
 
 pub fn mqtt_config(port: u16) -> MqttConfig {
     MqttConfig {
@@ -33,8 +32,7 @@ pub fn mqtt_config(port: u16) -> MqttConfig {
 
 /// A publisher that is stopped when dropped.
 pub struct Running {
-    stop: StopHandle,
-    thread: Option<JoinHandle<()>>,
+    thread: Thread,
     pub board: Board,
     pub controls: Controls,
 }
@@ -56,11 +54,12 @@ impl Running {
         sources: &[&str],
         clock: SharedClock,
     ) -> Self {
-        let (stop, signal) = stop_signal();
         let ids = || sources.iter().map(|s| Arc::from(*s));
         let (board, controls) = (Board::new(ids()), Controls::new(ids()));
-        let thread = mqtt::spawn(config, node, &log.tail(), board.clone(), controls.clone(), clock, signal);
-        Self { stop, thread: Some(thread.expect("spawn")), board, controls }
+        let thread = Thread::start(|stop| {
+            mqtt::spawn(config, node, &log.tail(), board.clone(), controls.clone(), clock, stop)
+        });
+        Self { thread, board, controls }
     }
 
     /// The publisher's status on the board.
@@ -69,20 +68,7 @@ impl Running {
     }
 
     pub fn stop(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        self.stop.stop();
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the publisher does not panic");
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.end();
+        self.thread.end();
     }
 }
 

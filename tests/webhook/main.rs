@@ -3,11 +3,11 @@
 
 #[path = "../common/authority.rs"]
 mod authority;
+#[path = "../common/publishing.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod publishing;
 #[path = "../common/records.rs"]
 mod records;
-#[path = "../common/telling.rs"]
-#[allow(dead_code, reason = "each test binary uses its own part")]
-mod telling;
 #[path = "../common/tls.rs"]
 mod tls;
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tiny_http::{Header, Request, Response, Server, StatusCode};
 
-use crate::telling::until;
+use crate::publishing::until;
 
 /// A received request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,14 +1,13 @@
 //! What all of these tests need: a webhook's settings and a publisher.
 
 use std::path::Path;
-use std::thread::JoinHandle;
 
-use spotd::clock::{SharedClock, StopHandle, SystemClock, stop_signal};
+use spotd::clock::{SharedClock, SystemClock};
 use spotd::flaglog::FlagLog;
 use spotd::health::{Board, PublisherStatus};
 use spotd::publish::webhook::{self, WebhookConfig};
 
-pub use crate::telling::*;
+pub use crate::publishing::*;
 
 /// Settings as a file has them; `more` lines in the table.
 pub fn config(url: &str, more: &str) -> WebhookConfig {
@@ -20,8 +19,7 @@ pub fn config(url: &str, more: &str) -> WebhookConfig {
 
 /// A publisher that is stopped when dropped.
 pub struct Running {
-    stop: StopHandle,
-    thread: Option<JoinHandle<()>>,
+    thread: Thread,
     name: String,
     board: Board,
 }
@@ -32,10 +30,9 @@ impl Running {
     }
 
     pub fn with(config: WebhookConfig, log: &FlagLog, clock: SharedClock) -> Self {
-        let (stop, signal) = stop_signal();
         let (board, name) = (Board::default(), config.name.clone());
-        let thread = webhook::spawn(config, &log.tail(), board.clone(), clock, signal);
-        Self { stop, thread: Some(thread.expect("spawn")), name, board }
+        let thread = Thread::start(|stop| webhook::spawn(config, &log.tail(), board.clone(), clock, stop));
+        Self { thread, name, board }
     }
 
     /// The publisher's status on the board.
@@ -44,21 +41,8 @@ impl Running {
     }
 
     pub fn stop(mut self) -> PublisherStatus {
-        self.end();
+        self.thread.end();
         self.status()
-    }
-
-    fn end(&mut self) {
-        self.stop.stop();
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the publisher does not panic");
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 

@@ -255,10 +255,7 @@ fn news(options: &Options) -> Result<(Vec<Sample>, Vec<Sample>)> {
 fn frames(video: &Path, folder: &Path, fps: f64) -> Result<Vec<PathBuf>> {
     use spotd::{
         clock::SystemClock,
-        source::{
-            SourceUri,
-            read::{Pace, read},
-        },
+        source::{Pace, SourceUri, read::read},
     };
     use std::{ops::ControlFlow, time::Duration};
     let name = video.display();

@@ -19,7 +19,7 @@ use crate::detector::scoring::{Accumulated, FrameScore};
 use crate::forensics::alarms::Recording;
 use crate::forensics::dataset::{list_pictures, load};
 use crate::frame::{Deinterlacer, Frame};
-use crate::source::read::Pace;
+use crate::source::Pace;
 use crate::verdict::{Limits, VerdictConfig, VerdictMachine};
 
 /// Watches footage as the daemon would.

@@ -15,8 +15,7 @@ use crate::detector::tiles::select;
 use crate::forensics::dataset::{list_pictures, load};
 use crate::frame::{Frame, one_field};
 use crate::quantize::Tiles;
-use crate::source::SourceUri;
-use crate::source::read::Pace;
+use crate::source::{Pace, SourceUri};
 
 /// Tiles taken from one picture: more would be much the same.
 const TILES: usize = 2;

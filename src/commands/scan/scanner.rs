@@ -14,8 +14,8 @@ use crate::detector::scoring::{Accumulated, FrameScore, ScoringError};
 use crate::detector::{Detector, Model};
 use crate::frame::picture::{self, Kind};
 use crate::frame::{Deinterlacer, FieldOrder, Frame};
-use crate::source::Truncated;
-use crate::source::read::{Content, Pace};
+use crate::source::read::Content;
+use crate::source::{Pace, Truncated};
 use crate::verdict::{EventKind, Limits, Reason, Verdict, VerdictConfig, VerdictMachine, median};
 
 /// Judges inputs; shared by all scan threads.

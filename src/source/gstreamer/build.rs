@@ -2,18 +2,18 @@
 
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex};
 
 use ::gstreamer as gst;
 use gst::prelude::*;
 use gstreamer_app::AppSink;
 
 use super::super::SourceError;
-use super::contribution::{Feed, is_sound, open};
+use super::contribution::{Feed, open};
 use super::element::make;
 use super::fault;
 use super::http::{ContentType, watch};
 use super::keyframes::Thinning;
+use super::link::{link_first_video, link_when_it_appears, swallow_sound};
 use super::witness::Witness;
 use crate::source::{Contribution, SourceUri};
 
@@ -27,7 +27,7 @@ const UDP_BUFFER_BYTES: i32 = 2 << 20;
 
 /// How the pipeline is to deliver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum Delivery {
     /// Only the newest frame matters; files play in real time.
     Latest,
     /// Every frame in order, as fast as frames are taken.
@@ -62,7 +62,7 @@ pub(super) fn sink_caps() -> gst::Caps {
 }
 
 /// What a decoder bin should expose: raw video in any kind of memory, JPEG undecoded, and what
-/// [`adapters`] decodes.
+/// [`super::link::adapters`] decodes.
 fn exposed_caps() -> gst::Caps {
     let text = "video/x-raw(ANY); image/jpeg; video/x-vp8, codec-alpha=(boolean)true; \
                 video/x-vp9, codec-alpha=(boolean)true";
@@ -70,11 +70,15 @@ fn exposed_caps() -> gst::Caps {
 }
 
 /// Builds the pipeline for `uri`; its decoders get only key frames where `thinning` allows it.
-pub(super) fn build(uri: &SourceUri, pace: Pace, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
+pub(super) fn build(
+    uri: &SourceUri,
+    delivery: Delivery,
+    thinning: Option<&Thinning>,
+) -> Result<Built, SourceError> {
     match uri {
-        SourceUri::Pipeline(text) => from_text(&text.expose_text(), pace, thinning),
-        SourceUri::Stream(url) => from_address(&url.expose_for_gstreamer(), pace, thinning),
-        SourceUri::Contribution(feed) => from_feed(feed, pace, thinning),
+        SourceUri::Pipeline(text) => from_text(&text.expose_text(), delivery, thinning),
+        SourceUri::Stream(url) => from_address(&url.expose_for_gstreamer(), delivery, thinning),
+        SourceUri::Contribution(feed) => from_feed(feed, delivery, thinning),
         SourceUri::File(path) => {
             let absolute = std::path::absolute(path).map_err(|e| {
                 SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
@@ -89,12 +93,12 @@ pub(super) fn build(uri: &SourceUri, pace: Pace, thinning: Option<&Thinning>) ->
                 std::fs::File::open(&absolute).map_err(unopened)?;
             } else if path == Path::new(SourceUri::STDIN) {
                 // What is not a regular file may be a socket, which has no name to open it by.
-                return from_address("fd://0", pace, thinning);
+                return from_address("fd://0", delivery, thinning);
             }
             let address = gst::glib::filename_to_uri(&absolute, None).map_err(|e| {
                 SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
             })?;
-            let built = from_address(&address, pace, thinning)?;
+            let built = from_address(&address, delivery, thinning)?;
             Ok(Built { network: false, ..built })
         }
         SourceUri::V4l(_) | SourceUri::Demo { .. } => {
@@ -103,7 +107,7 @@ pub(super) fn build(uri: &SourceUri, pace: Pace, thinning: Option<&Thinning>) ->
     }
 }
 
-fn from_text(text: &str, pace: Pace, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
+fn from_text(text: &str, delivery: Delivery, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
     let named = text.split_whitespace().any(|word| word == "appsink");
     let whole = if named { text.to_owned() } else { format!("{text} ! appsink") };
     let element = gst::parse::launch(&whole).map_err(|e| fault::text_error(text, &e))?;
@@ -129,7 +133,7 @@ fn from_text(text: &str, pace: Pace, thinning: Option<&Thinning>) -> Result<Buil
     if sink.caps().is_none_or(|caps| caps.is_any()) {
         sink.set_caps(Some(&sink_caps()));
     }
-    set_up_sink(&sink, pace);
+    set_up_sink(&sink, delivery);
     watch_elements(&pipeline, thinning, &ContentType::default());
     let witness = Witness::default();
     witness.watch(&pipeline);
@@ -149,12 +153,16 @@ fn from_text(text: &str, pace: Pace, thinning: Option<&Thinning>) -> Result<Buil
     })
 }
 
-fn from_address(address: &str, pace: Pace, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
+fn from_address(
+    address: &str,
+    delivery: Delivery,
+    thinning: Option<&Thinning>,
+) -> Result<Built, SourceError> {
     let pipeline = gst::Pipeline::new();
     let decoder = make_decoder("uridecodebin")?;
     decoder.set_property("uri", address);
     let sink = AppSink::builder().caps(&sink_caps()).build();
-    set_up_sink(&sink, pace);
+    set_up_sink(&sink, delivery);
     pipeline
         .add_many([&decoder, sink.upcast_ref()])
         .map_err(|e| SourceError::Configuration(format!("the pipeline cannot be built: {e}")))?;
@@ -168,10 +176,14 @@ fn from_address(address: &str, pace: Pace, thinning: Option<&Thinning>) -> Resul
     Ok(Built { pipeline, sink, own_sink: false, witness, live: false, network: true, content })
 }
 
-fn from_feed(feed: &Contribution, pace: Pace, thinning: Option<&Thinning>) -> Result<Built, SourceError> {
+fn from_feed(
+    feed: &Contribution,
+    delivery: Delivery,
+    thinning: Option<&Thinning>,
+) -> Result<Built, SourceError> {
     let pipeline = gst::Pipeline::new();
     let sink = AppSink::builder().caps(&sink_caps()).build();
-    set_up_sink(&sink, pace);
+    set_up_sink(&sink, delivery);
     let failed = |e: gst::glib::BoolError| {
         SourceError::Configuration(crate::shown::redact(&format!(
             "the pipeline of {feed} cannot be built: {e}"
@@ -215,63 +227,6 @@ fn from_feed(feed: &Contribution, pace: Pace, thinning: Option<&Thinning>) -> Re
     Ok(Built { pipeline, sink, own_sink: false, witness, live: true, network: true, content })
 }
 
-/// Links the first pad of `source` that does not carry sound.
-fn link_when_it_appears(source: &gst::Element, decoder: &gst::Element) {
-    let decoder = decoder.downgrade();
-    source.connect_pad_added(move |source, pad| {
-        let into = decoder.upgrade().and_then(|decoder| decoder.static_pad("sink"));
-        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        if let Some(into) = into.filter(|into| !into.is_linked() && !is_sound(&caps))
-            && let Err(e) = pad.link(&into)
-        {
-            gst::element_error!(
-                source,
-                gst::StreamError::Format,
-                ("video of {caps} cannot be used"),
-                ["{e}"]
-            );
-        }
-    });
-}
-
-/// Consumes the sound of `demuxer`, which fails if nobody does; reports it where there is nothing
-/// else.
-fn swallow_sound(pipeline: &gst::Pipeline, demuxer: &gst::Element, decoder: &gst::Element) {
-    let (weak_pipeline, sound) = (pipeline.downgrade(), Arc::new(Mutex::new(None)));
-    let heard = sound.clone();
-    demuxer.connect_pad_added(move |_, pad| {
-        let Some(pipeline) = weak_pipeline.upgrade() else { return };
-        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        if !is_sound(&caps) {
-            return;
-        }
-        *heard.lock().expect("sound lock") = Some(caps);
-        let taken = gst::ElementFactory::make("fakesink").property("async", false).property("sync", false);
-        // Core elements come with GStreamer itself; if this one is missing, the demuxer reports
-        // what is wrong.
-        if let Ok(end) = taken.build()
-            && pipeline.add(&end).is_ok()
-            && end.sync_state_with_parent().is_ok()
-            && let Some(into) = end.static_pad("sink")
-        {
-            let _ = pad.link(&into);
-        }
-    });
-    let decoder = decoder.downgrade();
-    demuxer.connect_no_more_pads(move |demuxer| {
-        let video = decoder.upgrade().and_then(|d| d.static_pad("sink")).is_some_and(|pad| pad.is_linked());
-        if let (false, Some(caps)) = (video, &*sound.lock().expect("sound lock")) {
-            let name = caps.structure(0).map_or("sound", |s| s.name().as_str());
-            gst::element_error!(
-                demuxer,
-                gst::CoreError::MissingPlugin,
-                ("there are no pictures in it"),
-                ["Missing decoder: {name} ({caps})"]
-            );
-        }
-    });
-}
-
 /// A bin that decodes and exposes video only.
 fn make_decoder(name: &str) -> Result<gst::Element, SourceError> {
     let decoder = make(name, "the package gstreamer1.0-plugins-base")?;
@@ -281,127 +236,19 @@ fn make_decoder(name: &str) -> Result<gst::Element, SourceError> {
     Ok(decoder)
 }
 
-fn set_up_sink(sink: &AppSink, pace: Pace) {
+fn set_up_sink(sink: &AppSink, delivery: Delivery) {
     sink.set_property("enable-last-sample", false);
-    match pace {
-        Pace::Latest => {
+    match delivery {
+        Delivery::Latest => {
             sink.set_max_buffers(1);
             sink.set_drop(true);
         }
-        Pace::Everything => {
+        Delivery::Everything => {
             sink.set_max_buffers(2);
             sink.set_drop(false);
             sink.set_sync(false);
         }
     }
-}
-
-/// Links the first video pad of `decoder` to `sink`, through whatever brings the pixels into main
-/// memory. When a stream changes its programme, its pad is removed and another one appears, which
-/// is then linked instead.
-fn link_first_video(pipeline: &gst::Pipeline, decoder: &gst::Element, sink: &AppSink, witness: &Witness) {
-    let between: Arc<Mutex<Vec<gst::Element>>> = Arc::default();
-    let (weak_pipeline, weak_sink, added) = (pipeline.downgrade(), sink.downgrade(), between.clone());
-    let witness = witness.clone();
-    decoder.connect_pad_added(move |_, pad| {
-        let (Some(pipeline), Some(sink)) = (weak_pipeline.upgrade(), weak_sink.upgrade()) else { return };
-        let into = sink.static_pad("sink").expect("an appsink has a sink pad");
-        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        if into.is_linked() || is_sound(&caps) {
-            return;
-        }
-        witness.gather(&caps, &into);
-        witness.forget_times(pad, &into);
-        let mut chain = match adapters(&caps) {
-            Ok(chain) => chain,
-            Err(SourceError::Retry(why) | SourceError::Configuration(why)) => {
-                gst::element_error!(sink, gst::CoreError::MissingPlugin, ("{why}"));
-                return;
-            }
-        };
-        if let Err(e) = link(&pipeline, pad, &chain, &sink) {
-            gst::element_error!(sink, gst::StreamError::Format, ("video of {caps} cannot be used"), ["{e}"]);
-        }
-        added.lock().expect("chain lock").append(&mut chain);
-    });
-    let (weak_pipeline, weak_sink) = (pipeline.downgrade(), sink.downgrade());
-    decoder.connect_pad_removed(move |_, _| {
-        let (Some(pipeline), Some(sink)) = (weak_pipeline.upgrade(), weak_sink.upgrade()) else { return };
-        // The pad is unlinked already; the elements behind it have lost their input.
-        let mut between = between.lock().expect("chain lock");
-        let orphaned = between.first().is_some_and(|e| e.static_pad("sink").is_some_and(|p| !p.is_linked()));
-        if orphaned {
-            if let Some(last) = between.last() {
-                last.unlink(&sink);
-            }
-            for element in between.drain(..) {
-                let _ = element.set_state(gst::State::Null);
-                let _ = pipeline.remove(&element);
-            }
-        }
-    });
-}
-
-fn link(
-    pipeline: &gst::Pipeline,
-    pad: &gst::Pad,
-    chain: &[gst::Element],
-    sink: &AppSink,
-) -> Result<(), gst::glib::BoolError> {
-    let mut next: gst::Element = sink.clone().upcast();
-    for element in chain.iter().rev() {
-        pipeline.add(element)?;
-        element.link(&next)?;
-        element.sync_state_with_parent()?;
-        next = element.clone();
-    }
-    let into = next.static_pad("sink").ok_or_else(|| gst::glib::bool_error!("no sink pad"))?;
-    pad.link(&into).map_err(|e| gst::glib::bool_error!("{e}"))?;
-    Ok(())
-}
-
-/// Elements that copy pixels from a kind of device memory into main memory, in order of preference.
-const DOWNLOADERS: [(&str, &[&str]); 6] = [
-    ("memory:NVMM", &["nvvidconv", "nvvideoconvert"]),
-    ("memory:VAMemory", &["vapostproc"]),
-    ("memory:VASurface", &["vaapipostproc"]),
-    ("memory:DMABuf", &["vapostproc", "v4l2convert"]),
-    ("memory:GLMemory", &["gldownload"]),
-    ("memory:CUDAMemory", &["cudadownload"]),
-];
-
-/// What is needed between a decoder with `caps` and our sink; mostly nothing.
-fn adapters(caps: &gst::CapsRef) -> Result<Vec<gst::Element>, SourceError> {
-    let Some(first) = caps.structure(0) else { return Ok(Vec::new()) };
-    if first.name() == "image/jpeg" {
-        // It splits a byte stream into images. Where it is missing, most streams come split
-        // already.
-        return Ok(gst::ElementFactory::make("jpegparse").build().into_iter().collect());
-    }
-    if first.get::<bool>("codec-alpha").is_ok_and(|alpha| alpha) {
-        // Their decoder is a bin that does not declare its output, so a decoder bin that exposes
-        // only video does not choose it.
-        const PACKAGES: &str = "the packages gstreamer1.0-plugins-good and gstreamer1.0-plugins-bad";
-        let names: &[&str] = if first.name() == "video/x-vp9" {
-            &["vp9parse", "vp9alphadecodebin"]
-        } else {
-            &["vp8alphadecodebin"]
-        };
-        return names.iter().map(|name| make(name, PACKAGES)).collect();
-    }
-    let features = caps.features(0);
-    let Some(&(memory, names)) =
-        DOWNLOADERS.iter().find(|(memory, _)| features.is_some_and(|f| f.contains(*memory)))
-    else {
-        return Ok(Vec::new());
-    };
-    let found = names.iter().find_map(|name| gst::ElementFactory::make(name).build().ok());
-    found.map(|e| vec![e]).ok_or_else(|| {
-        let names = names.join(" or ");
-        SourceError::Configuration(format!(
-            "the decoder keeps its pictures in {memory}, and GStreamer has no element {names} to fetch them"
-        ))
-    })
 }
 
 /// Sets the properties of sources and decoders as they appear, wherever in the pipeline.
@@ -475,7 +322,7 @@ mod tests {
 
     fn error(text: &str) -> String {
         gst::init().expect("GStreamer");
-        match build(&SourceUri::Pipeline(text.into()), Pace::Latest, None) {
+        match build(&SourceUri::Pipeline(text.into()), Delivery::Latest, None) {
             Err(SourceError::Configuration(why)) => why,
             Err(other) => panic!("{other:?}"),
             Ok(_) => panic!("{text} was accepted"),
@@ -488,14 +335,14 @@ mod tests {
         for (text, own) in
             [("videotestsrc ! identity", false), ("videotestsrc ! appsink name=mine sync=false", true)]
         {
-            let built = build(&SourceUri::Pipeline(text.into()), Pace::Latest, None).expect("builds");
+            let built = build(&SourceUri::Pipeline(text.into()), Delivery::Latest, None).expect("builds");
             assert_eq!(built.own_sink, own);
             assert_eq!((built.sink.max_buffers(), built.sink.is_drop()), (1, true));
             assert_eq!(built.sink.name() == "mine", own);
             assert!(built.sink.caps().is_some_and(|c| !c.is_any()));
         }
         let text = "videotestsrc ! appsink caps=video/x-raw,format=RGB";
-        let built = build(&SourceUri::Pipeline(text.into()), Pace::Latest, None).expect("builds");
+        let built = build(&SourceUri::Pipeline(text.into()), Delivery::Latest, None).expect("builds");
         assert!(
             built
                 .sink
@@ -534,7 +381,7 @@ mod tests {
         assert_eq!(end.type_(), gst::MessageType::Eos);
         writer.set_state(gst::State::Null).expect("stops");
 
-        let built = build(&SourceUri::File(path), Pace::Everything, None).expect("builds");
+        let built = build(&SourceUri::File(path), Delivery::Everything, None).expect("builds");
         built.pipeline.set_state(gst::State::Playing).expect("plays");
         let sample =
             built.sink.try_pull_sample(gst::ClockTime::from_seconds(60)).expect("a sample of the file");
@@ -557,7 +404,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         gst::init().expect("GStreamer");
-        match build(&SourceUri::File("/nowhere/clip.mp4".into()), Pace::Latest, None) {
+        match build(&SourceUri::File("/nowhere/clip.mp4".into()), Delivery::Latest, None) {
             Err(SourceError::Configuration(why)) => assert!(why.contains("/nowhere/clip.mp4"), "{why}"),
             Err(other) => panic!("{other:?}"),
             Ok(_) => panic!("opened"),

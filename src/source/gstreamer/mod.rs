@@ -14,6 +14,7 @@ mod fault;
 mod frames;
 mod http;
 mod keyframes;
+mod link;
 mod recode;
 mod running;
 mod video;
@@ -28,7 +29,7 @@ pub(super) use recode::recode;
 pub(super) use video::read_at;
 pub use video::{VideoSummary, read_video};
 
-use self::build::{Pace, build};
+use self::build::{Delivery, build};
 use self::fault::{Circumstances, Missing, Report, classify};
 use self::frames::{Fault, FrameMaker};
 use self::keyframes::Thinning;
@@ -97,8 +98,8 @@ impl Source for GstSource {
     fn run_once(&mut self, sink: &dyn FrameSink, stop: &Stop) -> Result<Ended, SourceError> {
         let thinning = self.thinning();
         let running = Running::start(
-            build(&self.uri, Pace::Latest, thinning.as_ref())?,
-            Pace::Latest,
+            build(&self.uri, Delivery::Latest, thinning.as_ref())?,
+            Delivery::Latest,
             self.describe(),
             self.clock.clone(),
         )?;

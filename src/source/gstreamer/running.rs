@@ -11,7 +11,7 @@ use gst::prelude::*;
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 
 use super::super::SourceError;
-use super::build::{Built, Pace};
+use super::build::{Built, Delivery};
 use super::fault::{Missing, Report};
 use super::http::ContentType;
 use super::witness::Witness;
@@ -70,13 +70,18 @@ impl Running {
     ///
     /// # Errors
     /// When the OS cannot start a thread.
-    pub fn start(built: Built, pace: Pace, what: String, clock: SharedClock) -> Result<Self, SourceError> {
+    pub fn start(
+        built: Built,
+        delivery: Delivery,
+        what: String,
+        clock: SharedClock,
+    ) -> Result<Self, SourceError> {
         let Built { pipeline, sink, own_sink, witness, live, network, content } = built;
         let (sample_tx, samples) = bounded(1);
         let (event_tx, events) = bounded(MESSAGES);
         let (start_tx, started) = bounded(1);
         let overwritten = Arc::new(AtomicU64::new(0));
-        deliver(&sink, pace, sample_tx, samples.clone(), overwritten.clone());
+        deliver(&sink, delivery, sample_tx, samples.clone(), overwritten.clone());
         pipeline.bus().expect("a pipeline has a bus").set_sync_handler(move |_, message| {
             listen(message, &event_tx);
             gst::BusSyncReply::Drop
@@ -107,7 +112,7 @@ impl Running {
                     Ok(_) => Start::Paced,
                 };
                 // A live frame is wanted as soon as it arrives; a file should play in real time.
-                if pace == Pace::Latest && !own_sink {
+                if delivery == Delivery::Latest && !own_sink {
                     sink.set_sync(start == Start::Paced);
                 }
                 let plays = start != Start::Refused
@@ -120,7 +125,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Frames as they come; of [`Pace::Latest`] only the newest.
+    /// Frames as they come; of [`Delivery::Latest`] only the newest.
     pub fn samples(&self) -> &Receiver<gst::Sample> {
         &self.samples
     }
@@ -221,13 +226,13 @@ impl Drop for Running {
 /// Makes the sink hand over each sample as it comes.
 fn deliver(
     sink: &AppSink,
-    pace: Pace,
+    delivery: Delivery,
     tx: Sender<gst::Sample>,
     rx: Receiver<gst::Sample>,
     overwritten: Arc<AtomicU64>,
 ) {
     // Only an overwriting sink needs the receiver; held elsewhere, it would keep the channel open.
-    let rx = (pace == Pace::Latest).then_some(rx);
+    let rx = (delivery == Delivery::Latest).then_some(rx);
     let deliver = move |sink: &AppSink| {
         let mut sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         let Some(rx) = &rx else {

@@ -15,8 +15,8 @@ use super::running::{Event, Running, Start};
 use super::witness::Witness;
 use crate::clock::{Moment, SharedClock};
 use crate::frame::{Frame, jpeg};
+use crate::source::Pace;
 use crate::source::SourceUri;
-use crate::source::read::Pace;
 
 /// A video that delivers nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,8 +75,8 @@ pub(in crate::source) fn read_at(
     let thinning = super::thinning(pace.fps, Patience::new(None), &uri.to_string()).filter(|_| pace.as_run);
     let thinning = thinning.as_ref();
     let running = Running::start(
-        build(uri, build::Pace::Everything, thinning)?,
-        build::Pace::Everything,
+        build(uri, build::Delivery::Everything, thinning)?,
+        build::Delivery::Everything,
         uri.to_string(),
         clock.clone(),
     )?;

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
 use image::RgbImage;
-use spotd::clock::{Clock, Moment, SharedClock, SystemClock};
+use spotd::clock::{Clock, Moment, SharedClock, Stop, StopHandle, SystemClock, stop_signal};
 use spotd::flaglog::{Evidence, FlagLog, NewRecord, Record};
 use spotd::frame::Rect;
 use spotd::judgement::ScoredTile;
@@ -38,6 +39,34 @@ pub fn append_with(log: &mut FlagLog, source: &str, tiles: u32, picture: Option<
     };
     let evidence = picture.map(|frame| Evidence { frame, tiles: &[] });
     log.append(record, evidence.as_ref()).expect("append")
+}
+
+/// A publisher's thread, which is stopped and joined when dropped.
+pub struct Thread {
+    stop: StopHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Thread {
+    /// Starts it, with the signal that will stop it.
+    pub fn start<E: std::fmt::Debug>(spawn: impl FnOnce(Stop) -> Result<JoinHandle<()>, E>) -> Self {
+        let (stop, signal) = stop_signal();
+        Self { stop, thread: Some(spawn(signal).expect("spawn")) }
+    }
+
+    /// Stops it and waits for its end.
+    pub fn end(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the publisher does not panic");
+        }
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// A clock that runs [`Hasty::TIMES`] times as fast, so that backoff and patience pass quickly.
