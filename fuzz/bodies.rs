@@ -1,7 +1,7 @@
 //! What has to hold for any input at all. libFuzzer runs this for as long as it is let, and `cargo test`
 //! for a bounded number of inputs.
 
-use spotd::frame::{Colour, Frame, Interlacing, PixelFormat, Plane, jpeg, picture};
+use spotd::frame::{Captured, Colour, Interlacing, PixelFormat, Plane, jpeg, picture};
 use spotd::shown::redact;
 use spotd::source::SourceUri;
 
@@ -18,11 +18,8 @@ pub fn mjpg(buffer: &[u8]) {
     if size.as_ref().is_ok_and(|&(w, h)| u64::from(w) * u64::from(h) > 1 << 20) {
         return;
     }
-    let frame = Frame {
-        source: "fuzz".into(),
-        seq: 0,
-        captured: std::time::SystemTime::UNIX_EPOCH,
-        arrived: std::time::Duration::ZERO,
+    let captured = Captured {
+        at: std::time::SystemTime::UNIX_EPOCH,
         format: PixelFormat::Mjpg,
         width: 1,
         height: 1,
@@ -31,6 +28,7 @@ pub fn mjpg(buffer: &[u8]) {
         interlacing: Interlacing::Unsaid,
         data: Box::new(buffer.to_vec()),
     };
+    let frame = captured.into_frame("fuzz".into(), 0, std::time::Duration::ZERO);
     if let Ok(decoded) = frame.decoded() {
         assert!(image.is_ok(), "what can be decoded has an end");
         assert_eq!((decoded.width, decoded.height), size.expect("what can be decoded has a size"));

@@ -487,7 +487,7 @@ impl VerdictStage {
                 }
                 let outcome = self.machines[source].push_frame(now, score.score, score.degraded);
                 let newest = Arc::new(JudgedFrame {
-                    at: work.frame.captured,
+                    at: work.frame.at,
                     width: work.frame.width,
                     height: work.frame.height,
                     tiles: score.tiles.clone(),

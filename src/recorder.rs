@@ -182,11 +182,11 @@ impl Recorder {
                 verdict: alert.verdict,
                 judgement: Judgement { raw: Some(after.score.score), peak: None, ..alert.judgement },
                 frame: Some(frame_info(&after.frame)),
-                captured: after.frame.captured,
+                captured: after.frame.at,
                 tiles: after.score.tiles.clone(),
                 logits: Some(after.score.parts),
                 model: self.model.clone(),
-                alert: Some(Alert::jump(*jump, frame_info(&before.frame), before.frame.captured)),
+                alert: Some(Alert::jump(*jump, frame_info(&before.frame), before.frame.at)),
             };
             let picture =
                 |frame: &Frame| frame.to_rgb().map_err(|e| log::warn!("{id}: no evidence picture: {e}")).ok();
@@ -200,7 +200,7 @@ impl Recorder {
                         s.alerts += 1;
                         s.alert = Some(SourceAlert {
                             kind: AlertKind::Jump,
-                            at: after.frame.captured,
+                            at: after.frame.at,
                             before: jump.before,
                             after: jump.after,
                         });
@@ -235,7 +235,7 @@ impl Recorder {
             verdict: outcome.verdict,
             judgement: outcome.judgement,
             frame: frame.map(|(f, _)| frame_info(f)),
-            captured: frame.map_or_else(|| self.clock.wall(), |(f, _)| f.captured),
+            captured: frame.map_or_else(|| self.clock.wall(), |(f, _)| f.at),
             tiles: tiles.to_vec(),
             logits: frame.map(|(_, score)| score.parts),
             model: self.model.clone(),

@@ -51,9 +51,9 @@ fn scenes() -> impl Iterator<Item = Vec<RgbImage>> {
             (0..FRAMES).map(|n| scene.frame(n)).collect::<Vec<_>>()
         })
         .filter(|frames| {
-            let first = frame(&frames[0]);
-            let said = Interlacing::Said(FieldOrder::TopFirst);
-            one_field(Frame { interlacing: said, ..first }).height == SIZE.1
+            let mut first = frame(&frames[0]);
+            first.interlacing = Interlacing::Said(FieldOrder::TopFirst);
+            one_field(first).height == SIZE.1
         })
         .take(SCENES)
 }
@@ -160,7 +160,8 @@ fn a_still_picture_with_combs_is_judged_whole_unless_its_source_says_interlaced(
     let lines = detector.score_lines(frame(&combed)).expect("judged");
     assert_eq!(detector.score(frame(&combed)).expect("judged"), lines);
     assert!(lines.tiles.iter().any(|t| t.rect.y + t.rect.height > SIZE.1 / 2), "{:?}", lines.tiles);
-    let said = Frame { interlacing: Interlacing::Said(FieldOrder::TopFirst), ..frame(&combed) };
+    let mut said = frame(&combed);
+    said.interlacing = Interlacing::Said(FieldOrder::TopFirst);
     let field = detector.score(said).expect("judged");
     assert!(field.tiles.iter().all(|t| t.rect.y + t.rect.height <= SIZE.1 / 2), "{:?}", field.tiles);
     // And as `scan` does it.

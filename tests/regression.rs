@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use spotd::detector::{Detector, Model};
 use spotd::forensics::augment::{JpegCodec, gaussian_blur, jpeg, jpeg_bytes, resize};
 use spotd::forensics::scenes::SceneRenderer;
-use spotd::frame::{Colour, Frame, Interlacing, PixelFormat, Plane};
+use spotd::frame::{Captured, Colour, Frame, Interlacing, PixelFormat, Plane};
 use spotd::identity::Wanted;
 use spotd::source::demo::{HEIGHT, Resynthesis, WIDTH};
 #[cfg(feature = "gstreamer")]
@@ -35,11 +35,8 @@ struct Pinned {
 }
 
 fn frame(format: PixelFormat, (width, height): (u32, u32), planes: [Plane; 3], data: Vec<u8>) -> Frame {
-    Frame {
-        source: Arc::from("set"),
-        seq: 0,
-        captured: SystemTime::UNIX_EPOCH,
-        arrived: Duration::ZERO,
+    let captured = Captured {
+        at: SystemTime::UNIX_EPOCH,
         format,
         width,
         height,
@@ -47,7 +44,8 @@ fn frame(format: PixelFormat, (width, height): (u32, u32), planes: [Plane; 3], d
         colour: Colour::default(),
         interlacing: Interlacing::Unsaid,
         data: Box::new(data),
-    }
+    };
+    captured.into_frame(Arc::from("set"), 0, Duration::ZERO)
 }
 
 fn rgb(picture: &RgbImage) -> Frame {

@@ -235,7 +235,7 @@ fn failed(path: &str) -> impl FnOnce(io::Error) -> EvidenceError {
 /// A text: the frame has no picture in it, or it cannot be encoded.
 pub fn picture(frame: &Frame, node: &str, quality: u8) -> Result<Vec<u8>, String> {
     let image = frame.to_rgb().map_err(|e| e.to_string())?;
-    let caption = Caption { node, source: &frame.source, captured: record::timestamp(frame.captured) };
+    let caption = Caption { node, source: &frame.source, captured: record::timestamp(frame.at) };
     frame_jpeg(&image, caption, quality).map_err(|e| e.to_string())
 }
 

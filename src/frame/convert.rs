@@ -195,7 +195,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frame::Interlacing;
+    use crate::frame::{Captured, Interlacing};
 
     const RAW: [PixelFormat; 7] = [
         PixelFormat::Yuyv,
@@ -208,11 +208,8 @@ mod tests {
     ];
 
     fn frame(format: PixelFormat, width: u32, height: u32, planes: [Plane; 3], data: Vec<u8>) -> Frame {
-        Frame {
-            source: "cam".into(),
-            seq: 0,
-            captured: SystemTime::UNIX_EPOCH,
-            arrived: Duration::ZERO,
+        let captured = Captured {
+            at: SystemTime::UNIX_EPOCH,
             format,
             width,
             height,
@@ -220,7 +217,8 @@ mod tests {
             colour: Colour::default(),
             interlacing: Interlacing::Unsaid,
             data: Box::new(data),
-        }
+        };
+        captured.into_frame("cam".into(), 0, Duration::ZERO)
     }
 
     /// A frame of pseudo-random bytes, each plane with `pad` bytes after its rows and `gap` before it.

@@ -10,6 +10,7 @@ pub mod interlace;
 pub mod jpeg;
 pub mod picture;
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -122,8 +123,7 @@ impl Captured {
 
     /// The frame, as the source's `seq`th from 0.
     pub fn into_frame(self, source: Arc<str>, seq: u64, arrived: Moment) -> Frame {
-        let Self { at, format, width, height, planes, colour, interlacing, data } = self;
-        Frame { source, seq, captured: at, arrived, format, width, height, planes, colour, interlacing, data }
+        Frame { source, seq, arrived, picture: self }
     }
 }
 
@@ -133,43 +133,34 @@ pub struct Frame {
     pub source: Arc<str>,
     /// Counts the frames that the source has offered, from 0, across reconnects.
     pub seq: u64,
-    /// When it was captured, by the wall clock.
-    pub captured: SystemTime,
     /// When it arrived here, by the monotonic clock.
     pub arrived: Moment,
-    /// Pixel layout.
-    pub format: PixelFormat,
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-    /// Planes; formats with fewer than three leave the rest at zero.
-    pub planes: [Plane; 3],
-    /// How the numbers are to be read; without meaning for RGB and MJPG.
-    pub colour: Colour,
-    /// What is known of its lines.
-    pub interlacing: Interlacing,
-    /// The bytes.
-    pub data: FrameData,
+    /// The picture, whose members are read through the frame: `frame.width`.
+    pub picture: Captured,
+}
+
+impl Deref for Frame {
+    type Target = Captured;
+
+    fn deref(&self) -> &Captured {
+        &self.picture
+    }
+}
+
+impl DerefMut for Frame {
+    fn deref_mut(&mut self) -> &mut Captured {
+        &mut self.picture
+    }
 }
 
 impl Frame {
     /// The same frame with bytes of its own: whoever keeps one for long must not keep a buffer that its source may need.
     #[must_use]
     pub fn owned(&self) -> Self {
-        Self {
-            source: self.source.clone(),
-            data: Box::new((*self.data).as_ref().to_vec()),
-            seq: self.seq,
-            captured: self.captured,
-            arrived: self.arrived,
-            format: self.format,
-            width: self.width,
-            height: self.height,
-            planes: self.planes,
-            colour: self.colour,
-            interlacing: self.interlacing,
-        }
+        let Captured { at, format, width, height, planes, colour, interlacing, .. } = self.picture;
+        let data = Box::new(self.bytes().to_vec());
+        let picture = Captured { at, format, width, height, planes, colour, interlacing, data };
+        Self { source: self.source.clone(), seq: self.seq, arrived: self.arrived, picture }
     }
 }
 
@@ -268,9 +259,8 @@ impl Frame {
             return Ok(self);
         }
         let image = jpeg::decode(self.bytes())?;
-        let interlacing = self.interlacing;
-        let frame = Self::from_rgb(self.source, self.seq, self.captured, self.arrived, image);
-        Ok(Self { interlacing, ..frame })
+        let picture = Captured { interlacing: self.interlacing, ..Captured::rgb(self.at, image) };
+        Ok(Self { picture, ..self })
     }
 
     /// The whole frame's area.

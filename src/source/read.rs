@@ -2,7 +2,7 @@
 //! own is read for a limited time.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crossbeam_channel::{bounded, select};
 
@@ -139,9 +139,10 @@ fn capture(
         .map_err(|e| SourceError::Retry(format!("cannot start a thread: {e}")))?;
     let timer = clock.after(pace.live);
     let (mut first, mut seq) = (None, 0);
-    let mut give = |frame: Frame| {
+    let mut give = |mut frame: Frame| {
         let arrived = frame.arrived.saturating_sub(*first.get_or_insert(frame.arrived));
-        let frame = Frame { seq, arrived, captured: SystemTime::UNIX_EPOCH + arrived, ..frame };
+        frame.at = SystemTime::UNIX_EPOCH + arrived;
+        let frame = Frame { seq, arrived, ..frame };
         seq += 1;
         each(frame)
     };
@@ -169,6 +170,8 @@ fn capture(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::clock::SystemClock;
 

@@ -240,7 +240,7 @@ fn the_rate_is_as_asked_and_the_fastest_otherwise() {
         last = rig.frame();
     }
     // A slow machine delivers later, never earlier.
-    let took = last.captured.duration_since(first.captured).expect("later");
+    let took = last.at.duration_since(first.at).expect("later");
     assert!(took >= Duration::from_millis(900), "5 intervals of 200 ms in {took:?}");
     rig.end();
 
