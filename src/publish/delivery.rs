@@ -139,9 +139,7 @@ impl Delivery {
             log::warn!("{}: {e}; all records are sent again", cursor.path().display());
             None
         });
-        // It is on the board from the start, whatever happens later.
-        board.update_publisher(&to.name, |_| {});
-        Self {
+        let delivery = Self {
             pace: Pace::new(to.rate, to.window, now),
             to,
             log: log.clone(),
@@ -155,7 +153,11 @@ impl Delivery {
             caught_up: false,
             refusals: Refusals::default(),
             suspect: (0, 0),
-        }
+        };
+        // It is on the board from the start, whatever happens later.
+        let behind = delivery.behind();
+        delivery.tell(|p| p.behind = behind);
+        delivery
     }
 
     /// A connection begins: everything that was in flight on the last one is sent again.
