@@ -24,7 +24,8 @@ pub fn judge(path: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let shot = picture::first(&picture::read(path)?)?;
     let frame = Frame::still("picture".into(), shot.image);
 
-    // `score` would judge one field of an interlaced frame; the lines of a picture are judged as they are.
+    // `score` would judge one field of an interlaced frame; the lines of a picture are judged as
+    // they are.
     let score = detector.score_lines(frame)?;
     let verdict = score.verdict(detector.limits());
     writeln!(out, "{}: {verdict}, score {:.2}", path.display(), score.score)?;

@@ -21,8 +21,8 @@ use spotd::source::supervise::{Policy, spawn};
 use spotd::source::{Ended, FrameSink, Source, SourceError};
 use spotd::verdict::{VerdictConfig, VerdictMachine};
 
-/// Plays raw video at its own rate. Opening, reading and closing are all there is to a source: when it is run again
-/// after a failure is its supervisor's business.
+/// Plays raw video at its own rate. Opening, reading and closing are all there is to a source: when
+/// it is run again after a failure is its supervisor's business.
 pub struct RawVideo<R> {
     input: BufReader<R>,
     clock: SharedClock,
@@ -71,8 +71,9 @@ impl<R: Read + Send> Source for RawVideo<R> {
                 sink.lost("short");
                 return Ok(Ended::EndOfStream);
             }
-            // Asked before anything is converted or copied: most frames are not wanted. What is wanted is offered as
-            // it came; the detector reads its luma, and turns only the tiles that it judges into RGB.
+            // Asked before anything is converted or copied: most frames are not wanted. What is
+            // wanted is offered as it came; the detector reads its luma, and turns only the tiles
+            // that it judges into RGB.
             if sink.wants_frame() {
                 sink.offer(Captured {
                     at: self.clock.wall(),
@@ -97,8 +98,8 @@ impl<R: Read + Send> Source for RawVideo<R> {
     }
 }
 
-/// Watches `source` to its end, judges at most `fps` frames a second, and writes the verdict after each. What became of
-/// every frame is on the board that it gives back.
+/// Watches `source` to its end, judges at most `fps` frames a second, and writes the verdict after
+/// each. What became of every frame is on the board that it gives back.
 pub fn watch(
     source: impl Source + 'static,
     fps: f64,
@@ -109,7 +110,8 @@ pub fn watch(
     let board = Board::new([id.clone()]);
     // Room for one frame: the newest wins, and what it overwrites is counted.
     let (sink, frames) = LatestSink::new(id, fps, board.clone(), clock.clone(), || {});
-    // The source runs on a thread of its own, and is over at the end of its input. `stop` would end it earlier.
+    // The source runs on a thread of its own, and is over at the end of its input. `stop` would end
+    // it earlier.
     let (_stop, stopped) = stop_signal();
     let policy = Policy { endless: false, ..Policy::default() };
     let thread = spawn(Box::new(source), Arc::new(sink), board.clone(), clock.clone(), stopped, policy)?;

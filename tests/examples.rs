@@ -1,4 +1,5 @@
-//! The programs in `examples/` do what they say: on a picture, a log and a video that are made here.
+//! The programs in `examples/` do what they say: on a picture, a log and a video that are made
+//! here.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use super::manual::{KEYS, Manual};
 use super::{EXIT_FINE, EXIT_FLAGGED, calibrate, console};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config};
@@ -18,8 +19,24 @@ use crate::shown::Shown as _;
 use crate::source;
 use crate::source::SourceConfig;
 
+const MANUAL: Manual = Manual {
+    examples: &[
+        ("spotd check --config spotd.toml", "Try model, sources, log folder and broker"),
+        ("spotd check --config spotd.toml --timeout 60", "Wait a minute for each source's first frame"),
+        ("spotd check --config spotd.toml --json | jq 'select(.ok | not)'", "Print only what would not work"),
+    ],
+    exit_status: &[
+        ("0", "All of it would work"),
+        ("1", "Something would not; its line says how to mend it"),
+        ("2", "The command line is wrong, or the answer could not be written"),
+    ],
+    files: &[],
+    environment: KEYS,
+};
+
 /// Arguments of `spotd check`.
 #[derive(Debug, Args)]
+#[command(after_long_help = MANUAL.text())]
 pub struct CheckArgs {
     /// Configuration file (TOML) to check; see docs/CONFIG.md.
     #[arg(short, long, value_name = "FILE")]
@@ -34,7 +51,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
 
-    /// Print one JSON object a line instead of text.
+    /// Print one JSON object per line instead of text.
     #[arg(long)]
     json: bool,
 }

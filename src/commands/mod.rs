@@ -8,6 +8,7 @@ mod console;
 pub mod eval;
 mod input;
 pub mod log;
+mod manual;
 mod output;
 pub mod quantize;
 pub mod run;
@@ -23,6 +24,7 @@ use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcom
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::shown::chain;
+use manual::Manual;
 
 /// Exit code when all is well.
 pub const EXIT_FINE: u8 = 0;
@@ -32,9 +34,48 @@ pub const EXIT_FLAGGED: u8 = 1;
 /// Exit code when the command could not do its work.
 pub const EXIT_ERROR: u8 = 2;
 
+const MANUAL: Manual = Manual {
+    examples: &[
+        ("spotd run --demo", "Watch the demonstration"),
+        ("spotd scan photo.jpg", "Judge a picture"),
+        ("spotd check --config spotd.toml", "Say what of a configuration would not work"),
+    ],
+    exit_status: &[
+        ("0", "Done, and nothing flagged"),
+        ("1", "Something was flagged, left out or not as it should be; the command's own page says what"),
+        ("2", "The command line is wrong, the work could not be done, or the answer could not be written"),
+        ("141", "The reader of the answer went away (SIGPIPE); run goes on"),
+    ],
+    files: &[
+        ("/etc/spotd/spotd.toml", "Configuration of the systemd unit; see docs/CONFIG.md"),
+        ("/var/lib/spotd/flags/", "Flag log, unless [log] dir names another folder; see docs/FLAGLOG.md"),
+    ],
+    environment: &[
+        ("SPOTD__TABLE__KEY", "Sets a key of the configuration, for commands that read one"),
+        (
+            "RUST_LOG",
+            "What is logged on standard error, instead of what -v says: warn, debug or spotd::source=trace",
+        ),
+        (
+            "NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM",
+            "Whether standard error is coloured; a dumb terminal gets no progress lines",
+        ),
+        ("RUST_LOG_STYLE", "The same for log lines alone: always, never, auto"),
+        (
+            "SPOTD_KERNELS_ISA",
+            "Instruction set for int8 instead of the fastest that the processor has, for comparison",
+        ),
+        (
+            "SSL_CERT_FILE, SSL_CERT_DIR",
+            "Authorities to trust instead of the system's, where no ca_file is configured",
+        ),
+    ],
+};
+
 /// Watches live video and says, with evidence, when a feed looks CNN-generated.
 #[derive(Debug, Parser)]
 #[command(name = "spotd", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(after_long_help = MANUAL.text())]
 pub struct Cli {
     /// Say more (-v: debug, -vv: trace); RUST_LOG overrides this.
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
@@ -46,16 +87,15 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch sources until stopped; keep flagged frames in the log and tell the broker.
+    /// Watch sources until stopped; keep flagged frames in the log, and publish them.
     Run(run::RunArgs),
     /// Judge images, folders and videos; exit code 0: none flagged, 1: some flagged, 2: error.
     Scan(scan::ScanArgs),
-    /// Say for configuration, model, each source, log folder and broker whether it would work.
+    /// Say whether configuration, model, each source, log folder, broker and webhooks would work.
     Check(check::CheckArgs),
-    /// List, filter and follow the flag log, or export an event with all that is needed to check
-    /// it.
+    /// List, filter and follow the flag log, or export an event with everything needed to check it.
     Log(log::LogArgs),
-    /// Check a flag log or an export: chain, evidence, signatures; exit code 0: holds, 1: does not.
+    /// Check a flag log or an export: chain, evidence, signatures; exit code 0: intact, 1: not.
     Verify(verify::VerifyArgs),
     /// Measure how well a detector ranks labelled pictures: AP, AUC, accuracy, calibration,
     /// robustness.
@@ -65,11 +105,11 @@ enum Command {
     /// Find threshold and temperature for one site from its own footage, for a stated rate of false
     /// alarms.
     Calibrate(calibrate::CalibrateArgs),
-    /// Make an int8 model of a float32 one, calibrated on pictures, a video or a camera, and say
+    /// Make an int8 model from a float32 one, calibrated on pictures, a video or a camera, and say
     /// what that costs.
     Quantize(quantize::QuantizeArgs),
-    /// Measure what this machine can do with a detector: ms a tile, each operator, how many cameras
-    /// that makes.
+    /// Measure what this machine can do with a detector: ms per tile, each operator, how many
+    /// cameras that makes.
     Bench(bench::BenchArgs),
     /// List the cameras of this machine: lasting names, formats, sizes, rates.
     Sources(sources::SourcesArgs),

@@ -10,6 +10,7 @@ use crossbeam_channel::{bounded, select};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::input::Input;
+use super::manual::{KEYS, Manual};
 use super::{EXIT_FINE, calibrate, console};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
@@ -21,8 +22,45 @@ use crate::shown::{Sensitive, Shown as _};
 use crate::source::SourceUri;
 use crate::source::demo;
 
+const MANUAL: Manual = Manual {
+    examples: &[
+        ("spotd run --demo", "Watch the demonstration: no camera, broker or configuration is needed"),
+        (
+            "spotd run --source rtsp://user:password@camera.lan/stream",
+            "Watch one stream, keep what is flagged in flags/",
+        ),
+        (
+            "spotd run --source /dev/video0 --source clip.mp4 --fps 5",
+            "Watch a camera and a clip, five frames a second each",
+        ),
+        (
+            "spotd run --config /etc/spotd/spotd.toml",
+            "Watch what a configuration names, and publish to its broker",
+        ),
+        ("SPOTD__NODE__NAME=ingest-2 spotd run --config spotd.toml", "The same under another name"),
+    ],
+    exit_status: &[
+        (
+            "0",
+            "Ended as asked, by SIGTERM, SIGINT, SIGHUP or --for-seconds, or every source has come to its end",
+        ),
+        (
+            "2",
+            "Arguments, configuration, model or log folder cannot be used, or the folder of the flag log was taken away \
+             meanwhile",
+        ),
+        ("130", "A second SIGTERM or SIGINT came before all was closed"),
+    ],
+    files: &[
+        ("flags/", "Flag log with --source and --demo, unless --log-dir names another folder"),
+        ("/var/lib/spotd/flags/", "Flag log of a configuration, unless [log] dir names another folder"),
+    ],
+    environment: KEYS,
+};
+
 /// Arguments of `spotd run`.
 #[derive(Debug, Args)]
+#[command(after_long_help = MANUAL.text())]
 #[command(group(clap::ArgGroup::new("what").args(["config", "source", "demo"]).required(true).multiple(true)))]
 pub struct RunArgs {
     /// Configuration file (TOML); see docs/CONFIG.md.
@@ -42,7 +80,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", default_value = "flags", conflicts_with = "config")]
     log_dir: PathBuf,
 
-    /// Frames a second to judge, with --source and --demo.
+    /// Frames per second to judge, with --source and --demo.
     #[arg(long, value_name = "N", conflicts_with = "config")]
     fps: Option<f64>,
 

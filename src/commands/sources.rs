@@ -2,10 +2,23 @@
 
 use clap::Args;
 
+use super::manual::{DONE_OR_FAILED, Manual};
+
+const MANUAL: Manual = Manual {
+    examples: &[
+        ("spotd sources", "List the cameras"),
+        ("spotd sources --json | jq -r .name", "Print their names alone"),
+    ],
+    exit_status: DONE_OR_FAILED,
+    files: &[("/dev/v4l/by-id/, /dev/v4l/by-path/", "Names of cameras that last, where udev makes them")],
+    environment: &[],
+};
+
 /// Arguments of `spotd sources`.
 #[derive(Debug, Args)]
+#[command(after_long_help = MANUAL.text())]
 pub struct SourcesArgs {
-    /// Print one JSON object a camera and line instead of text.
+    /// Print one JSON object per camera and line instead of text.
     #[arg(long)]
     json: bool,
 }

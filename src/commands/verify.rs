@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::manual::Manual;
 use super::{EXIT_FINE, EXIT_FLAGGED, console};
 use crate::flaglog::PublicKey;
 use crate::flaglog::fs::{Fs, OsFs};
@@ -12,8 +13,26 @@ use crate::flaglog::verify::{Report, verify as check};
 use crate::shown::Shown as _;
 use crate::shown::plain;
 
+const MANUAL: Manual = Manual {
+    examples: &[
+        ("spotd verify /var/lib/spotd/flags", "Check a flag log, record by record and picture by picture"),
+        (
+            "spotd verify --public-key key.pub.pem event-01KAT5V3JFQ8Z6W2C4N9X7D1RB",
+            "Check an export and who signed it",
+        ),
+    ],
+    exit_status: &[
+        ("0", "All of it holds"),
+        ("1", "Something does not hold; the first such record is named"),
+        ("2", "The folder is no flag log or cannot be read, or the key cannot be used"),
+    ],
+    files: &[],
+    environment: &[],
+};
+
 /// Arguments of `spotd verify`.
 #[derive(Debug, Args)]
+#[command(after_long_help = MANUAL.text())]
 pub struct VerifyArgs {
     /// Folder of the flag log ([log] dir), or of an export.
     #[arg(value_name = "DIR")]

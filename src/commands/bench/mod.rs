@@ -15,6 +15,7 @@ use clap::Args;
 use image::RgbImage;
 use serde_json::json;
 
+use super::manual::{DONE_OR_FAILED, KEYS, Manual};
 use super::{EXIT_FINE, console};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
@@ -25,8 +26,23 @@ use crate::threads;
 use layers::Layer;
 use machine::MachineState;
 
+const MANUAL: Manual = Manual {
+    examples: &[
+        ("spotd bench", "Measure the built-in detector on one core and on all"),
+        (
+            "spotd bench --config spotd.toml --seconds 600",
+            "With a site's model, tiles and rates, until the board is hot",
+        ),
+        ("spotd bench --precision f32 --threads 1 --json", "The float file on one worker, for a program"),
+    ],
+    exit_status: DONE_OR_FAILED,
+    files: &[],
+    environment: KEYS,
+};
+
 /// Arguments of `spotd bench`.
 #[derive(Debug, Args)]
+#[command(after_long_help = MANUAL.text())]
 pub struct BenchArgs {
     /// Model (ONNX, its card beside it) instead of the built-in one.
     #[arg(short, long, value_name = "FILE")]
@@ -36,16 +52,16 @@ pub struct BenchArgs {
     #[arg(long, value_name = "PRECISION", default_value = "auto")]
     precision: Wanted,
 
-    /// Workers of the run on all cores; one a core unless told otherwise.
+    /// Workers of the run on all cores; by default one per core.
     #[arg(short, long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
-    /// Seconds that each of the two runs, on one core and on all, lasts. A board without a fan
-    /// takes minutes to grow hot.
+    /// Seconds that each of the two runs takes, on one core and on all. A board without a fan takes
+    /// minutes to get hot.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
 
-    /// Take tiles and frames a second from this configuration for the number of cameras.
+    /// Take tiles and frames per second from this configuration, for the number of cameras.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 

@@ -12,6 +12,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::input::Input;
+use super::manual::{DONE_OR_FAILED, KEYS, Manual};
 use super::{EXIT_FINE, console, output};
 use crate::config;
 use crate::detector::calibration::{Calibration, Method};
@@ -23,8 +24,25 @@ use crate::threads;
 use crate::verdict::VerdictConfig;
 use footage::{Watcher, logit_of};
 
+const MANUAL: Manual = Manual {
+    examples: &[
+        (
+            "spotd calibrate --real day.mp4 night.mp4 --per-day 0.033 --out site.toml",
+            "One false alarm a month and camera",
+        ),
+        (
+            "spotd calibrate --config spotd.toml --real rtsp://camera.lan/stream --seconds 86400 --per-day 0.1 --out site.toml",
+            "Watch a camera for a day",
+        ),
+    ],
+    exit_status: DONE_OR_FAILED,
+    files: &[],
+    environment: KEYS,
+};
+
 /// Arguments of `spotd calibrate`.
 #[derive(Debug, Args)]
+#[command(after_long_help = MANUAL.text())]
 pub struct CalibrateArgs {
     /// Footage of the site that is known to be real: a video, a camera, an address such as
     /// rtsp://..., or a folder of pictures that are frames in the order of their names. May be
@@ -32,11 +50,11 @@ pub struct CalibrateArgs {
     #[arg(long, required = true, value_name = "FOOTAGE", num_args = 1..)]
     real: Vec<OsString>,
 
-    /// Footage known to be generated, of the kind that is to be found, if there is any.
+    /// Footage that is known to be generated, of the kind to be found, if there is any.
     #[arg(long, value_name = "FOOTAGE", num_args = 1..)]
     fake: Vec<OsString>,
 
-    /// False alarms per camera and day that are acceptable: 0.033 is one a month.
+    /// Acceptable false alarms per camera and day: 0.033 is one a month.
     #[arg(long, value_name = "ALARMS", value_parser = positive)]
     per_day: f64,
 
@@ -52,20 +70,20 @@ pub struct CalibrateArgs {
     #[arg(short, long, value_name = "FILE", conflicts_with = "config")]
     model: Option<PathBuf>,
 
-    /// Frames a second that will be judged ([[source]] fps), and that a folder's pictures stand
+    /// Frames per second that will be judged ([[source]] fps), and that a folder's pictures stand
     /// for.
     #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = super::frame_rate)]
     fps: f64,
 
-    /// Seconds of a live stream or camera to watch; what has an end is read to it.
+    /// Seconds to watch a live stream or camera; what has an end is read to its end.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     seconds: u64,
 
-    /// Inference threads; one a core unless told otherwise.
+    /// Inference threads; by default one per core.
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
-    /// Print what was found as one JSON object instead of text.
+    /// Print the result as one JSON object instead of text.
     #[arg(long)]
     json: bool,
 }

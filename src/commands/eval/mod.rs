@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
+use super::manual::Manual;
 use super::{EXIT_FINE, EXIT_FLAGGED, console, output, progress_bar};
 use crate::forensics::published::{is_forensynths, published};
 use crate::identity::Wanted;
@@ -29,11 +30,36 @@ use perturb::Perturbation;
 use scorer::{Answers, Scorer, View};
 use sets::Collection;
 
+const MANUAL: Manual = Manual {
+    examples: &[
+        (
+            "spotd eval SETS/ --perturb jpeg=90,70,50 --perturb h264=23,28,35 --plots plots/",
+            "Rank pictures, also after compression",
+        ),
+        ("spotd eval CLIPS/ --seconds 1,3,10,30", "Judge video clips as run does"),
+        (
+            "spotd eval list.csv --model models/spotd-edge.onnx --precision f32 --json",
+            "Measure another model on listed pictures",
+        ),
+    ],
+    exit_status: LEFT_OUT,
+    files: &[],
+    environment: &[],
+};
+
+/// Of a command over many pictures.
+pub(super) const LEFT_OUT: &[(&str, &str)] = &[
+    ("0", "All of it was measured"),
+    ("1", "A file or a set was left out, see standard error; the rest was measured"),
+    ("2", "Nothing could be measured, or a file could not be written"),
+];
+
 /// Arguments of `spotd eval`.
 #[derive(Debug, Args)]
+#[command(after_long_help = MANUAL.text())]
 pub struct EvalArgs {
     /// Folders of sets, <set>/[class/]{0_real,1_fake}, or one such set; or lists, *.csv or *.jsonl,
-    /// of path,label[,set] with the labels real and fake. Sets of pictures, or sets of video clips
+    /// of path,label[,set] with the labels real and fake. Sets of pictures, or sets of video clips.
     #[arg(required = true, value_name = "DIR|LIST")]
     inputs: Vec<PathBuf>,
 
@@ -49,20 +75,20 @@ pub struct EvalArgs {
     #[arg(long, value_enum, default_value_t = View::Tiles)]
     view: View,
 
-    /// Tiles judged in a picture at most, those with the most detail; 64, or 9 in a frame of a clip
-    /// (as run), unless told otherwise.
+    /// Judge at most so many tiles of a picture, those with the most detail; by default 64, or 9 of
+    /// a frame of a clip, as run does.
     #[arg(long, value_name = "N")]
     max_tiles: Option<NonZeroUsize>,
 
-    /// Clips: frames a second that are judged, as run's.
+    /// Clips: frames per second to judge, as run does.
     #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = super::frame_rate)]
     fps: f64,
 
-    /// Clips: seconds watched after which figures are told; always also of whole clips.
+    /// Clips: give figures after so many seconds; those of whole clips are always given too.
     #[arg(long, value_name = "SECONDS,...", value_delimiter = ',', default_value = "1,3,10,30", value_parser = seconds)]
     seconds: Vec<f64>,
 
-    /// Judge also after this: jpeg=QUALITY,... blur=SIGMA,... resize=FACTOR,... h264=CRF,...
+    /// Also judge after this: jpeg=QUALITY,... blur=SIGMA,... resize=FACTOR,... h264=CRF,...
     /// h265=CRF,... May be given several times; each strength is a condition of its own.
     #[arg(long, value_name = "KIND=N,...")]
     perturb: Vec<Perturbations>,
@@ -83,12 +109,12 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
-    /// Pictures judged side by side; one a core unless told otherwise.
+    /// Pictures judged side by side; by default one per core.
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
-    /// Print one JSON object a line: the model, what was found, what was skipped, results, means;
-    /// of clips also each clip.
+    /// Print one JSON object per line: the model, what was found, what was skipped, results, means;
+    /// for clips also each clip.
     #[arg(long)]
     json: bool,
 
@@ -100,8 +126,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
-    /// Write plots (SVG) into this folder: ROC, precision and recall, scores, robustness; of clips
-    /// what more seconds bring.
+    /// Write plots (SVG) into this folder: ROC, precision and recall, scores, robustness; for
+    /// clips, what more seconds gain.
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
 }

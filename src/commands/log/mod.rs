@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use ulid::Ulid;
 
 use self::filter::Filter;
+use super::manual::{DONE_OR_FAILED, KEYS, Manual};
 use super::{EXIT_FINE, console};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
@@ -25,8 +26,37 @@ use crate::verdict::Verdict;
 /// How often a followed log is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
+const MANUAL: Manual = Manual {
+    examples: &[
+        ("spotd log flags", "List what was flagged"),
+        (
+            "spotd log --config spotd.toml --since 2h --source door",
+            "List what one source gave in the last two hours",
+        ),
+        ("spotd log flags --follow --json", "Print each record as it is written, as it stands in the log"),
+        ("spotd log flags export 01KAT5V3JFQ8Z6W2C4N9X7D1RB", "Copy an event into a folder of its own"),
+    ],
+    exit_status: DONE_OR_FAILED,
+    files: &[],
+    environment: KEYS,
+};
+
+const EXPORT_MANUAL: Manual = Manual {
+    examples: &[
+        (
+            "spotd log flags export 01KAT5V3JFQ8Z6W2C4N9X7D1RB",
+            "Copy an event into event-01KAT5V3JFQ8Z6W2C4N9X7D1RB/",
+        ),
+        ("spotd log flags export 01KAT5V3JFQ8Z6W2C4N9X7D1RB --to case.zip", "Copy it into one file"),
+    ],
+    exit_status: DONE_OR_FAILED,
+    files: &[],
+    environment: &[],
+};
+
 /// Arguments of `spotd log`.
 #[derive(Debug, Args)]
+#[command(after_long_help = MANUAL.text())]
 #[command(args_conflicts_with_subcommands = false, subcommand_negates_reqs = false)]
 pub struct LogArgs {
     /// Folder of the flag log ([log] dir), or of an export.
@@ -50,7 +80,7 @@ pub struct LogArgs {
     #[arg(long, value_name = "VERDICT", value_parser = filter::verdict)]
     verdict: Option<Verdict>,
 
-    /// Print the records as they stand in the log, one JSON object a line.
+    /// Print the records exactly as they are in the log, one JSON object per line.
     #[arg(long)]
     json: bool,
 
@@ -65,13 +95,14 @@ pub struct LogArgs {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Copy an event into a new folder or ZIP file that `spotd verify` can check elsewhere.
+    #[command(after_long_help = EXPORT_MANUAL.text())]
     Export {
         /// Id of the event, or of one of its records.
         #[arg(value_name = "EVENT")]
         event: Ulid,
 
-        /// The new folder, event-EVENT unless told otherwise; or, ending in .zip, one file with
-        /// that folder in it.
+        /// The new folder, by default event-EVENT; or, if it ends in .zip, one file with that
+        /// folder in it.
         #[arg(short, long, value_name = "FOLDER|FILE.zip")]
         to: Option<PathBuf>,
     },

@@ -14,6 +14,7 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
 use super::eval::{Perturbations, Row, comparable, compare};
+use super::manual::{DONE_OR_FAILED, Manual};
 use super::{EXIT_FINE, console, output, progress_bar};
 use crate::detector::card::{Card, sha256_hex};
 use crate::detector::{Model, check_hash, read, read_head};
@@ -24,8 +25,25 @@ use crate::shown::Shown as _;
 use crate::threads;
 use footage::{Gathered, TileGatherer};
 
+const MANUAL: Manual = Manual {
+    examples: &[
+        (
+            "spotd quantize --calibrate pictures/ --out int8.onnx",
+            "Quantise the built-in detector, calibrated on pictures",
+        ),
+        (
+            "spotd quantize --model own.onnx --calibrate /dev/video0 --out own-int8.onnx --eval SETS/",
+            "Another model, on the box's own camera, measured on sets",
+        ),
+    ],
+    exit_status: DONE_OR_FAILED,
+    files: &[],
+    environment: &[],
+};
+
 /// Arguments of `spotd quantize`.
 #[derive(Debug, Args)]
+#[command(after_long_help = MANUAL.text())]
 pub struct QuantizeArgs {
     /// Float32 model (ONNX, its card beside it) instead of the built-in one's float file.
     #[arg(short, long, value_name = "FILE")]
@@ -40,20 +58,20 @@ pub struct QuantizeArgs {
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
 
-    /// Write only signed bytes with zero point 0, and biases in float, as TensorRT wants it. Costs
+    /// Write only signed bytes with zero point 0, and biases in float, as TensorRT requires. Costs
     /// a bit of precision.
     #[arg(long)]
     symmetric: bool,
 
-    /// Pictures or frames to calibrate with at most; every third is held out to measure on.
+    /// Calibrate with at most so many pictures or frames; every third is held out to measure on.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(12..=100_000))]
     images: u32,
 
-    /// Keep this layer, by the name of its node, in float. May be given several times.
+    /// Keep the layer with this node name in float. May be given several times.
     #[arg(long, value_name = "LAYER")]
     keep_float: Vec<String>,
 
-    /// Keep all layers in int8, also where the first or last in float would be much more exact.
+    /// Keep all layers in int8, even if the first or last would be much more exact in float.
     #[arg(long)]
     all_int8: bool,
 
@@ -62,8 +80,8 @@ pub struct QuantizeArgs {
     #[arg(long)]
     reduce_range: bool,
 
-    /// Round weights to the nearest step instead of for the least error of their layer: quicker by
-    /// far for networks as large as ResNet-50, and less precise.
+    /// Round weights to the nearest step instead of for the least error of their layer: much
+    /// quicker for networks as large as ResNet-50, and less precise.
     #[arg(long)]
     round_to_nearest: bool,
 
@@ -71,33 +89,33 @@ pub struct QuantizeArgs {
     #[arg(long, value_enum, default_value_t = Clip::Auto)]
     clip: Clip,
 
-    /// Where bytes stand around a residual addition: fused, the sum is rounded once, which is exact
-    /// and fast here; apart, both summands are bytes, as onnxruntime runs it fastest.
+    /// Where a residual addition is rounded to bytes: fused, its sum is rounded once, which is
+    /// exact and fast here; apart, both summands are bytes too, which onnxruntime runs fastest.
     #[arg(long, value_enum, default_value_t = ResidualForm::Fused)]
     residual: ResidualForm,
 
-    /// Measure both models on these sets too, laid out as for spotd eval, and put the figures into
+    /// Also measure both models on these sets, laid out as for spotd eval, and put the figures into
     /// the card.
     #[arg(long, value_name = "DIR|LIST", num_args = 1..)]
     eval: Vec<PathBuf>,
 
-    /// With --eval: measure also after this, as spotd eval does.
+    /// With --eval: also measure after this, as spotd eval does.
     #[arg(long, value_name = "KIND=N,...", requires = "eval")]
     perturb: Vec<Perturbations>,
 
-    /// Frames a second taken of a video or stream.
+    /// Frames per second taken from a video or stream.
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = super::frame_rate)]
     fps: f64,
 
-    /// Seconds of a live stream or camera to watch; what has an end is read to it.
+    /// Seconds to watch a live stream or camera; what has an end is read to its end.
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     seconds: u64,
 
-    /// Threads; one a core unless told otherwise.
+    /// Threads; by default one per core.
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
-    /// Print what was found as one JSON object instead of text.
+    /// Print the result as one JSON object instead of text.
     #[arg(long)]
     json: bool,
 }

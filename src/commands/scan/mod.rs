@@ -16,6 +16,7 @@ use clap::Args;
 use crossbeam_channel::bounded;
 use sha2::{Digest as _, Sha256};
 
+use super::manual::Manual;
 use super::{EXIT_ERROR, EXIT_FINE, EXIT_FLAGGED, progress_bar};
 use crate::clock::SystemClock;
 use crate::detector::Model;
@@ -28,8 +29,32 @@ use journal::{Entry, Journal, Key};
 use report::{Report, Row};
 use scanner::Scanner;
 
+const MANUAL: Manual = Manual {
+    examples: &[
+        ("spotd scan photo.jpg folder/ clip.mp4", "Judge a picture, all that a folder holds, and a clip"),
+        (
+            "spotd scan --json folder/ | jq -r 'select(.verdict == \"synthetic\") | .path'",
+            "Print the names of what is flagged",
+        ),
+        ("curl -s https://example.org/photo | spotd scan -", "Judge what comes on standard input"),
+        ("spotd scan --seconds 60 rtsp://camera.lan/stream", "Watch a stream for a minute"),
+        ("spotd scan folder/ --report report.html", "Write one HTML file to hand on"),
+    ],
+    exit_status: &[
+        ("0", "Nothing was flagged"),
+        ("1", "Something was flagged"),
+        ("2", "Something could not be judged, or not to its end, or the answer could not be written"),
+    ],
+    files: &[(
+        "FILE.journal",
+        "What --report has found so far; read by --resume, removed at the end of the scan",
+    )],
+    environment: &[],
+};
+
 /// Arguments of `spotd scan`.
 #[derive(Debug, Args)]
+#[command(after_long_help = MANUAL.text())]
 pub struct ScanArgs {
     /// Images, folders (searched through), videos, - for standard input, addresses such as
     /// rtsp://..., cameras such as /dev/video0, or GStreamer pipelines, written pipeline:TEXT. What
@@ -49,33 +74,33 @@ pub struct ScanArgs {
     #[arg(long, value_name = "SCORE", value_parser = super::unit_interval)]
     threshold: Option<f64>,
 
-    /// Tiles judged in a picture at most; those with the most detail are taken.
+    /// Judge at most so many tiles of a picture, those with the most detail.
     #[arg(long, value_name = "N", default_value = "64")]
     max_tiles: NonZeroUsize,
 
-    /// Frames a second judged in a video.
+    /// Frames per second to judge in a video.
     #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = super::frame_rate)]
     fps: f64,
 
-    /// Seconds of a live stream or camera to watch; what has an end is read to it.
+    /// Seconds to watch a live stream or camera; what has an end is read to its end.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
 
-    /// Inputs judged side by side; one a core unless told otherwise.
+    /// Inputs judged side by side; by default one per core.
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
-    /// Print one JSON object a line: path, score (0..1, 1 = synthetic), verdict, and more.
+    /// Print one JSON object per line: path, score (0..1, 1 = synthetic), verdict, and more.
     #[arg(long)]
     json: bool,
 
-    /// Write a report to hand on: one HTML file with a summary, thumbnails sorted by score, a timeline for each video,
-    /// settings, model card and the SHA-256 of every file.
+    /// Write a report to hand on: one HTML file with a summary, thumbnails sorted by score, a
+    /// timeline for each video, settings, model card and the SHA-256 of every file.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 
-    /// Go on with a scan that was interrupted: what FILE.journal has already found is not judged again, unless the file,
-    /// the model or a setting has changed.
+    /// Go on with a scan that was interrupted: what FILE.journal has already found is not judged
+    /// again, unless the file, the model or a setting has changed.
     #[arg(long, requires = "report")]
     resume: bool,
 }
@@ -261,8 +286,8 @@ pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
     })
 }
 
-/// Keeps what was found of an input for the report, whatever its turn, and makes it light: what waits for its turn to be
-/// printed may be much.
+/// Keeps what was found of an input for the report, whatever its turn, and makes it light: what
+/// waits for its turn to be printed may be much.
 fn keep(found: Done, key: Option<Key>, reported: &mut Option<Reported>) -> anyhow::Result<Line> {
     match (found, reported.as_mut().zip(key)) {
         (Done::New(mut row, hash), Some((reported, key))) => {

@@ -11,8 +11,10 @@ use image::{ImageFormat, RgbImage};
 use indicatif::ProgressBar;
 
 use super::chart::{Axes, Line, lines};
+use super::eval::LEFT_OUT;
 use super::eval::scorer::centre;
 use super::eval::sets::{Collection, Set, collect};
+use super::manual::Manual;
 use super::{EXIT_FINE, EXIT_FLAGGED, console, eval, output, progress_bar};
 use crate::forensics::ap::quantile;
 use crate::forensics::dataset::{Skipped, load};
@@ -22,15 +24,26 @@ use crate::shown::Shown as _;
 use crate::threads;
 use picture::{Panel, draw};
 
+const MANUAL: Manual = Manual {
+    examples: &[
+        ("spotd spectrum SETS/ --out spectra/", "Draw a picture for each set"),
+        ("spotd spectrum SETS/ --out spectra/ --size 256 --images 500", "Larger crops of fewer pictures"),
+    ],
+    exit_status: LEFT_OUT,
+    files: &[],
+    environment: &[],
+};
+
 /// Arguments of `spotd spectrum`.
 #[derive(Debug, Args)]
+#[command(after_long_help = MANUAL.text())]
 pub struct SpectrumArgs {
     /// Folders of sets, <set>/[class/]{0_real,1_fake}, or one such set; or lists, *.csv or *.jsonl,
-    /// of path,label[,set] with the labels real and fake
+    /// of path,label[,set] with the labels real and fake.
     #[arg(required = true, value_name = "DIR|LIST")]
     inputs: Vec<PathBuf>,
 
-    /// Folder for the results: a PNG a set, profiles.svg and profiles.csv.
+    /// Folder for the results: a PNG for each set, profiles.svg and profiles.csv.
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
 
@@ -38,11 +51,11 @@ pub struct SpectrumArgs {
     #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u32).range(16..=2048))]
     size: u32,
 
-    /// Side of the median filter whose result is taken away, odd.
+    /// Side of the median filter whose result is subtracted, odd.
     #[arg(long, value_name = "PIXELS", default_value_t = 3, value_parser = odd)]
     median: u32,
 
-    /// Pictures of each side of a set at most, drawn at random.
+    /// Take at most so many pictures of each side of a set, drawn at random.
     #[arg(long, value_name = "N", default_value = "2000")]
     images: NonZeroUsize,
 
@@ -50,7 +63,7 @@ pub struct SpectrumArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
-    /// Threads; one a core unless told otherwise.
+    /// Threads; by default one per core.
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 }
