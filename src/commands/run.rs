@@ -9,7 +9,7 @@ use clap::Args;
 use crossbeam_channel::{bounded, select};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::input::Input;
+use super::input::{Input, Unusable};
 use super::manual::{KEYS, Manual};
 use super::{EXIT_FINE, calibrate, console};
 use crate::clock::SystemClock;
@@ -81,7 +81,7 @@ pub struct RunArgs {
     log_dir: PathBuf,
 
     /// Frames per second to judge, with --source and --demo.
-    #[arg(long, value_name = "N", conflicts_with = "config")]
+    #[arg(long, value_name = "N", conflicts_with = "config", value_parser = super::frame_rate)]
     fps: Option<f64>,
 
     /// Precision to run the model in, instead of the configuration's: auto (int8 where the model is
@@ -99,6 +99,14 @@ fn positive_seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
+/// An error about `--source`, which names the flag and what it was given.
+fn unusable(bad: &Unusable) -> anyhow::Error {
+    match bad.shown.trim() {
+        "" => anyhow::anyhow!("--source {}", bad.why),
+        shown => anyhow::anyhow!("--source {shown}: {}", bad.why),
+    }
+}
+
 impl RunArgs {
     fn config(&self) -> anyhow::Result<Config> {
         if let Some(path) = &self.config {
@@ -108,7 +116,7 @@ impl RunArgs {
         let mut text = String::new();
         let demo = self.demo.then(|| Ok(("demo".to_owned(), SourceUri::Demo { seed: 1 })));
         let sources = self.source.iter().enumerate().map(|(i, argument)| {
-            let input = Input::parse(argument.expose()).context("--source")?;
+            let input = Input::parse(argument.expose()).map_err(|bad| unusable(&bad))?;
             Ok((format!("source-{}", i + 1), input.uri))
         });
         let sources: Vec<_> = demo.into_iter().chain(sources).collect::<anyhow::Result<_>>()?;

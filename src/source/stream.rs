@@ -37,6 +37,17 @@ impl StreamUrl {
         {
             return Err("has a % in its user or password that begins no escape; write it as %25".into());
         }
+        if url.host_str().is_none_or(str::is_empty) && cut.is_none() {
+            let scheme = url.scheme();
+            return Err(match scheme {
+                "srt" | "udp" | "rtp" => {
+                    format!(
+                        "names neither host nor port; write {scheme}://HOST:PORT, or {scheme}://:PORT to listen"
+                    )
+                }
+                _ => format!("names no host; write {scheme}://HOST/PATH"),
+            });
+        }
         match cut {
             Some(cut) if cut.certain => Err(format!("has no host behind its login; {}", cut.hint)),
             // As written: a colon without a port, which reveals a login, is missing in `url`.

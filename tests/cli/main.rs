@@ -17,6 +17,7 @@ mod tmpfs;
 
 mod setup;
 
+mod arguments;
 mod environment;
 mod names;
 mod output;
