@@ -68,6 +68,11 @@ lint: setup-train ## Formatting, clippy for each feature set, licences
 man: ## Write the man pages in docs/man anew from the program's help
 	UPDATE=1 cargo test --locked --test man
 
+.PHONY: pictures
+pictures: setup-run ## Record the demonstration for README anew (docs/run.svg, docs/flagged.jpg)
+	cargo build --release --locked --bin spotd --example draw_evidence
+	tools/demo/pictures.sh $(TARGET)/release/spotd $(TARGET)/release/examples/draw_evidence
+
 .PHONY: card
 card: ## Write the tables of results anew from the shipped model's card
 	UPDATE=1 cargo test --locked --test card_doc
