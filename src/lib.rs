@@ -3,7 +3,6 @@
 //! way of a frame through its rooms.
 
 pub mod alerts;
-pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod control;
@@ -12,17 +11,13 @@ pub mod flaglog;
 pub mod forensics;
 pub mod frame;
 pub mod health;
-pub mod identity;
-pub mod judgement;
-pub mod jump;
 pub mod pipeline;
 pub mod publish;
 pub mod quantize;
 pub mod recorder;
 pub mod schedule;
-pub mod settings;
-pub mod shown;
 pub mod source;
 pub mod threads;
-pub mod verdict;
 pub mod web;
+
+pub use spotd_core::{clock, identity, judgement, jump, raster, settings, shown, verdict};

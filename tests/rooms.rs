@@ -7,24 +7,34 @@ use std::path::Path;
 
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
-/// The rooms that each room of `src/` uses; a room is a file or a folder.
+/// Where rooms lie: the folder, the crates whose rooms its code names, and its own name where all of it is one room.
+const FOLDERS: [(&str, &[&str], Option<&str>); 2] =
+    [("src", &["crate", "spotd"], None), ("core/src", &["crate"], None)];
+
+/// What each room uses, by the rooms' names.
 fn used() -> Uses {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Uses::new();
-    for entry in fs::read_dir(&src).expect("src") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_stem().expect("a name").to_str().expect("ASCII").to_owned();
-        if !matches!(&*name, "lib" | "main") {
-            read(&path, &name, &mut found);
+    for (folder, crates, whole) in FOLDERS {
+        for entry in fs::read_dir(root().join(folder)).expect(folder) {
+            let path = entry.expect("an entry").path();
+            let name = path.file_stem().expect("a name").to_str().expect("ASCII").to_owned();
+            let room = whole.map_or(name.clone(), str::to_owned);
+            if whole.is_some() || !matches!(&*name, "lib" | "main") {
+                read(&path, &room, crates, &mut found);
+            }
         }
     }
     found
 }
 
-fn read(path: &Path, room: &str, found: &mut Uses) {
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path, room: &str, crates: &[&str], found: &mut Uses) {
     if path.is_dir() {
         for entry in fs::read_dir(path).expect("a folder") {
-            read(&entry.expect("an entry").path(), room, found);
+            read(&entry.expect("an entry").path(), room, crates, found);
         }
         return;
     }
@@ -37,13 +47,13 @@ fn read(path: &Path, room: &str, found: &mut Uses) {
     let code: String =
         text.lines().map(|l| l.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
     let rooms = found.entry(room.to_owned()).or_default();
-    rooms.extend(named(&code).into_iter().filter(|other| other != room));
+    rooms.extend(crates.iter().flat_map(|name| named(&code, name)).filter(|other| other != room));
 }
 
-/// The rooms that a piece of code names: after `crate::`, also as a list in braces.
-fn named(code: &str) -> Vec<String> {
+/// The rooms of a crate that a piece of code names: after `crate::`, also as a list in braces.
+fn named(code: &str, krate: &str) -> Vec<String> {
     let mut out = Vec::new();
-    for rest in code.split("crate::").skip(1) {
+    for rest in code.split(&format!("{krate}::")).skip(1) {
         let Some(list) = rest.strip_prefix('{') else {
             out.push(word(rest));
             continue;
@@ -133,5 +143,5 @@ fn no_two_rooms_use_one_another() {
 #[test]
 fn uses_are_found_however_they_are_written() {
     let code = "use crate::clock::{Stop, Moment};\nuse crate::{\n    a::{b, c},\n    d, e::f,\n};\nlet x = crate::g::h();\n";
-    assert_eq!(named(code), ["clock", "a", "d", "e", "g"]);
+    assert_eq!(named(code, "crate"), ["clock", "a", "d", "e", "g"]);
 }

@@ -8,35 +8,7 @@
 //! what the source says decides how many are needed, and in how many frames. One picture that nothing is said of is never
 //! taken apart: combs alone are too weak a sign.
 
-use serde::{Deserialize, Serialize};
-
-use super::{Frame, PixelFormat, convert};
-
-/// Which of the two fields was filmed first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-pub enum FieldOrder {
-    /// The source does not say.
-    #[default]
-    #[serde(rename = "unknown-order")]
-    Unknown,
-    /// Even lines, counted from 0.
-    #[serde(rename = "top-field-first")]
-    TopFirst,
-    /// Odd lines.
-    #[serde(rename = "bottom-field-first")]
-    BottomFirst,
-}
-
-impl FieldOrder {
-    /// The words used in records, states and logs: `top-field-first`, `bottom-field-first`, `unknown-order`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FieldOrder::Unknown => "unknown-order",
-            FieldOrder::TopFirst => "top-field-first",
-            FieldOrder::BottomFirst => "bottom-field-first",
-        }
-    }
-}
+use super::{FieldOrder, Frame, PixelFormat, convert};
 
 /// What is known of a frame's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -17,8 +17,9 @@ use std::time::SystemTime;
 use image::RgbImage;
 use thiserror::Error;
 
-pub use self::interlace::{Deinterlacer, FieldOrder, Interlacing, one_field};
+pub use self::interlace::{Deinterlacer, Interlacing, one_field};
 use crate::clock::Moment;
+pub use crate::raster::{FieldOrder, Rect};
 
 /// Layout of the pixels in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,19 +68,6 @@ pub struct Plane {
     pub offset: usize,
     /// Bytes from one row to the next; may exceed the row's own bytes.
     pub stride: usize,
-}
-
-/// A rectangle in pixels, from the top left corner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Rect {
-    /// Left edge.
-    pub x: u32,
-    /// Top edge.
-    pub y: u32,
-    /// Width.
-    pub width: u32,
-    /// Height.
-    pub height: u32,
 }
 
 /// Bytes of a frame: owned, or a mapped buffer of the library that made them.

@@ -12,10 +12,10 @@ use thiserror::Error;
 use crate::shown::{Secret, Shown as _, redact};
 
 /// What their names begin with.
-pub(crate) const ENV_PREFIX: &str = "SPOTD__";
+pub const ENV_PREFIX: &str = "SPOTD__";
 
 /// Characters of a name at most.
-pub(crate) const MAX_NAME: usize = 128;
+pub const MAX_NAME: usize = 128;
 
 /// Why a configuration is refused; the text names file, line and key, and the way out.
 #[derive(Debug, Error)]
@@ -39,29 +39,29 @@ pub enum ConfigError {
 }
 
 /// An error about a variable.
-pub(crate) fn of_variable(name: &str, reason: String) -> ConfigError {
+pub fn of_variable(name: &str, reason: String) -> ConfigError {
     ConfigError::Invalid { place: format!("environment variable {name}"), reason }
 }
 
 /// Where the configuration comes from, for messages and for paths relative to the file.
-pub(crate) struct Context<'a> {
+pub struct Context<'a> {
     /// The file's text.
-    pub(crate) text: &'a str,
+    pub text: &'a str,
     /// The file.
-    pub(crate) path: &'a Path,
+    pub path: &'a Path,
     /// What the environment sets, by the names of the variables.
-    pub(crate) variables: BTreeMap<String, String>,
+    pub variables: BTreeMap<String, String>,
 }
 
 impl Context<'_> {
     /// An error of TOML or of a type, with its line.
-    pub(crate) fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+    pub fn syntax(&self, error: &toml::de::Error) -> ConfigError {
         let line = error.span().map(|s| locate::line_at(self.text, s.start));
         self.invalid(line, with_suggestion(error.message()))
     }
 
     /// An error about the key at `path`, such as `source[1].fps`.
-    pub(crate) fn key(&self, path: &str, reason: impl std::fmt::Display) -> ConfigError {
+    pub fn key(&self, path: &str, reason: impl std::fmt::Display) -> ConfigError {
         let name = |path: &str| format!("{ENV_PREFIX}{}", path.replace('.', "__")).to_ascii_uppercase();
         let (own, table) = (name(path), name(path.split_inclusive('.').next().unwrap_or_default()));
         let mut reason = format!("{path} {reason}");
@@ -82,14 +82,14 @@ impl Context<'_> {
     }
 
     /// An error about a line, or the whole file.
-    pub(crate) fn invalid(&self, line: Option<usize>, reason: String) -> ConfigError {
+    pub fn invalid(&self, line: Option<usize>, reason: String) -> ConfigError {
         let file = self.path.shown();
         let place = line.map_or_else(|| file.clone(), |l| format!("{file}:{l}"));
         ConfigError::Invalid { place, reason: redact(&reason) }
     }
 
     /// A number within bounds.
-    pub(crate) fn number<T: PartialOrd + std::fmt::Display + Copy>(
+    pub fn number<T: PartialOrd + std::fmt::Display + Copy>(
         &self,
         key: &str,
         value: Option<T>,
@@ -106,7 +106,7 @@ impl Context<'_> {
     }
 
     /// A whole number within bounds, none of them negative.
-    pub(crate) fn count(
+    pub fn count(
         &self,
         key: &str,
         value: Option<i64>,
@@ -120,7 +120,7 @@ impl Context<'_> {
     }
 
     /// Seconds within bounds.
-    pub(crate) fn seconds(
+    pub fn seconds(
         &self,
         key: &str,
         value: Option<f64>,
@@ -132,19 +132,13 @@ impl Context<'_> {
     }
 
     /// Mebibytes, as bytes.
-    pub(crate) fn mib(
-        &self,
-        key: &str,
-        value: Option<i64>,
-        default: i64,
-        low: i64,
-    ) -> Result<u64, ConfigError> {
+    pub fn mib(&self, key: &str, value: Option<i64>, default: i64, low: i64) -> Result<u64, ConfigError> {
         self.number(key, value, default, low, 1 << 30)
             .map(|v| u64::try_from(v).expect("bounds are not negative") << 20)
     }
 
     /// A secret from a file of its own, without the line feed at its end.
-    pub(crate) fn secret(&self, key: &str, file: &str) -> Result<Secret, ConfigError> {
+    pub fn secret(&self, key: &str, file: &str) -> Result<Secret, ConfigError> {
         let path = self.path(file);
         let failed = |why: String| self.key(key, format!("= \"{}\": {why}", path.shown()));
         let bytes = std::fs::read(&path).map_err(|e| failed(e.to_string()))?;
@@ -156,13 +150,13 @@ impl Context<'_> {
     }
 
     /// A path as the user means it: relative to the configuration file.
-    pub(crate) fn path(&self, text: impl AsRef<Path>) -> PathBuf {
+    pub fn path(&self, text: impl AsRef<Path>) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(text)
     }
 }
 
 /// serde's `unknown field` message, with the nearest key that exists put first.
-pub(crate) fn with_suggestion(message: &str) -> String {
+pub fn with_suggestion(message: &str) -> String {
     let message = message.trim_end();
     // Of the environment it says behind that in which table.
     let about = message.split(" for key `").next().unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::frame::Rect;
+use crate::raster::Rect;
 
 /// A judged piece of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
