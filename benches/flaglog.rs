@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use image::RgbImage;
 use spotd::clock::SystemClock;
-use spotd::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord};
+use spotd::flaglog::{FlagLog, FrameInfo, Hash, NewRecord};
 use spotd::frame::Rect;
 use spotd::judgement::ScoredTile;
 use spotd::verdict::EventKind;
@@ -56,7 +56,7 @@ fn durable(c: &mut Criterion) {
             b.iter(|| {
                 seed += 1;
                 let frame = pictures.then(|| frame(seed));
-                let evidence = frame.as_ref().map(|frame| Evidence { frame, tiles: &tiles });
+                let evidence = frame.as_ref().map(|frame| records::evidence(frame, &tiles));
                 black_box(log.append(record(), evidence.as_ref()).expect("appended"));
             });
         });

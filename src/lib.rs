@@ -7,7 +7,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod detector;
-pub mod flaglog;
+pub mod evidence;
 pub mod forensics;
 pub mod frame;
 pub mod health;
@@ -21,3 +21,4 @@ pub mod threads;
 pub mod web;
 
 pub use spotd_core::{clock, identity, judgement, jump, raster, settings, shown, verdict};
+pub use spotd_flaglog as flaglog;

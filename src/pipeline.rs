@@ -24,7 +24,8 @@ use crate::detector::coherence::Grids;
 use crate::detector::pool::{Pool, Work};
 use crate::detector::scoring::Accumulated;
 use crate::detector::{Detector, Model, tiles};
-use crate::flaglog::{Tail, evidence};
+use crate::evidence::Encoder;
+use crate::flaglog::Tail;
 use crate::frame::{Deinterlacer, Frame};
 use crate::health::metrics::{self, Metrics};
 use crate::health::{Board, JudgedFrame, SourceState, Stage};
@@ -153,8 +154,7 @@ impl Daemon {
                 detector,
                 snapshots: Snapshots {
                     controls,
-                    node: config.node.clone(),
-                    quality: config.log.jpeg_quality,
+                    encoder: Encoder::new(&config.node, config.log.jpeg_quality),
                 },
                 board: board.clone(),
                 clock: clock.clone(),
@@ -417,8 +417,7 @@ impl SelectStage {
 /// Takes requested snapshots.
 struct Snapshots {
     controls: Controls,
-    node: String,
-    quality: u8,
+    encoder: Encoder,
 }
 
 impl Snapshots {
@@ -426,7 +425,9 @@ impl Snapshots {
     fn serve(&self, frame: &Frame) {
         let Some(control) = self.controls.source(&frame.source) else { return };
         if control.wants_snapshot() {
-            let jpeg = evidence::picture(frame, &self.node, self.quality)
+            let jpeg = self
+                .encoder
+                .snapshot(frame)
                 .inspect_err(|e| log::warn!("{}: no snapshot: {e}", frame.source));
             if !control.give_snapshot(jpeg.ok()) {
                 log::debug!("{}: snapshot dropped, an earlier one still waits", frame.source);

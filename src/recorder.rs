@@ -16,8 +16,11 @@ use crate::clock::{Moment, SharedClock};
 use crate::config::Config;
 use crate::detector::Detector;
 use crate::detector::scoring::FrameScore;
+use crate::evidence::{EncodeError, Encoder};
 use crate::flaglog::record::{Alert, AlertKind};
-use crate::flaglog::{Evidence, FlagLog, FrameInfo, Hash, NewRecord, Options, Signer, Tail};
+use crate::flaglog::{
+    Evidence, FlagLog, FrameInfo, Hash, LogError, NewRecord, Options, Record, Signer, Tail,
+};
 use crate::frame::Frame;
 use crate::health::{Board, SourceAlert, Stage};
 use crate::identity::ModelIdentity;
@@ -32,6 +35,7 @@ const TIDY_EVERY: Duration = Duration::from_secs(30);
 /// Writes the records of all sources.
 pub struct Recorder {
     log: FlagLog,
+    encoder: Encoder,
     board: Board,
     clock: SharedClock,
     model: ModelIdentity,
@@ -82,6 +86,7 @@ impl Recorder {
         let log = FlagLog::open_with(&config.log, &config.node, clock.clone(), options)?;
         let mut recorder = Self {
             log,
+            encoder: Encoder::new(&config.node, config.log.jpeg_quality),
             board,
             tidied: clock.now(),
             clock,
@@ -191,9 +196,13 @@ impl Recorder {
             let picture =
                 |frame: &Frame| frame.to_rgb().map_err(|e| log::warn!("{id}: no evidence picture: {e}")).ok();
             let pictures = picture(&after.frame).zip(picture(&before.frame));
-            let evidence = pictures.as_ref().map(|(frame, _)| Evidence { frame, tiles: &after.score.tiles });
-            let before = pictures.as_ref().map(|(_, before)| before);
-            match self.log.append_alert(record, evidence.as_ref(), before) {
+            let evidence = pictures.map(|(frame, earlier)| {
+                let tiles = &after.score.tiles;
+                let mut evidence = self.encoder.evidence(&id, after.frame.captured, &frame, tiles)?;
+                evidence.before = Some(self.encoder.frame(&id, before.frame.captured, &earlier)?);
+                Ok(evidence)
+            });
+            match append(&mut self.log, record, evidence.transpose()) {
                 Ok(record) => {
                     log::info!("{id}: event {} alert", record.event);
                     self.board.update(&id, |s| {
@@ -245,9 +254,11 @@ impl Recorder {
         let picture = frame.filter(|_| kind != EventKind::End).and_then(|(f, _)| {
             f.to_rgb().map_err(|e| log::warn!("{}: no evidence picture: {e}", state.id)).ok()
         });
-        let evidence = picture.as_ref().map(|frame| Evidence { frame, tiles });
         let begun = self.clock.now();
-        match self.log.append(record, evidence.as_ref()) {
+        let evidence = frame
+            .zip(picture)
+            .map(|((f, _), picture)| self.encoder.evidence(&state.id, f.captured, &picture, tiles));
+        match append(&mut self.log, record, evidence.transpose()) {
             Ok(record) => {
                 self.board.stages().observe(Stage::Record, self.clock.now().saturating_sub(begun));
                 state.failing = false;
@@ -261,6 +272,18 @@ impl Recorder {
             }
         }
         self.report();
+    }
+}
+
+/// Appends a record with its pictures, or with the reason why there are none.
+fn append(
+    log: &mut FlagLog,
+    record: NewRecord,
+    evidence: Result<Option<Evidence>, EncodeError>,
+) -> Result<Record, LogError> {
+    match evidence {
+        Ok(evidence) => log.append(record, evidence.as_ref()),
+        Err(why) => log.append_without_evidence(record, &why.to_string()),
     }
 }
 

@@ -10,10 +10,10 @@ mod tmpfs;
 
 use std::path::Path;
 
-use records::{TILE, config, new_record, picture, verified};
+use records::{TILE, config, evidence, new_record, picture, verified};
 use spotd::clock::SystemClock;
 use spotd::detector::{Detector, Model};
-use spotd::flaglog::{Evidence, FlagLog, LogError, Record};
+use spotd::flaglog::{FlagLog, LogError, Record};
 use spotd::health::Board;
 use spotd::identity::Wanted;
 use spotd::judgement::{Judgement, ScoredTile};
@@ -22,8 +22,7 @@ use spotd::verdict::{EventKind, Outcome, Verdict};
 use tmpfs::SmallDisk;
 
 fn event(log: &mut FlagLog, seed: u32) -> Result<Record, LogError> {
-    let frame = picture(seed);
-    let evidence = Evidence { frame: &frame, tiles: &[ScoredTile { rect: TILE, score: 0.9 }] };
+    let evidence = evidence(&picture(seed), &[ScoredTile { rect: TILE, score: 0.9 }]);
     let start = log.append(new_record("cam", EventKind::Start), Some(&evidence))?;
     let mut end = new_record("cam", EventKind::End);
     end.event = Some(start.event);

@@ -13,7 +13,7 @@ use records::{config, folder, new_record};
 use serde_json::Value;
 use spotd::clock::SystemClock;
 use spotd::flaglog::RetentionConfig;
-use spotd::flaglog::{FlagLog, Options, Record, fs::OsFs, segment};
+use spotd::flaglog::{FlagLog, Options, OsFs, Record, segment};
 use spotd::verdict::EventKind;
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);

@@ -7,8 +7,7 @@
 
 use std::sync::Arc;
 
-use spotd::flaglog::fs::OsFs;
-use spotd::flaglog::{Entry, Reader};
+use spotd::flaglog::{Entry, OsFs, Reader};
 use spotd::verdict::EventKind;
 
 #[test]

@@ -10,11 +10,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use records::{Numbers, TILE, config, folder, new_record, picture, verified};
+use records::{Numbers, TILE, config, evidence, folder, new_record, picture, verified};
 use spotd::clock::{Clock as _, SystemClock};
 use spotd::flaglog::RetentionConfig;
-use spotd::flaglog::fs::OsFs;
-use spotd::flaglog::{Entry, Evidence, FlagLog, Hash, Options, Reader, Signer, segment};
+use spotd::flaglog::{Entry, FlagLog, Hash, Options, OsFs, Reader, Signer, segment};
 use spotd::judgement::ScoredTile;
 use spotd::verdict::EventKind;
 
@@ -44,8 +43,7 @@ fn child() {
             (Some(_), 4) => EventKind::End,
             (Some(_), _) => EventKind::Update,
         };
-        let frame = picture(i);
-        let evidence = Evidence { frame: &frame, tiles: &[ScoredTile { rect: TILE, score: 0.9 }] };
+        let evidence = evidence(&picture(i), &[ScoredTile { rect: TILE, score: 0.9 }]);
         let pictures = (kind != EventKind::End).then_some(&evidence);
         let mut new = new_record("cam", kind);
         new.event = event;

@@ -8,8 +8,12 @@ use std::path::Path;
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
 /// Where rooms lie: the folder, the crates whose rooms its code names, and its own name where all of it is one room.
-const FOLDERS: [(&str, &[&str], Option<&str>); 2] =
-    [("src", &["crate", "spotd"], None), ("core/src", &["crate"], None)];
+const FOLDERS: [(&str, &[&str], Option<&str>); 4] = [
+    ("src", &["crate", "spotd"], None),
+    ("core/src", &["crate"], None),
+    ("flaglog/src", &["spotd_core"], Some("flaglog")),
+    ("verify/src", &["spotd_core", "spotd_verify"], Some("verify")),
+];
 
 /// What each room uses, by the rooms' names.
 fn used() -> Uses {
@@ -48,6 +52,12 @@ fn read(path: &Path, room: &str, crates: &[&str], found: &mut Uses) {
         text.lines().map(|l| l.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
     let rooms = found.entry(room.to_owned()).or_default();
     rooms.extend(crates.iter().flat_map(|name| named(&code, name)).filter(|other| other != room));
+    // Members that are one room each are used by their own names.
+    for member in ["flaglog", "verify"] {
+        if member != room && code.contains(&format!("spotd_{member}::")) {
+            rooms.insert(member.to_owned());
+        }
+    }
 }
 
 /// The rooms of a crate that a piece of code names: after `crate::`, also as a list in braces.
@@ -137,6 +147,60 @@ fn no_two_rooms_use_one_another() {
                 }
             }
         }
+    }
+}
+
+/// What a member depends on, by its manifest: other members by their names, and of the rest all that the lock file says.
+fn depends_on(member: &str, lock: &[toml::Table]) -> BTreeSet<String> {
+    let direct = |folder: &str| -> Vec<String> {
+        let text = fs::read_to_string(root().join(folder).join("Cargo.toml")).expect(folder);
+        let manifest: toml::Table = text.parse().expect(folder);
+        manifest["dependencies"].as_table().expect("a table").keys().cloned().collect()
+    };
+    let mut found = BTreeSet::new();
+    let mut ahead = direct(member);
+    while let Some(name) = ahead.pop() {
+        if !found.insert(name.clone()) {
+            continue;
+        }
+        if let Some(member) = name.strip_prefix("spotd-") {
+            ahead.extend(direct(member));
+            continue;
+        }
+        for package in lock.iter().filter(|p| p["name"].as_str() == Some(&name)) {
+            let needs = package.get("dependencies").and_then(|d| d.as_array());
+            let name = |need: &toml::Value| need.as_str()?.split(' ').next().map(str::to_owned);
+            ahead.extend(needs.into_iter().flatten().filter_map(name));
+        }
+    }
+    found
+}
+
+#[test]
+fn who_verifies_evidence_needs_no_engine_no_media_framework_and_no_network() {
+    let lock: toml::Table =
+        fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock").parse().expect("TOML");
+    let lock: Vec<toml::Table> =
+        lock["package"].as_array().expect("packages").iter().filter_map(|p| p.as_table().cloned()).collect();
+    let kept_out = |name: &str| {
+        let families =
+            ["tract", "gstreamer", "glib", "rumqtt", "rustls", "ureq", "hyper", "tokio", "image", "png"];
+        families.iter().any(|family| name.starts_with(family))
+            || ["spotd", "spotd-kernels", "openssl", "url", "zune-jpeg", "v4l", "tch"].contains(&name)
+    };
+    for (member, knows) in [("core", "serde"), ("flaglog", "spotd-core"), ("verify", "spotd-flaglog")] {
+        let found = depends_on(member, &lock);
+        assert!(found.contains(knows), "{member}: {found:?}");
+        let wrong: Vec<&String> = found.iter().filter(|name| kept_out(name)).collect();
+        assert!(wrong.is_empty(), "{member}/ depends on {wrong:?}");
+    }
+    // What is kept out is told by names that the daemon does depend on.
+    let mut daemon: BTreeSet<&str> = BTreeSet::new();
+    for package in &lock {
+        daemon.extend(package["name"].as_str().filter(|name| kept_out(name)));
+    }
+    for name in ["tract-onnx", "gstreamer", "rumqttc", "image"] {
+        assert!(daemon.contains(name), "{name} is called otherwise now; the test above finds nothing");
     }
 }
 

@@ -4,10 +4,10 @@
 #[path = "../../src/frame/mod.rs"]
 pub mod frame;
 
-pub mod flaglog;
 pub mod source;
 pub mod torchfile;
 
+pub use spotd_flaglog as flaglog;
 pub use spotd_core::{clock, identity, judgement, jump, raster, shown, verdict};
 
 #[cfg(feature = "onnx")]

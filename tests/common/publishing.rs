@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::Receiver;
 use image::RgbImage;
 use spotd::clock::{Clock, Moment, SharedClock, Stop, StopHandle, SystemClock, stop_signal};
-use spotd::flaglog::{Evidence, FlagLog, NewRecord, Record};
+use spotd::flaglog::{FlagLog, NewRecord, Record};
 use spotd::frame::Rect;
 use spotd::judgement::ScoredTile;
 use spotd::verdict::EventKind;
@@ -37,7 +37,7 @@ pub fn append_with(log: &mut FlagLog, source: &str, tiles: u32, picture: Option<
         captured: SystemTime::now(),
         ..new_record(source, EventKind::Start)
     };
-    let evidence = picture.map(|frame| Evidence { frame, tiles: &[] });
+    let evidence = picture.map(|frame| records::evidence(frame, &[]));
     log.append(record, evidence.as_ref()).expect("append")
 }
 

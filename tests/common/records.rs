@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use image::RgbImage;
-use spotd::flaglog::LogConfig;
-use spotd::flaglog::fs::{Fs, OsFs};
+use spotd::evidence::Encoder;
+use spotd::flaglog::fs::Fs;
 use spotd::flaglog::verify::{Report, verify};
-use spotd::flaglog::{FrameInfo, Hash, NewRecord, PublicKey};
+use spotd::flaglog::{Evidence, FrameInfo, Hash, LogConfig, NewRecord, OsFs, PublicKey};
 use spotd::frame::Rect;
 use spotd::identity::{ModelIdentity, Precision};
-use spotd::judgement::Judgement;
+use spotd::judgement::{Judgement, ScoredTile};
 use spotd::verdict::{EventKind, Verdict};
 
 /// A tile of [`picture`].
@@ -57,6 +57,12 @@ pub fn new_record(source: &str, kind: EventKind) -> NewRecord {
 /// A picture that is unique for each `seed`.
 pub fn picture(seed: u32) -> RgbImage {
     RgbImage::from_fn(96, 64, |x, y| image::Rgb([(x * 2) as u8, (y * 3) as u8, (x * y + seed) as u8]))
+}
+
+/// Such a picture and tiles of it as the daemon keeps them.
+pub fn evidence(frame: &RgbImage, tiles: &[ScoredTile]) -> Evidence {
+    let captured = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_500_000);
+    Encoder::new("box", 95).evidence("cam", captured, frame, tiles).expect("encoded")
 }
 
 /// The result of `spotd verify`.

@@ -112,15 +112,16 @@ fn parse(bytes: &[u8]) -> Result<BTreeSet<String>, String> {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use crate::flaglog::FlagLog;
-    use crate::flaglog::tests::config;
+    use crate::flaglog::{FlagLog, LogConfig};
 
     fn set(topics: &[&str]) -> BTreeSet<String> {
         topics.iter().map(|t| (*t).to_owned()).collect()
     }
 
     fn log(dir: &std::path::Path) -> FlagLog {
-        FlagLog::open(&config(dir), "box", SystemClock::shared()).expect("a log")
+        let update_every = std::time::Duration::from_secs(30);
+        let config = LogConfig { dir: dir.to_owned(), jpeg_quality: 95, update_every };
+        FlagLog::open(&config, "box", SystemClock::shared()).expect("a log")
     }
 
     #[test]
