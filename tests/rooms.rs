@@ -12,7 +12,7 @@ const FOLDERS: [(&str, &[&str], Option<&str>); 4] = [
     ("src", &["crate", "spotd"], None),
     ("core/src", &["crate"], None),
     ("flaglog/src", &["spotd_core"], Some("flaglog")),
-    ("verify/src", &["spotd_core", "spotd_verify"], Some("verify")),
+    ("verify/src", &["spotd_core"], Some("verify")),
 ];
 
 /// What each room uses, by the rooms' names.

@@ -1,5 +1,9 @@
-//! The rooms of spotd that are fuzzed and what they need, without the rest: building them takes seconds. Those that read
-//! models need the inference engine, whose build takes minutes, and come with the feature `onnx`.
+//! The rooms of spotd that are fuzzed, without the rest: building them takes seconds.
+//!
+//! What is a crate of its own is used as one: `spotd-core` and `spotd-flaglog`. What still comes by its path is part of
+//! a crate that cannot be had in parts: `frame` and `source` are rooms of the daemon, which brings the inference engine, and
+//! `torchfile` is one of the trainer, which brings libtorch. Rooms that read models need that engine, whose build under a
+//! sanitizer takes minutes, and come with the feature `onnx`.
 
 #[path = "../../src/frame/mod.rs"]
 pub mod frame;
