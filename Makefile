@@ -66,7 +66,7 @@ lint: setup-train ## Formatting, clippy for each feature set, licences
 
 .PHONY: man
 man: ## Write the man pages in docs/man anew from the program's help
-	UPDATE=1 cargo test --locked --test man
+	UPDATE=1 cargo test --locked --bin spotd commands::man
 
 .PHONY: pictures
 pictures: setup-run ## Record the demonstration for README anew (docs/run.svg, docs/flagged.jpg)

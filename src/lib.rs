@@ -3,7 +3,6 @@
 //! way of a frame through its rooms.
 
 pub mod alerts;
-pub mod commands;
 pub mod config;
 pub mod control;
 pub mod detector;

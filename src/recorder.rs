@@ -198,8 +198,8 @@ impl Recorder {
             let pictures = picture(&after.frame).zip(picture(&before.frame));
             let evidence = pictures.map(|(frame, earlier)| {
                 let tiles = &after.score.tiles;
-                let mut evidence = self.encoder.evidence(&id, after.frame.captured, &frame, tiles)?;
-                evidence.before = Some(self.encoder.frame(&id, before.frame.captured, &earlier)?);
+                let mut evidence = self.encoder.evidence(&id, after.frame.at, &frame, tiles)?;
+                evidence.before = Some(self.encoder.frame(&id, before.frame.at, &earlier)?);
                 Ok(evidence)
             });
             match append(&mut self.log, record, evidence.transpose()) {
@@ -257,7 +257,7 @@ impl Recorder {
         let begun = self.clock.now();
         let evidence = frame
             .zip(picture)
-            .map(|((f, _), picture)| self.encoder.evidence(&state.id, f.captured, &picture, tiles));
+            .map(|((f, _), picture)| self.encoder.evidence(&state.id, f.at, &picture, tiles));
         match append(&mut self.log, record, evidence.transpose()) {
             Ok(record) => {
                 self.board.stages().observe(Stage::Record, self.clock.now().saturating_sub(begun));

@@ -8,16 +8,16 @@ use serde::Serialize;
 
 use super::manual::{KEYS, Manual};
 use super::{EXIT_FINE, EXIT_FLAGGED, calibrate, console};
-use crate::clock::{SharedClock, SystemClock};
-use crate::config::{self, Config};
-use crate::detector::Model;
-use crate::identity::Wanted;
+use spotd::clock::{SharedClock, SystemClock};
+use spotd::config::{self, Config};
+use spotd::detector::Model;
+use spotd::identity::Wanted;
 #[cfg(feature = "webhook")]
-use crate::publish::webhook;
-use crate::publish::webhook::WebhookConfig;
-use crate::shown::Shown as _;
-use crate::source;
-use crate::source::SourceConfig;
+use spotd::publish::webhook;
+use spotd::publish::webhook::WebhookConfig;
+use spotd::shown::Shown as _;
+use spotd::source;
+use spotd::source::SourceConfig;
 
 const MANUAL: Manual = Manual {
     examples: &[
@@ -188,7 +188,7 @@ fn metrics_file(file: &Path) -> Result<String, String> {
 #[cfg(feature = "mqtt")]
 fn broker(config: &Config, timeout: Duration) -> Option<Result<String, String>> {
     let mqtt = config.mqtt.as_ref()?;
-    let probed = crate::publish::mqtt::probe(mqtt, &config.node, timeout).map_err(|e| e.to_string());
+    let probed = spotd::publish::mqtt::probe(mqtt, &config.node, timeout).map_err(|e| e.to_string());
     Some(probed.map(|p| match p.online && !daemon_runs(&config.log.dir) {
         true => format!(
             "{}; WARNING: a box called \"{}\" is online there already, and no spotd writes to {} here: boxes of one name \

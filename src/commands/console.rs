@@ -11,7 +11,7 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
 
-use crate::shown::{Shown as _, name, plain_lines, redact};
+use spotd::shown::{Shown as _, name, plain_lines, redact};
 
 /// Progress lines of the process; hidden if standard error is not a terminal, or one that cannot
 /// redraw lines.

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::shown::{Shown as _, exact};
-use crate::source::SourceUri;
+use spotd::shown::{Shown as _, exact};
+use spotd::source::SourceUri;
 
 /// Something to read.
 #[derive(Debug, Clone, PartialEq, Eq)]

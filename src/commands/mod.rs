@@ -1,21 +1,23 @@
 //! The command line: one module per subcommand.
 
-pub mod bench;
-pub mod calibrate;
+mod bench;
+mod calibrate;
 mod chart;
-pub mod check;
+mod check;
 mod console;
-pub mod eval;
+mod eval;
 mod input;
-pub mod log;
+mod log;
+#[cfg(test)]
+mod man;
 mod manual;
 mod output;
-pub mod quantize;
-pub mod run;
-pub mod scan;
-pub mod sources;
-pub mod spectrum;
-pub mod verify;
+mod quantize;
+mod run;
+mod scan;
+mod sources;
+mod spectrum;
+mod verify;
 mod video;
 
 use std::process::ExitCode;
@@ -23,8 +25,8 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::shown::chain;
 use manual::Manual;
+use spotd::shown::chain;
 
 /// Exit code when all is well.
 pub const EXIT_FINE: u8 = 0;

@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::console;
-use crate::flaglog::OsFs;
-use crate::flaglog::fs::write_whole;
-use crate::shown::Shown as _;
+use spotd::flaglog::OsFs;
+use spotd::flaglog::fs::write_whole;
+use spotd::shown::Shown as _;
 
 /// Writes a file so that a partial one never has its name; creates its folder if missing.
 ///

@@ -12,15 +12,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::input::{Input, Unusable};
 use super::manual::{KEYS, Manual};
 use super::{EXIT_FINE, calibrate, console};
-use crate::clock::SystemClock;
-use crate::config::{self, Config};
-use crate::detector::{Detector, Model};
-use crate::health::{Board, SourceState, SourceStatus};
-use crate::identity::Wanted;
-use crate::pipeline::Daemon;
-use crate::shown::{Sensitive, Shown as _};
-use crate::source::SourceUri;
-use crate::source::demo;
+use spotd::clock::SystemClock;
+use spotd::config::{self, Config};
+use spotd::detector::{Detector, Model};
+use spotd::health::{Board, SourceState, SourceStatus};
+use spotd::identity::Wanted;
+use spotd::pipeline::Daemon;
+use spotd::shown::{Sensitive, Shown as _};
+use spotd::source::SourceUri;
+use spotd::source::demo;
 
 const MANUAL: Manual = Manual {
     examples: &[

@@ -30,7 +30,7 @@ pub struct SourcesArgs {
 #[cfg(feature = "v4l")]
 pub fn sources(args: SourcesArgs) -> anyhow::Result<u8> {
     use super::{EXIT_FINE, console};
-    use crate::source::v4l;
+    use spotd::source::v4l;
 
     let cameras = v4l::list();
     if cameras.is_empty() {
@@ -61,8 +61,8 @@ pub fn sources(args: SourcesArgs) -> anyhow::Result<u8> {
 
 /// A camera for people: the name to use, what it is, and a line for each format and size.
 #[cfg(feature = "v4l")]
-fn describe(camera: &crate::source::v4l::Camera) -> String {
-    use crate::shown::Shown as _;
+fn describe(camera: &spotd::source::v4l::Camera) -> String {
+    use spotd::shown::Shown as _;
 
     let mut lines = vec![camera.uri.shown()];
     if let Some(problem) = &camera.problem {
@@ -96,7 +96,7 @@ fn describe(camera: &crate::source::v4l::Camera) -> String {
 #[cfg(all(test, feature = "v4l"))]
 mod tests {
     use super::*;
-    use crate::source::v4l::{Camera, CameraFormat, CameraSize};
+    use spotd::source::v4l::{Camera, CameraFormat, CameraSize};
 
     #[test]
     fn a_camera_is_shown_with_its_lasting_name_and_what_it_offers() {

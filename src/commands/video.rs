@@ -5,14 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::input::Input;
-use crate::clock::SystemClock;
-use crate::frame::Frame;
-use crate::shown::Shown as _;
-use crate::source::read::{Summary, frames, read};
-use crate::source::{Pace, SourceError, SourceUri};
+use spotd::clock::SystemClock;
+use spotd::frame::Frame;
+use spotd::shown::Shown as _;
+use spotd::source::read::{Summary, frames, read};
+use spotd::source::{Pace, SourceError, SourceUri};
 
 /// Hands over the frames of a video, address, pipeline text or camera; nothing for a picture, see
-/// [`crate::source::read::Content`].
+/// [`spotd::source::read::Content`].
 ///
 /// # Errors
 /// As for [`read`].

@@ -107,7 +107,7 @@ impl Encoder {
     /// A text: the frame has no picture in it, or it cannot be encoded.
     pub fn snapshot(&self, frame: &Frame) -> Result<Vec<u8>, String> {
         let image = frame.to_rgb().map_err(|e| e.to_string())?;
-        self.frame(&frame.source, frame.captured, &image).map_err(|e| e.to_string())
+        self.frame(&frame.source, frame.at, &image).map_err(|e| e.to_string())
     }
 }
 

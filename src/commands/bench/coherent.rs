@@ -1,10 +1,10 @@
 //! The cost of the coherent part, for a whole frame.
 
-use crate::clock::Clock;
-use crate::detector::coherence::Grids;
-use crate::detector::{Detector, Model};
-use crate::forensics::scenes::SceneRenderer;
-use crate::frame::Frame;
+use spotd::clock::Clock;
+use spotd::detector::coherence::Grids;
+use spotd::detector::{Detector, Model};
+use spotd::forensics::scenes::SceneRenderer;
+use spotd::frame::Frame;
 
 /// Width and height of the frame.
 pub(super) const SIZE: (u32, u32) = (1920, 1080);

@@ -5,7 +5,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::Cost;
 use tract_onnx::tract_core::plan::{SimpleState, eval};
 
-use crate::clock::Clock;
+use spotd::clock::Clock;
 
 /// One operator.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -17,14 +17,14 @@ use serde_json::json;
 
 use super::manual::{DONE_OR_FAILED, KEYS, Manual};
 use super::{EXIT_FINE, console};
-use crate::clock::{Clock, SystemClock};
-use crate::config;
-use crate::detector::Model;
-use crate::forensics::scenes::SceneRenderer;
-use crate::identity::Wanted;
-use crate::threads;
 use layers::Layer;
 use machine::MachineState;
+use spotd::clock::{Clock, SystemClock};
+use spotd::config;
+use spotd::detector::Model;
+use spotd::forensics::scenes::SceneRenderer;
+use spotd::identity::Wanted;
+use spotd::threads;
 
 const MANUAL: Manual = Manual {
     examples: &[
@@ -194,7 +194,7 @@ fn all_cores(
     let stop = AtomicBool::new(false);
     let from = clock.now();
     let times =
-        threads::side_by_side(threads, threads, |_| -> Result<Vec<Duration>, crate::detector::ModelError> {
+        threads::side_by_side(threads, threads, |_| -> Result<Vec<Duration>, spotd::detector::ModelError> {
             let mut times = Vec::new();
             while times.is_empty() || !stop.load(Ordering::Relaxed) {
                 std::hint::black_box(model.logit(tile)?);

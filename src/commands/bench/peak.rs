@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 
-use crate::clock::Clock;
+use spotd::clock::Clock;
 
 /// Side of the matrices: three of them take 768 KiB, and 16.8 million products hide the copying.
 const SIDE: usize = 256;

@@ -12,15 +12,15 @@ use indicatif::ProgressBar;
 
 use super::super::input::Input;
 use super::super::video::read_frames;
-use crate::detector::Detector;
-use crate::detector::coherence::Grids;
-use crate::detector::pool::{Pool, Work};
-use crate::detector::scoring::{Accumulated, FrameScore};
-use crate::forensics::alarms::Recording;
-use crate::forensics::dataset::{list_pictures, load};
-use crate::frame::{Deinterlacer, Frame};
-use crate::source::Pace;
-use crate::verdict::{Limits, VerdictConfig, VerdictMachine};
+use spotd::detector::Detector;
+use spotd::detector::coherence::Grids;
+use spotd::detector::pool::{Pool, Work};
+use spotd::detector::scoring::{Accumulated, FrameScore};
+use spotd::forensics::alarms::Recording;
+use spotd::forensics::dataset::{list_pictures, load};
+use spotd::frame::{Deinterlacer, Frame};
+use spotd::source::Pace;
+use spotd::verdict::{Limits, VerdictConfig, VerdictMachine};
 
 /// Watches footage as the daemon would.
 pub(super) struct Watcher<'a> {

@@ -14,15 +14,15 @@ use indicatif::ProgressBar;
 use super::input::Input;
 use super::manual::{DONE_OR_FAILED, KEYS, Manual};
 use super::{EXIT_FINE, console, output};
-use crate::config;
-use crate::detector::calibration::{Calibration, Method};
-use crate::detector::{Detector, Model};
-use crate::forensics::alarms::{self, Blocks, Recording, Threshold, temperature};
-use crate::identity::Wanted;
-use crate::shown::Shown as _;
-use crate::threads;
-use crate::verdict::VerdictConfig;
 use footage::{Watcher, logit_of};
+use spotd::config;
+use spotd::detector::calibration::{Calibration, Method};
+use spotd::detector::{Detector, Model};
+use spotd::forensics::alarms::{self, Blocks, Recording, Threshold, temperature};
+use spotd::identity::Wanted;
+use spotd::shown::Shown as _;
+use spotd::threads;
+use spotd::verdict::VerdictConfig;
 
 const MANUAL: Manual = Manual {
     examples: &[

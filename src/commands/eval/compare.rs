@@ -7,8 +7,8 @@ use super::perturb::Perturbations;
 use super::scorer::{self, Scorer};
 use super::{conditions, sets, tell_failures};
 use crate::commands::progress_bar;
-use crate::detector::{Detector, Model};
-use crate::shown::Shown as _;
+use spotd::detector::{Detector, Model};
+use spotd::shown::Shown as _;
 
 /// Refuses sets and conditions that [`compare`] would refuse, before any work.
 ///

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::perturb::Perturbation;
 use super::scorer::Answers;
 use super::sets::Set;
-use crate::forensics::ap::quantile;
-use crate::forensics::matched::Matched;
-use crate::forensics::metrics::{Curve, Ranking, bootstrap_weights, calibration_error};
+use spotd::forensics::ap::quantile;
+use spotd::forensics::matched::Matched;
+use spotd::forensics::metrics::{Curve, Ranking, bootstrap_weights, calibration_error};
 
 /// The metrics' names in JSON and CSV, in the order of [`Values`].
 pub(crate) const NAMES: [&str; 9] = [

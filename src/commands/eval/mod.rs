@@ -17,13 +17,13 @@ use clap::Args;
 
 use super::manual::Manual;
 use super::{EXIT_FINE, EXIT_FLAGGED, console, output, progress_bar};
-use crate::forensics::published::{is_forensynths, published};
-use crate::identity::Wanted;
-use crate::shown::Shown as _;
-use crate::threads;
 pub(super) use compare::{comparable, compare};
 pub(super) use figures::Row;
 pub(super) use perturb::Perturbations;
+use spotd::forensics::published::{is_forensynths, published};
+use spotd::identity::Wanted;
+use spotd::shown::Shown as _;
+use spotd::threads;
 
 use figures::Measure;
 use perturb::Perturbation;

@@ -5,9 +5,9 @@ use std::fmt;
 use image::RgbImage;
 use image::imageops::FilterType;
 
-use crate::forensics::augment::{JpegCodec, gaussian_blur, jpeg, resize};
-use crate::source::SourceError;
-use crate::source::recode::VideoCodec;
+use spotd::forensics::augment::{JpegCodec, gaussian_blur, jpeg, resize};
+use spotd::source::SourceError;
+use spotd::source::recode::VideoCodec;
 
 /// One condition of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use super::figures::{Measure, Row};
 use super::sets::{Collection, Found};
-use crate::detector::card::Card;
-use crate::forensics::dataset::Skipped;
-use crate::forensics::matched::Matched;
-use crate::shown::{Shown as _, exact};
+use spotd::detector::card::Card;
+use spotd::forensics::dataset::Skipped;
+use spotd::forensics::matched::Matched;
+use spotd::shown::{Shown as _, exact};
 
 /// Lines about the sets that were found, for people.
 pub(crate) fn found_lines(found: &[Found]) -> Vec<String> {

@@ -10,13 +10,13 @@ use image::{RgbImage, imageops};
 use indicatif::ProgressBar;
 
 use super::perturb::Perturbation;
-use crate::detector::card::Card;
-use crate::detector::scoring::{FrameScore, ScoringError};
-use crate::detector::{Detector, Model, WholePicture};
-use crate::forensics::{baseline, dataset};
-use crate::frame::Frame;
-use crate::identity::Wanted;
-use crate::threads::side_by_side;
+use spotd::detector::card::Card;
+use spotd::detector::scoring::{FrameScore, ScoringError};
+use spotd::detector::{Detector, Model, WholePicture};
+use spotd::forensics::{baseline, dataset};
+use spotd::frame::Frame;
+use spotd::identity::Wanted;
+use spotd::threads::side_by_side;
 
 /// Which part of a picture is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::forensics::dataset::{EvalSet, Skipped, find_all_sets};
-use crate::forensics::inventory::{Giveaway, Header, Side, giveaways, header, side};
-use crate::forensics::lists::{is_list, read_list};
-use crate::forensics::matched::{self, Matched};
-use crate::shown::Shown as _;
-use crate::threads::side_by_side;
+use spotd::forensics::dataset::{EvalSet, Skipped, find_all_sets};
+use spotd::forensics::inventory::{Giveaway, Header, Side, giveaways, header, side};
+use spotd::forensics::lists::{is_list, read_list};
+use spotd::forensics::matched::{self, Matched};
+use spotd::shown::Shown as _;
+use spotd::threads::side_by_side;
 
 /// A set that can be evaluated: both sides have readable files.
 #[derive(Debug)]

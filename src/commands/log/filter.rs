@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use jiff::{Span, Timestamp, civil, tz::TimeZone};
 
-use crate::flaglog::Entry;
-use crate::verdict::Verdict;
+use spotd::flaglog::Entry;
+use spotd::verdict::Verdict;
 
 /// What `--since`, `--source` and `--verdict` ask for.
 #[derive(Debug, Clone, Default)]

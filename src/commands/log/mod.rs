@@ -14,15 +14,15 @@ use ulid::Ulid;
 use self::filter::Filter;
 use super::manual::{DONE_OR_FAILED, KEYS, Manual};
 use super::{EXIT_FINE, console};
-use crate::clock::{Clock, SystemClock};
-use crate::config;
-use crate::flaglog::OsFs;
-use crate::flaglog::export::export;
-use crate::flaglog::fs::Fs;
-use crate::flaglog::{Entry, Item, ReadError, Reader, Record, segment};
-use crate::shown::Shown as _;
-use crate::shown::plain;
-use crate::verdict::Verdict;
+use spotd::clock::{Clock, SystemClock};
+use spotd::config;
+use spotd::flaglog::OsFs;
+use spotd::flaglog::export::export;
+use spotd::flaglog::fs::Fs;
+use spotd::flaglog::{Entry, Item, ReadError, Reader, Record, segment};
+use spotd::shown::Shown as _;
+use spotd::shown::plain;
+use spotd::verdict::Verdict;
 
 /// How often a followed log is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(300);

@@ -10,12 +10,12 @@ use indicatif::ProgressBar;
 
 use super::super::input::Input;
 use super::super::video::read_frames;
-use crate::detector::model::planar;
-use crate::detector::tiles::select;
-use crate::forensics::dataset::{list_pictures, load};
-use crate::frame::{Frame, one_field};
-use crate::quantize::Tiles;
-use crate::source::{Pace, SourceUri};
+use spotd::detector::model::planar;
+use spotd::detector::tiles::select;
+use spotd::forensics::dataset::{list_pictures, load};
+use spotd::frame::{Frame, one_field};
+use spotd::quantize::Tiles;
+use spotd::source::{Pace, SourceUri};
 
 /// Tiles taken from one picture: more would be much the same.
 const TILES: usize = 2;

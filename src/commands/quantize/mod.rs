@@ -16,14 +16,14 @@ use indicatif::ProgressBar;
 use super::eval::{Perturbations, Row, comparable, compare};
 use super::manual::{DONE_OR_FAILED, Manual};
 use super::{EXIT_FINE, console, output, progress_bar};
-use crate::detector::card::{Card, sha256_hex};
-use crate::detector::{Model, check_hash, read, read_head};
-use crate::identity::Precision;
-use crate::identity::Wanted;
-use crate::quantize::{Clipping, Options, Progress, Quantized, Residual, quantize as quantize_model};
-use crate::shown::Shown as _;
-use crate::threads;
 use footage::{Gathered, TileGatherer};
+use spotd::detector::card::{Card, sha256_hex};
+use spotd::detector::{Model, check_hash, read, read_head};
+use spotd::identity::Precision;
+use spotd::identity::Wanted;
+use spotd::quantize::{Clipping, Options, Progress, Quantized, Residual, quantize as quantize_model};
+use spotd::shown::Shown as _;
+use spotd::threads;
 
 const MANUAL: Manual = Manual {
     examples: &[

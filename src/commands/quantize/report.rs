@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::BothRows;
 use super::footage::Gathered;
 use crate::commands::eval::Row;
-use crate::detector::card::{Card, Measured};
-use crate::quantize::Quantized;
-use crate::shown::{Shown as _, exact};
+use spotd::detector::card::{Card, Measured};
+use spotd::quantize::Quantized;
+use spotd::shown::{Shown as _, exact};
 
 /// All results.
 pub(super) struct Found<'a> {

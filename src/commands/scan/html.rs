@@ -12,9 +12,9 @@ use image::RgbImage;
 
 use super::journal::Journal;
 use super::report::Row;
-use crate::detector::card::Card;
-use crate::shown::Shown as _;
-use crate::verdict::{Limits, Verdict};
+use spotd::detector::card::Card;
+use spotd::shown::Shown as _;
+use spotd::verdict::{Limits, Verdict};
 
 /// Width and height of a thumbnail at most.
 const THUMBNAIL: (u32, u32) = (240, 160);
@@ -232,7 +232,7 @@ fn opening(head: &Head<'_>, all: &[(Option<Verdict>, Option<f64>, bool)]) -> Str
          generators. It is no proof: read what the model is known to get wrong before accusing anybody.</p>",
         all.len(),
         escape(&head.made),
-        crate::flaglog::record::SOFTWARE,
+        spotd::flaglog::record::SOFTWARE,
         count(Verdict::Synthetic),
         count(Verdict::Unsure),
         count(Verdict::Clear),

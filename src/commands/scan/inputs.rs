@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::super::input::{Input, Unusable};
-use crate::frame::picture;
-use crate::source::SourceUri;
+use spotd::frame::picture;
+use spotd::source::SourceUri;
 
 /// Extensions of files that are expected to be judged, besides those of [`picture::ENDINGS`]: if
 /// they cannot be, that is an error.
@@ -147,11 +147,11 @@ fn is_video(path: &Path) -> bool {
 }
 
 #[cfg(feature = "gstreamer")]
-use crate::source::gstreamer::content::Content;
+use spotd::source::gstreamer::content::Content;
 
 #[cfg(feature = "gstreamer")]
 fn content(path: &Path) -> Content {
-    use crate::source::gstreamer::content;
+    use spotd::source::gstreamer::content;
     use std::io::Read as _;
     let mut head = Vec::new();
     let read = std::fs::File::open(path).and_then(|f| f.take(content::HEAD as u64).read_to_end(&mut head));

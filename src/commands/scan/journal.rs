@@ -10,8 +10,8 @@ use std::time::UNIX_EPOCH;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::shown::Shown as _;
-use crate::verdict::Verdict;
+use spotd::shown::Shown as _;
+use spotd::verdict::Verdict;
 
 /// What identifies an input and the settings that it was judged with; if any of it changes, it is judged again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

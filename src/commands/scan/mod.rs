@@ -18,16 +18,16 @@ use sha2::{Digest as _, Sha256};
 
 use super::manual::Manual;
 use super::{EXIT_ERROR, EXIT_FINE, EXIT_FLAGGED, progress_bar};
-use crate::clock::SystemClock;
-use crate::detector::Model;
-use crate::detector::card::Card;
-use crate::identity::Wanted;
-use crate::threads;
-use crate::verdict::{Limits, Verdict, VerdictConfig};
 use inputs::Item;
 use journal::{Entry, Journal, Key};
 use report::{Report, Row};
 use scanner::Scanner;
+use spotd::clock::SystemClock;
+use spotd::detector::Model;
+use spotd::detector::card::Card;
+use spotd::identity::Wanted;
+use spotd::threads;
+use spotd::verdict::{Limits, Verdict, VerdictConfig};
 
 const MANUAL: Manual = Manual {
     examples: &[
@@ -154,7 +154,7 @@ impl Reported {
     }
 
     fn finish(mut self, path: &Path) -> anyhow::Result<()> {
-        let made = crate::health::rfc3339_text(SystemClock::shared().wall());
+        let made = spotd::health::rfc3339_text(SystemClock::shared().wall());
         let head = html::Head { card: &self.card, limits: self.limits, settings: &self.settings, made };
         html::write(path, &head, &mut self.journal)?;
         self.journal.remove();

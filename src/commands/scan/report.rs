@@ -5,10 +5,10 @@ use serde::Serialize;
 use super::html::Picture;
 use super::journal::Entry;
 use crate::commands::console;
-use crate::frame::FieldOrder;
-use crate::judgement::ScoredTile;
-use crate::source::Truncated;
-use crate::verdict::Verdict;
+use spotd::frame::FieldOrder;
+use spotd::judgement::ScoredTile;
+use spotd::source::Truncated;
+use spotd::verdict::Verdict;
 
 /// The result for one input.
 #[derive(Debug, Clone, Serialize)]

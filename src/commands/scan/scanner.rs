@@ -10,13 +10,13 @@ use super::super::video::read_video;
 use super::html::Picture;
 use super::inputs::Item;
 use super::report::Row;
-use crate::detector::scoring::{Accumulated, FrameScore, ScoringError};
-use crate::detector::{Detector, Model};
-use crate::frame::picture::{self, Kind};
-use crate::frame::{Deinterlacer, FieldOrder, Frame};
-use crate::source::read::Content;
-use crate::source::{Pace, Truncated};
-use crate::verdict::{EventKind, Limits, Reason, Verdict, VerdictConfig, VerdictMachine, median};
+use spotd::detector::scoring::{Accumulated, FrameScore, ScoringError};
+use spotd::detector::{Detector, Model};
+use spotd::frame::picture::{self, Kind};
+use spotd::frame::{Deinterlacer, FieldOrder, Frame};
+use spotd::source::read::Content;
+use spotd::source::{Pace, Truncated};
+use spotd::verdict::{EventKind, Limits, Reason, Verdict, VerdictConfig, VerdictMachine, median};
 
 /// Judges inputs; shared by all scan threads.
 pub(super) struct Scanner {

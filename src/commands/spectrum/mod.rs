@@ -16,13 +16,13 @@ use super::eval::scorer::centre;
 use super::eval::sets::{Collection, Set, collect};
 use super::manual::Manual;
 use super::{EXIT_FINE, EXIT_FLAGGED, console, eval, output, progress_bar};
-use crate::forensics::ap::quantile;
-use crate::forensics::dataset::{Skipped, load};
-use crate::forensics::rng::Rng;
-use crate::forensics::spectrum::{MeanSpectrum, Transform};
-use crate::shown::Shown as _;
-use crate::threads;
 use picture::{Panel, draw};
+use spotd::forensics::ap::quantile;
+use spotd::forensics::dataset::{Skipped, load};
+use spotd::forensics::rng::Rng;
+use spotd::forensics::spectrum::{MeanSpectrum, Transform};
+use spotd::shown::Shown as _;
+use spotd::threads;
 
 const MANUAL: Manual = Manual {
     examples: &[

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::watch::{Answer, Watched, Watcher};
-use crate::forensics::ap::quantile;
-use crate::forensics::metrics::{Ranking, bootstrap_weights};
-use crate::verdict::Verdict;
+use spotd::forensics::ap::quantile;
+use spotd::forensics::metrics::{Ranking, bootstrap_weights};
+use spotd::verdict::Verdict;
 
 /// A set of clips, by their indices in the list of all.
 pub(super) struct Set {

@@ -16,14 +16,14 @@ use super::sets::Found;
 use super::{EvalArgs, output, progress_bar};
 use crate::commands::EXIT_FINE;
 use crate::commands::console;
-use crate::detector::{Detector, Model};
-use crate::forensics::dataset::EvalSet;
-use crate::forensics::inventory::{Giveaway, Header, giveaways, separates, side};
-use crate::forensics::matched::Matched;
-use crate::shown::Shown as _;
-use crate::threads::{self, side_by_side};
-use crate::verdict::VerdictConfig;
 use figures::{Measure, Set};
+use spotd::detector::{Detector, Model};
+use spotd::forensics::dataset::EvalSet;
+use spotd::forensics::inventory::{Giveaway, Header, giveaways, separates, side};
+use spotd::forensics::matched::Matched;
+use spotd::shown::Shown as _;
+use spotd::threads::{self, side_by_side};
+use spotd::verdict::VerdictConfig;
 use watch::{Watched, Watcher};
 
 /// Default number of tiles judged per frame, as in `run`.

@@ -10,7 +10,7 @@ use super::Set;
 use super::figures::{Measure, Row, Side};
 use super::watch::{Watched, Watcher};
 use crate::commands::chart::{Axes, Line, lines};
-use crate::shown::{Shown as _, exact};
+use spotd::shown::{Shown as _, exact};
 
 /// All results.
 pub(super) struct Told<'a> {

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::commands::video::watch_file;
-use crate::detector::Detector;
-use crate::detector::scoring::{Accumulated, ScoringError};
-use crate::verdict::{EventKind, Verdict, VerdictConfig, VerdictMachine, median};
+use spotd::detector::Detector;
+use spotd::detector::scoring::{Accumulated, ScoringError};
+use spotd::verdict::{EventKind, Verdict, VerdictConfig, VerdictMachine, median};
 
 /// How clips are judged.
 pub(super) struct Watcher {
