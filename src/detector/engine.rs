@@ -83,7 +83,7 @@ impl Engine {
     }
 
     /// The plan, for timing its operators one by one.
-    pub(crate) fn plan(&self) -> &Arc<TypedSimplePlan> {
+    pub fn plan(&self) -> &Arc<TypedSimplePlan> {
         &self.plan
     }
 
@@ -119,7 +119,7 @@ impl Engine {
     }
 
     /// A picture in the form that the plan takes: its bytes unchanged, or converted to floats.
-    pub(crate) fn input(&self, picture: &RgbImage) -> Tensor {
+    pub fn input(&self, picture: &RgbImage) -> Tensor {
         if !self.takes_pixels() {
             return planar(picture);
         }

@@ -16,6 +16,6 @@ pub mod whole;
 
 pub use error::{CalibrationError, ModelError};
 pub use model::Model;
-pub(crate) use model::{check_hash, read, read_head};
+pub use model::{check_hash, read, read_head};
 pub use scoring::Detector;
 pub use whole::WholePicture;

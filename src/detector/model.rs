@@ -206,7 +206,10 @@ impl Coherent {
 
 /// The bytes of a model, its card, and the path for messages; without a path, those of the built-in
 /// one for that precision.
-pub(crate) fn read(
+///
+/// # Errors
+/// [`ModelError`]: model or card cannot be read, or the card is wrong.
+pub fn read(
     path: Option<&Path>,
     wanted: Wanted,
 ) -> Result<(Cow<'static, [u8]>, Card, PathBuf), ModelError> {
@@ -225,7 +228,10 @@ pub(crate) fn read(
 
 /// The bytes of the head that a model's card names, and its path: beside the model, or the built-in
 /// one.
-pub(crate) fn read_head(
+///
+/// # Errors
+/// [`ModelError::Unreadable`].
+pub fn read_head(
     model: Option<&Path>,
     part: &CoherentPart,
 ) -> Result<(Cow<'static, [u8]>, PathBuf), ModelError> {
@@ -240,7 +246,10 @@ pub(crate) fn read_head(
 }
 
 /// Refuses bytes that are not the card's.
-pub(crate) fn check_hash(bytes: &[u8], card: &Card, path: &Path) -> Result<(), ModelError> {
+///
+/// # Errors
+/// [`ModelError::WrongHash`].
+pub fn check_hash(bytes: &[u8], card: &Card, path: &Path) -> Result<(), ModelError> {
     let found = sha256_hex(bytes);
     if found.eq_ignore_ascii_case(&card.sha256) {
         return Ok(());
