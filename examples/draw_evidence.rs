@@ -17,7 +17,7 @@ use embedded_graphics::prelude::*;
 use embedded_graphics::primitives::{PrimitiveStyle, Rectangle};
 use embedded_graphics::text::{Baseline, Text};
 use image::{Rgb, RgbImage};
-use spotd::flaglog::fs::OsFs;
+use spotd::flaglog::OsFs;
 use spotd::flaglog::record::EvidenceFiles;
 use spotd::flaglog::{Entry, Reader, Record};
 

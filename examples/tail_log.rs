@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spotd::clock::{Clock, SystemClock};
-use spotd::flaglog::fs::OsFs;
+use spotd::flaglog::OsFs;
 use spotd::flaglog::{Entry, Reader};
 
 /// Writes the events that have been added since the last call, and says how many there were.

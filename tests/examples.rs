@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use image::RgbImage;
 use spotd::clock::SystemClock;
-use spotd::flaglog::fs::OsFs;
-use spotd::flaglog::{Evidence, FlagLog, NewRecord, Reader};
+use spotd::flaglog::OsFs;
+use spotd::flaglog::{FlagLog, NewRecord, Reader};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::Rect;
 use spotd::health::SourceState;
@@ -30,7 +30,7 @@ mod own_source;
 #[path = "../examples/tail_log.rs"]
 mod tail_log;
 
-use common::records::{TILE, config, new_record, picture};
+use common::records::{TILE, config, evidence, new_record, picture};
 
 fn scene(seed: u64) -> RgbImage {
     SceneRenderer::new(seed, WIDTH, HEIGHT).frame(0)
@@ -67,7 +67,7 @@ fn a_log_is_printed_and_followed() {
     let mut reader = Reader::from_start(Arc::new(OsFs), dir.path());
     let mut out = Vec::new();
     let (frame, tiles) = (picture(1), [ScoredTile { rect: TILE, score: 0.9 }]);
-    let evidence = Evidence { frame: &frame, tiles: &tiles };
+    let evidence = evidence(&frame, &tiles);
     let start = log.append(new_record("door", EventKind::Start), Some(&evidence)).expect("appended");
     assert_eq!(tail_log::print_new(&mut reader, &mut out).expect("read"), 1);
     let text = String::from_utf8_lossy(&out).into_owned();
@@ -91,7 +91,7 @@ fn tiles_of_a_flagged_frame_are_outlined() {
     let (frame, tiles) = (picture(1), [ScoredTile { rect: TILE, score: 0.9 }]);
     let other = ScoredTile { rect: Rect { x: 56, ..TILE }, score: 0.1 };
     let record = NewRecord { tiles: vec![tiles[0], other], ..new_record("door", EventKind::Start) };
-    log.append(record, Some(&Evidence { frame: &frame, tiles: &tiles })).expect("appended");
+    log.append(record, Some(&evidence(&frame, &tiles))).expect("appended");
     let drawn = draw_evidence::draw(dir.path()).expect("drawn");
     assert_eq!(drawn.dimensions(), frame.dimensions());
     let corner = |tile: Rect| drawn.get_pixel(tile.x + tile.width - 1, tile.y + tile.height - 1).0;

@@ -14,7 +14,7 @@ fn commands() -> Vec<Command> {
         all.push(command.clone());
         command.get_subcommands().filter(|s| !s.is_hide_set()).for_each(|s| gather(s, all));
     }
-    let mut command = spotd::commands::command().disable_help_subcommand(true);
+    let mut command = super::command().disable_help_subcommand(true);
     command.build();
     let mut all = Vec::new();
     gather(&command, &mut all);
@@ -141,7 +141,7 @@ fn every_example_is_a_command_line_of_its_command() {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
         let examples = sections(&command).into_iter().filter(|s| s.heading == "EXAMPLES");
         for (line, _) in examples.flat_map(|s| s.lines) {
-            let found = spotd::commands::command().try_get_matches_from(arguments(&line));
+            let found = super::command().try_get_matches_from(arguments(&line));
             let found = found.unwrap_or_else(|e| panic!("{line}: {e}"));
             let (mut path, mut at) = ("spotd".to_owned(), &found);
             while let Some((sub, deeper)) = at.subcommand() {

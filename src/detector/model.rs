@@ -209,10 +209,7 @@ impl Coherent {
 ///
 /// # Errors
 /// [`ModelError`]: model or card cannot be read, or the card is wrong.
-pub fn read(
-    path: Option<&Path>,
-    wanted: Wanted,
-) -> Result<(Cow<'static, [u8]>, Card, PathBuf), ModelError> {
+pub fn read(path: Option<&Path>, wanted: Wanted) -> Result<(Cow<'static, [u8]>, Card, PathBuf), ModelError> {
     let Some(path) = path else {
         let ((bytes, card), name) = match wanted {
             Wanted::Only(Precision::F32) => (BUILT_IN_F32, "(built in) spotd-edge.onnx"),
