@@ -98,7 +98,7 @@ enum Command {
     /// List, filter and follow the flag log, or export an event with everything needed to check it.
     Log(log::LogArgs),
     /// Check a flag log or an export: chain, evidence, signatures; exit code 0: intact, 1: not.
-    Verify(verify::VerifyArgs),
+    Verify(verify::VerifyCommand),
     /// Measure how well a detector ranks labelled pictures: AP, AUC, accuracy, calibration,
     /// robustness.
     Eval(eval::EvalArgs),

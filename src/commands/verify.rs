@@ -25,7 +25,7 @@ const MANUAL: Manual = Manual {
 /// Arguments of `spotd verify`.
 #[derive(Debug, Args)]
 #[command(after_long_help = MANUAL.text())]
-pub struct VerifyArgs {
+pub struct VerifyCommand {
     #[command(flatten)]
     args: spotd_verify::VerifyArgs,
 }
@@ -34,7 +34,7 @@ pub struct VerifyArgs {
 ///
 /// # Errors
 /// The folder is not a flag log or cannot be read, or the key file is invalid.
-pub fn verify(VerifyArgs { args }: VerifyArgs) -> anyhow::Result<u8> {
+pub fn verify(VerifyCommand { args }: VerifyCommand) -> anyhow::Result<u8> {
     let answer = args.verify()?;
     if args.json() {
         answer.lines.iter().try_for_each(|object| console::print_json(object))?;
