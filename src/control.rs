@@ -67,12 +67,12 @@ impl Controls {
 
 impl Control {
     /// Requests a picture of the next frame; requesting it again before that changes nothing.
-    pub fn ask_snapshot(&self) {
+    pub(crate) fn ask_snapshot(&self) {
         self.snapshot.store(true, Ordering::Relaxed);
     }
 
     /// Whether a picture is requested.
-    pub fn wants_snapshot(&self) -> bool {
+    pub(crate) fn wants_snapshot(&self) -> bool {
         self.snapshot.load(Ordering::Relaxed)
     }
 

@@ -75,7 +75,7 @@ impl Turns {
     }
 
     /// Whether no frame of `source` is waiting or being judged.
-    pub fn is_idle(&self, source: SourceIndex) -> bool {
+    pub(crate) fn is_idle(&self, source: SourceIndex) -> bool {
         *self.slots[source].lock().expect("slot lock") == Slot::Idle
     }
 

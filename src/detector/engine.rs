@@ -78,7 +78,7 @@ impl Engine {
     }
 
     /// Whether the file is quantised, no matter how it runs.
-    pub fn is_quantised(&self) -> bool {
+    pub(crate) fn is_quantised(&self) -> bool {
         self.quantised
     }
 

@@ -95,7 +95,7 @@ impl Pool {
     ///
     /// # Errors
     /// The OS cannot start a thread.
-    pub fn start_timed(
+    pub(crate) fn start_timed(
         detector: &Detector,
         workers: usize,
         timed: impl Fn(&mut dyn FnMut()) + Clone + Send + 'static,

@@ -14,7 +14,7 @@
 //! of a sunny hour contains night, rain, or headlights shining into the lens.
 
 /// Fewest blocks that allow an estimate.
-pub const FEWEST_BLOCKS: usize = 20;
+pub(crate) const FEWEST_BLOCKS: usize = 20;
 
 /// This many blocks above a threshold are enough to count: the relative error is about a third.
 const COUNTABLE: f64 = 10.0;

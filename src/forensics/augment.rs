@@ -116,9 +116,6 @@ impl Policy {
         jpeg_poor: 0.0,
     };
 
-    /// The paper's 0.5 setting: blur and JPEG independently with probability one half.
-    pub const PAPER: Policy = Policy { blur: 0.5, jpeg_good: 0.25, jpeg_poor: 0.25, ..Policy::NONE };
-
     /// Draws one plan. It uses the same number of random values whatever it decides, so that seeds
     /// stay comparable.
     pub fn draw(&self, rng: &mut Rng) -> Plan {
@@ -314,7 +311,7 @@ pub fn jpeg_bytes(picture: &RgbImage, codec: JpegCodec, quality: u8) -> Vec<u8> 
 
 /// Round trip through 8-bit BT.601 limited range with chroma averaged over 2x2 pixels and
 /// replicated, which is what a raw I420 or NV12 camera delivers.
-pub fn chroma_420(picture: &RgbImage) -> RgbImage {
+pub(crate) fn chroma_420(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let mut out = RgbImage::new(width, height);
     for y in (0..height).step_by(2) {

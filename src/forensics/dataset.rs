@@ -68,13 +68,13 @@ pub struct EvalSet {
 }
 
 /// The two labels, as folders of the paper's layout.
-pub const LABELS: [&str; 2] = ["0_real", "1_fake"];
+pub(crate) const LABELS: [&str; 2] = ["0_real", "1_fake"];
 
 /// The two sides of the other layout, `{real,fake}/<set>`.
 const SIDES: [&str; 2] = ["real", "fake"];
 
 /// Extensions of files that are read as a video, in lower case.
-pub const VIDEO_EXTENSIONS: [&str; 13] =
+pub(crate) const VIDEO_EXTENSIONS: [&str; 13] =
     ["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "ogv", "flv"];
 
 /// Every picture under `folder`, by name or else by content, links followed, sorted, so that the

@@ -8,7 +8,7 @@ use super::rng::Rng;
 
 /// Bins of the expected calibration error, of equal width over 0..1 (Guo et al., ICML 2017, use
 /// 15).
-pub const CALIBRATION_BINS: usize = 15;
+pub(crate) const CALIBRATION_BINS: usize = 15;
 
 /// Scores in descending order with their labels; higher means more likely positive.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use super::FrameError;
 
 /// Larger sides are refused before anything is allocated for them.
-pub const MAX_SIDE: u32 = 65_535;
+pub(crate) const MAX_SIDE: u32 = 65_535;
 /// Most pixels of a picture, for the same reason: 384 MiB of RGB.
 pub const MAX_PIXELS: u64 = 128 << 20;
 
@@ -101,7 +101,7 @@ pub fn size(buffer: &[u8]) -> Result<(u32, u32), FrameError> {
 ///
 /// # Errors
 /// [`FrameError::Jpeg`] when the buffer ends before its frame header.
-pub fn luma_table(buffer: &[u8]) -> Result<Option<[u16; 64]>, FrameError> {
+pub(crate) fn luma_table(buffer: &[u8]) -> Result<Option<[u16; 64]>, FrameError> {
     let mut table = None;
     walk(buffer, |marker, _, mut body| {
         // A DQT segment may hold several tables: precision and number in one byte, then 64 values.

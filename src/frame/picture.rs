@@ -14,11 +14,12 @@ use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageRead
 use thiserror::Error;
 
 use super::jpeg;
-pub use super::jpeg::{MAX_PIXELS, MAX_SIDE};
+pub use super::jpeg::MAX_PIXELS;
+pub(crate) use super::jpeg::MAX_SIDE;
 use crate::shown::Shown as _;
 
 /// Most bytes of a file that is taken for a picture.
-pub const MAX_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_BYTES: u64 = 1 << 30;
 /// So many first bytes of a file tell what it is.
 pub const HEAD: usize = 32;
 

@@ -213,7 +213,7 @@ impl Board {
     }
 
     /// Counts a frame that is not judged, by reason.
-    pub fn drop_frame(&self, source: &str, reason: &'static str) {
+    pub(crate) fn drop_frame(&self, source: &str, reason: &'static str) {
         self.update(source, |s| *s.dropped.entry(reason).or_default() += 1);
     }
 
@@ -228,7 +228,7 @@ impl Board {
     }
 
     /// Sets the flag log's status and returns the previous one.
-    pub fn set_log(&self, status: LogStatus) -> LogStatus {
+    pub(crate) fn set_log(&self, status: LogStatus) -> LogStatus {
         let mut log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         std::mem::replace(&mut log, status)
     }
@@ -244,7 +244,7 @@ impl Board {
     }
 
     /// Changes the status of the publisher of this name; an unknown one gets an entry.
-    pub fn update_publisher(&self, name: &str, change: impl FnOnce(&mut PublisherStatus)) {
+    pub(crate) fn update_publisher(&self, name: &str, change: impl FnOnce(&mut PublisherStatus)) {
         let mut all = self.publishers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match all.get_mut(name) {
             Some(status) => change(status),

@@ -41,7 +41,7 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 
 /// Temperatures of the machine's zones in degrees Celsius, each with the zone's number and name, such as `0` and
 /// `cpu-thermal`.
-pub fn temperatures() -> Vec<(String, String, f64)> {
+pub(crate) fn temperatures() -> Vec<(String, String, f64)> {
     zones(Path::new("/sys/class/thermal"))
 }
 

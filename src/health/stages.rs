@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of the buckets in seconds; what is longer goes into `+Inf`.
-pub const BOUNDS: [f64; 14] =
+pub(crate) const BOUNDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0, 300.0];
 
 /// A stage.
@@ -63,7 +63,7 @@ pub struct Histogram {
 
 impl Stages {
     /// Counts one.
-    pub fn observe(&self, stage: Stage, took: Duration) {
+    pub(crate) fn observe(&self, stage: Stage, took: Duration) {
         let counters = &self.0[stage as usize];
         let bucket = BOUNDS.iter().position(|&bound| took.as_secs_f64() <= bound).unwrap_or(BOUNDS.len());
         counters.buckets[bucket].fetch_add(1, Ordering::Relaxed);

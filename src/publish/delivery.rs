@@ -345,13 +345,13 @@ impl Delivery {
     }
 
     /// Whether everything in the log is sent and answered.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.caught_up && self.pending.is_empty() && self.log.successor().is_none()
     }
 
     /// Whether the reader has reached the log's end on this connection.
     #[cfg_attr(not(feature = "mqtt"), allow(dead_code, reason = "a webhook has no connection"))]
-    pub fn is_caught_up(&self) -> bool {
+    pub(crate) fn is_caught_up(&self) -> bool {
         self.caught_up
     }
 
@@ -390,7 +390,7 @@ impl Delivery {
         not(feature = "webhook"),
         allow(dead_code, reason = "MQTT's live state wakes it often enough")
     )]
-    pub fn save_due(&self) -> Option<Moment> {
+    pub(crate) fn save_due(&self) -> Option<Moment> {
         (self.done != self.saved).then_some(self.next_save)
     }
 

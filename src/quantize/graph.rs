@@ -116,7 +116,7 @@ impl Graph {
     }
 
     /// The same with different outputs, unless the list is empty.
-    pub fn encode_with(&self, outputs: &[String]) -> Vec<u8> {
+    pub(crate) fn encode_with(&self, outputs: &[String]) -> Vec<u8> {
         let mut model = self.shell.clone();
         let graph = model.graph.get_or_insert_default();
         graph.node.clone_from(&self.nodes);
@@ -148,7 +148,7 @@ impl Graph {
     }
 
     /// Stores a constant under its name.
-    pub fn put_tensor(&mut self, tensor: TensorProto) {
+    pub(crate) fn put_tensor(&mut self, tensor: TensorProto) {
         self.constants.insert(tensor.name.clone(), tensor);
     }
 
@@ -169,19 +169,19 @@ impl Graph {
     }
 
     /// The node that computes a value.
-    pub fn producer(&self, value: &str) -> Option<usize> {
+    pub(crate) fn producer(&self, value: &str) -> Option<usize> {
         self.nodes.iter().position(|n| n.output.iter().any(|o| o == value))
     }
 
     /// The nodes that read a value; one that reads it twice is listed twice.
-    pub fn consumers(&self, value: &str) -> Vec<usize> {
+    pub(crate) fn consumers(&self, value: &str) -> Vec<usize> {
         let reads = |n: &NodeProto| n.input.iter().filter(|i| *i == value).count();
         self.nodes.iter().enumerate().flat_map(|(at, n)| std::iter::repeat_n(at, reads(n))).collect()
     }
 
     /// The only node that reads a value, if there is exactly one and the value is not an output of
     /// the graph.
-    pub fn only_consumer(&self, value: &str) -> Option<usize> {
+    pub(crate) fn only_consumer(&self, value: &str) -> Option<usize> {
         match self.consumers(value).as_slice() {
             [one] if value != self.output => Some(*one),
             _ => None,
@@ -194,7 +194,7 @@ impl Graph {
     }
 
     /// Removes a node and lets its readers read `instead`.
-    pub fn bypass(&mut self, at: usize, instead: &str) {
+    pub(crate) fn bypass(&mut self, at: usize, instead: &str) {
         let node = self.nodes.remove(at);
         let gone = &node.output[0];
         if *gone == self.output {
@@ -207,7 +207,7 @@ impl Graph {
     }
 
     /// Lets every reader of `from` read `to`.
-    pub fn reroute(&mut self, from: &str, to: &str) {
+    pub(crate) fn reroute(&mut self, from: &str, to: &str) {
         for input in self.nodes.iter_mut().flat_map(|n| &mut n.input) {
             if input == from {
                 to.clone_into(input);
@@ -225,7 +225,7 @@ impl Graph {
     }
 
     /// Drops constants that nothing reads.
-    pub fn drop_unread(&mut self) {
+    pub(crate) fn drop_unread(&mut self) {
         let read: std::collections::HashSet<&String> = self.nodes.iter().flat_map(|n| &n.input).collect();
         let unread: Vec<String> = self.constants.keys().filter(|k| !read.contains(k)).cloned().collect();
         for name in unread {

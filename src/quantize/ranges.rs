@@ -48,7 +48,7 @@ pub struct Step {
 impl Step {
     /// The quantisation that covers `low..=high` and 0, which must be exact, because padding and
     /// ReLU produce it.
-    pub fn covering(low: f32, high: f32, signed: bool) -> Self {
+    pub(crate) fn covering(low: f32, high: f32, signed: bool) -> Self {
         let (low, high) = (low.min(0.0), high.max(0.0));
         if signed {
             // -128 is unused, so that the range is symmetric (TensorRT's rule).

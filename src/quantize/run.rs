@@ -24,7 +24,7 @@ impl Runner {
     }
 
     /// The same from the bytes of a file.
-    pub fn of_bytes(bytes: &[u8], shape: &[usize; 4]) -> Result<Self, QuantizeError> {
+    pub(crate) fn of_bytes(bytes: &[u8], shape: &[usize; 4]) -> Result<Self, QuantizeError> {
         // Not tract's own reader: it computes dequantised weights in several slow passes while it
         // infers shapes.
         let mut model = spotd_kernels::tract::onnx().model_for_read(&mut &*bytes)?;
@@ -45,7 +45,7 @@ impl Runner {
     }
 
     /// The same with their shapes.
-    pub fn run_with_shapes(&self, tile: &Tensor) -> Result<Vec<Value>, QuantizeError> {
+    pub(crate) fn run_with_shapes(&self, tile: &Tensor) -> Result<Vec<Value>, QuantizeError> {
         let outputs = self.plan.run(tvec!(tile.clone().into()))?;
         outputs
             .iter()

@@ -247,7 +247,7 @@ impl Layer {
     }
 
     /// Weights of one output channel.
-    pub fn of_output(&mut self, channel: usize) -> &mut [f32] {
+    pub(crate) fn of_output(&mut self, channel: usize) -> &mut [f32] {
         let n = self.weights.data.len() / self.weights.dims[0];
         &mut self.weights.data[channel * n..(channel + 1) * n]
     }

@@ -93,7 +93,7 @@ impl Histogram {
     }
 
     /// Minimum and maximum; 0 and 0 when nothing was seen.
-    pub fn extent(&self) -> (f32, f32) {
+    pub(crate) fn extent(&self) -> (f32, f32) {
         if self.seen == 0 { (0.0, 0.0) } else { (self.low, self.high) }
     }
 

@@ -81,7 +81,7 @@ impl Recipe<'_> {
     ///
     /// # Errors
     /// As [`Recipe::write`].
-    pub fn write_differences(&self) -> Result<(Graph, Vec<String>), QuantizeError> {
+    pub(crate) fn write_differences(&self) -> Result<(Graph, Vec<String>), QuantizeError> {
         let mut writer = Writer { recipe: self, out: self.graph.clone() };
         let mut outputs = Vec::new();
         let mut done: Vec<String> = Vec::new();

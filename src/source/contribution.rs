@@ -39,7 +39,8 @@ pub enum Contribution {
 
 impl Contribution {
     /// Schemes of these addresses.
-    pub const SCHEMES: [&'static str; 7] = ["rtmp", "rtmps", "rist", "whep", "wheps", "ndi", "decklink"];
+    pub(crate) const SCHEMES: [&'static str; 7] =
+        ["rtmp", "rtmps", "rist", "whep", "wheps", "ndi", "decklink"];
 
     /// Parses the address `text` if `scheme`, in lower case, is one of these; `text` begins with
     /// it, in any case.

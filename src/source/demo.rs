@@ -25,7 +25,7 @@ pub const HEIGHT: u32 = 384;
 pub const RATE: f64 = 5.0;
 /// Frames for which the picture stays untouched, then resynthesised, then untouched, ... Counted in
 /// frames rather than seconds, so that a slow machine judges enough of each kind too.
-pub const PHASE: u64 = 60;
+pub(crate) const PHASE: u64 = 60;
 
 const RESYNTH: &[u8] = include_bytes!("../../models/resynth-demo.onnx");
 

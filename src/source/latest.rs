@@ -54,7 +54,7 @@ impl LatestSink {
 
     /// Lets publishers request pictures of the source, even while it is paused.
     #[must_use]
-    pub fn with_control(self, control: Option<Arc<Control>>) -> Self {
+    pub(crate) fn with_control(self, control: Option<Arc<Control>>) -> Self {
         Self { control, ..self }
     }
 }

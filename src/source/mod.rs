@@ -34,7 +34,7 @@ pub use pace::Pace;
 pub(crate) use settings::RawSource;
 pub use settings::SourceConfig;
 pub use stream::StreamUrl;
-pub use uri::{SourceUri, V4lUri, is_bare_pipeline};
+pub use uri::{SourceUri, V4lUri};
 
 use crate::clock::{SharedClock, Stop};
 use crate::frame::Captured;

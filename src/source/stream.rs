@@ -22,7 +22,8 @@ pub struct StreamUrl {
 
 impl StreamUrl {
     /// The schemes of streams; case does not matter.
-    pub const SCHEMES: [&str; 9] = ["rtsp", "rtsps", "rtspt", "rtspu", "srt", "http", "https", "udp", "rtp"];
+    pub(crate) const SCHEMES: [&str; 9] =
+        ["rtsp", "rtsps", "rtspt", "rtspu", "srt", "http", "https", "udp", "rtp"];
 
     /// Parses an address with one of [`Self::SCHEMES`], or `rtmp` or `rtmps`.
     ///
@@ -67,7 +68,7 @@ impl StreamUrl {
     }
 
     /// As GStreamer reads it, with its login; never for a message.
-    pub fn expose_for_gstreamer(&self) -> String {
+    pub(crate) fn expose_for_gstreamer(&self) -> String {
         let mut text = self.url.to_string();
         // `Url` drops the colon in front of an empty password, and GStreamer accepts no login
         // without one.

@@ -48,7 +48,7 @@ pub struct V4lUri {
 
 impl SourceUri {
     /// The path of standard input.
-    pub const STDIN: &str = "/dev/stdin";
+    pub(crate) const STDIN: &str = "/dev/stdin";
 
     /// What a command-line argument names: an existing file is that file, whatever its name looks
     /// like, `-` is standard input, and everything else is an address as for [`SourceUri::parse`].
@@ -79,7 +79,7 @@ impl SourceUri {
 
     /// Whether it goes on until somebody stops it. An HTTP address may be a clip or a camera, which
     /// only its content tells; it does not count as live.
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         match self {
             Self::File(_) => false,
             Self::Stream(url) => !matches!(url.scheme(), "http" | "https"),
@@ -188,7 +188,7 @@ impl std::fmt::Debug for SourceUri {
 
 /// Whether a text is a GStreamer pipeline without the prefix `pipeline:`. In a configuration such a
 /// text is a pipeline until 1.0; on a command line it never is.
-pub fn is_bare_pipeline(text: &str) -> bool {
+pub(crate) fn is_bare_pipeline(text: &str) -> bool {
     explicit_pipeline(text.trim()).is_none() && text.contains(" ! ")
 }
 

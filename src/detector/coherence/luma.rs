@@ -10,7 +10,7 @@ pub const SIDE: usize = 16;
 
 /// Largest side of the part that is examined, in pixels. More blocks would tell more, but cost more
 /// time.
-pub const MOST: u32 = 1024;
+pub(crate) const MOST: u32 = 1024;
 
 /// A plane of luma in levels of 0..255, row by row.
 #[derive(Debug, Clone)]

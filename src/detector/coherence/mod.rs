@@ -27,7 +27,7 @@ mod sums;
 
 pub use features::{FEATURES, features, is_coherence};
 pub use head::Head;
-pub use luma::{Luma, MOST, SIDE};
+pub use luma::{Luma, SIDE};
 pub use readings::{Grids, Readings};
 pub use sums::BlockSums;
 

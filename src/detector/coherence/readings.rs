@@ -9,7 +9,7 @@
 use super::{BlockSums, Luma};
 
 /// Fewest blocks for a reading: those of 128x128 pixels.
-pub const LEAST_BLOCKS: f32 = 64.0;
+pub(crate) const LEAST_BLOCKS: f32 = 64.0;
 
 /// Which grids to read a frame on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

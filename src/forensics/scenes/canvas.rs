@@ -24,7 +24,7 @@ impl Canvas {
 
     /// Paints over the pixels inside `bounds` (left, top, right, bottom, in pixels, clipped to the
     /// canvas). `brush` gets a pixel's centre and returns its colour and coverage 0..=1.
-    pub fn paint(&mut self, bounds: [f32; 4], mut brush: impl FnMut(f32, f32) -> (Colour, f32)) {
+    pub(crate) fn paint(&mut self, bounds: [f32; 4], mut brush: impl FnMut(f32, f32) -> (Colour, f32)) {
         let clip = |at: f32, n: usize| (at.max(0.0) as usize).min(n);
         let (left, right) = (clip(bounds[0].floor(), self.width), clip(bounds[2].ceil(), self.width));
         let (top, bottom) = (clip(bounds[1].floor(), self.height), clip(bounds[3].ceil(), self.height));
@@ -44,7 +44,7 @@ impl Canvas {
 
 /// Coverage of a pixel whose centre lies `distance` inside an edge (negative: outside) that is
 /// `softness` pixels wide.
-pub fn coverage(distance: f32, softness: f32) -> f32 {
+pub(crate) fn coverage(distance: f32, softness: f32) -> f32 {
     let t = (distance / softness.max(1.0) + 0.5).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
@@ -115,7 +115,7 @@ fn smooth(t: f32) -> f32 {
 }
 
 /// A number in 0..1 that depends only on the cell (`x`, `y`) and `key`.
-pub fn cell_value(x: i32, y: i32, key: u64) -> f32 {
+pub(crate) fn cell_value(x: i32, y: i32, key: u64) -> f32 {
     let word = mix((x as u32 as u64) << 32 | y as u32 as u64).wrapping_add(key);
     (mix(word) >> 40) as f32 / (1u32 << 24) as f32
 }

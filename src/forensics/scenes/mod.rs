@@ -17,7 +17,7 @@ use sensor::{Scratch, Sensor, filter_at};
 use world::Mover;
 
 /// The frame rate that the motion is designed for.
-pub const FRAME_RATE: f32 = 25.0;
+pub(crate) const FRAME_RATE: f32 = 25.0;
 
 /// Canvas pixels per frame pixel: the optics average over them.
 const SCALE: usize = 2;

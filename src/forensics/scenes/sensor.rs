@@ -42,7 +42,7 @@ impl Sensor {
 }
 
 /// Which colour a photosite at (`x`, `y`) sees in an RGGB mosaic: 0 red, 1 green, 2 blue.
-pub fn filter_at(x: usize, y: usize) -> usize {
+pub(crate) fn filter_at(x: usize, y: usize) -> usize {
     match (x % 2, y % 2) {
         (0, 0) => 0,
         (1, 1) => 2,
@@ -68,7 +68,7 @@ pub struct Scratch {
 
 /// The picture of `light`, `[height x width]` of linear light (0 and up) through the filter of its
 /// site ([`filter_at`]). `seed` determines the frame's noise.
-pub fn develop(
+pub(crate) fn develop(
     sensor: &Sensor,
     light: &[f32],
     width: usize,

@@ -87,7 +87,7 @@ impl Live {
     }
 
     /// Home Assistant has started: everything has to be announced to it again.
-    pub fn born(&mut self, now: Moment) {
+    pub(crate) fn born(&mut self, now: Moment) {
         self.announce_all();
         self.states.clear();
         self.next_state = now;
@@ -105,7 +105,7 @@ impl Live {
     }
 
     /// The picture of a record.
-    pub fn show_evidence(&mut self, source: &str, file: EvidenceFile, log: Tail) {
+    pub(crate) fn show_evidence(&mut self, source: &str, file: EvidenceFile, log: Tail) {
         self.remember(source, Snapshot::Evidence(file, log));
     }
 
@@ -200,7 +200,7 @@ impl Live {
     }
 
     /// The broker has answered a message other than a record.
-    pub fn settled(&mut self, settled: &Settled) {
+    pub(crate) fn settled(&mut self, settled: &Settled) {
         match &settled.token {
             Token::State => {
                 if let Some((_, on_its_way)) = self.states.get_mut(&settled.topic) {

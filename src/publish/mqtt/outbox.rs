@@ -100,12 +100,12 @@ impl Outbox {
     }
 
     /// Whether everything has been answered.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.queued.is_empty() && self.in_flight.is_empty()
     }
 
     /// Whether the broker has answered anything yet.
-    pub fn has_settled(&self) -> bool {
+    pub(crate) fn has_settled(&self) -> bool {
         self.settled > 0
     }
 
@@ -114,7 +114,7 @@ impl Outbox {
         self.queued.iter().chain(self.in_flight.values()).any(|(t, _)| wanted(t))
     }
 
-    pub fn disconnect(&self) {
+    pub(crate) fn disconnect(&self) {
         self.link.disconnect();
     }
 }

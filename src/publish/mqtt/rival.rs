@@ -24,7 +24,7 @@ impl Rival {
     /// Notes how a connection ended and returns the error to report. `lived`: how long the broker
     /// had accepted us, if it did. `explained`: whether something other than another client
     /// explains the end.
-    pub fn connection_ended(
+    pub(crate) fn connection_ended(
         &mut self,
         error: MqttError,
         lived: Option<Duration>,

@@ -48,7 +48,7 @@ impl Topic<'_> {
     ];
 
     /// Whether the broker retains the last message for later subscribers.
-    pub fn is_retained(self) -> bool {
+    pub(crate) fn is_retained(self) -> bool {
         match self {
             Topic::Status | Topic::State { .. } | Topic::Snapshot { .. } | Topic::Publisher | Topic::Log => {
                 true
@@ -89,7 +89,7 @@ impl Topics {
     }
 
     /// A filter that matches the commands for all sources.
-    pub fn all_commands(&self) -> String {
+    pub(crate) fn all_commands(&self) -> String {
         format!("{}/source/+/command", self.base)
     }
 }
@@ -118,14 +118,14 @@ impl HomeAssistant {
     }
 
     /// Where Home Assistant publishes `online` when it has started.
-    pub fn birth(&self) -> String {
+    pub(crate) fn birth(&self) -> String {
         format!("{}/status", self.prefix)
     }
 }
 
 /// A name in the form of Home Assistant's ids: letters, digits, `_` and `-`. A name with other
 /// characters gets part of its hash appended, so that different names stay different.
-pub fn plain_id(name: &str) -> String {
+pub(crate) fn plain_id(name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     if !name.is_empty() && name.chars().all(is_plain) {
         return name.to_owned();

@@ -38,7 +38,7 @@ impl Thinning {
     }
 
     /// Installs a gate in front of a video decoder.
-    pub fn guard(&self, decoder: &gst::Element) {
+    pub(crate) fn guard(&self, decoder: &gst::Element) {
         let (Some(sink), Some(src)) = (decoder.static_pad("sink"), decoder.static_pad("src")) else { return };
         let pictures = Arc::new(AtomicU32::new(0));
         let counted = pictures.clone();

@@ -142,12 +142,12 @@ impl Running {
 
     /// Whether frames come over a network, so that one without a timestamp is as old as its
     /// arrival.
-    pub fn is_network(&self) -> bool {
+    pub(crate) fn is_network(&self) -> bool {
         self.network
     }
 
     /// Whether it states how long it is: a clip does, a camera does not.
-    pub fn has_end(&self) -> bool {
+    pub(crate) fn has_end(&self) -> bool {
         self.pipeline.query_duration::<gst::ClockTime>().is_some()
     }
 
@@ -162,19 +162,19 @@ impl Running {
     }
 
     /// What it reports besides its frames.
-    pub fn witness(&self) -> &Witness {
+    pub(crate) fn witness(&self) -> &Witness {
         &self.witness
     }
 
     /// When the sample is due by the pipeline's running time.
-    pub fn running_time(sample: &gst::Sample) -> Option<Duration> {
+    pub(crate) fn running_time(sample: &gst::Sample) -> Option<Duration> {
         let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
         let time = segment.to_running_time(sample.buffer()?.pts()?)?;
         Some(time.into())
     }
 
     /// Where the sample lies in its stream.
-    pub fn stream_time(sample: &gst::Sample) -> Option<Duration> {
+    pub(crate) fn stream_time(sample: &gst::Sample) -> Option<Duration> {
         let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
         let time = segment.to_stream_time(sample.buffer()?.pts()?)?;
         Some(time.into())

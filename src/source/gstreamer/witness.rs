@@ -140,7 +140,7 @@ impl Witness {
     /// Removes timestamps that a parser made up from the frames in front of `sink`, if the stream
     /// carries none and arrives as it is recorded: then the time of arrival counts. `decoder` is
     /// the pad that they come from.
-    pub fn forget_times(&self, decoder: &gst::Pad, sink: &gst::Pad) {
+    pub(crate) fn forget_times(&self, decoder: &gst::Pad, sink: &gst::Pad) {
         // A file has a length, wherever it comes from; all that is known of its timing is the rate.
         let recorded = decoder.query_duration::<gst::format::Bytes>().is_some_and(|size| *size > 0);
         if !self.0.bare.load(Ordering::Relaxed) || recorded {
@@ -164,7 +164,7 @@ impl Witness {
 
     /// Whether the stream's first bytes are those of a picture, so that it is one if it has one
     /// frame.
-    pub fn begins_as_picture(&self) -> bool {
+    pub(crate) fn begins_as_picture(&self) -> bool {
         self.0.kind.lock().expect("kind lock").as_deref().is_some_and(|kind| kind.starts_with("image/"))
     }
 

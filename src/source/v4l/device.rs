@@ -51,7 +51,7 @@ impl Device {
     }
 
     /// Whether it follows a signal's timings, as an HDMI receiver does.
-    pub fn follows_signal(&self) -> bool {
+    pub(crate) fn follows_signal(&self) -> bool {
         sys::follows_signal(&self.0.handle())
     }
 
@@ -64,7 +64,7 @@ impl Device {
     }
 
     /// The same for formats with planes in separate buffers.
-    pub fn formats_in_planes(&self) -> Vec<([u8; 4], String)> {
+    pub(crate) fn formats_in_planes(&self) -> Vec<([u8; 4], String)> {
         sys::formats_in_planes(&self.0.handle())
     }
 
@@ -98,7 +98,7 @@ impl Device {
     }
 
     /// The shortest of [`Device::intervals`].
-    pub fn shortest_interval(&self, fourcc: [u8; 4], width: u32, height: u32) -> Option<Fraction> {
+    pub(crate) fn shortest_interval(&self, fourcc: [u8; 4], width: u32, height: u32) -> Option<Fraction> {
         self.intervals(fourcc, width, height).into_iter().min_by(|a, b| {
             let cross = |x: &Fraction, y: &Fraction| u64::from(x.numerator) * u64::from(y.denominator);
             cross(a, b).cmp(&cross(b, a))
@@ -125,7 +125,7 @@ impl Device {
     ///
     /// # Errors
     /// The driver's error; many drivers do not let it be set.
-    pub fn set_interval(&self, interval: Fraction) -> io::Result<Fraction> {
+    pub(crate) fn set_interval(&self, interval: Fraction) -> io::Result<Fraction> {
         Ok(self.0.set_params(&Parameters::new(interval))?.interval)
     }
 

@@ -238,7 +238,7 @@ impl Stream {
     ///
     /// # Errors
     /// The driver's error: `ENODEV` when it was unplugged, `EIO` when it gave up.
-    pub fn dequeue(&self, wait: Duration) -> io::Result<Option<Filled>> {
+    pub(crate) fn dequeue(&self, wait: Duration) -> io::Result<Option<Filled>> {
         let millis = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
         match self.handle.poll(libc::POLLIN, millis) {
             Ok(0) => return Ok(None),

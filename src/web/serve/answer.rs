@@ -19,7 +19,7 @@ impl Problem {
         Self { status, error: error.into() }
     }
 
-    pub fn not_found(error: impl Into<String>) -> Self {
+    pub(crate) fn not_found(error: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, error)
     }
 

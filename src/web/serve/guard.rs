@@ -92,7 +92,7 @@ impl Guard {
     }
 
     /// Looks at a token; with the right one, the value of the cookie.
-    pub fn log_in(&self, token: &str) -> (Attempt, Option<HeaderValue>) {
+    pub(crate) fn log_in(&self, token: &str) -> (Attempt, Option<HeaderValue>) {
         let Some(login) = &self.login else { return (Attempt::Right, None) };
         let attempt = login.attempt(token);
         let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/", login.session);
@@ -100,7 +100,7 @@ impl Guard {
     }
 
     /// What ends a login in this browser.
-    pub fn log_out() -> HeaderValue {
+    pub(crate) fn log_out() -> HeaderValue {
         HeaderValue::from_static("spotd-session=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0")
     }
 }

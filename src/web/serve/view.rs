@@ -135,7 +135,7 @@ impl View {
     }
 
     /// The log and the index of its events.
-    pub fn with_log<T>(&self, ask: impl FnOnce(&Tail, &Index) -> T) -> T {
+    pub(crate) fn with_log<T>(&self, ask: impl FnOnce(&Tail, &Index) -> T) -> T {
         let log = lock(&self.log);
         ask(&log.tail, &log.index)
     }
@@ -156,7 +156,7 @@ impl View {
     }
 
     /// Sources from which no frame has come since the start.
-    pub fn never_live(&self) -> Vec<Arc<str>> {
+    pub(crate) fn never_live(&self) -> Vec<Arc<str>> {
         lock(&self.ready).iter().filter(|(_, live)| !**live).map(|(id, _)| id.clone()).collect()
     }
 }

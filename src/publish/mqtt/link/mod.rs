@@ -152,7 +152,7 @@ impl Link {
     }
 
     /// Asks the thread to send DISCONNECT and to end; once it has, `signals` is disconnected.
-    pub fn disconnect(&self) {
+    pub(crate) fn disconnect(&self) {
         // A full queue means that the broker accepts nothing: the thread then ends by timeout.
         match &self.client {
             Client::V3(c) => drop(c.try_disconnect()),

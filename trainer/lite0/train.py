@@ -1,0 +1,212 @@
+"""Trains EfficientNet-lite0 from ImageNet weights to tell generated pictures from real ones.
+
+    python train.py --data DATA --pairs PAIRS [--real DIR ...] --minutes 60 --out lite0.pt
+    python export.py lite0.pt spotd-lite.onnx
+
+A trial, until the trainer has this network itself (docs/TRAINING.md says what came of it).
+
+DATA/real/KIND and DATA/fake/KIND hold pictures; PAIRS/real/KIND and PAIRS/fake/KIND pictures of the same names, of
+which the second was redrawn by a decoder. Content must not decide: small crops; two fifths of each batch are pairs, and
+more than a quarter sets whose sides have one origin.
+"""
+
+import argparse
+import os
+import random
+import time
+import zlib
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from network import Network
+
+PAIRS_A_BATCH = 8
+# Sides of one origin: real kinds, generated kinds.
+MATCHED = [
+    (["web-photo"], ["web-ai"]),
+    (["stylegan1-256"], ["stylegan1-256"]),
+    (["ffhq"], ["stylegan2", "stylegan2-ffhq"]),
+    (["video-sd-controlavideo", "video-sd-flatten", "video-sd-vidtome"],) * 2,
+]
+# Kinds of real pictures beside them; cameras, which are few, more often.
+REAL = ["imagenet", "bsds", "ffhq", "web-photo"] + ["canon", "phone"] * 3 + ["png-photo"] * 2
+FAKE = ["dalle-mini", "latent-diffusion", "glid3xl", "gpt-image", "gpt-social", "sdxl-flux"]
+
+
+def pictures(folder):
+    if not os.path.isdir(folder):
+        return []
+    names = sorted(n for n in os.listdir(folder) if n.lower().endswith((".jpg", ".jpeg", ".png")))
+    return [os.path.join(folder, n) for n in names]
+
+
+def is_held_out(path):
+    return zlib.crc32(os.path.basename(path).encode()) % 10 == 0
+
+
+class Draw:
+    """Draws pairs of a true and a generated crop, both degraded in the same way."""
+
+    def __init__(self, options):
+        self.random = random.Random(options.seed)
+        kinds = sorted(os.listdir(os.path.join(options.pairs, "fake")))
+        fakes = {k: pictures(os.path.join(options.pairs, "fake", k)) for k in kinds}
+        true = lambda f, k: os.path.join(options.pairs, "real", k, os.path.basename(f))
+        both = {k: [(true(f, k), f) for f in v if os.path.exists(true(f, k))] for k, v in fakes.items()}
+        self.pairs = [[p for p in v if not is_held_out(p[1])] for v in both.values()]
+        self.held_out = [p for v in both.values() for p in [p for p in v if is_held_out(p[1])][:12]]
+        at = lambda side, kinds: [f for k in kinds for f in pictures(os.path.join(options.data, side, k))]
+        self.matched = [(at("real", r), at("fake", f)) for r, f in MATCHED]
+        self.matched = [(r, f) for r, f in self.matched if r and f]
+        self.real = [v for v in [at("real", [k]) for k in REAL] + [pictures(d) for d in options.real] if v]
+        self.fake = [v for v in [at("fake", [k]) for k in FAKE] if v]
+
+    def files(self):
+        u = self.random.random()
+        if u < 0.4:
+            return *self.random.choice(self.random.choice(self.pairs)), True
+        if u < 0.68:
+            real, fake = self.random.choice(self.matched)
+            return self.random.choice(real), self.random.choice(fake), False
+        return self.random.choice(self.random.choice(self.real)), self.random.choice(self.random.choice(self.fake)), False
+
+    def degradation(self):
+        """JPEG for two thirds, and a change of scale for a sixth."""
+        r, steps = self.random, []
+        if r.random() < 0.15:
+            steps.append(("scale", r.choice([r.uniform(0.7, 0.95), r.uniform(1.1, 2)])))
+        if r.random() < 0.65:
+            steps.append(("jpeg", r.randint(50, 96)))
+        return steps
+
+    def batch(self, side):
+        crops = []
+        while len(crops) < 2 * PAIRS_A_BATCH:
+            real, fake, same = self.files()
+            steps, place, flip = self.degradation(), self.place(), self.random.random() < 0.5
+            a = crop_of(real, steps, place, flip, side)
+            b = crop_of(fake, steps, place if same else self.place(), flip, side)
+            if a is not None and b is not None:
+                crops += [a, b]
+        return tensor(crops)
+
+    def place(self):
+        return self.random.random(), self.random.random()
+
+
+def cut(image, side, place):
+    height, width = image.shape[:2]
+    if min(height, width) < side:
+        image = cv2.copyMakeBorder(image, 0, max(0, side - height), 0, max(0, side - width), cv2.BORDER_REFLECT)
+        height, width = image.shape[:2]
+    x, y = int(place[0] * (width - side)), int(place[1] * (height - side))
+    return image[y : y + side, x : x + side]
+
+
+def jpeg(image, quality):
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+
+def crop_of(path, steps, place, flip, side):
+    image = cv2.imread(path)
+    if image is None:
+        return None
+    image = cut(image, min(side + 80, max(side, min(image.shape[:2]))), place)
+    for kind, value in steps:
+        if kind == "jpeg":
+            image = jpeg(image, value)
+        else:
+            how = cv2.INTER_AREA if value < 1 else cv2.INTER_CUBIC
+            image = cv2.resize(image, None, fx=value, fy=value, interpolation=how)
+    image = cut(image, side, place)
+    return image[:, ::-1] if flip else image
+
+
+def tensor(crops):
+    rgb = np.ascontiguousarray(np.stack(crops)[..., ::-1].transpose(0, 3, 1, 2))
+    return (torch.tensor(rgb, dtype=torch.float32) / 255).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def watch(network, draw):
+    """Of held-out pairs at JPEG 95: the share of pictures on the right side, and of pairs in the right order."""
+    network.eval()
+    crops = lambda f: cut(jpeg(cv2.imread(f), 95), 128, (0.5, 0.5))
+    logits = torch.stack([network(tensor([crops(a), crops(b)])) for a, b in draw.held_out])
+    network.train()
+    right = ((logits[:, 0] < 0).float() + (logits[:, 1] > 0).float()).mean() / 2
+    return right.item(), (logits[:, 1] > logits[:, 0]).float().mean().item()
+
+
+@torch.no_grad()
+def follow(average, network, step):
+    keep = min(0.998, step / (step + 50))
+    for mean, now in zip(average.state_dict().values(), network.state_dict().values()):
+        mean.lerp_(now, 1 - keep) if mean.dtype.is_floating_point else mean.copy_(now)
+
+
+def save(network, path):
+    torch.save(network.state_dict(), path + ".part")
+    os.replace(path + ".part", path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--pairs", required=True)
+    parser.add_argument("--real", action="append", default=[], help="a further folder of true pictures")
+    parser.add_argument("--start", help="weights of an earlier run instead of ImageNet's")
+    parser.add_argument("--short", action="store_true", help="the first eleven of sixteen blocks")
+    parser.add_argument("--side", type=int, default=160, help="of the crops, in pixels")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=4)
+    parser.add_argument("--out", required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    torch.manual_seed(options.seed)
+    draw = Draw(options)
+    network = Network(options.short, imagenet=not options.start)
+    if options.start:
+        network.load_state_dict(torch.load(options.start))
+    network = network.to(memory_format=torch.channels_last)
+    average = Network(options.short, imagenet=False)
+    average.load_state_dict(network.state_dict())
+    fresh = list(network.head.parameters()) + list(network.fc.parameters())
+    known = [p for n, p in network.named_parameters() if not n.startswith(("head", "fc"))]
+    groups = [{"params": known, "times": 1}, {"params": fresh, "times": 4}]
+    optimiser = torch.optim.AdamW(groups, options.rate, weight_decay=0.01)
+    begun, saved, step, losses = time.time(), time.time(), 0, []
+    network.train()
+    while (done := (time.time() - begun) / 60 / options.minutes) < 1:
+        for group in optimiser.param_groups:
+            cosine = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done))
+            group["lr"] = group["times"] * options.rate * min(1, (step + 1) / 50) * cosine
+        logits = network(draw.batch(options.side))
+        labels = torch.tensor([0.0, 1.0] * PAIRS_A_BATCH)
+        # Each picture by itself, and of the two the generated one above the other.
+        loss = F.binary_cross_entropy_with_logits(logits, labels) + 0.5 * F.softplus(logits[::2] - logits[1::2]).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 2)
+        optimiser.step()
+        step += 1
+        follow(average, network, step)
+        losses.append(loss.item())
+        if step % 100 == 0:
+            right, order = watch(network, draw)
+            print(f"{step} {time.time() - begun:.0f} s loss {np.mean(losses[-100:]):.3f} "
+                  f"held-out pairs right {right:.3f} in order {order:.3f}", flush=True)
+        if time.time() - saved > 300:
+            save(average, options.out)
+            saved = time.time()
+    save(average, options.out)
+
+
+if __name__ == "__main__":
+    main()
