@@ -1,5 +1,5 @@
 //! What the process itself uses, under the names that Prometheus's client libraries give, and the machine's
-//! temperatures; as Linux tells it.
+//! temperatures, as Linux reports them.
 
 use std::fs;
 use std::path::Path;

@@ -17,8 +17,7 @@ const MIN_TOKEN: usize = 16;
 pub struct WebConfig {
     /// Address and port.
     pub listen: SocketAddr,
-    /// Whether somebody chose it. The page is no reason not to watch: where nobody did, a port that is taken is only
-    /// a warning.
+    /// Whether it was configured. Watching does not depend on the page: if it was not, a taken port is only a warning.
     pub chosen: bool,
     /// Host names under which browsers may ask, in lower case, beside `localhost` and addresses.
     pub names: Vec<String>,

@@ -1,4 +1,4 @@
-//! What went wrong, as every request is told it: a JSON object with `error`.
+//! Errors as every request gets them: a JSON object with `error`.
 
 use axum::Json;
 use axum::http::StatusCode;

@@ -28,7 +28,7 @@ use crate::identity::ModelIdentity;
 
 /// Bytes of a request's body at most.
 const BODY: usize = 8 * 1024;
-/// Pages that are told each second, at once.
+/// Open pages that get server-sent events, at most.
 const LISTENERS: usize = 64;
 /// Prometheus's text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -69,7 +69,7 @@ pub(super) fn router(view: Arc<View>, guarded: Guard) -> Router {
         .layer(from_fn_with_state(guarded, guard))
 }
 
-/// What the API is, and of which box.
+/// The box, its versions and its model.
 #[derive(Debug, Clone, Serialize)]
 struct About {
     /// Name of the box.
@@ -84,9 +84,9 @@ struct About {
     threshold: f64,
     /// From here on unsure, 0..1.
     unsure_from: f64,
-    /// How the telling of each publisher goes.
+    /// Delivery status of each publisher.
     publishers: std::collections::BTreeMap<String, PublisherStatus>,
-    /// What the flag log needs a person for.
+    /// Why the flag log needs attention, if it does.
     alarm: Option<String>,
 }
 
@@ -109,7 +109,7 @@ async fn about(State(view): State<Arc<View>>) -> Json<About> {
 struct Source {
     /// Its id.
     id: String,
-    /// What the board says, as over MQTT.
+    /// Its status, as over MQTT.
     #[serde(flatten)]
     status: SourceStatus,
     /// The frame that was judged last.
@@ -175,7 +175,7 @@ async fn ready(State(view): State<Arc<View>>) -> Response {
     (status, Json(Ready { ready, why })).into_response()
 }
 
-/// What an open page is told each second.
+/// What an open page gets each second.
 #[derive(Debug, Serialize)]
 struct Second {
     /// When, RFC 3339.
@@ -184,7 +184,7 @@ struct Second {
     sources: Vec<Live>,
     /// Changes when the list of events does.
     changes: u64,
-    /// What the flag log needs a person for.
+    /// Why the flag log needs attention, if it does.
     alarm: Option<String>,
 }
 
@@ -223,7 +223,7 @@ async fn live(
     // The first one at once.
     ticks.mark_changed();
     let seconds = stream::unfold((ticks, view, permit), |(mut ticks, view, permit)| async move {
-        // Who reads slowly is told of the newest second alone.
+        // A slow reader gets only the newest second.
         ticks.changed().await.ok()?;
         let event = sse::Event::default().event("second").json_data(second(&view)).ok()?;
         Some((Ok(event), (ticks, view, permit)))

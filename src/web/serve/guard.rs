@@ -23,7 +23,7 @@ use crate::shown::Secret;
 
 /// Name of the cookie.
 const COOKIE: &str = "spotd-session";
-/// Wrong tokens that are looked at within [`WINDOW`]; further ones are refused unseen.
+/// Wrong tokens that are checked within [`WINDOW`]; further ones are refused unchecked.
 const TRIES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -37,10 +37,10 @@ pub(super) struct Guard {
     login: Option<Login>,
 }
 
-/// What is needed where a token is.
+/// The login, where a token is configured.
 struct Login {
     token: Secret,
-    /// What the cookie holds, made at the start: a restart ends all logins.
+    /// The cookie's value, made at start: a restart ends all logins.
     session: String,
     tries: Mutex<(Moment, u32)>,
     clock: SharedClock,
@@ -53,7 +53,7 @@ pub(super) enum Attempt {
     Right,
     /// It is not.
     Wrong,
-    /// Too many were wrong; it was not looked at.
+    /// Too many were wrong; it was not checked.
     TooMany,
 }
 
@@ -74,7 +74,7 @@ impl Guard {
         Ok(Self { names, login: login.transpose()? })
     }
 
-    /// Whether a request names this box in a way that only this box answers to.
+    /// Whether a request's `Host` is a name of this box.
     fn knows(&self, host: &str) -> bool {
         let name = without_port(host).to_ascii_lowercase();
         name == "localhost"
@@ -141,7 +141,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Stands in front of every request and behind every answer.
+/// Checks every request and adds headers to every answer.
 pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let mut response = match refusal(&guard, &request) {
         Some(refusal) => refusal,

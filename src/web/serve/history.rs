@@ -45,7 +45,7 @@ pub(super) struct Columns {
 }
 
 impl History {
-    /// Takes a second's point of each source.
+    /// Adds a point for each source.
     pub fn take(&mut self, at: f64, all: &[(Arc<str>, SourceStatus)]) {
         for (id, status) in all {
             let series = self.sources.entry(id.clone()).or_default();

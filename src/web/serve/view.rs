@@ -19,7 +19,7 @@ use crate::health::metrics::Metrics;
 use crate::identity::ModelIdentity;
 use crate::verdict::Limits;
 
-/// How often scores are taken down and browsers are told.
+/// How often scores are sampled and browsers updated.
 const TICK: Duration = Duration::from_secs(1);
 
 /// What does not change while the daemon runs.
@@ -79,7 +79,7 @@ impl View {
         }
     }
 
-    /// Keeps everything up to date, until the stop signal.
+    /// Keeps everything up to date until the stop signal.
     pub fn follow(&self, snapshots: &Receiver<Snapshot>, stop: &Stop) {
         let tail = self.with_log(|tail, _| tail.clone());
         let wake = tail.wake();
