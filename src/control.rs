@@ -67,7 +67,7 @@ impl Controls {
 
 impl Control {
     /// Requests a picture of the next frame; requesting it again before that changes nothing.
-    pub(crate) fn ask_snapshot(&self) {
+    pub fn ask_snapshot(&self) {
         self.snapshot.store(true, Ordering::Relaxed);
     }
 

@@ -33,7 +33,7 @@ pub struct Metrics {
 impl Metrics {
     /// All metrics in OpenMetrics 1.0, as Prometheus asks for it when it scrapes: counters' families are named without
     /// `_total`, and the text has an end. <https://prometheus.io/docs/specs/om/open_metrics_spec/>
-    pub(crate) fn render_open(&self) -> String {
+    pub fn render_open(&self) -> String {
         let mut out = Text { open: true, ..Text::default() };
         self.write(&mut out);
         out.text + "# EOF\n"

@@ -244,7 +244,7 @@ impl Board {
     }
 
     /// Changes the status of the publisher of this name; an unknown one gets an entry.
-    pub(crate) fn update_publisher(&self, name: &str, change: impl FnOnce(&mut PublisherStatus)) {
+    pub fn update_publisher(&self, name: &str, change: impl FnOnce(&mut PublisherStatus)) {
         let mut all = self.publishers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match all.get_mut(name) {
             Some(status) => change(status),

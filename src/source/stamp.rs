@@ -21,7 +21,7 @@ pub struct Stamper {
 impl Stamper {
     /// When a frame with the timestamp `stream` that arrives now was captured. Never in the future;
     /// frames of one run keep their order as long as the wall clock does not step.
-    pub(crate) fn stamp(&mut self, stream: Option<Duration>, clock: &dyn Clock) -> SystemTime {
+    pub fn stamp(&mut self, stream: Option<Duration>, clock: &dyn Clock) -> SystemTime {
         let (now, wall) = (clock.now(), clock.wall());
         wall.checked_sub(self.age(stream, now)).unwrap_or(wall)
     }

@@ -68,7 +68,7 @@ impl StreamUrl {
     }
 
     /// As GStreamer reads it, with its login; never for a message.
-    pub(crate) fn expose_for_gstreamer(&self) -> String {
+    pub fn expose_for_gstreamer(&self) -> String {
         let mut text = self.url.to_string();
         // `Url` drops the colon in front of an empty password, and GStreamer accepts no login
         // without one.

@@ -79,7 +79,7 @@ impl SourceUri {
 
     /// Whether it goes on until somebody stops it. An HTTP address may be a clip or a camera, which
     /// only its content tells; it does not count as live.
-    pub(crate) fn is_live(&self) -> bool {
+    pub fn is_live(&self) -> bool {
         match self {
             Self::File(_) => false,
             Self::Stream(url) => !matches!(url.scheme(), "http" | "https"),

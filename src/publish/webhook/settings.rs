@@ -39,7 +39,7 @@ pub struct WebhookConfig {
 
 impl WebhookConfig {
     /// Whether requests are sent unencrypted.
-    pub(crate) fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         self.server.starts_with("http://")
     }
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -202,7 +202,7 @@ fn second(view: &View) -> Second {
         Live { source, point }
     };
     Second {
-        at: rfc3339_text(SystemTime::from(view.clock.wall())),
+        at: rfc3339_text(view.clock.wall()),
         sources: view.board.snapshot().into_iter().map(Source::new).map(live).collect(),
         changes: view.with_log(|_, index| index.changes()),
         alarm: view.board.log().alarm.map(|alarm| alarm.to_string()),
