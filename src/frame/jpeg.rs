@@ -101,7 +101,7 @@ pub fn size(buffer: &[u8]) -> Result<(u32, u32), FrameError> {
 ///
 /// # Errors
 /// [`FrameError::Jpeg`] when the buffer ends before its frame header.
-pub(crate) fn luma_table(buffer: &[u8]) -> Result<Option<[u16; 64]>, FrameError> {
+pub fn luma_table(buffer: &[u8]) -> Result<Option<[u16; 64]>, FrameError> {
     let mut table = None;
     walk(buffer, |marker, _, mut body| {
         // A DQT segment may hold several tables: precision and number in one byte, then 64 values.

@@ -144,7 +144,7 @@ impl DerefMut for Frame {
 impl Frame {
     /// The same frame with bytes of its own: whoever keeps one for long must not keep a buffer that its source may need.
     #[must_use]
-    pub(crate) fn owned(&self) -> Self {
+    pub fn owned(&self) -> Self {
         let Captured { at, format, width, height, planes, colour, interlacing, .. } = self.picture;
         let data = Box::new(self.bytes().to_vec());
         let picture = Captured { at, format, width, height, planes, colour, interlacing, data };
