@@ -28,7 +28,7 @@ const ROUNDS: u32 = 4;
 
 impl FlagLog {
     /// Makes sure that the log stands where its path leads, before anything is written; to be called now and then
-    /// also when nothing is. See [`super::settle`] for what is done where it does not.
+    /// also when nothing is. See `settle.rs` for what is done where it does not.
     ///
     /// # Errors
     /// [`LogError`]: where the path leads nothing can be written now. The next call tries anew.

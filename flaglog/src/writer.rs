@@ -24,11 +24,11 @@
 //!
 //! # When the folder is renamed, removed or mounted over
 //!
-//! See [`super::settle`].
+//! See `settle.rs`.
 //!
 //! # Recovery at open
 //!
-//! See [`super::recover`].
+//! See `recover.rs`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

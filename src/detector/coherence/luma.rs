@@ -30,7 +30,7 @@ impl Luma {
         Self { width, height, levels: crate::frame::luma_of_rgb(picture.as_raw()).collect() }
     }
 
-    /// The centre of a decoded frame, at most [`MOST`] pixels wide and high, aligned with the
+    /// The centre of a decoded frame, at most `MOST` pixels wide and high, aligned with the
     /// frame's grid of [`SIDE`].
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //!
 //! A decoder that upsamples by 2, 4, 8 or 16 leaves a weak pattern of that period with one phase
 //! over the whole picture. A network with strides and mean pooling sums such a pattern incoherently
-//! and sees nothing below its local noise. So here the residual ([`residual`]) is cut into blocks
+//! and sees nothing below its local noise. So here the residual (`residual`) is cut into blocks
 //! of 16x16 on the frame's grid, and their complex spectra F are summed before the power is taken:
 //!
 //! ```text
