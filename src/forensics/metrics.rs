@@ -137,7 +137,7 @@ impl Curve {
 }
 
 /// Expected calibration error of probabilities of being positive (0..1) `[n]`: over
-/// [`CALIBRATION_BINS`] bins of equal width, the mean distance between a bin's mean probability and
+/// `CALIBRATION_BINS` bins of equal width, the mean distance between a bin's mean probability and
 /// its share of positives, weighted by its entries. It depends on the share of positives, as any
 /// calibration does.
 ///

@@ -105,7 +105,7 @@ pub fn is_motion_jpeg(bytes: &[u8]) -> bool {
         && !jpeg::has_more(first)
 }
 
-/// A file's bytes, of which there are [`MAX_BYTES`] at most.
+/// A file's bytes, of which there are `MAX_BYTES` at most.
 ///
 /// # Errors
 /// It cannot be read, or is larger.
@@ -161,7 +161,7 @@ pub fn begins(path: &Path) -> Option<bool> {
 /// The pictures in `bytes`, told by their content.
 ///
 /// # Errors
-/// [`PictureError`] when it is no picture, larger than [`MAX_SIDE`] or [`MAX_PIXELS`], or has a damaged header.
+/// [`PictureError`] when it is no picture, larger than `MAX_SIDE` or [`MAX_PIXELS`], or has a damaged header.
 pub fn shots(bytes: &[u8]) -> Result<Shots<'_>, PictureError> {
     fn of(kind: Kind, inner: Boxed<'_>) -> Shots<'_> {
         Shots { kind, inner, broken: false }

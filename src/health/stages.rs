@@ -53,7 +53,7 @@ struct Counters {
 /// What was counted of a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Histogram {
-    /// How many took at most as long as each of [`BOUNDS`].
+    /// How many took at most as long as each of `BOUNDS`.
     pub cumulative: [u64; BOUNDS.len()],
     /// All.
     pub count: u64,

@@ -25,7 +25,7 @@ impl StreamUrl {
     pub(crate) const SCHEMES: [&str; 9] =
         ["rtsp", "rtsps", "rtspt", "rtspu", "srt", "http", "https", "udp", "rtp"];
 
-    /// Parses an address with one of [`Self::SCHEMES`], or `rtmp` or `rtmps`.
+    /// Parses an address with one of `SCHEMES`, or `rtmp` or `rtmps`.
     ///
     /// # Errors
     /// A sentence that says what is wrong and what would be right, without any part of a login.

@@ -4,7 +4,7 @@
 //! When the wall clock steps, the offset follows, but the times that are given out keep rising:
 //!
 //! - forward (a box without a battery-backed clock that learns the time): followed at once;
-//! - back by less than [`WRONG`]: the times run at half speed until the wall clock has caught up;
+//! - back by less than `WRONG`: the times run at half speed until the wall clock has caught up;
 //! - back by more: the clock was simply wrong, and so were the times. They go back, once, with a
 //!   warning: records that lie in the future for days would be worse.
 

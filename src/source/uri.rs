@@ -107,7 +107,7 @@ impl SourceUri {
     }
 
     /// Parses an address without checking whether anything is there. A pipeline text without
-    /// `pipeline:` is still accepted, see [`is_bare_pipeline`].
+    /// `pipeline:` is still accepted, see `is_bare_pipeline`.
     ///
     /// # Errors
     /// A sentence that says what is wrong with it and what would be right.

@@ -100,7 +100,7 @@ impl VerifyArgs {
     /// Checks it.
     ///
     /// # Errors
-    /// [`Error`]: the folder is no flag log or cannot be read, or the key file is no key. What does not hold is no error.
+    /// [`enum@Error`]: the folder is no flag log or cannot be read, or the key file is no key. What does not hold is no error.
     pub fn verify(&self) -> Result<Answer, Error> {
         let key = self.public_key.as_deref().map(PublicKey::read).transpose()?;
         let fs: Arc<dyn Fs> = Arc::new(OsFs);

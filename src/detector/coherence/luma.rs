@@ -44,7 +44,7 @@ impl Luma {
     }
 
     /// The plane as it was before it was scaled by `scale`: 1.5 shrinks it by that factor. If the
-    /// result would be larger than [`MOST`], its upper left part is taken.
+    /// result would be larger than `MOST`, its upper left part is taken.
     pub fn scaled_back(&self, scale: f64) -> Self {
         let back = |n: usize| ((n as f64 / scale).round() as u32).clamp(1, MOST);
         let (width, height) = (back(self.width), back(self.height));
