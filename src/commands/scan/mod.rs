@@ -3,6 +3,7 @@
 mod html;
 mod inputs;
 mod journal;
+mod picture;
 mod report;
 mod scanner;
 
@@ -139,7 +140,7 @@ impl Reported {
     }
 
     fn add(&mut self, key: Key, sha256: Option<&str>, row: &Row) -> anyhow::Result<()> {
-        let none = html::Picture::default();
+        let none = picture::Picture::default();
         let html = html::fragment(row, row.picture.as_deref().unwrap_or(&none), sha256, self.limits);
         self.journal.add(&Entry {
             key,

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::html::Picture;
 use super::journal::Entry;
+use super::picture::Picture;
 use crate::commands::console;
 use spotd::frame::FieldOrder;
 use spotd::judgement::ScoredTile;

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use super::super::input::Input;
 use super::super::video::read_video;
-use super::html::Picture;
 use super::inputs::Item;
+use super::picture::Picture;
 use super::report::Row;
 use spotd::detector::scoring::{Accumulated, FrameScore, ScoringError};
 use spotd::detector::{Detector, Model};

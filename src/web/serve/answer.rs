@@ -23,6 +23,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, error)
     }
 
+    /// The answer to the id of a source that does not exist.
+    pub fn no_source(id: &str) -> Self {
+        Self::not_found(format!("no source '{}'; /api/v1/sources lists them", crate::shown::plain(id)))
+    }
+
     pub fn bad(error: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error)
     }

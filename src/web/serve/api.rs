@@ -126,18 +126,13 @@ async fn sources(State(view): State<Arc<View>>) -> Json<Vec<Source>> {
     Json(view.board.snapshot().into_iter().map(Source::new).collect())
 }
 
-/// The answer to an id that is none.
-pub(super) fn no_source(id: &str) -> Problem {
-    Problem::not_found(format!("no source '{}'; /api/v1/sources lists them", crate::shown::plain(id)))
-}
-
 async fn source(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Json<Source>, Problem> {
     let found = view.board.snapshot().into_iter().find(|(known, _)| **known == *id);
-    found.map(Source::new).map(Json).ok_or_else(|| no_source(&id))
+    found.map(Source::new).map(Json).ok_or_else(|| Problem::no_source(&id))
 }
 
 async fn history(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Json<Columns>, Problem> {
-    view.controls.source(&id).ok_or_else(|| no_source(&id))?;
+    view.controls.source(&id).ok_or_else(|| Problem::no_source(&id))?;
     Ok(Json(view.history().of(&id)))
 }
 

@@ -23,8 +23,9 @@ pub(super) const PAGE: &str = include_str!("assets/index.html");
 pub(super) const LOGIN: &str = include_str!("assets/login.html");
 
 /// All files that the page loads.
-pub(super) const ASSETS: [Asset; 8] = [
+pub(super) const ASSETS: [Asset; 9] = [
     asset("/assets/app.js", JS, include_str!("assets/app.js")),
+    asset("/assets/base.js", JS, include_str!("assets/base.js")),
     asset("/assets/sources.js", JS, include_str!("assets/sources.js")),
     asset("/assets/events.js", JS, include_str!("assets/events.js")),
     asset("/assets/app.css", CSS, include_str!("assets/app.css")),

@@ -22,7 +22,7 @@ pub(super) async fn picture(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let control = view.controls.source(&id).ok_or_else(|| super::api::no_source(&id))?;
+    let control = view.controls.source(&id).ok_or_else(|| Problem::no_source(&id))?;
     let mut pictures = view.pictures();
     let age = |picture: &Picture| view.clock.now().saturating_sub(picture.at);
     let here = |all: &std::collections::BTreeMap<Arc<str>, Picture>, within: Duration| {

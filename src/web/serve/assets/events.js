@@ -1,5 +1,5 @@
 // What was flagged: a gallery with filters, and one event with everything that the log has of it.
-import { ask, el, moment, score, tiles } from "./app.js";
+import { ask, el, moment, score, tiles } from "./base.js";
 
 const form = document.getElementById("filter");
 const list = document.getElementById("events");

@@ -1,5 +1,5 @@
 // A card for each source: picture with tiles, state, verdict, scores and their curve.
-import { ask, el, moment, score, tiles } from "./app.js";
+import { ask, el, moment, score, tiles } from "./base.js";
 
 const cards = new Map();
 const KEEP = 600;
