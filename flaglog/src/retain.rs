@@ -294,6 +294,11 @@ impl FlagLog {
     /// What stands before the oldest segment that is left.
     fn removed_records(&self) -> RemovedRecords {
         let first = self.index.segments.front().map_or(self.next_seq, |s| s.first);
+        // Where the oldest one left is empty, because its first record could not be written, the note itself becomes
+        // its first line.
+        if first >= self.next_seq {
+            return RemovedRecords { until: self.next_seq.saturating_sub(1), hash: self.prev };
+        }
         let path = segment::path(&self.place.dir, first);
         let line = self.place.fs.read(&path, 0, MAX_LINE).unwrap_or_default();
         let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
