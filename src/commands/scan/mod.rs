@@ -210,18 +210,15 @@ pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
     let jobs = threads::jobs(args.jobs);
     let mut report = Report::new(args.json, items.len());
     let bar = progress_bar(items.len());
-    // Results are printed in the order of the inputs; early ones wait their turn.
     let keys: Option<Vec<Key>> =
         reported.as_ref().map(|reported| items.iter().map(|item| reported.key(item)).collect());
-    let mut known = std::collections::BTreeSet::new();
-    if let (Some(reported), Some(keys)) = (&mut reported, &keys) {
-        for (index, key) in keys.iter().enumerate() {
-            if reported.journal.has(key) {
-                known.insert(index);
-            }
-        }
-    }
+    // What an earlier scan has judged, by its place among the inputs.
+    let known: Vec<bool> = match (&reported, &keys) {
+        (Some(reported), Some(keys)) => keys.iter().map(|key| reported.journal.has(key)).collect(),
+        _ => vec![false; items.len()],
+    };
     let (known, hashed) = (&known, args.report.is_some());
+    // Results are printed in the order of the inputs; early ones wait their turn.
     let (work_tx, work) = bounded::<(usize, &Item)>(jobs);
     let (done_tx, done) = bounded::<(usize, Done)>(jobs);
     std::thread::scope(|scope| -> anyhow::Result<()> {
@@ -231,7 +228,7 @@ pub fn scan(args: ScanArgs) -> anyhow::Result<u8> {
                 .name(format!("scan-{i}"))
                 .spawn_scoped(scope, move || {
                     for (index, input) in work {
-                        let found = if known.contains(&index) {
+                        let found = if known[index] {
                             Done::Known
                         } else {
                             let hash = if hashed { sha256(input.file()) } else { None };

@@ -18,6 +18,11 @@ pub(super) struct Picture {
 }
 
 impl Picture {
+    /// Itself, if a report is wanted and so a frame was taken.
+    pub fn shown(self) -> Option<Box<Self>> {
+        self.thumbnail.is_some().then(|| Box::new(self))
+    }
+
     /// Takes a frame's score, and the frame, if it has the highest one so far.
     pub fn take(&mut self, score: f64, frame: &RgbImage) {
         if self.best.is_none_or(|best| score > best) {

@@ -100,17 +100,17 @@ impl Scanner {
             };
             let score = score.map_err(|e| e.to_string())?;
             track.add(at, size, &score);
-            let one = shown.map(|image| {
-                track.picture.take(score.score, &image);
-                let mut one = Picture::default();
-                one.take(score.score, &image);
-                Box::new(one)
-            });
+            // Each page has a picture of its own; of an animation the frame with the highest score is shown.
+            let mut own = Picture::default();
+            if let Some(image) = shown {
+                let picture = if kind == Kind::Pages { &mut own } else { &mut track.picture };
+                picture.take(score.score, &image);
+            }
             transparent = transparent.max(share);
             let mut row = self.still(input, size, score);
             row.transparent = (share > 0.0).then_some(share);
             row.page = (kind == Kind::Pages).then_some(number);
-            row.picture = one;
+            row.picture = own.shown();
             // A page without a proper tile counts least.
             let proper = |row: &Row| row.note.is_none_or(|note| note == Reason::Degraded.as_str());
             let rank = |row: &Row| (proper(row), row.score.unwrap_or_default());
@@ -120,7 +120,10 @@ impl Scanner {
         }
         let (Some(worst), frames) = (worst, track.seen) else { return Err("it holds no picture".into()) };
         match kind {
-            _ if frames == 1 && track.truncated.is_none() => Ok(Row { page: None, ..worst }),
+            _ if frames == 1 && track.truncated.is_none() => {
+                let picture = worst.picture.or_else(|| track.picture.shown());
+                Ok(Row { page: None, picture, ..worst })
+            }
             Kind::Pages => Ok(Row { frames: Some(frames), ..worst }),
             Kind::Still | Kind::Animation => {
                 let row = track.row(&input.shown, true).ok_or("it holds no picture")?;
@@ -186,8 +189,7 @@ impl Scanner {
         match (read.content, last) {
             (Content::Picture(bytes), _) => return self.pictures(input, &bytes),
             (Content::Still, Some((size, score))) => {
-                let picture = self.pictures.then(|| Box::new(track.picture));
-                return Ok(Row { picture, ..self.still(input, size, score) });
+                return Ok(Row { picture: track.picture.shown(), ..self.still(input, size, score) });
             }
             (Content::Still, None) => {}
             (Content::Video, _) => track.truncated = read.truncated,
@@ -298,7 +300,7 @@ impl Track {
             truncated: self.truncated,
             interlaced: self.interlaced,
             error: None,
-            picture: self.picture.thumbnail.is_some().then(|| Box::new(self.picture)),
+            picture: self.picture.shown(),
             ..Row::failed(shown.to_owned(), String::new())
         })
     }

@@ -43,5 +43,5 @@ pub(super) async fn picture(
         let why = format!("source {id} gives no picture now; its state says why");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why));
     };
-    Ok(([(header::CONTENT_TYPE, "image/jpeg")], Vec::clone(&jpeg)).into_response())
+    Ok(([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response())
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
+use axum::body::Bytes;
 use crossbeam_channel::{Receiver, select};
 use tokio::sync::watch;
 
@@ -37,7 +38,7 @@ pub struct Facts {
 #[derive(Debug, Clone)]
 pub(super) struct Picture {
     /// The frame as JPEG.
-    pub jpeg: Arc<Vec<u8>>,
+    pub jpeg: Bytes,
     /// When it came.
     pub at: Moment,
 }
@@ -90,7 +91,7 @@ impl View {
             select! {
                 recv(wake) -> _ => self.read(&mut reader),
                 recv(snapshots) -> taken => if let Ok(Snapshot { source, jpeg }) = taken {
-                    let picture = Picture { jpeg: Arc::new(jpeg), at: self.clock.now() };
+                    let picture = Picture { jpeg: Bytes::from(jpeg), at: self.clock.now() };
                     self.pictures.send_modify(|all| drop(all.insert(source, picture)));
                 },
                 recv(tick) -> _ => {
