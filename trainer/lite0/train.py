@@ -82,13 +82,18 @@ class Draw:
             steps.append(("jpeg", r.randint(50, 96)))
         return steps
 
+    def sharpness(self):
+        """For half of the crops, each side by itself: softer or sharper, so that softness does not decide."""
+        r = self.random
+        return [("sharpen", (r.uniform(0.5, 1.6), r.uniform(-0.7, 1.2)))] if r.random() < 0.5 else []
+
     def batch(self, side):
         crops = []
         while len(crops) < 2 * PAIRS_A_BATCH:
             real, fake, same = self.files()
             steps, place, flip = self.degradation(), self.place(), self.random.random() < 0.5
-            a = crop_of(real, steps, place, flip, side)
-            b = crop_of(fake, steps, place if same else self.place(), flip, side)
+            a = crop_of(real, self.sharpness() + steps, place, flip, side)
+            b = crop_of(fake, self.sharpness() + steps, place if same else self.place(), flip, side)
             if a is not None and b is not None:
                 crops += [a, b]
         return tensor(crops)
@@ -118,6 +123,9 @@ def crop_of(path, steps, place, flip, side):
     for kind, value in steps:
         if kind == "jpeg":
             image = jpeg(image, value)
+        elif kind == "sharpen":
+            sigma, amount = value
+            image = cv2.addWeighted(image, 1 + amount, cv2.GaussianBlur(image, (0, 0), sigma), -amount, 0)
         else:
             how = cv2.INTER_AREA if value < 1 else cv2.INTER_CUBIC
             image = cv2.resize(image, None, fx=value, fy=value, interpolation=how)
