@@ -1,9 +1,9 @@
 //! What has to hold for any input at all. libFuzzer runs this for as long as it is let, and `cargo test`
 //! for a bounded number of inputs.
 
-use spotd::frame::{Captured, Colour, Interlacing, PixelFormat, Plane, jpeg, picture};
-use spotd::shown::redact;
-use spotd::source::SourceUri;
+use spotd_address::SourceUri;
+use spotd_core::shown::redact;
+use spotd_frame::{Captured, Colour, Interlacing, PixelFormat, Plane, jpeg, picture};
 
 /// A camera's buffer that should hold a JPEG image.
 pub fn mjpg(buffer: &[u8]) {

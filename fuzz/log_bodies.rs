@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use spotd::flaglog::chain::{self, Hash};
-use spotd::flaglog::cursor::CursorFile;
-use spotd::flaglog::fs::{Fs, Identity, Lock, LogFile};
-use spotd::flaglog::{Item, ReadError, Reader, segment};
+use spotd_flaglog::chain::{self, Hash};
+use spotd_flaglog::cursor::CursorFile;
+use spotd_flaglog::fs::{Fs, Identity, Lock, LogFile};
+use spotd_flaglog::{Item, ReadError, Reader, segment};
 
 const DIR: &str = "/log";
 

@@ -1,6 +1,6 @@
 //! What has to hold for any file that is given as one of `torch.save` or as safetensors.
 
-use crate::torchfile::{parse, pickle, safetensors};
+use spotd_torchfile::{parse, pickle, safetensors};
 
 /// A checkpoint: an error, or tensors that lie within their storages and are no larger than these.
 pub fn torchfile(bytes: &[u8]) {

@@ -29,7 +29,6 @@ pub mod control;
 pub mod detector;
 pub mod evidence;
 pub mod forensics;
-pub mod frame;
 pub mod health;
 pub mod pipeline;
 pub mod publish;
@@ -40,5 +39,7 @@ pub mod source;
 pub mod threads;
 pub mod web;
 
+pub use spotd_address as address;
 pub use spotd_core::{clock, identity, judgement, jump, raster, settings, shown, verdict};
 pub use spotd_flaglog as flaglog;
+pub use spotd_frame as frame;

@@ -8,10 +8,12 @@ use std::path::Path;
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
 /// Where rooms lie: the folder, the crates whose rooms its code names, and its own name where all of it is one room.
-const FOLDERS: [(&str, &[&str], Option<&str>); 4] = [
-    ("src", &["crate", "spotd"], None),
+const FOLDERS: [(&str, &[&str], Option<&str>); 6] = [
+    ("src", &["crate", "spotd", "spotd_core"], None),
+    ("address/src", &["spotd_core"], Some("address")),
     ("core/src", &["crate"], None),
     ("flaglog/src", &["spotd_core"], Some("flaglog")),
+    ("frame/src", &["spotd_core"], Some("frame")),
     ("verify/src", &["spotd_core"], Some("verify")),
 ];
 
@@ -53,7 +55,7 @@ fn read(path: &Path, room: &str, crates: &[&str], found: &mut Uses) {
     let rooms = found.entry(room.to_owned()).or_default();
     rooms.extend(crates.iter().flat_map(|name| named(&code, name)).filter(|other| other != room));
     // Members that are one room each are used by their own names.
-    for member in ["flaglog", "verify"] {
+    for member in ["address", "flaglog", "frame", "verify"] {
         if member != room && code.contains(&format!("spotd_{member}::")) {
             rooms.insert(member.to_owned());
         }

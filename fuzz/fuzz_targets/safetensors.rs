@@ -1,7 +1,5 @@
 #![no_main]
 
-use spotd::torchfile;
-
 #[path = "../torch_bodies.rs"]
 #[allow(dead_code)]
 mod torch_bodies;

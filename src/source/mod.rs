@@ -1,7 +1,6 @@
 //! Where frames come from. A source only knows how to run once; [`supervise`] owns every retry.
 
 mod codec;
-mod contribution;
 #[cfg(feature = "gstreamer")]
 mod cut;
 pub mod demo;
@@ -17,10 +16,8 @@ mod settings;
 #[cfg(any(feature = "gstreamer", feature = "v4l"))]
 mod silence;
 pub mod stamp;
-mod stream;
 pub mod supervise;
 pub mod timeline;
-mod uri;
 #[cfg(feature = "v4l")]
 pub mod v4l;
 
@@ -29,12 +26,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub use contribution::Contribution;
 pub use pace::Pace;
 pub(crate) use settings::RawSource;
 pub use settings::SourceConfig;
-pub use stream::StreamUrl;
-pub use uri::{SourceUri, V4lUri};
+pub use spotd_address::{Contribution, SourceUri, StreamUrl, V4lUri};
 
 use crate::clock::{SharedClock, Stop};
 use crate::frame::Captured;

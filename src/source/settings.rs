@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::uri::{SourceUri, is_bare_pipeline};
+use super::SourceUri;
 use crate::settings::{ConfigError, Context};
 use crate::shown::Sensitive;
 
@@ -61,7 +61,7 @@ impl RawSource {
             SourceUri::Pipeline(text) => match SourceUri::existing(&cx.path(&*uri)) {
                 Some(file) => file,
                 None => {
-                    if is_bare_pipeline(&uri) {
+                    if spotd_address::is_bare_pipeline(&uri) {
                         let hint = "is a pipeline; write pipeline: in front of it, without which it is refused from 1.0 on";
                         log::warn!("{}", cx.key(&key("uri"), hint));
                     }

@@ -2,6 +2,7 @@
 //! bounded number of inputs: the fuzzer's own seeds, which are real files, with a few changes.
 
 use proptest::prelude::*;
+use spotd_torchfile::{parse, safetensors};
 use spotd_train::torchfile;
 use std::{path::Path, sync::LazyLock};
 
@@ -76,7 +77,7 @@ fn safetensors_that_claim_more_than_they_hold_are_refused() {
     ] {
         let file = with_header(&format!("{{{header}}}"), bytes);
         torch_bodies::safetensors(&file);
-        let error = format!("{:#}", torchfile::safetensors::parse(&file).expect_err(what));
+        let error = format!("{:#}", safetensors::parse(&file).expect_err(what));
         assert!(error.contains("save"), "{what}: {error}");
     }
     // As it reaches a user: with the file's name.
@@ -86,14 +87,14 @@ fn safetensors_that_claim_more_than_they_hold_are_refused() {
     let error = format!("{:#}", torchfile::read(&path).unwrap_err());
     assert!(error.contains("cut.safetensors") && error.contains("save it again"), "{error}");
     let huge = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
-    assert!(torchfile::safetensors::parse(&huge).unwrap_err().to_string().contains("header of"));
+    assert!(safetensors::parse(&huge).unwrap_err().to_string().contains("header of"));
 }
 
 #[test]
 fn the_seeds_are_checkpoints() {
     assert!(SEEDS.len() >= 4);
     for seed in SEEDS.iter() {
-        assert!(!torchfile::parse::parse(seed.clone()).unwrap().tensors.is_empty());
+        assert!(!parse::parse(seed.clone()).unwrap().tensors.is_empty());
         torch_bodies::torchfile(seed);
     }
 }
@@ -110,7 +111,7 @@ fn a_tensor_that_is_larger_than_its_numbers_is_refused() {
     huge[size + 3] = 255;
     huge[stride + 1] = 0;
     huge[stride + 3] = 0;
-    let error = format!("{:#}", torchfile::parse::parse(huge).unwrap_err());
+    let error = format!("{:#}", parse::parse(huge).unwrap_err());
     assert!(error.contains("[255, 255]") && error.contains("save it again"), "{error}");
 }
 

@@ -347,6 +347,14 @@ mod tests {
                 assert!(!run.is_finished() || clock.now() >= patience.first, "too early");
                 std::thread::yield_now();
             }
+            // It is given ten seconds of real time to be taken down; what then still hangs is left behind.
+            let patient = crate::clock::SystemClock::new();
+            while !run.is_finished() {
+                if clock.waiting() > 0 {
+                    clock.advance(Duration::from_millis(10));
+                }
+                let _ = patient.after(Duration::from_millis(10)).recv();
+            }
             run.join().expect("no panic").expect_err("a stall")
         });
         assert!(matches!(&error, SourceError::Retry(why) if why.contains("no frame for 20.0 s")), "{error}");

@@ -341,7 +341,9 @@ mod tests {
         assert_eq!(picture(&yuyv, (4, 2), &buffer[..15]), Err("short"));
 
         let mjpg = layout(&PixFormat { fourcc: *b"MJPG", ..pix }).expect("known");
-        let (_, file) = crate::frame::jpeg::tests::picture(16, 8);
+        let mut file = Vec::new();
+        let pixels = image::RgbImage::from_fn(16, 8, |x, y| image::Rgb([x as u8 * 9, y as u8 * 30, 90]));
+        pixels.write_with_encoder(image::codecs::jpeg::JpegEncoder::new(&mut file)).expect("encodes");
         let mut padded = file.clone();
         padded.resize(file.len() + 1000, 0);
         let found = picture(&mjpg, (4, 2), &padded).expect("whole");

@@ -2,10 +2,19 @@
 //!
 //! Pixels stay in their native format until a tile is cut; only the cut pixels are converted. A resize
 //! would destroy the traces that the detector looks for, so there is none.
+//!
+//! ```
+//! use spotd_frame::{Frame, Rect};
+//!
+//! let frame = Frame::still("gate".into(), image::RgbImage::from_pixel(640, 360, image::Rgb([40, 80, 120])));
+//! let tile = frame.crop(Rect { x: 16, y: 32, width: 224, height: 224 })?;
+//! assert_eq!(tile.get_pixel(0, 0).0, [40, 80, 120]);
+//! # Ok::<(), spotd_frame::FrameError>(())
+//! ```
+//!
+//! [`picture`] decodes files of still pictures, and [`jpeg`] what cameras put into their buffers; both bound what they allocate.
 
 mod convert;
-#[allow(unused_imports, reason = "the fuzz crate takes this room without its neighbours")]
-pub(crate) use convert::luma_of_rgb;
 pub mod interlace;
 pub mod jpeg;
 pub mod picture;
@@ -17,9 +26,11 @@ use std::time::SystemTime;
 use image::RgbImage;
 use thiserror::Error;
 
+use spotd_core::clock::Moment;
+pub use spotd_core::raster::{FieldOrder, Rect};
+
+pub use self::convert::luma_of_rgb;
 pub use self::interlace::{Deinterlacer, Interlacing, one_field};
-use crate::clock::Moment;
-pub use crate::raster::{FieldOrder, Rect};
 
 /// Layout of the pixels in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

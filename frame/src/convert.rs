@@ -64,7 +64,7 @@ pub(super) fn crop(frame: &Frame, rect: Rect) -> Result<RgbImage, FrameError> {
 }
 
 /// Luma of packed RGB pixels, in levels of 0..255, by the weights of ITU-R BT.601.
-pub(crate) fn luma_of_rgb(rgb: &[u8]) -> impl Iterator<Item = f32> + '_ {
+pub fn luma_of_rgb(rgb: &[u8]) -> impl Iterator<Item = f32> + '_ {
     rgb.chunks_exact(3)
         .map(|px| 0.299 * f32::from(px[0]) + 0.587 * f32::from(px[1]) + 0.114 * f32::from(px[2]))
 }
@@ -195,7 +195,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frame::{Captured, Interlacing};
+    use crate::{Captured, Interlacing};
 
     const RAW: [PixelFormat; 7] = [
         PixelFormat::Yuyv,
@@ -358,7 +358,6 @@ mod tests {
     /// An independent reference in two halves. GStreamer's unpacking says which bytes belong to a pixel; it
     /// is exact. The standard's formula, in floating point, says what colour they are: GStreamer's own
     /// matrices are rounded to 1/256 and off by up to 3 levels.
-    #[cfg(feature = "gstreamer")]
     mod reference {
         use gstreamer_video as gst_video;
 

@@ -14,13 +14,15 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use super::FrameError;
 
 /// Larger sides are refused before anything is allocated for them.
-pub(crate) const MAX_SIDE: u32 = 65_535;
+pub const MAX_SIDE: u32 = 65_535;
 /// Most pixels of a picture, for the same reason: 384 MiB of RGB.
 pub const MAX_PIXELS: u64 = 128 << 20;
 
 /// Decodes the image at the start of `buffer`, whatever follows it.
-/// A cut or damaged image is an error.
-pub(crate) fn decode(buffer: &[u8]) -> Result<RgbImage, FrameError> {
+///
+/// # Errors
+/// The image is cut or damaged, or larger than [`MAX_SIDE`] or [`MAX_PIXELS`].
+pub fn decode(buffer: &[u8]) -> Result<RgbImage, FrameError> {
     let fail = |e: &dyn std::fmt::Display| FrameError::Jpeg(e.to_string());
     let image = complete(extract(buffer)?)?;
     let options = DecoderOptions::default()
@@ -127,7 +129,7 @@ pub fn luma_table(buffer: &[u8]) -> Result<Option<[u16; 64]>, FrameError> {
 
 /// Whether the image at the start of `buffer` says that others follow it that belong to it (CIPA DC-007): a
 /// preview, a second view, a gain map.
-pub(crate) fn has_more(buffer: &[u8]) -> bool {
+pub fn has_more(buffer: &[u8]) -> bool {
     let mut more = false;
     let _ = walk(buffer, |marker, _, body| {
         more |= marker == 0xE2 && body.starts_with(b"MPF\0");
@@ -231,14 +233,14 @@ const STANDARD_TABLES: [u8; 420] = [
 ];
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use image::{ImageEncoder, Rgb};
     use proptest::prelude::*;
 
     use super::*;
 
     /// A picture with detail, as a JPEG file.
-    pub(crate) fn picture(width: u16, height: u16) -> (RgbImage, Vec<u8>) {
+    fn picture(width: u16, height: u16) -> (RgbImage, Vec<u8>) {
         let image = RgbImage::from_fn(width.into(), height.into(), |x, y| {
             Rgb([(x * 7 % 256) as u8, (y * 5 % 256) as u8, ((x + y) * 3 % 256) as u8])
         });

@@ -1,14 +1,9 @@
-//! Files of `torch.save`, in both of their forms, read without Python: a zip archive (since PyTorch
-//! 1.6), and the older sequence of pickles followed by raw storages, as in the published
-//! CNNDetection checkpoints. tch itself reads neither (its reader wants TorchScript and refuses an
-//! OrderedDict).
-
-pub mod parse;
-pub mod pickle;
-pub mod safetensors;
+//! Weights out of files of `torch.save` and safetensors. What is where in them says `spotd-torchfile`; here it becomes
+//! tensors.
 
 use anyhow::{Context as _, Result};
-use parse::Number;
+use spotd_torchfile::parse::Number;
+use spotd_torchfile::{parse, safetensors};
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,

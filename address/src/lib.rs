@@ -1,13 +1,28 @@
 //! The forms that a source's `uri` can take.
+//!
+//! Who types an address makes mistakes, and who reads a log should not learn a password: what is wrong is said in a
+//! sentence that names the way out, and formatting an address leaves its login out.
+//!
+//! ```
+//! use spotd_address::SourceUri;
+//!
+//! let camera = SourceUri::parse("rtsp://editor:secret@cam.lan/1")?;
+//! assert_eq!(camera.to_string(), "rtsp://***@cam.lan/1");
+//! assert!(camera.is_live());
+//! # Ok::<(), String>(())
+//! ```
+
+mod contribution;
+mod stream;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use super::Contribution;
-use super::stream::StreamUrl;
-use crate::shown::{Sensitive, Shown as _, redact};
+pub use self::contribution::Contribution;
+pub use self::stream::StreamUrl;
+use spotd_core::shown::{Sensitive, Shown as _, redact};
 
 /// A parsed source address.
 ///
@@ -48,7 +63,7 @@ pub struct V4lUri {
 
 impl SourceUri {
     /// The path of standard input.
-    pub(crate) const STDIN: &str = "/dev/stdin";
+    pub const STDIN: &str = "/dev/stdin";
 
     /// What a command-line argument names: an existing file is that file, whatever its name looks
     /// like, `-` is standard input, and everything else is an address as for [`SourceUri::parse`].
@@ -188,7 +203,7 @@ impl std::fmt::Debug for SourceUri {
 
 /// Whether a text is a GStreamer pipeline without the prefix `pipeline:`. In a configuration such a
 /// text is a pipeline until 1.0; on a command line it never is.
-pub(crate) fn is_bare_pipeline(text: &str) -> bool {
+pub fn is_bare_pipeline(text: &str) -> bool {
     explicit_pipeline(text.trim()).is_none() && text.contains(" ! ")
 }
 

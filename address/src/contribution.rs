@@ -4,8 +4,8 @@
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::StreamUrl;
-use crate::shown::redact;
+use super::stream::StreamUrl;
+use spotd_core::shown::redact;
 
 /// A feed that GStreamer opens with an element made for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,8 +185,8 @@ fn decklink(rest: &str) -> Result<Contribution, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SourceUri;
     use super::*;
+    use crate::SourceUri;
 
     fn parse(text: &str) -> Contribution {
         match SourceUri::parse(text) {

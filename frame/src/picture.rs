@@ -14,12 +14,11 @@ use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageRead
 use thiserror::Error;
 
 use super::jpeg;
-pub use super::jpeg::MAX_PIXELS;
-pub(crate) use super::jpeg::MAX_SIDE;
-use crate::shown::Shown as _;
+pub use super::jpeg::{MAX_PIXELS, MAX_SIDE};
+use spotd_core::shown::Shown as _;
 
 /// Most bytes of a file that is taken for a picture.
-pub(crate) const MAX_BYTES: u64 = 1 << 30;
+pub const MAX_BYTES: u64 = 1 << 30;
 /// So many first bytes of a file tell what it is.
 pub const HEAD: usize = 32;
 
@@ -317,7 +316,7 @@ fn visible(image: DynamicImage) -> (RgbImage, u64) {
 }
 
 /// Three bytes a pixel of four: what is fully transparent is painted over, and counted.
-pub(crate) fn drop_alpha(rgba: &[u8]) -> (Vec<u8>, u64) {
+pub fn drop_alpha(rgba: &[u8]) -> (Vec<u8>, u64) {
     let mut out = Vec::with_capacity(rgba.len() / 4 * 3);
     let mut hidden = 0;
     for px in rgba.chunks_exact(4) {

@@ -200,7 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frame::{Captured, Colour, Plane};
+    use crate::{Captured, Colour, Plane};
 
     fn frame(image: RgbImage, interlacing: Interlacing) -> Frame {
         let mut frame = Frame::from_rgb("x".into(), 0, SystemTime::UNIX_EPOCH, Duration::ZERO, image);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::Url;
 
-use crate::shown::{Shown as _, redact};
+use spotd_core::shown::{Shown as _, redact};
 
 /// Characters that end host and port unless they are escaped.
 const ENDS: [char; 3] = ['/', '?', '#'];
