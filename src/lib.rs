@@ -37,6 +37,8 @@ pub mod recorder;
 pub mod schedule;
 pub mod source;
 pub mod threads;
+#[cfg(any(feature = "mqtt", feature = "web"))]
+mod tls;
 pub mod web;
 
 pub use spotd_address as address;

@@ -8,7 +8,6 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -46,7 +45,7 @@ pub struct Daemon {
     /// State of every source, alive while the daemon runs.
     pub board: Board,
     /// Where the operator's page is served, if it is.
-    pub page: Option<SocketAddr>,
+    pub page: Option<String>,
     sources: Vec<JoinHandle<()>>,
     selection: JoinHandle<()>,
     verdict: JoinHandle<()>,
@@ -276,7 +275,7 @@ impl Publishers<'_> {
         &self,
         detector: &Detector,
         all: &mut Vec<JoinHandle<()>>,
-    ) -> anyhow::Result<Option<SocketAddr>> {
+    ) -> anyhow::Result<Option<String>> {
         let Some(web) = self.config.web.clone() else { return Ok(None) };
         let (board, controls) = (self.board.clone(), self.controls.clone());
         let (clock, stop) = (self.clock.clone(), self.stop.clone());
@@ -297,7 +296,7 @@ impl Publishers<'_> {
     }
 
     #[cfg(not(feature = "web"))]
-    fn spawn_page(&self, _: &Detector, _: &mut Vec<JoinHandle<()>>) -> anyhow::Result<Option<SocketAddr>> {
+    fn spawn_page(&self, _: &Detector, _: &mut Vec<JoinHandle<()>>) -> anyhow::Result<Option<String>> {
         let chosen = self.config.web.as_ref().is_some_and(|web| web.chosen);
         anyhow::ensure!(!chosen, "[web] is configured, but this spotd was built without the page");
         Ok(None)

@@ -18,6 +18,9 @@ use spotd::publish::webhook::WebhookConfig;
 use spotd::shown::Shown as _;
 use spotd::source;
 use spotd::source::SourceConfig;
+#[cfg(feature = "web")]
+use spotd::web;
+use spotd::web::WebConfig;
 
 const MANUAL: Manual = Manual {
     examples: &[
@@ -107,6 +110,9 @@ pub fn check(args: CheckArgs) -> anyhow::Result<u8> {
                     tell("broker", Ok("none configured; events stay in the log".into()))?;
                 }
                 None => {}
+            }
+            if let Some(page) = &config.web {
+                tell("page", try_page(page, &clock))?;
             }
             for webhook in &config.webhooks {
                 tell(&webhook.name, try_webhook(webhook, &config.node, &clock))?;
@@ -199,6 +205,19 @@ fn broker(config: &Config, timeout: Duration) -> Option<Result<String, String>> 
         ),
         false => p.text,
     }))
+}
+
+#[cfg(feature = "web")]
+fn try_page(page: &WebConfig, clock: &SharedClock) -> Result<String, String> {
+    web::try_out(page, clock).map_err(|e| e.to_string())
+}
+
+#[cfg(not(feature = "web"))]
+fn try_page(page: &WebConfig, _: &SharedClock) -> Result<String, String> {
+    if page.chosen {
+        return Err("this spotd was built without the page; build with --features web or remove [web]".into());
+    }
+    Ok("this spotd was built without it".into())
 }
 
 #[cfg(feature = "webhook")]

@@ -1,6 +1,5 @@
 //! `spotd run`: the daemon.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -157,10 +156,10 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
     introduce(&config, &model);
     let log_dir = config.log.dir.clone();
     let daemon = Daemon::start(config, model, clock.clone())?;
-    if let Some(address) = daemon.page {
-        log::info!("the page: http://{address}/");
+    if let Some(address) = &daemon.page {
+        log::info!("the page: {address}");
     }
-    let view = View::new(&daemon.board, daemon.page);
+    let view = View::new(&daemon.board, daemon.page.as_deref());
     let deadline = args.for_seconds.map_or_else(crossbeam_channel::never, |d| clock.after(d));
     let why = loop {
         select! {
@@ -252,7 +251,7 @@ struct View {
 }
 
 impl View {
-    fn new(board: &Board, page: Option<SocketAddr>) -> Self {
+    fn new(board: &Board, page: Option<&str>) -> Self {
         let style = ProgressStyle::with_template("{spinner} {msg}").expect("a constant template");
         let lines = board
             .snapshot()
@@ -264,7 +263,7 @@ impl View {
         let page = page.map(|address| {
             let style = ProgressStyle::with_template("  {msg}").expect("a constant template");
             let line = console::progress().add(ProgressBar::new_spinner().with_style(style));
-            line.set_message(format!("look at it: http://{address}/"));
+            line.set_message(format!("look at it: {address}"));
             line
         });
         Self { lines, page }

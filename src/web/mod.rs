@@ -6,6 +6,6 @@ mod serve;
 mod settings;
 
 #[cfg(feature = "web")]
-pub use serve::{Facts, Web, WebError, spawn};
+pub use serve::{Facts, Web, WebError, spawn, try_out};
 pub(crate) use settings::RawWeb;
-pub use settings::{PORT, WebConfig};
+pub use settings::{PORT, TlsFiles, WebConfig};

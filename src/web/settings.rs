@@ -1,6 +1,7 @@
 //! `[web]`: where the operator's page is served, and to whom.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -23,6 +24,17 @@ pub struct WebConfig {
     pub names: Vec<String>,
     /// What a browser has to know; always there when others than this machine can ask.
     pub token: Option<Secret>,
+    /// Where it is served over TLS.
+    pub tls: Option<TlsFiles>,
+}
+
+/// PEM files: a certificate with those between it and an authority, and its private key.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The chain, the page's own certificate first.
+    pub certificate: PathBuf,
+    /// Not encrypted.
+    pub key: PathBuf,
 }
 
 /// The table as it stands in the file.
@@ -33,6 +45,8 @@ pub(crate) struct RawWeb {
     pub listen: Option<String>,
     pub names: Vec<String>,
     pub token_file: Option<String>,
+    pub certificate_file: Option<String>,
+    pub key_file: Option<String>,
 }
 
 impl RawWeb {
@@ -71,8 +85,18 @@ impl RawWeb {
             );
             return Err(cx.key("web.listen", why));
         }
+        let tls = match (&self.certificate_file, &self.key_file) {
+            (Some(certificate), Some(key)) => {
+                Some(TlsFiles { certificate: cx.path(certificate), key: cx.path(key) })
+            }
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(cx.key("web.certificate_file", "needs web.key_file, its private key"));
+            }
+            (None, Some(_)) => return Err(cx.key("web.key_file", "needs web.certificate_file")),
+        };
         let names = self.names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        Ok(Some(WebConfig { listen, chosen: self.listen.is_some(), names, token }))
+        Ok(Some(WebConfig { listen, chosen: self.listen.is_some(), names, token, tls }))
     }
 }
 

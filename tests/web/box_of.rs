@@ -1,10 +1,13 @@
 //! A daemon that watches a feed which turns from dark (clear) to bright (synthetic) after some seconds.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+use crate::authority::Authority;
 use crate::common::daemon::Daemon;
 use crate::common::pictures::textured;
 use crate::common::{free_port, model};
@@ -17,6 +20,8 @@ pub struct SpotdBox {
     pub daemon: Daemon,
     pub port: u16,
     pub dir: tempfile::TempDir,
+    /// Before `/api/v1` and the like.
+    base: String,
     agent: ureq::Agent,
 }
 
@@ -44,18 +49,42 @@ impl Answer {
 impl SpotdBox {
     /// `web`: further lines of `[web]`; `more`: further tables.
     pub fn start(web: &str, more: &str) -> Self {
+        Self::start_trusting(None, web, more)
+    }
+
+    /// Its page is served over TLS with the server's certificate of an authority, which we trust alone.
+    pub fn start_encrypted(authority: &Authority, web: &str) -> Self {
+        let (certificate, key) = (authority.file("server.pem"), authority.file("server.key"));
+        let tls = format!("certificate_file = {certificate:?}\nkey_file = {key:?}\n{web}");
+        Self::start_trusting(Some(authority), &tls, "")
+    }
+
+    fn start_trusting(authority: Option<&Authority>, web: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let port = free_port();
         let config = dir.path().join("spotd.toml");
         std::fs::write(&config, Self::config(dir.path(), port, web, more)).expect("written");
         let daemon = Daemon::start(&config, dir.path());
+        let base = match authority {
+            None => format!("http://127.0.0.1:{port}"),
+            // The certificate is for this name.
+            Some(_) => format!("https://localhost:{port}"),
+        };
+        let mut tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        if let Some(authority) = authority {
+            let pem = std::fs::read(authority.file("ca.pem")).expect("the authority");
+            let certificate = Certificate::from_pem(&pem).expect("a certificate");
+            tls = tls.root_certs(RootCerts::new_with_certs(&[certificate]));
+        }
         let agent = ureq::Agent::config_builder()
+            .tls_config(tls.build())
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .new_agent();
-        let started = Self { daemon, port, dir, agent };
+        let started = Self { daemon, port, dir, base, agent };
         started
             .wait("its page", |b| b.try_get("/healthz", &[]).is_some_and(|a| a.status == 200).then_some(()));
         started
@@ -82,7 +111,7 @@ impl SpotdBox {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("{}{path}", self.base)
     }
 
     pub fn try_get(&self, path: &str, headers: &[(&str, &str)]) -> Option<Answer> {

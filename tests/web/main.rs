@@ -1,5 +1,7 @@
 //! The operator's page: the daemon's own binary serves it, a real Chromium shows it.
 
+#[path = "../common/authority.rs"]
+mod authority;
 #[path = "../common/mod.rs"]
 mod common_parts;
 #[path = "../support/mod.rs"]
@@ -16,3 +18,4 @@ mod limits;
 mod page;
 mod requests;
 mod scrape;
+mod tls;

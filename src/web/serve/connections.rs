@@ -9,14 +9,16 @@ use axum::extract::Request;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 /// Connections at once; further ones are closed unanswered.
 const CONNECTIONS: usize = 200;
-/// A request's head has to come within this time, and an idle connection ends after it.
+/// A request's head has to come within this time, as has what begins TLS, and an idle connection ends after it.
 const HEAD_WITHIN: Duration = Duration::from_secs(15);
 /// Bytes of a request's head at most.
 const HEAD: usize = 16 * 1024;
@@ -26,7 +28,12 @@ const WRITE_WITHIN: Duration = Duration::from_secs(15);
 const REST: Duration = Duration::from_millis(200);
 
 /// Answers until `stop` changes.
-pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut complained = false;
     loop {
@@ -36,9 +43,14 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: watch
         };
         match accepted {
             Ok((stream, from)) => match room.clone().try_acquire_owned() {
-                Ok(permit) => {
-                    drop(tokio::spawn(connection(stream, from, router.clone(), stop.clone(), permit)))
-                }
+                Ok(permit) => drop(tokio::spawn(connection(
+                    stream,
+                    from,
+                    tls.clone(),
+                    router.clone(),
+                    stop.clone(),
+                    permit,
+                ))),
                 Err(_) if !std::mem::replace(&mut complained, true) => {
                     log::warn!("web: more than {CONNECTIONS} connections at once; further ones are closed");
                 }
@@ -55,14 +67,29 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: watch
 async fn connection(
     stream: TcpStream,
     from: SocketAddr,
+    tls: Option<TlsAcceptor>,
     router: Router,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 ) {
     // Small answers are not to wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
     let mut stream = Box::pin(TimeoutStream::new(stream));
     stream.as_mut().set_write_timeout_pinned(Some(WRITE_WITHIN));
+    let Some(tls) = tls else { return answer(stream, from, router, stop).await };
+    match tokio::time::timeout(HEAD_WITHIN, tls.accept(stream)).await {
+        Ok(Ok(stream)) => answer(stream, from, router, stop).await,
+        Ok(Err(error)) => log::debug!("web: {from}: TLS: {error}"),
+        Err(_) => log::debug!("web: {from}: TLS did not begin within {} s", HEAD_WITHIN.as_secs()),
+    }
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    from: SocketAddr,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
     let service = TowerToHyperService::new(
         router.map_request(|request: Request<_>| request.map(axum::body::Body::new)),
     );

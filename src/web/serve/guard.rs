@@ -35,6 +35,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub(super) struct Guard {
     names: Vec<String>,
     login: Option<Login>,
+    /// Whether cookies are for TLS alone.
+    encrypted: bool,
 }
 
 /// The login, where a token is configured.
@@ -63,6 +65,7 @@ impl Guard {
     pub fn new(
         names: Vec<String>,
         token: Option<Secret>,
+        encrypted: bool,
         clock: SharedClock,
     ) -> Result<Self, getrandom::Error> {
         let login = token.map(|token| {
@@ -71,7 +74,7 @@ impl Guard {
             let session = random.iter().map(|byte| format!("{byte:02x}")).collect();
             Ok(Login { token, session, tries: Mutex::new((clock.now(), 0)), clock })
         });
-        Ok(Self { names, login: login.transpose()? })
+        Ok(Self { names, login: login.transpose()?, encrypted })
     }
 
     /// Whether a request's `Host` is a name of this box.
@@ -95,7 +98,8 @@ impl Guard {
     pub(crate) fn log_in(&self, token: &str) -> (Attempt, Option<HeaderValue>) {
         let Some(login) = &self.login else { return (Attempt::Right, None) };
         let attempt = login.attempt(token);
-        let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/", login.session);
+        let secure = if self.encrypted { "; Secure" } else { "" };
+        let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/{secure}", login.session);
         (attempt, HeaderValue::from_str(&cookie).ok().filter(|_| attempt == Attempt::Right))
     }
 
@@ -215,7 +219,7 @@ mod tests {
     fn guard(token: Option<&str>) -> (Guard, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH));
         let token = token.map(|t| Secret::new(t.to_owned()));
-        (Guard::new(vec!["ingest-1.lan".into()], token, clock.clone()).expect("random"), clock)
+        (Guard::new(vec!["ingest-1.lan".into()], token, true, clock.clone()).expect("random"), clock)
     }
 
     #[test]
@@ -243,7 +247,8 @@ mod tests {
         assert_eq!(attempt, Attempt::Right);
         let cookie = cookie.expect("a cookie");
         let cookie = cookie.to_str().expect("text");
-        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+        let members = ["HttpOnly", "SameSite=Strict", "Secure"];
+        assert!(members.iter().all(|member| cookie.contains(member)), "{cookie}");
         let mut headers = HeaderMap::new();
         assert!(!guard.admits(&headers));
         let pair = cookie.split(';').next().expect("a pair");

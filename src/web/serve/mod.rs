@@ -12,9 +12,12 @@ mod events;
 mod guard;
 mod history;
 mod pictures;
+mod tls;
 mod view;
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -29,6 +32,7 @@ use crate::clock::{SharedClock, Stop};
 use crate::control::Controls;
 use crate::flaglog::Tail;
 use crate::health::Board;
+use crate::shown::Shown as _;
 use guard::Guard;
 use view::View;
 
@@ -50,6 +54,16 @@ pub enum WebError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A file of the page's certificate is unusable.
+    #[error("[web] {key} {}: {reason}", path.shown())]
+    Certificate {
+        /// The key that names it.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The operating system gives no thread or runtime.
     #[error("the page cannot be served: {0}")]
     System(#[from] std::io::Error),
@@ -60,10 +74,31 @@ pub enum WebError {
 
 /// The page, as it is served.
 pub struct Web {
-    /// Where it is.
-    pub address: SocketAddr,
+    /// Where it is: `http://ADDRESS:PORT/`, or `https://`.
+    pub address: String,
     /// Threads that end after the stop signal.
     pub threads: Vec<JoinHandle<()>>,
+}
+
+/// Says where the page would be served, and whether it could be: for `spotd check`, also while a daemon serves it.
+///
+/// # Errors
+/// [`WebError`].
+pub fn try_out(config: &WebConfig, clock: &SharedClock) -> Result<String, WebError> {
+    let listen = config.listen;
+    if let Some(files) = &config.tls {
+        tls::acceptor(files.clone(), clock.clone())?;
+    }
+    let address = address(listen, config.tls.is_some());
+    match TcpListener::bind(listen) {
+        Ok(_) => Ok(address),
+        Err(e) if e.kind() == ErrorKind::AddrInUse => Ok(format!("{address} (a program serves there now)")),
+        Err(source) => Err(WebError::Listen { listen, source }),
+    }
+}
+
+fn address(at: SocketAddr, encrypted: bool) -> String {
+    format!("{}://{at}/", if encrypted { "https" } else { "http" })
 }
 
 /// Starts to serve the page.
@@ -87,7 +122,9 @@ pub fn spawn(
         Ok((listener, address))
     };
     let (listener, address) = bind(listen).map_err(|source| WebError::Listen { listen, source })?;
-    let guard = Guard::new(config.names, config.token, clock.clone())?;
+    let encrypted = config.tls.is_some();
+    let tls = config.tls.map(|files| tls::acceptor(files, clock.clone())).transpose()?;
+    let guard = Guard::new(config.names, config.token, encrypted, clock.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -108,11 +145,11 @@ pub fn spawn(
     let answers = std::thread::Builder::new().name("web".into()).spawn(move || {
         runtime.block_on(async move {
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => connections::serve(listener, api::router(view, guard), ending).await,
+                Ok(listener) => connections::serve(listener, tls, api::router(view, guard), ending).await,
                 Err(error) => log::error!("web: the page cannot be served: {error}"),
             }
         });
         runtime.shutdown_timeout(END_WITHIN);
     })?;
-    Ok(Web { address, threads: vec![follows, answers] })
+    Ok(Web { address: self::address(address, encrypted), threads: vec![follows, answers] })
 }
