@@ -16,6 +16,8 @@ pub enum Interlacing {
     /// The source calls it progressive, or says nothing.
     #[default]
     Unsaid,
+    /// It was made as a whole by this program, so that lines which look like combs are a part of the picture.
+    Whole,
     /// The source calls it interlaced: it may hold lines of two moments.
     Said(FieldOrder),
     /// It is one field of an interlaced frame, with half of its lines.
@@ -27,7 +29,7 @@ impl Interlacing {
     pub fn field(self) -> Option<FieldOrder> {
         match self {
             Interlacing::Field(order) => Some(order),
-            Interlacing::Unsaid | Interlacing::Said(_) => None,
+            Interlacing::Unsaid | Interlacing::Whole | Interlacing::Said(_) => None,
         }
     }
 }
@@ -78,7 +80,7 @@ fn top_field(mut frame: Frame) -> Frame {
     frame.height = frame.height.div_ceil(2);
     let order = match frame.interlacing {
         Interlacing::Said(order) => order,
-        Interlacing::Unsaid | Interlacing::Field(_) => FieldOrder::Unknown,
+        Interlacing::Unsaid | Interlacing::Whole | Interlacing::Field(_) => FieldOrder::Unknown,
     };
     frame.interlacing = Interlacing::Field(order);
     frame
@@ -109,7 +111,7 @@ fn is_combed(frame: &Frame) -> bool {
     let (least, thousandth) = match frame.interlacing {
         Interlacing::Said(_) => SAID,
         Interlacing::Unsaid => UNSAID,
-        Interlacing::Field(_) => return false,
+        Interlacing::Whole | Interlacing::Field(_) => return false,
     };
     let (combed, blocks) = combs(frame);
     combed >= least && combed * 1000 >= blocks * thousandth
@@ -248,6 +250,8 @@ mod tests {
                 assert!(is_combed(&frame(shifted(&still, by), said)), "{by} pixels, {said:?}");
             }
         }
+        // What this program drew itself has none, whatever it looks like.
+        assert!(!is_combed(&frame(shifted(&still, 8), Interlacing::Whole)));
         // A small thing that moves is enough where the source says that it can be.
         let mut small = still.clone();
         let moved = shifted(&still, 8);

@@ -15,7 +15,7 @@ use super::{Ended, FrameSink, Source, SourceError};
 use crate::clock::{SharedClock, Stop};
 use crate::detector::model::planar;
 use crate::forensics::scenes::SceneRenderer;
-use crate::frame::Captured;
+use crate::frame::{Captured, Interlacing};
 
 /// Width of the rendered picture in pixels.
 pub const WIDTH: u32 = 640;
@@ -104,7 +104,10 @@ impl Source for DemoSource {
             if sink.wants_frame() {
                 let rendered = scene.frame(index);
                 let image = if synthetic { network.apply(&rendered)? } else { rendered };
-                sink.offer(Captured::rgb(self.clock.wall(), image));
+                sink.offer(Captured {
+                    interlacing: Interlacing::Whole,
+                    ..Captured::rgb(self.clock.wall(), image)
+                });
             }
             due = (due + Duration::from_secs_f64(1.0 / RATE)).max(self.clock.now());
             if !stop.wait(&*self.clock, due.saturating_sub(self.clock.now())) {
