@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use spotd_flaglog::chain::{self, Hash};
 use spotd_flaglog::cursor::CursorFile;
 use spotd_flaglog::fs::{Fs, Identity, Lock, LogFile};
-use spotd_flaglog::{Item, ReadError, Reader, segment};
+use spotd_flaglog::review::reviewed;
+use spotd_flaglog::{Finding, Item, ReadError, Reader, segment};
 
 const DIR: &str = "/log";
 
@@ -121,8 +122,17 @@ pub fn note(seq: u64, prev: Hash) -> (Hash, String) {
     ))
 }
 
+/// A review, likewise.
+pub fn review(seq: u64, prev: Hash) -> (Hash, String) {
+    chain::seal(&format!(
+        "{{\"type\":\"review\",\"schema\":2,\"seq\":{seq},\"id\":\"01KAT5Z0M3B7T1K8P5R2V6H4QE\",\
+         \"event\":\"01KAT5V3JFQ8Z6W2C4N9X7D1RB\",\"node\":\"n\",\"source\":\"s\",\"review\":\"confirmed\",\"by\":\"b\",\
+         \"written\":\"2026-11-24T09:17:10.004Z\",\"clock\":\"unknown\",\"software\":\"s\",\"prev\":\"{prev}\"}}"
+    ))
+}
+
 /// Two segments. No mutation hits upon a SHA-256, so lines that begin with a mark become sound ones: `!` and members
-/// are closed as a record's, `#` and a number give a whole record, and `~` ends the first segment. All other bytes
+/// are closed as a record's, `#` and a number give a whole note, `@` a whole review, and `~` ends the first segment. All other bytes
 /// stay as they are.
 pub fn segments(data: &[u8]) {
     let files = Files::default();
@@ -136,6 +146,9 @@ pub fn segments(data: &[u8]) {
         } else if let Some(seq) = text.strip_prefix('#') {
             let (hash, sealed) = note(number(seq), prev);
             (prev, _) = (hash, content.extend_from_slice(sealed.as_bytes()));
+        } else if let Some(seq) = text.strip_prefix('@') {
+            let (hash, sealed) = review(number(seq), prev);
+            (prev, _) = (hash, content.extend_from_slice(sealed.as_bytes()));
         } else if let Some(next) = text.strip_prefix('~') {
             files.put(&segment::path(Path::new(DIR), first), &content);
             content.clear();
@@ -146,6 +159,11 @@ pub fn segments(data: &[u8]) {
     }
     files.put(&segment::path(Path::new(DIR), first), &content);
     read_all(&files);
+    // What people have judged is read twice, and both times comes to an end.
+    let shared: Arc<dyn Fs> = Arc::new(files);
+    for event in reviewed(&shared, Path::new(DIR)).expect("files in memory") {
+        assert!(matches!(event.finding, Finding::Confirmed | Finding::FalseAlarm));
+    }
 }
 
 fn read_all(files: &Files) {

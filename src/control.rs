@@ -1,12 +1,18 @@
-//! Requests to a source while the daemon runs: for a snapshot. Publishers make them and the
-//! pipeline fulfils them; neither knows the other. Whether a source is paused is kept on the board
-//! only.
+//! Requests while the daemon runs: to a source for a snapshot, and to the log's writer to append what an operator says.
+//! Publishers and the page make them and the pipeline fulfils them; neither knows the other. Whether a source is paused is
+//! kept on the board only.
+
+mod reviews;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::flaglog::{NewReview, Review, ReviewError, Tail};
+use reviews::Way;
+pub use reviews::{Busy, ReviewRequest};
 
 /// A picture that was requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +28,7 @@ pub struct Snapshot {
 pub struct Controls {
     sources: Arc<BTreeMap<Arc<str>, Arc<Control>>>,
     subscribers: Subscribers,
+    reviews: Way,
 }
 
 /// Those who receive requested pictures.
@@ -42,7 +49,8 @@ impl Controls {
             let snapshot = AtomicBool::new(false);
             (id.clone(), Arc::new(Control { id, snapshot, subscribers: subscribers.clone() }))
         };
-        Self { sources: Arc::new(ids.into_iter().map(control).collect()), subscribers }
+        let sources = Arc::new(ids.into_iter().map(control).collect());
+        Self { sources, subscribers, reviews: Way::default() }
     }
 
     /// The requests to one source, if there is one of that name.
@@ -62,6 +70,27 @@ impl Controls {
         let (tx, rx) = bounded(self.sources.len().max(1));
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
         rx
+    }
+}
+
+impl Controls {
+    /// Asks for a review to be appended to the log that its event was read in; never waits. `answer` is called by the
+    /// thread that writes, once the review is durable or refused, and must not wait either.
+    ///
+    /// # Errors
+    /// [`Busy`]: it was not taken.
+    pub fn review(
+        &self,
+        new: NewReview,
+        of: Tail,
+        answer: impl FnOnce(Result<Review, ReviewError>) + Send + 'static,
+    ) -> Result<(), Busy> {
+        self.reviews.send(new, of, answer)
+    }
+
+    /// The reviews that were asked for: for the one who writes the log.
+    pub fn reviews(&self) -> Receiver<ReviewRequest> {
+        self.reviews.from.clone()
     }
 }
 

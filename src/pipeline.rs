@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, select};
 use crate::alerts::Watch;
 use crate::clock::{SharedClock, Stop, StopHandle, stop_signal};
 use crate::config::Config;
-use crate::control::Controls;
+use crate::control::{Controls, ReviewRequest};
 use crate::detector::coherence::Grids;
 use crate::detector::pool::{Pool, Work};
 use crate::detector::scoring::Accumulated;
@@ -107,6 +107,7 @@ impl Daemon {
                 clock: clock.clone(),
                 turns: turns.clone(),
                 recorder,
+                reviews: controls.reviews(),
             };
             spawn("verdict", move || {
                 stage.run(&done);
@@ -448,16 +449,23 @@ struct VerdictStage {
     clock: SharedClock,
     turns: Arc<Turns>,
     recorder: Recorder,
+    /// What operators say of events.
+    reviews: Receiver<ReviewRequest>,
 }
 
 impl VerdictStage {
     fn run(mut self, done: &Receiver<Arc<Work>>) {
+        let reviews = self.reviews.clone();
         let mut tick = self.clock.after(TICK);
         loop {
             select! {
                 recv(done) -> work => match work {
                     Ok(work) => self.judged(&work),
                     Err(_) => break,
+                },
+                // One among many frames: whose turn it is, chance decides.
+                recv(reviews) -> request => if let Ok(request) = request {
+                    self.recorder.review(request);
                 },
                 recv(tick) -> _ => {
                     self.tick();
@@ -471,6 +479,7 @@ impl VerdictStage {
         for source in 0..self.machines.len() {
             self.finish(source);
         }
+        reviews.try_iter().for_each(|request| self.recorder.review(request));
     }
 
     fn judged(&mut self, work: &Work) {

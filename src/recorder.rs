@@ -14,12 +14,13 @@ use ulid::Ulid;
 use crate::alerts::Seen;
 use crate::clock::{Moment, SharedClock};
 use crate::config::Config;
+use crate::control::ReviewRequest;
 use crate::detector::Detector;
 use crate::detector::scoring::FrameScore;
 use crate::evidence::{EncodeError, Encoder};
 use crate::flaglog::record::{Alert, AlertKind};
 use crate::flaglog::{
-    Evidence, FlagLog, FrameInfo, Hash, LogError, NewRecord, Options, Record, Signer, Tail,
+    Evidence, FlagLog, FrameInfo, Hash, LogError, NewRecord, Options, Record, ReviewError, Signer, Tail,
 };
 use crate::frame::Frame;
 use crate::health::{Board, SourceAlert, Stage};
@@ -115,6 +116,20 @@ impl Recorder {
         self.tidied = now;
         self.log.tidy();
         self.close_left_open();
+    }
+
+    /// Appends what an operator says of an event, and answers once it is durable, or why it is not.
+    pub fn review(&mut self, request: ReviewRequest) {
+        let done = self.log.review(request.new.clone(), &request.of);
+        match &done {
+            Ok(r) => {
+                log::info!("{}: event {} reviewed: {} by {}", r.source, r.event, r.review.as_str(), r.by)
+            }
+            Err(error @ ReviewError::Log(_)) => log::error!("review of {}: {error}", request.new.event),
+            Err(_) => {}
+        }
+        self.report();
+        request.answer(done);
     }
 
     fn close_left_open(&mut self) {

@@ -10,6 +10,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => (1u64..9).prop_map(|seq| format!("#{seq}\n").into_bytes()),
         1 => any::<u64>().prop_map(|seq| format!("#{seq}\n").into_bytes()),
+        2 => (1u64..9).prop_map(|seq| format!("@{seq}\n").into_bytes()),
         1 => (1u64..9).prop_map(|seq| format!("~{seq}\n").into_bytes()),
         1 => (any::<u8>(), 1u64..9).prop_map(|(schema, seq)| format!("!\"schema\":{schema},\"seq\":{seq}\n").into_bytes()),
         1 => "!\\PC{0,80}\n".prop_map(text),

@@ -18,6 +18,7 @@ use super::evidence::{self, FOLDER, REMOVING};
 use super::fs::{Fs, TMP};
 use super::reader::{ReadError, Reader};
 use super::record::{Entry, EvidenceFiles, NoteKind, Record};
+use super::review::{Review, Standing};
 use super::segment;
 use spotd_core::verdict::EventKind;
 
@@ -34,6 +35,8 @@ pub(super) struct Index {
     pub removing: Removing,
     /// Whether the last record is a signature under all before it.
     pub ends_signed: bool,
+    /// The newest review of each event that people have judged.
+    pub reviews: HashMap<Ulid, Standing>,
     by_event: HashMap<Ulid, u64>,
     latest: Option<Timestamp>,
 }
@@ -86,10 +89,16 @@ impl Index {
                         info.newest = newest;
                     }
                     index.ends_signed = is_signature(&item.entry);
-                    if let Entry::Event(record) = item.entry {
-                        named.extend(record.evidence.iter().flat_map(EvidenceFiles::files).map(|f| f.sha256));
-                        events.insert(record.event);
-                        index.event(*record, newest, 0);
+                    match item.entry {
+                        Entry::Event(record) => {
+                            named.extend(
+                                record.evidence.iter().flat_map(EvidenceFiles::files).map(|f| f.sha256),
+                            );
+                            events.insert(record.event);
+                            index.event(*record, newest, 0);
+                        }
+                        Entry::Review(review) => index.review(&review),
+                        Entry::Note(_) => {}
                     }
                 }
                 Ok(None) => break,
@@ -183,9 +192,20 @@ impl Index {
             None => self.segments.push_back(SegmentInfo { first, bytes: line, newest }),
         }
         self.ends_signed = is_signature(entry);
-        if let Entry::Event(record) = entry {
-            self.event((**record).clone(), newest, evidence);
+        match entry {
+            Entry::Event(record) => self.event((**record).clone(), newest, evidence),
+            Entry::Review(review) => self.review(review),
+            Entry::Note(_) => {}
         }
+    }
+
+    fn review(&mut self, review: &Review) {
+        self.reviews.insert(review.event, review.into());
+    }
+
+    /// Forgets reviews that were removed with their records; those of the event itself, being older, went before.
+    pub fn forget_reviews(&mut self, before: u64) {
+        self.reviews.retain(|_, review| review.seq >= before);
     }
 
     fn event(&mut self, mut record: Record, newest: Timestamp, evidence: u64) {

@@ -86,6 +86,7 @@ pub mod reader;
 pub mod record;
 mod recover;
 mod retain;
+pub mod review;
 pub mod segment;
 mod settings;
 mod settle;
@@ -104,6 +105,7 @@ pub use evidence::Evidence;
 pub use reader::{Item, ReadError, Reader};
 pub use record::{ClockStatus, Entry, FrameInfo, NewRecord, Note, Record};
 pub use retain::LogStatus;
+pub use review::{Finding, NewReview, Review, ReviewError};
 #[cfg(feature = "settings")]
 pub use settings::RawLog;
 pub use settings::{LogConfig, RetentionConfig};

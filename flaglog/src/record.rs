@@ -8,15 +8,19 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::chain::{self, Hash};
+use super::review::Review;
 use spotd_core::identity::ModelIdentity;
 use spotd_core::judgement::{Judgement, Logits, ScoredTile};
 use spotd_core::jump::Jump;
 use spotd_core::raster::FieldOrder;
 use spotd_core::verdict::{EventKind, Verdict};
 
-/// Version of the schema that is written. It is raised when a member changes its meaning or goes away;
-/// new members alone do not raise it, and readers skip members that they do not know.
-pub const SCHEMA: u32 = 1;
+/// Newest version of the schema that is written and read. It is raised when a member changes its meaning or goes away, and
+/// for a new kind of record; new members alone do not raise it, and readers skip members that they do not know. Each record
+/// names the version that its form came with: [`SCHEMA_OF_EVENTS`], or for a [`Review`] this one.
+pub const SCHEMA: u32 = super::review::SCHEMA;
+/// Version of the schema that events and notes name.
+pub const SCHEMA_OF_EVENTS: u32 = 1;
 
 /// Software that writes, as records name it.
 pub const SOFTWARE: &str = concat!("spotd ", env!("CARGO_PKG_VERSION"));
@@ -315,6 +319,8 @@ pub enum Entry {
     Event(Box<Record>),
     /// The log about itself.
     Note(Note),
+    /// What an operator says of an event.
+    Review(Review),
 }
 
 impl Entry {
@@ -323,6 +329,7 @@ impl Entry {
         match self {
             Entry::Event(r) => r.seq,
             Entry::Note(n) => n.seq,
+            Entry::Review(r) => r.seq,
         }
     }
 
@@ -331,6 +338,7 @@ impl Entry {
         match self {
             Entry::Event(r) => r.id,
             Entry::Note(n) => n.id,
+            Entry::Review(r) => r.id,
         }
     }
 
@@ -339,6 +347,7 @@ impl Entry {
         match self {
             Entry::Event(r) => r.hash,
             Entry::Note(n) => n.hash,
+            Entry::Review(r) => r.hash,
         }
     }
 
@@ -347,6 +356,7 @@ impl Entry {
         match self {
             Entry::Event(r) => r.written,
             Entry::Note(n) => n.written,
+            Entry::Review(r) => r.written,
         }
     }
 
@@ -355,6 +365,7 @@ impl Entry {
         match self {
             Entry::Event(r) => r.prev,
             Entry::Note(n) => n.prev,
+            Entry::Review(r) => r.prev,
         }
     }
 
@@ -363,6 +374,7 @@ impl Entry {
         match self {
             Entry::Event(r) => (r.seq, r.prev) = (seq, prev),
             Entry::Note(n) => (n.seq, n.prev) = (seq, prev),
+            Entry::Review(r) => (r.seq, r.prev) = (seq, prev),
         }
     }
 
@@ -371,6 +383,7 @@ impl Entry {
         let hash = match self {
             Entry::Event(r) => &mut r.hash,
             Entry::Note(n) => &mut n.hash,
+            Entry::Review(r) => &mut r.hash,
         };
         *hash = Hash::ZERO;
         let object = serde_json::to_string(self).expect("a record has no maps with odd keys");
@@ -378,6 +391,7 @@ impl Entry {
         match self {
             Entry::Event(r) => r.hash = sealed,
             Entry::Note(n) => n.hash = sealed,
+            Entry::Review(r) => r.hash = sealed,
         }
         line
     }

@@ -222,6 +222,7 @@ impl FlagLog {
             .map_err(|error| LogError::Remove { path, error })?;
         self.index.segments.pop_front();
         self.index.removing.segments.push(first);
+        self.index.forget_reviews(self.index.segments[0].first);
         Ok(true)
     }
 

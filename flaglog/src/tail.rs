@@ -34,6 +34,11 @@ impl Tail {
         Self { fs, dir: dir.to_owned(), shared }
     }
 
+    /// Whether both follow the same log, not one that has taken the other's place.
+    pub fn is_same(&self, other: &Tail) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// The log's folder.
     pub fn dir(&self) -> &Path {
         &self.dir

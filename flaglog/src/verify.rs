@@ -65,6 +65,8 @@ pub struct Report {
     pub records: u64,
     /// Events among them.
     pub events: u64,
+    /// Reviews among them.
+    pub reviews: u64,
     /// `seq` of the first sound record.
     pub first: Option<u64>,
     /// `seq` of the last sound record.
@@ -214,6 +216,7 @@ impl Check<'_> {
                 }
             }
             Entry::Note(note) => self.note(note),
+            Entry::Review(_) => self.report.reviews += 1,
         }
     }
 

@@ -47,7 +47,10 @@ use super::evidence::{self, Evidence, EvidenceError, Stored};
 use super::fs::{Fs, is_full};
 use super::index::Index;
 use super::place::{Carried, Opened, Place};
-use super::record::{ClockStatus, Entry, NewRecord, Note, NoteKind, Record, SCHEMA, SOFTWARE, timestamp};
+use super::record::{
+    ClockStatus, Entry, NewRecord, Note, NoteKind, Record, SCHEMA_OF_EVENTS, SOFTWARE, timestamp,
+};
+use super::review::{self, NewReview, Review, ReviewError};
 use super::segment::{self, Segment};
 use super::settings::{LogConfig, RetentionConfig};
 use super::sign::Signer;
@@ -186,6 +189,62 @@ impl FlagLog {
         self.append_with(new, Err(why))
     }
 
+    /// Appends what somebody says of an event that was read in the log `of`; durable when it returns. The newest review
+    /// counts. It is signed at once, if the log is.
+    ///
+    /// # Errors
+    /// [`ReviewError`]; the review is not in the log then.
+    pub fn review(&mut self, new: NewReview, of: &Tail) -> Result<Review, ReviewError> {
+        new.check()?;
+        let mut tries = TRIES;
+        loop {
+            self.settle()?;
+            if !self.tail.is_same(of) {
+                return Err(ReviewError::Elsewhere);
+            }
+            let standing = self.index.reviews.get(&new.event);
+            if standing.map(|s| s.id) != new.replaces {
+                return Err(ReviewError::Overtaken(standing.cloned()));
+            }
+            let entry = Entry::Review(self.review_of(new.clone()));
+            match self.write_in_need(entry, 0) {
+                Err(LogError::Displaced { .. }) if tries > 0 => tries -= 1,
+                Err(error) => {
+                    self.trouble = Some(error.to_string());
+                    return Err(error.into());
+                }
+                Ok(Entry::Review(review)) => {
+                    self.sign_if(true);
+                    self.tidy();
+                    return Ok(review);
+                }
+                Ok(_) => unreachable!("what was written comes back"),
+            }
+        }
+    }
+
+    fn review_of(&self, new: NewReview) -> Review {
+        let wall = self.clock.wall();
+        let written = timestamp(wall);
+        Review {
+            schema: review::SCHEMA,
+            seq: 0,
+            id: Ulid::from_datetime(wall),
+            event: new.event,
+            node: self.node.clone(),
+            source: new.source,
+            review: new.finding,
+            by: new.by,
+            comment: new.comment.filter(|c| !c.trim().is_empty()),
+            replaces: new.replaces,
+            written,
+            clock: self.clock_status(written),
+            software: SOFTWARE.to_owned(),
+            prev: Hash::ZERO,
+            hash: Hash::ZERO,
+        }
+    }
+
     fn append_with(
         &mut self,
         new: NewRecord,
@@ -309,7 +368,7 @@ impl FlagLog {
             tiles.truncate(MAX_LISTED);
         }
         Record {
-            schema: SCHEMA,
+            schema: SCHEMA_OF_EVENTS,
             seq: 0,
             id,
             event: new.event.unwrap_or(id),
@@ -369,7 +428,11 @@ impl FlagLog {
     /// As [`FlagLog::write`], and on a full disk old evidence makes room. `evidence`: bytes of the pictures
     /// that the record has brought.
     pub(super) fn write_in_need(&mut self, entry: Entry, evidence: u64) -> Result<Entry, LogError> {
-        let event = if let Entry::Event(record) = &entry { Some(record.event) } else { None };
+        let event = match &entry {
+            Entry::Event(record) => Some(record.event),
+            Entry::Review(review) => Some(review.event),
+            Entry::Note(_) => None,
+        };
         let mut tries = TRIES;
         loop {
             match self.write_with(entry.clone(), evidence) {
@@ -383,8 +446,8 @@ impl FlagLog {
         }
     }
 
-    /// Signs what is not signed yet, if there is a key and it is due: at the end of an event, when a
-    /// segment is full, at start and at the end.
+    /// Signs what is not signed yet, if there is a key and it is due: at the end of an event, after a review,
+    /// when a segment is full, at start and at the end.
     fn sign_if(&mut self, due: bool) {
         let Some(signer) = self.options.signer.clone() else { return };
         let full = self.segment.as_ref().is_some_and(|s| s.len >= self.options.segment_bytes);
@@ -412,7 +475,7 @@ impl FlagLog {
     ) -> Result<(), LogError> {
         let wall = self.clock.wall();
         let mut note = Note {
-            schema: SCHEMA,
+            schema: SCHEMA_OF_EVENTS,
             seq: 0,
             id: Ulid::from_datetime(wall),
             node: self.node.clone(),

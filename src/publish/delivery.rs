@@ -19,7 +19,7 @@ use super::pace::Pace;
 use crate::clock::Moment;
 use crate::flaglog::cursor::{CursorFile, Mark};
 use crate::flaglog::tail::TailReader;
-use crate::flaglog::{Entry, Record, Tail};
+use crate::flaglog::{Entry, Tail};
 use crate::health::{Board, PublisherStatus, Stage};
 
 /// After an acknowledgement the cursor is written within this time.
@@ -44,14 +44,14 @@ pub(super) trait Place {
     /// Whether any record is in flight.
     fn is_busy(&self) -> bool;
 
-    /// Whether a record should be sent there at all.
-    fn wants(&self, _record: &Record) -> bool {
+    /// Whether a record, an event's or a review, should be sent there at all.
+    fn wants(&self, _entry: &Entry) -> bool {
         true
     }
 
     /// Where a record is sent to, such as a topic. After one was given up there, the next one is
     /// not retried.
-    fn target(&self, record: &Record) -> String;
+    fn target(&self, entry: &Entry) -> String;
 
     /// Why a record of `bytes` can never be sent there, if it cannot.
     fn too_long(&self, target: &str, bytes: usize) -> Option<String>;
@@ -60,7 +60,7 @@ pub(super) trait Place {
     fn send(&mut self, parcel: Parcel) -> Result<(), Self::Closed>;
 
     /// A record has been reached, whether it is sent or given up.
-    fn reached(&mut self, _record: Record, _log: &Tail) {}
+    fn reached(&mut self, _entry: Entry, _log: &Tail) {}
 }
 
 /// A record to be sent.
@@ -221,10 +221,8 @@ impl Delivery {
             let (mark, written) = (item.mark(), item.entry.written());
             // Notes are internal to the log.
             let mut done = true;
-            if let Entry::Event(record) = item.entry
-                && place.wants(&record)
-            {
-                let target = place.target(&record);
+            if !matches!(item.entry, Entry::Note(_)) && place.wants(&item.entry) {
+                let target = place.target(&item.entry);
                 if let Some(why) = place.too_long(&target, item.line.len()) {
                     self.give_up(mark.seq, &target, &why);
                 } else if self.suspect == (mark.seq, MAX_BREAKS) {
@@ -232,12 +230,12 @@ impl Delivery {
                     self.give_up(mark.seq, &target, &why);
                 } else {
                     // The reader has passed it already: only a new connection returns to it.
-                    let (id, line) = (record.id.to_string(), item.line.as_bytes().to_vec());
+                    let (id, line) = (item.entry.id().to_string(), item.line.as_bytes().to_vec());
                     place.send(Parcel { seq: mark.seq, target, id, line })?;
                     self.pace.take();
                     done = false;
                 }
-                place.reached(*record, &self.log);
+                place.reached(item.entry, &self.log);
             }
             self.pending.push_back(Pending { mark, written, done });
             self.pass_done();

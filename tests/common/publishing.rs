@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::Receiver;
 use image::RgbImage;
 use spotd::clock::{Clock, Moment, SharedClock, Stop, StopHandle, SystemClock, stop_signal};
-use spotd::flaglog::{FlagLog, NewRecord, Record};
+use spotd::flaglog::{Finding, FlagLog, NewRecord, NewReview, Record, Review};
 use spotd::frame::Rect;
 use spotd::judgement::ScoredTile;
 use spotd::verdict::EventKind;
@@ -39,6 +39,20 @@ pub fn append_with(log: &mut FlagLog, source: &str, tiles: u32, picture: Option<
     };
     let evidence = picture.map(|frame| records::evidence(frame, &[]));
     log.append(record, evidence.as_ref()).expect("append")
+}
+
+/// Somebody has looked at it.
+pub fn review(log: &mut FlagLog, of: &Record) -> Review {
+    let new = NewReview {
+        event: of.event,
+        source: of.source.clone(),
+        finding: Finding::FalseAlarm,
+        by: "Jo".into(),
+        comment: Some("a poster".into()),
+        replaces: None,
+    };
+    let tail = log.tail();
+    log.review(new, &tail).expect("kept")
 }
 
 /// A publisher's thread, which is stopped and joined when dropped.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use spotd::clock::{SystemClock, stop_signal};
 use spotd::control::Controls;
-use spotd::flaglog::{Hash, Record};
+use spotd::flaglog::{Entry, Hash, Record};
 use spotd::health::{Board, SourceState};
 use spotd::publish::mqtt;
 use spotd::publish::mqtt::{MqttConfig, MqttVersion};
@@ -214,4 +214,24 @@ fn a_ca_file_that_is_none_is_named_at_the_start() {
         let error = spawned.map(drop).expect_err("no CA").to_string();
         assert!(error.contains("ca.pem"), "{error}");
     }
+}
+
+#[test]
+fn what_an_operator_says_of_an_event_is_sent_to_a_topic_of_its_own() {
+    let broker = Broker::start();
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut log = open(dir.path());
+    let subscriber = Subscriber::start(broker.port(), "spotd/#");
+    let running = Running::start(mqtt_config(broker.port()), &log);
+    let event = append(&mut log, "cam");
+    let said = review(&mut log, &event);
+    let after = append(&mut log, "cam");
+    let got = subscriber
+        .wait("all of it", |m| events(m).len() == 2 && m.iter().any(|m| m.topic.ends_with("/review")));
+    let reviews: Vec<_> = got.iter().filter(|m| m.topic.ends_with("/review")).collect();
+    assert_eq!((reviews.len(), &*reviews[0].topic), (1, "spotd/box%2F1/source/cam/review"));
+    assert!(!reviews[0].retain);
+    assert_eq!(serde_json::from_str::<Entry>(&reviews[0].payload).expect("a record"), Entry::Review(said));
+    assert_eq!(events(&got), [event, after]);
+    running.stop();
 }

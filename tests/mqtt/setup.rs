@@ -75,7 +75,7 @@ impl Running {
 pub fn events(messages: &[Message]) -> Vec<Record> {
     let event = |m: &Message| match serde_json::from_str(&m.payload).expect("an entry") {
         Entry::Event(record) => *record,
-        Entry::Note(_) => panic!("a note was published"),
+        Entry::Note(_) | Entry::Review(_) => panic!("no event was published"),
     };
     messages.iter().filter(|m| m.topic.ends_with("/event")).map(event).collect()
 }

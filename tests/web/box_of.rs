@@ -49,21 +49,47 @@ impl Answer {
 impl SpotdBox {
     /// `web`: further lines of `[web]`; `more`: further tables.
     pub fn start(web: &str, more: &str) -> Self {
-        Self::start_trusting(None, web, more)
+        Self::with_log("", web, more)
     }
 
     /// Its page is served over TLS with the server's certificate of an authority, which we trust alone.
     pub fn start_encrypted(authority: &Authority, web: &str) -> Self {
         let (certificate, key) = (authority.file("server.pem"), authority.file("server.key"));
         let tls = format!("certificate_file = {certificate:?}\nkey_file = {key:?}\n{web}");
-        Self::start_trusting(Some(authority), &tls, "")
+        Self::begin(tempfile::tempdir().expect("a folder"), Some(authority), "", &tls, "")
     }
 
-    fn start_trusting(authority: Option<&Authority>, web: &str, more: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
+    /// As [`Self::start`]; `log`: further lines of `[log]`. A `dir` among them is where the log is, else it is in `flags`.
+    pub fn with_log(log: &str, web: &str, more: &str) -> Self {
+        Self::begin(tempfile::tempdir().expect("a folder"), None, log, web, more)
+    }
+
+    /// The same, in a folder in which something lies already.
+    pub fn begin(
+        dir: tempfile::TempDir,
+        authority: Option<&Authority>,
+        log: &str,
+        web: &str,
+        more: &str,
+    ) -> Self {
         let port = free_port();
+        let config = Self::config(dir.path(), port, log, web, more);
+        Self::run(dir, port, authority, &config)
+    }
+
+    /// The built-in detector on the demonstration.
+    pub fn demonstration() -> Self {
+        let port = free_port();
+        let config = format!(
+            "[node]\nname = \"ingest-1\"\n[[source]]\nid = \"studio\"\nuri = \"demo://1\"\n\
+             [log]\ndir = \"flags\"\n[web]\nlisten = \"127.0.0.1:{port}\"\n"
+        );
+        Self::run(tempfile::tempdir().expect("a folder"), port, None, &config)
+    }
+
+    fn run(dir: tempfile::TempDir, port: u16, authority: Option<&Authority>, text: &str) -> Self {
         let config = dir.path().join("spotd.toml");
-        std::fs::write(&config, Self::config(dir.path(), port, web, more)).expect("written");
+        std::fs::write(&config, text).expect("written");
         let daemon = Daemon::start(&config, dir.path());
         let base = match authority {
             None => format!("http://127.0.0.1:{port}"),
@@ -90,7 +116,7 @@ impl SpotdBox {
         started
     }
 
-    fn config(dir: &Path, port: u16, web: &str, more: &str) -> String {
+    fn config(dir: &Path, port: u16, log: &str, web: &str, more: &str) -> String {
         let model = model::write_brightness(dir);
         for (name, brightness) in [("dark", 40), ("bright", 230)] {
             textured(brightness, 480, 270).save(dir.join(format!("{name}.jpg"))).expect("saved");
@@ -100,11 +126,12 @@ impl SpotdBox {
             let shown = dir.join(if number < DARK { "dark.jpg" } else { "bright.jpg" });
             std::os::unix::fs::symlink(shown, dir.join(format!("feed/{number}.jpg"))).expect("a link");
         }
+        let flags = if log.contains("dir = ") { "" } else { "dir = \"flags\"\n" };
         format!(
             "[node]\nname = \"test box\"\n[model]\npath = {model:?}\n\
              [[source]]\nid = \"studio.1\"\nfps = 5\nuri = \"\"\"pipeline:multifilesrc location={}/feed/%d.jpg \
              caps=image/jpeg,framerate=5/1 ! jpegdec ! identity sync=true\"\"\"\n\
-             [verdict]\nwindow = 5\nmin_frames = 3\n[log]\ndir = \"flags\"\n\
+             [verdict]\nwindow = 5\nmin_frames = 3\n[log]\n{flags}{log}\n\
              [web]\nlisten = \"127.0.0.1:{port}\"\n{web}\n{more}\n",
             dir.display()
         )

@@ -17,5 +17,6 @@ mod browser;
 mod limits;
 mod page;
 mod requests;
+mod reviews;
 mod scrape;
 mod tls;

@@ -9,7 +9,7 @@ fn the_api_tells_what_the_page_shows() {
     let watched = SpotdBox::start("", "");
     let event = watched.flagged();
     let about = watched.get("/api/v1", &[]).json();
-    assert_eq!((&about["node"], &about["schema"]), (&json!("test box"), &json!(1)));
+    assert_eq!((&about["node"], &about["schema"]), (&json!("test box"), &json!(2)));
 
     let sources = watched.get("/api/v1/sources", &[]).json();
     assert_eq!((&sources[0]["id"], &sources[0]["state"]), (&json!("studio.1"), &json!("live")));

@@ -132,3 +132,20 @@ fn check_tries_it() {
     let (code, told) = check(&format!("http://127.0.0.1:{}/s3cret", free_port()));
     assert!(code == Some(1) && told.contains("cannot be reached") && !told.contains("s3cret"), "{told}");
 }
+
+#[test]
+fn what_an_operator_says_is_sent_only_where_it_is_asked_for() {
+    let hook = Hook::start(|_, _| Reply::Status(200, ""));
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut log = open(dir.path());
+    let event = append(&mut log, "cam");
+    let said = review(&mut log, &event);
+    let plain = Running::start(config(&hook.url("/plain"), "id = \"plain\""), &log);
+    let more = Running::start(config(&hook.url("/more"), "id = \"more\"\nevents = [\"review\"]"), &log);
+    until("all to be taken", || plain.status().behind == 0 && more.status().behind == 0);
+    plain.stop();
+    more.stop();
+    let mut got: Vec<_> = hook.received().into_iter().map(|r| (r.path, r.id)).collect();
+    got.sort();
+    assert_eq!(got, [("/more".to_owned(), said.id.to_string()), ("/plain".to_owned(), event.id.to_string())]);
+}

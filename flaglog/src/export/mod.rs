@@ -186,6 +186,11 @@ fn find_event(fs: &Arc<dyn Fs>, dir: &Path, id: Ulid) -> Result<Range, ExportErr
                 range.signed = None;
                 range.files.extend(r.evidence.iter().flat_map(EvidenceFiles::files).cloned());
             }
+            // What people have said of it belongs to it.
+            Entry::Review(r) if Some(r.event) == range.event => {
+                range.last = r.seq;
+                range.signed = None;
+            }
             Entry::Note(n) if range.event.is_some() => {
                 if n.note == NoteKind::Signed && range.signed.is_none() {
                     range.signed = Some(n.seq);

@@ -5,6 +5,7 @@ mod faults;
 mod model;
 mod moved;
 mod retention;
+mod reviews;
 mod verifying;
 
 use std::io;
@@ -97,7 +98,7 @@ fn read(fs: &MemFs) -> (Vec<Item>, Vec<ReadError>) {
 fn events(items: &[Item]) -> Vec<Record> {
     let event = |i: &Item| match &i.entry {
         Entry::Event(r) => Some((**r).clone()),
-        Entry::Note(_) => None,
+        Entry::Note(_) | Entry::Review(_) => None,
     };
     items.iter().filter_map(event).collect()
 }
@@ -105,7 +106,7 @@ fn events(items: &[Item]) -> Vec<Record> {
 fn notes(items: &[Item]) -> Vec<NoteKind> {
     let note = |i: &Item| match &i.entry {
         Entry::Note(n) => Some(n.note),
-        Entry::Event(_) => None,
+        Entry::Event(_) | Entry::Review(_) => None,
     };
     items.iter().filter_map(note).collect()
 }
@@ -204,15 +205,15 @@ fn a_newer_schema_is_refused_by_the_writer_and_named_by_the_reader() {
     let fs = MemFs::default();
     fill(&fs, 1, 1 << 20);
     let body = format!(
-        "{{\"type\":\"hologram\",\"schema\":2,\"seq\":2,\"prev\":\"{}\"}}",
+        "{{\"type\":\"hologram\",\"schema\":3,\"seq\":2,\"prev\":\"{}\"}}",
         read(&fs).0[0].entry.hash()
     );
     fs.edit(&segments(&fs)[0], |bytes| bytes.extend(chain::seal(&body).1.into_bytes()));
     let (items, errors) = read(&fs);
     assert_eq!(items.len(), 1);
-    assert!(matches!(errors[..], [ReadError::Newer { found: 2, .. }]), "{errors:?}");
+    assert!(matches!(errors[..], [ReadError::Newer { found: 3, .. }]), "{errors:?}");
     let error = open(&fs, 1 << 20).map(drop).expect_err("newer");
-    assert!(error.to_string().contains("schema 2"), "{error}");
+    assert!(error.to_string().contains("schema 3"), "{error}");
 }
 
 #[test]
@@ -403,7 +404,14 @@ fn the_documented_example_is_a_record_of_this_schema_and_its_hash_fits() {
     let mut all = std::collections::BTreeSet::new();
     let alert: Entry = serde_json::from_str(&block("## An alert")).expect("an alert");
     assert_eq!(serde_json::to_string(&alert).expect("json"), block("## An alert"));
-    for entry in [&entry, &alert, &note, &removed, &moved, &signed] {
+    let review = block("## A review");
+    assert!(
+        chain::link(review.as_bytes()).is_some_and(|link| link.fits),
+        "the review's hash is not that of its bytes"
+    );
+    let judged: Entry = serde_json::from_str(&review).expect("a review");
+    assert_eq!(serde_json::to_string(&judged).expect("json"), review, "members and their order");
+    for entry in [&entry, &alert, &judged, &note, &removed, &moved, &signed] {
         names(&serde_json::to_value(entry).expect("json"), &mut all);
     }
     for name in all {

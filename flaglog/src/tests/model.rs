@@ -3,9 +3,10 @@
 
 use proptest::prelude::*;
 
+use super::reviews::judge;
 use super::*;
-use crate::RetentionConfig;
 use crate::cursor::CursorFile;
+use crate::{Finding, NewReview, RetentionConfig, Review, ReviewError};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -17,6 +18,10 @@ enum Step {
     /// Ends the event of a source, if one is open.
     End {
         source: usize,
+    },
+    /// An operator judges the newest event.
+    Review {
+        finding: usize,
     },
     /// A reader takes up to so many records and keeps its cursor.
     Read {
@@ -48,6 +53,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (0..3usize, any::<bool>()).prop_map(|(source, pictures)| Step::Append { source, pictures }),
         4 => (0..3usize).prop_map(|source| Step::End { source }),
+        2 => (0..3usize).prop_map(|finding| Step::Review { finding }),
         3 => (1..6usize).prop_map(|records| Step::Read { records }),
         2 => (-3..9i8).prop_map(Step::Days),
         1 => Just(Step::Tidy),
@@ -68,6 +74,8 @@ struct World {
     log: Option<FlagLog>,
     /// What was acknowledged, in order.
     acknowledged: Vec<Record>,
+    /// The reviews that were acknowledged.
+    reviews: Vec<Review>,
     /// The open event of each source.
     open: [Option<Ulid>; 3],
     /// What the reader got: `seq`s.
@@ -99,6 +107,21 @@ impl World {
         if let Ok(record) = log.append(new, pictures.then_some(&evidence)) {
             self.open[source] = (kind != EventKind::End).then_some(record.event);
             self.acknowledged.push(record);
+        }
+    }
+
+    fn review(&mut self, finding: usize) {
+        let Some(record) = self.acknowledged.last().cloned() else { return };
+        let finding = [Finding::Confirmed, Finding::FalseAlarm, Finding::Withdrawn][finding];
+        let Some(log) = self.log() else { return };
+        let of = log.tail();
+        let replaces = log.index.reviews.get(&record.event).map(|s| s.id);
+        let new = NewReview { replaces, ..judge(&record, finding, None) };
+        match log.review(new, &of) {
+            Ok(review) => self.reviews.push(review),
+            // A disk that fails, or nothing that could be taken back.
+            Err(ReviewError::Log(_) | ReviewError::Invalid(_)) => {}
+            Err(error) => panic!("{error}"),
         }
     }
 
@@ -160,6 +183,7 @@ proptest! {
             keep,
             log: None,
             acknowledged: Vec::new(),
+            reviews: Vec::new(),
             open: [None; 3],
             got: Vec::new(),
         };
@@ -173,6 +197,7 @@ proptest! {
                     world.append(source, EventKind::End, false);
                 }
                 Step::End { .. } => {}
+                Step::Review { finding } => world.review(finding),
                 Step::Read { records } => world.read(records),
                 Step::Days(days) => {
                     let by = day * u32::from(days.unsigned_abs());
@@ -218,6 +243,13 @@ proptest! {
         let mut rest = found.iter();
         for record in world.acknowledged.iter().filter(|r| r.seq >= first) {
             prop_assert!(rest.any(|r| r == record), "record {} is missing or out of order", record.seq);
+        }
+        let kept: Vec<Review> = items.iter().filter_map(|i| match &i.entry {
+            Entry::Review(review) => Some(review.clone()),
+            _ => None,
+        }).collect();
+        for review in world.reviews.iter().filter(|r| r.seq >= first) {
+            prop_assert!(kept.contains(review), "review {} is missing", review.seq);
         }
         // Without a rule that lets records go, all are there.
         if max_age.is_none() && max_bytes.is_none() && min_free == 0 && report.records_removed_until.is_some() {

@@ -16,11 +16,12 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// Whether a record is wanted. Notes have neither source nor verdict.
+    /// Whether a record is wanted. Notes have neither source nor verdict, reviews no verdict.
     pub fn wants(&self, entry: &Entry) -> bool {
         let at = match entry {
             Entry::Event(record) => record.captured,
             Entry::Note(note) => note.written,
+            Entry::Review(review) => review.written,
         };
         if self.since.is_some_and(|since| at < since) {
             return false;
@@ -31,6 +32,7 @@ impl Filter {
                     && self.verdict.is_none_or(|v| v == r.verdict)
             }
             Entry::Note(_) => self.source.is_none() && self.verdict.is_none(),
+            Entry::Review(r) => self.source.as_ref().is_none_or(|s| *s == r.source) && self.verdict.is_none(),
         }
     }
 }

@@ -19,7 +19,7 @@ use spotd::config;
 use spotd::flaglog::OsFs;
 use spotd::flaglog::export::export;
 use spotd::flaglog::fs::Fs;
-use spotd::flaglog::{Entry, Item, ReadError, Reader, Record, segment};
+use spotd::flaglog::{Entry, Item, ReadError, Reader, Record, Review, segment};
 use spotd::shown::Shown as _;
 use spotd::shown::plain;
 use spotd::verdict::Verdict;
@@ -201,7 +201,21 @@ fn line(item: &Item) -> String {
     match &item.entry {
         Entry::Event(record) => plain(&event_line(record)),
         Entry::Note(note) => plain(&format!("{:.3}  note: {}", note.written, note.text)),
+        Entry::Review(review) => plain(&review_line(review)),
     }
+}
+
+fn review_line(review: &Review) -> String {
+    let comment =
+        review.comment.as_deref().map_or_else(String::new, |c| format!(": {}", c.replace('\n', " ")));
+    format!(
+        "{:.3}  {}  review  {}  by {}{comment}  event {}",
+        review.written,
+        review.source,
+        review.review.as_str(),
+        review.by,
+        review.event
+    )
 }
 
 fn event_line(record: &Record) -> String {

@@ -22,7 +22,7 @@ use super::topics::{self, HomeAssistant, Topic};
 use super::{MqttConfig, MqttError, NAME};
 use crate::clock::{Moment, SharedClock, Stop};
 use crate::control::{Controls, Snapshot};
-use crate::flaglog::{Record, Tail};
+use crate::flaglog::{Entry, Tail};
 use crate::health::Board;
 use crate::publish::backoff::backoff;
 use crate::publish::delivery::{Delivery, Parcel, Place, Recipient};
@@ -112,8 +112,12 @@ impl Place for Broker<'_> {
         self.outbox.has(|t| matches!(t, Token::Record(_)))
     }
 
-    fn target(&self, record: &Record) -> String {
-        self.live.topics().name(Topic::Event { source: &record.source })
+    fn target(&self, entry: &Entry) -> String {
+        self.live.topics().name(match entry {
+            Entry::Event(record) => Topic::Event { source: &record.source },
+            Entry::Review(review) => Topic::Review { source: &review.source },
+            Entry::Note(_) => Topic::Log,
+        })
     }
 
     fn too_long(&self, topic: &str, bytes: usize) -> Option<String> {
@@ -125,9 +129,10 @@ impl Place for Broker<'_> {
         self.outbox.send(parcel.target, false, parcel.line, Token::Record(parcel.seq))
     }
 
-    fn reached(&mut self, record: Record, log: &Tail) {
+    fn reached(&mut self, entry: Entry, log: &Tail) {
         // The end of an event has no picture; an alert's is the frame that it is about.
-        if record.kind != EventKind::End
+        if let Entry::Event(record) = entry
+            && record.kind != EventKind::End
             && let Some(evidence) = record.evidence
         {
             self.live.show_evidence(&record.source, evidence.frame, log.clone());

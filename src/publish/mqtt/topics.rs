@@ -19,6 +19,11 @@ pub enum Topic<'a> {
         /// The source's id.
         source: &'a str,
     },
+    /// What operators say of a source's events, the flag log's reviews, JSON, as events are sent.
+    Review {
+        /// The source's id.
+        source: &'a str,
+    },
     /// The newest picture of a source, JPEG, retained.
     Snapshot {
         /// The source's id.
@@ -37,10 +42,11 @@ pub enum Topic<'a> {
 
 impl Topic<'_> {
     /// One of each kind, for the documentation's test.
-    pub const KINDS: [Topic<'static>; 7] = [
+    pub const KINDS: [Topic<'static>; 8] = [
         Topic::Status,
         Topic::State { source: "<source>" },
         Topic::Event { source: "<source>" },
+        Topic::Review { source: "<source>" },
         Topic::Snapshot { source: "<source>" },
         Topic::Command { source: "<source>" },
         Topic::Publisher,
@@ -53,7 +59,7 @@ impl Topic<'_> {
             Topic::Status | Topic::State { .. } | Topic::Snapshot { .. } | Topic::Publisher | Topic::Log => {
                 true
             }
-            Topic::Event { .. } | Topic::Command { .. } => false,
+            Topic::Event { .. } | Topic::Review { .. } | Topic::Command { .. } => false,
         }
     }
 }
@@ -81,6 +87,7 @@ impl Topics {
             Topic::Status => format!("{base}/status"),
             Topic::State { source } => format!("{base}/source/{}/state", level(source)),
             Topic::Event { source } => format!("{base}/source/{}/event", level(source)),
+            Topic::Review { source } => format!("{base}/source/{}/review", level(source)),
             Topic::Snapshot { source } => format!("{base}/source/{}/snapshot", level(source)),
             Topic::Command { source } => format!("{base}/source/{}/command", level(source)),
             Topic::Publisher => format!("{base}/publisher"),

@@ -13,7 +13,7 @@ use ulid::Ulid;
 use super::client::{Answer, Client, WebhookError};
 use super::settings::WebhookConfig;
 use crate::clock::{Moment, SharedClock, Stop};
-use crate::flaglog::{Record, Tail};
+use crate::flaglog::{Entry, Tail};
 use crate::health::Board;
 use crate::publish::backoff::backoff;
 use crate::publish::delivery::{Delivery, Parcel, Place, Recipient};
@@ -74,7 +74,14 @@ pub fn spawn(
     let publisher = Publisher {
         label: to.label.clone(),
         delivery: Delivery::new(to, log, board, clock.now()),
-        server: Server { events: config.events, target: config.server, posts, busy: false, waiting: None },
+        server: Server {
+            events: config.events,
+            reviews: config.reviews,
+            target: config.server,
+            posts,
+            busy: false,
+            waiting: None,
+        },
         answers,
         again: None,
         failures: 0,
@@ -112,6 +119,7 @@ struct Publisher {
 /// Where records go: one request at a time.
 struct Server {
     events: Vec<EventKind>,
+    reviews: bool,
     target: String,
     posts: Sender<Parcel>,
     /// Whether a request is in flight.
@@ -134,11 +142,15 @@ impl Place for Server {
         self.busy || self.waiting.is_some()
     }
 
-    fn wants(&self, record: &Record) -> bool {
-        self.events.contains(&record.kind)
+    fn wants(&self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Event(record) => self.events.contains(&record.kind),
+            Entry::Review(_) => self.reviews,
+            Entry::Note(_) => false,
+        }
     }
 
-    fn target(&self, _record: &Record) -> String {
+    fn target(&self, _entry: &Entry) -> String {
         self.target.clone()
     }
 

@@ -16,6 +16,9 @@ const MAX_URL: usize = 2048;
 /// Default time limit for a response, in seconds.
 const TIMEOUT: f64 = 10.0;
 
+/// What `events` calls reviews.
+const REVIEW: &str = "review";
+
 /// One `[[webhook]]`.
 #[derive(Debug, Clone)]
 pub struct WebhookConfig {
@@ -31,6 +34,8 @@ pub struct WebhookConfig {
     pub secret: Option<Secret>,
     /// Kinds of events that are sent.
     pub events: Vec<EventKind>,
+    /// Whether reviews are sent, which are no events.
+    pub reviews: bool,
     /// How long a request may take, including its response.
     pub timeout: Duration,
     /// PEM file of the authorities to trust instead of the system's.
@@ -130,15 +135,18 @@ impl RawWebhook {
         let kind = |name: &String| {
             all.into_iter().find(|kind| kind.as_str() == name).ok_or_else(|| {
                 let known = all.map(EventKind::as_str).join(", ");
-                cx.key(&key("events"), format!("has '{name}'; known are {known}"))
+                cx.key(&key("events"), format!("has '{name}'; known are {known}, {REVIEW}"))
             })
         };
+        // A receiver that was made for events is not to get another kind of record unasked.
+        let reviews = self.events.iter().flatten().any(|name| name == REVIEW);
         let events: Vec<EventKind> = match &self.events {
             None => all.to_vec(),
-            Some(names) => names.iter().map(kind).collect::<Result<_, _>>()?,
+            Some(names) => names.iter().filter(|name| *name != REVIEW).map(kind).collect::<Result<_, _>>()?,
         };
-        if events.is_empty() {
-            return Err(cx.key(&key("events"), "is empty, so nothing would be told; leave it out for all"));
+        if events.is_empty() && !reviews {
+            let why = "is empty, so nothing would be told; leave it out for all kinds of events";
+            return Err(cx.key(&key("events"), why));
         }
         Ok(WebhookConfig {
             name,
@@ -146,6 +154,7 @@ impl RawWebhook {
             server,
             secret,
             events,
+            reviews,
             timeout: cx.seconds(&key("timeout_seconds"), self.timeout_seconds, TIMEOUT, 0.1, 120.0)?,
             ca_file: self.ca_file.as_deref().map(|file| cx.path(file)),
         })

@@ -14,7 +14,7 @@ use super::answer::Problem;
 use super::events::{Event, Place};
 use super::view::View;
 use crate::flaglog::record::EvidenceFile;
-use crate::flaglog::{Entry, Hash, Record, Tail};
+use crate::flaglog::{Entry, Hash, Record, Review, Tail};
 
 /// An event with all that the log has of it.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +26,8 @@ pub(super) struct Detail {
     pub first: Value,
     /// Its newest record, where that is another one.
     pub last: Option<Value>,
+    /// Its newest review, every member of it.
+    pub reviewed: Option<Review>,
     /// Whether it is as it was written.
     pub checks: Checks,
 }
@@ -104,7 +106,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(failed)
 }
 
-fn find(view: &View, id: &str) -> Result<(Event, Tail, Option<u64>), Problem> {
+pub(super) fn find(view: &View, id: &str) -> Result<(Event, Tail, Option<u64>), Problem> {
     let id: Ulid = id
         .parse()
         .map_err(|_| Problem::bad(format!("'{}' is no id of an event", crate::shown::plain(id))))?;
@@ -118,17 +120,21 @@ fn find(view: &View, id: &str) -> Result<(Event, Tail, Option<u64>), Problem> {
     })
 }
 
-/// A record, whose hash holds and which follows the one before it: the reader would not give it otherwise.
 fn read(tail: &Tail, place: Place) -> Result<Record, String> {
+    match read_entry(tail, place)? {
+        Entry::Event(record) => Ok(*record),
+        Entry::Note(_) | Entry::Review(_) => Err("another kind of record stands in its place".into()),
+    }
+}
+
+/// A record, whose hash holds and which follows the one before it: the reader would not give it otherwise.
+fn read_entry(tail: &Tail, place: Place) -> Result<Entry, String> {
     let mut reader = match place.before {
         None => tail.from_start(),
         Some(mark) => tail.after(mark)?,
     };
     match reader.next_durable().map_err(|e| e.to_string())? {
-        Some(item) if item.entry.seq() == place.seq => match item.entry {
-            Entry::Event(record) => Ok(*record),
-            Entry::Note(_) => Err("a note stands in its place".into()),
-        },
+        Some(item) if item.entry.seq() == place.seq => Ok(item.entry),
         _ => Err("it has made room (see [log] keep_days and the like)".into()),
     }
 }
@@ -165,7 +171,11 @@ fn detail(event: Event, tail: &Tail, signed: Option<u64>) -> Result<Detail, Prob
         .flat_map(|evidence| evidence.files().cloned())
         .collect();
     let evidence = check_files(tail, &files, event.removed);
-    let newest = event.last.seq;
+    let reviewed = event.reviewed.map(|place| read_entry(tail, place)).and_then(|entry| match entry {
+        Ok(Entry::Review(review)) => Some(review),
+        _ => None,
+    });
+    let newest = event.reviewed.map_or(event.last.seq, |review| review.seq.max(event.last.seq));
     let signature = match signed {
         Some(until) if until >= newest => Check::new(Some(true), format!("signed up to record {until}")),
         Some(until) => {
@@ -177,6 +187,7 @@ fn detail(event: Event, tail: &Tail, signed: Option<u64>) -> Result<Detail, Prob
     Ok(Detail {
         first: value(&first),
         last: last.as_ref().map(value),
+        reviewed,
         checks: Checks { chain, evidence, signature },
         event,
     })

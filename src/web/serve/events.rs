@@ -10,8 +10,9 @@ use ulid::Ulid;
 
 use crate::flaglog::cursor::Mark;
 use crate::flaglog::record::NoteKind;
+use crate::flaglog::review::Standing;
 use crate::flaglog::sign::PublicKey;
-use crate::flaglog::{Entry, Item, Note, Record};
+use crate::flaglog::{Entry, Finding, Item, Note, Record};
 use crate::verdict::{EventKind, Verdict};
 
 /// Events that are listed at most, so that memory stays bounded; older ones are in the log.
@@ -52,6 +53,11 @@ pub(super) struct Event {
     pub picture: Option<String>,
     /// Whether its pictures have made room since.
     pub removed: bool,
+    /// What an operator said of it last, if anybody did.
+    pub review: Option<Standing>,
+    /// Where that stands.
+    #[serde(skip)]
+    pub reviewed: Option<Place>,
     /// Where its first record stands.
     #[serde(skip)]
     pub first: Place,
@@ -69,6 +75,28 @@ pub(super) struct Place {
     pub seq: u64,
 }
 
+/// What operators have said of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Judged {
+    /// Confirmed.
+    Confirmed,
+    /// A false alarm.
+    FalseAlarm,
+    /// Nothing, or it was taken back.
+    None,
+}
+
+impl Judged {
+    fn of(event: &Event) -> Self {
+        match event.review.as_ref().map(|r| r.review) {
+            Some(Finding::Confirmed) => Judged::Confirmed,
+            Some(Finding::FalseAlarm) => Judged::FalseAlarm,
+            _ => Judged::None,
+        }
+    }
+}
+
 /// Which events are wanted.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +105,10 @@ pub(super) struct Filter {
     pub source: Option<String>,
     /// Of this kind.
     pub kind: Option<Began>,
+    /// With this verdict when it began.
+    pub verdict: Option<Verdict>,
+    /// With this review.
+    pub review: Option<Judged>,
     /// Captured at or after this moment, RFC 3339.
     #[serde(default, deserialize_with = "moment")]
     pub from: Option<Timestamp>,
@@ -138,6 +170,13 @@ impl Index {
         match &item.entry {
             Entry::Event(record) => self.record(record, place),
             Entry::Note(note) => self.note(note),
+            Entry::Review(review) => {
+                // It may be of an event that is too old to be listed.
+                if let Some(event) = self.events.iter_mut().rev().find(|e| e.id == review.event) {
+                    event.review = Some(review.into());
+                    event.reviewed = Some(place);
+                }
+            }
         }
         self.changes += 1;
     }
@@ -170,6 +209,8 @@ impl Index {
             records: 1,
             picture: record.evidence.as_ref().map(|e| e.frame.sha256.to_string()),
             removed: false,
+            review: None,
+            reviewed: None,
             first: place,
             last: place,
         });
@@ -198,6 +239,8 @@ impl Index {
         let wanted = |e: &&Event| {
             filter.source.as_ref().is_none_or(|s| *s == e.source)
                 && filter.kind.is_none_or(|k| k == e.kind)
+                && filter.verdict.is_none_or(|v| v == e.verdict)
+                && filter.review.is_none_or(|r| r == Judged::of(e))
                 && filter.from.is_none_or(|from| e.began >= from)
                 && filter.to.is_none_or(|to| e.began < to)
         };

@@ -12,6 +12,7 @@ mod events;
 mod guard;
 mod history;
 mod pictures;
+mod reviews;
 mod tls;
 mod view;
 

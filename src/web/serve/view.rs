@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::events::Index;
 use super::history::History;
+use super::reviews::Pace;
 use crate::clock::{Moment, SharedClock, Stop};
 use crate::control::{Controls, Snapshot};
 use crate::flaglog::Tail;
@@ -55,6 +56,7 @@ pub(super) struct View {
     pictures: watch::Sender<BTreeMap<Arc<str>, Picture>>,
     ticks: watch::Sender<u64>,
     ready: Mutex<BTreeMap<Arc<str>, bool>>,
+    pace: Mutex<Pace>,
 }
 
 /// The log, as far as it was followed.
@@ -77,6 +79,7 @@ impl View {
             pictures: watch::Sender::default(),
             ticks: watch::Sender::default(),
             ready: Mutex::default(),
+            pace: Mutex::default(),
         }
     }
 
@@ -139,6 +142,11 @@ impl View {
     pub(crate) fn with_log<T>(&self, ask: impl FnOnce(&Tail, &Index) -> T) -> T {
         let log = lock(&self.log);
         ask(&log.tail, &log.index)
+    }
+
+    /// Whether one more review may be taken now.
+    pub fn may_review(&self) -> bool {
+        lock(&self.pace).take(self.clock.now())
     }
 
     /// The scores of the last minutes.

@@ -2,7 +2,7 @@
 // the curves. Whatever comes from the box goes into the page as text, never as HTML.
 import { ask } from "./base.js";
 import { showSources, updateSources } from "./sources.js";
-import { bindEvents, refreshEvents, showEvent } from "./events.js";
+import { bindEvents, refreshEvent, refreshEvents, showEvent } from "./events.js";
 
 const connection = document.getElementById("connection");
 const alarm = document.getElementById("alarm");
@@ -17,7 +17,10 @@ const listen = (about) => {
     alarm.hidden = !second.alarm;
     alarm.textContent = second.alarm ? `Flag log: ${second.alarm}` : "";
     updateSources(second.sources, about);
-    if (changes !== undefined && second.changes !== changes) refreshEvents(about);
+    if (changes !== undefined && second.changes !== changes) {
+      refreshEvents(about);
+      refreshEvent();
+    }
     changes = second.changes;
   });
   live.onerror = () => {

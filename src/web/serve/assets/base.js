@@ -15,13 +15,23 @@ export const score = (value) => (value === null || value === undefined ? "–" :
 export const moment = (text) => (text ? new Date(text).toLocaleString() : "–");
 
 // The answer, or an error whose message is what the box said.
-export const ask = async (path) => {
-  const response = await fetch(path, { headers: { accept: "application/json" } });
+const answer = async (path, request) => {
+  const response = await fetch(path, request);
   if (response.status === 401) location.assign("/login");
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(body.error ?? `${response.status} ${response.statusText}`);
+  if (!response.ok) {
+    throw Object.assign(new Error(body.error ?? `${response.status} ${response.statusText}`), { status: response.status, body });
+  }
   return body;
 };
+
+export const ask = (path) => answer(path, { headers: { accept: "application/json" } });
+
+export const send = (path, body) => answer(path, {
+  method: "POST",
+  headers: { accept: "application/json", "content-type": "application/json" },
+  body: JSON.stringify(body),
+});
 
 // Red for what looks generated, from where spotd is unsure; green for the rest. The number stands beside it, so that
 // colour is never all there is.

@@ -1,5 +1,6 @@
 // What was flagged: a gallery with filters, and one event with everything that the log has of it.
 import { ask, el, moment, score, tiles } from "./base.js";
+import { judgement, standing } from "./review.js";
 
 const form = document.getElementById("filter");
 const list = document.getElementById("events");
@@ -25,7 +26,8 @@ const entry = (event) => {
     : el("span", { class: "nothing" }, event.removed ? "picture has made room" : "no picture");
   const what = event.kind === "alert" ? "alert" : event.ended ? "flag" : "flag, going on";
   return el("li", {}, el("a", { href: `#event/${event.id}` }, image,
-    el("span", {}, `${event.source}: ${what}`), el("span", { class: "soft" }, `${moment(event.began)}, peak ${score(event.peak)}`)));
+    el("span", {}, `${event.source}: ${what}`), el("span", { class: "soft" }, `${moment(event.began)}, peak ${score(event.peak)}`),
+    standing(event.review) ? el("span", { class: "reviewed" }, standing(event.review)) : undefined));
 };
 
 export const refreshEvents = async () => {
@@ -54,13 +56,29 @@ const check = (name, { holds, text }) =>
   el("li", { class: holds === true ? "yes" : holds === false ? "no" : "none" },
     `${name}: ${holds === true ? "holds" : holds === false ? "does not hold" : "not checked"}, ${text}`);
 
+const gone = "The pictures have made room; the records and their hashes remain.";
+
+const notices = (event) => {
+  const all = [];
+  if (event.removed && event.first.evidence) all.push(gone);
+  if (event.first.clock === "set-back") all.push("The box's clock was set back before this record: its times are earlier than those of the record before.");
+  if (event.reviewed?.clock === "set-back") all.push("The box's clock was set back before the newest judgement.");
+  return all;
+};
+
+// The event that is shown, and how its judgement is brought up to date.
+let shown;
+
 const page = (event, about) => {
   const { first } = event;
+  const judged = judgement(event.id);
+  judged.show(event.reviewed);
+  shown = { event, judged };
   const files = first.evidence;
   const scene = files && !event.removed && first.frame
     ? el("div", { class: "scene", id: "event-scene" }, el("img", { src: picture(event.id, files.frame.sha256), alt: `The flagged frame of ${event.source}` }),
       tiles({ ...first.frame, tiles: first.tiles }, about))
-    : el("p", {}, event.removed ? "The pictures have made room; the records and their hashes remain." : first.evidence_error ?? "No picture was kept.");
+    : el("p", {}, event.removed ? gone : first.evidence_error ?? "No picture was kept.");
   if (first.frame && scene.className === "scene") scene.style.aspectRatio = `${first.frame.width} / ${first.frame.height}`;
   const numbers = [
     ["verdict", event.verdict], ["frame", score(first.raw)], ["median", score(first.smoothed)], ["peak", score(event.peak)],
@@ -76,7 +94,9 @@ const page = (event, about) => {
   return [
     el("p", {}, el("a", { href: "#" }, "Back to all sources")),
     el("h2", { id: "event-title", tabindex: "-1" }, `${event.source}: ${event.kind} ${event.id}`),
+    el("div", { id: "event-notices", role: "status" }, ...notices(event).map((text) => el("p", { class: "notice" }, text))),
     scene,
+    judged.part,
     el("dl", {}, ...numbers.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))])),
     el("h3", {}, "Does it still hold?"),
     el("ul", { class: "checks" }, check("Chain", event.checks.chain), check("Evidence", event.checks.evidence), check("Signature", event.checks.signature)),
@@ -87,8 +107,29 @@ const page = (event, about) => {
   ];
 };
 
+// Something was written: the event that is shown may have changed. What an operator is typing stays.
+export const refreshEvent = async () => {
+  const before = shown;
+  if (!before || document.getElementById("event").hidden) return;
+  try {
+    const event = await ask(`/api/v1/events/${before.event.id}`);
+    if (shown !== before) return;
+    before.judged.update(event.reviewed);
+    if (event.removed && !before.event.removed) {
+      before.event.removed = true;
+      for (const image of document.querySelectorAll("#event .scene img, #event .tiles img")) {
+        image.replaceWith(el("span", { class: "nothing" }, "picture has made room"));
+      }
+    }
+    document.getElementById("event-notices").replaceChildren(...notices(event).map((text) => el("p", { class: "notice" }, text)));
+  } catch (error) {
+    if (shown === before) document.getElementById("event-notices").replaceChildren(el("p", { class: "notice" }, error.message));
+  }
+};
+
 export const showEvent = async (id, about) => {
   const place = document.getElementById("event");
+  shown = undefined;
   place.replaceChildren(el("h2", { id: "event-title" }, `Event ${id}`), el("p", {}, "reading the log"));
   try {
     place.replaceChildren(...page(await ask(`/api/v1/events/${id}`), about));
