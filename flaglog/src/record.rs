@@ -1,5 +1,6 @@
 //! What a line of the log says: the versioned schema, in the order in which its members are written.
 
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::chain::{self, Hash};
+use super::fs::{Fs, read_whole};
 use super::review::Review;
 use spotd_core::identity::ModelIdentity;
 use spotd_core::judgement::{Judgement, Logits, ScoredTile};
@@ -24,6 +26,9 @@ pub const SCHEMA_OF_EVENTS: u32 = 1;
 
 /// Software that writes, as records name it.
 pub const SOFTWARE: &str = concat!("spotd ", env!("CARGO_PKG_VERSION"));
+
+/// Largest evidence file that is read, in bytes.
+const MAX_FILE: usize = 256 << 20;
 
 /// Whether the wall clock could be trusted when a record was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -416,6 +421,25 @@ impl EvidenceFile {
             && stem == self.sha256.to_string()
             && matches!(extension, "jpg" | "png");
         ours.then(|| dir.join(top).join(event).join(name))
+    }
+
+    /// Its content, given the log's folder: the one that the record names. `None` where it is not there (any more).
+    ///
+    /// # Errors
+    /// As the operating system says; `InvalidData` where another content lies there, or the record names a file that is
+    /// none of the log's.
+    pub fn read_in(&self, fs: &dyn Fs, dir: &Path) -> io::Result<Option<Vec<u8>>> {
+        let wrong =
+            |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", self.file)));
+        let Some(path) = self.path_in(dir) else { return wrong("a name that this log does not give") };
+        let most = usize::try_from(self.bytes).unwrap_or(MAX_FILE).min(MAX_FILE);
+        match read_whole(fs, &path, most) {
+            Ok(bytes) if Hash::of(&bytes) == self.sha256 => Ok(Some(bytes)),
+            Ok(_) => wrong("its content is not what the record names"),
+            Err(e) if e.kind() == io::ErrorKind::FileTooLarge => wrong("it is longer than the record says"),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

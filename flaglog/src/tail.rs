@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use ulid::Ulid;
 
 use super::cursor::{CursorFile, Mark};
+use super::export::{Bundle, ExportError};
 use super::fs::{Fs, read_whole, write_whole};
 use super::reader::{Item, ReadError, Reader};
 use super::record::EvidenceFile;
@@ -60,6 +62,15 @@ impl Tail {
         let path = file.path_in(&self.dir).ok_or("the record names a file that is none of the log's")?;
         let most = usize::try_from(file.bytes).unwrap_or(usize::MAX);
         read_whole(&*self.fs, &path, most).map_err(|e| e.to_string())
+    }
+
+    /// An event with its evidence, to be sent away as a ZIP file; `before` is the record before its first one, if that is
+    /// known. Its pictures are checked now.
+    ///
+    /// # Errors
+    /// [`ExportError`]: there is no such event, or it does not hold.
+    pub fn bundle(&self, event: Ulid, before: Option<Mark>) -> Result<Bundle, ExportError> {
+        Bundle::find(self.fs.clone(), self.dir.clone(), event, before, self.durable())
     }
 
     /// Reads a file that a publisher keeps in the log's folder, of `most` bytes.

@@ -14,6 +14,7 @@ mod common {
 
 mod box_of;
 mod browser;
+mod bundles;
 mod limits;
 mod page;
 mod requests;

@@ -12,7 +12,7 @@ use crate::browser::Browser;
 use crate::common::records;
 use crate::common::tmpfs::SmallDisk;
 
-fn judge(watched: &SpotdBox, id: &str, body: &Value) -> Answer {
+pub fn judge(watched: &SpotdBox, id: &str, body: &Value) -> Answer {
     let own = format!("http://127.0.0.1:{}", watched.port);
     let headers = [("Origin", own.as_str()), ("Content-Type", "application/json")];
     watched.post(&format!("/api/v1/events/{id}/review"), &body.to_string(), &headers)
@@ -30,7 +30,7 @@ fn kept(watched: &SpotdBox) -> Vec<Review> {
     all
 }
 
-fn id_of(event: &Value) -> String {
+pub fn id_of(event: &Value) -> String {
     event["id"].as_str().expect("an id").to_owned()
 }
 
@@ -114,7 +114,7 @@ fn what_is_no_judgement_is_named_and_other_sites_judge_nothing() {
 
 const STANDS: &str = "document.getElementById('review-standing')?.textContent ?? ''";
 
-fn open_event(browser: &Browser, watched: &SpotdBox, id: &str) {
+pub fn open_event(browser: &Browser, watched: &SpotdBox, id: &str) {
     browser.open(&watched.url(&format!("/#event/{id}")));
     browser.wait("the judgement", "return Boolean(document.querySelector('#review button'))");
 }

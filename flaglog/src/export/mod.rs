@@ -6,7 +6,7 @@ mod error;
 mod target;
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::chain::Hash;
+use super::cursor::Mark;
 use super::fs::{Fs, read_whole};
-use super::reader::{ReadError, Reader};
+use super::reader::{Item, ReadError, Reader};
 use super::record::{Entry, EvidenceFile, EvidenceFiles, NoteKind, SOFTWARE};
 use super::segment;
 pub use error::ExportError;
@@ -26,8 +27,6 @@ use target::Target;
 pub const MANIFEST: &str = "export.json";
 /// How to check it, for people.
 pub const HOW_TO: &str = "HOW-TO-CHECK.txt";
-/// Largest evidence file that is copied, in bytes.
-const MAX_FILE: usize = 256 << 20;
 const VERSION: u32 = 1;
 
 /// [`MANIFEST`].
@@ -89,7 +88,7 @@ pub struct Exported {
 }
 
 /// The records that an export needs.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Range {
     event: Option<Ulid>,
     first: u64,
@@ -97,6 +96,14 @@ struct Range {
     files: Vec<EvidenceFile>,
     signed: Option<u64>,
     removed: Option<u64>,
+}
+
+impl Range {
+    /// The evidence files, each once.
+    fn files(&self) -> impl Iterator<Item = &EvidenceFile> {
+        let mut there = BTreeSet::new();
+        self.files.iter().filter(move |file| there.insert(&file.file))
+    }
 }
 
 /// Copies an event, named by its id or that of one of its records, from the log in `dir` to a new folder, or
@@ -111,32 +118,127 @@ pub fn export(
     to: &Path,
     now: Timestamp,
 ) -> Result<Exported, ExportError> {
-    let range = find(fs, dir, id)?;
-    let Some(event) = range.event else {
-        return Err(ExportError::Unknown { dir: dir.to_owned(), event: id });
-    };
-    let root = format!("event-{event}");
+    let log = Log { fs, dir, before: None, durable: u64::MAX };
+    let (range, event) = find(&log, id)?;
+    let root = root(event);
     let mut target = Target::create(fs, to, &root, now)?;
-    let (mut files, mut removed) = (0, 0);
-    let mut there = BTreeSet::new();
-    for file in range.files.iter().filter(|f| there.insert(&f.file)) {
-        let bad = || ExportError::Damaged(format!("evidence {} does not hold", file.file));
-        let from = file.path_in(dir).ok_or_else(bad)?;
-        let bytes = match read_whole(&**fs, &from, MAX_FILE) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && range.removed.is_some() => {
-                removed += 1;
-                continue;
-            }
-            bytes => bytes.map_err(|error| ExportError::Io { path: from, error })?,
-        };
-        if Hash::of(&bytes) != file.sha256 {
-            return Err(bad());
+    let done = write(&log, &range, event, &mut target, now)?;
+    target.finish()?;
+    let folder = if target::is_zip(to) { PathBuf::from(root) } else { to.to_owned() };
+    Ok(Exported { path: to.to_owned(), folder, ..done })
+}
+
+/// An event that was found, and whose pictures are those that its records name or have made room: what [`export`] gives,
+/// to be sent away as a ZIP file while it is made.
+#[derive(Debug)]
+pub struct Bundle {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    before: Option<Mark>,
+    durable: u64,
+    range: Range,
+    event: Ulid,
+}
+
+impl Bundle {
+    /// Finds an event. `before`: the record before its first one, if that is known; records behind `durable` are not
+    /// there yet.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    pub(super) fn find(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        event: Ulid,
+        before: Option<Mark>,
+        durable: u64,
+    ) -> Result<Self, ExportError> {
+        let log = Log { fs: &fs, dir: &dir, before, durable };
+        let (range, event) = find(&log, event)?;
+        for file in range.files() {
+            evidence(&log, &range, file)?;
         }
-        target.put(&file.file, &bytes)?;
-        files += 1;
+        Ok(Self { range, event, before, durable, fs, dir })
+    }
+
+    /// Name for the ZIP file.
+    pub fn file_name(&self) -> String {
+        root(self.event) + ".zip"
+    }
+
+    /// Writes the ZIP file from its beginning to its end, holding one picture at a time.
+    ///
+    /// # Errors
+    /// [`ExportError`]: what was written until then is no ZIP file.
+    pub fn write(&self, to: &mut dyn Write, now: Timestamp) -> Result<Exported, ExportError> {
+        let log = Log { fs: &self.fs, dir: &self.dir, before: self.before, durable: self.durable };
+        let mut target = Target::stream(to, &root(self.event), now);
+        let done = write(&log, &self.range, self.event, &mut target, now)?;
+        target.finish()?;
+        Ok(done)
+    }
+}
+
+/// Name of the folder with an export in it.
+fn root(event: Ulid) -> String {
+    format!("event-{event}")
+}
+
+/// Where an event is looked for.
+struct Log<'a> {
+    fs: &'a Arc<dyn Fs>,
+    dir: &'a Path,
+    /// The record before the event's first one, if that is known.
+    before: Option<Mark>,
+    durable: u64,
+}
+
+impl Log<'_> {
+    fn reader(&self) -> Reader {
+        let after = |mark| Reader::after(self.fs.clone(), self.dir, mark).ok();
+        self.before.and_then(after).unwrap_or_else(|| Reader::from_start(self.fs.clone(), self.dir))
+    }
+
+    /// The next record that is durable.
+    fn next(&self, reader: &mut Reader) -> Result<Option<Item>, ReadError> {
+        Ok(reader.next()?.filter(|item| item.entry.seq() <= self.durable))
+    }
+}
+
+/// A picture, or none where it has made room.
+fn evidence(log: &Log<'_>, range: &Range, file: &EvidenceFile) -> Result<Option<Vec<u8>>, ExportError> {
+    match file.read_in(&**log.fs, log.dir) {
+        Ok(None) if range.removed.is_none() => {
+            Err(ExportError::Damaged(format!("evidence {} is missing", file.file)))
+        }
+        Ok(bytes) => Ok(bytes),
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+            Err(ExportError::Damaged(format!("evidence {} does not hold: {e}", file.file)))
+        }
+        Err(error) => Err(ExportError::Io { path: log.dir.join(&file.file), error }),
+    }
+}
+
+/// Writes all but the end of the target.
+fn write(
+    log: &Log<'_>,
+    range: &Range,
+    event: Ulid,
+    target: &mut Target<'_>,
+    now: Timestamp,
+) -> Result<Exported, ExportError> {
+    let (mut files, mut removed) = (0, 0);
+    for file in range.files() {
+        match evidence(log, range, file)? {
+            Some(bytes) => {
+                target.put(&file.file, &bytes)?;
+                files += 1;
+            }
+            None => removed += 1,
+        }
     }
     let until = range.last.max(range.signed.unwrap_or(0)).max(range.removed.unwrap_or(0));
-    let (prev, records) = copy_records(fs, dir, &mut target, range.first, until)?;
+    let (prev, records) = copy_records(log, target, range.first, until)?;
     let manifest = Manifest {
         export: VERSION,
         event,
@@ -149,27 +251,27 @@ pub fn export(
     let text = serde_json::to_string_pretty(&manifest).expect("plain members") + "\n";
     target.put(MANIFEST, text.as_bytes())?;
     target.put(HOW_TO, how_to(&manifest).as_bytes())?;
-    target.finish()?;
-    let folder = if target::is_zip(to) { PathBuf::from(root) } else { to.to_owned() };
     let signed = range.signed.is_some();
-    Ok(Exported { event, path: to.to_owned(), folder, records, files, removed, signed })
+    let (path, folder) = (PathBuf::from(root(event) + ".zip"), PathBuf::from(root(event)));
+    Ok(Exported { event, path, folder, records, files, removed, signed })
 }
 
-/// Finds the event's records, the first signature behind them and the notes on its evidence.
-fn find(fs: &Arc<dyn Fs>, dir: &Path, id: Ulid) -> Result<Range, ExportError> {
-    let range = find_event(fs, dir, id)?;
+/// Finds the event's records, its reviews, the first signature behind them and the notes on its evidence.
+fn find(log: &Log<'_>, id: Ulid) -> Result<(Range, Ulid), ExportError> {
+    let range = find_event(log, id)?;
     match range.event {
+        None => Err(ExportError::Unknown { dir: log.dir.to_owned(), event: id }),
         // It was named by a later record of it.
-        Some(event) if event != id => find_event(fs, dir, event),
-        _ => Ok(range),
+        Some(event) if event != id => Ok((find_event(log, event)?, event)),
+        Some(event) => Ok((range, event)),
     }
 }
 
-fn find_event(fs: &Arc<dyn Fs>, dir: &Path, id: Ulid) -> Result<Range, ExportError> {
+fn find_event(log: &Log<'_>, id: Ulid) -> Result<Range, ExportError> {
     let mut range = Range::default();
-    let mut reader = Reader::from_start(fs.clone(), dir);
+    let mut reader = log.reader();
     loop {
-        let item = match reader.next() {
+        let item = match log.next(&mut reader) {
             Ok(Some(item)) => item,
             Ok(None) => return Ok(range),
             Err(ReadError::Io { path, error }) => return Err(ExportError::Io { path, error }),
@@ -208,36 +310,35 @@ fn names(record: &super::Record, id: Ulid) -> bool {
     record.event == id || record.id == id
 }
 
+/// Copies the records from `first` to `until`, and says the `prev` of the first and how many there are.
 fn copy_records(
-    fs: &Arc<dyn Fs>,
-    dir: &Path,
-    target: &mut Target,
+    log: &Log<'_>,
+    target: &mut Target<'_>,
     first: u64,
     until: u64,
 ) -> Result<(Hash, u64), ExportError> {
-    let mut reader = Reader::from_start(fs.clone(), dir);
-    let (mut prev, mut lines, mut records) = (Hash::ZERO, String::new(), 0);
-    loop {
-        match reader.next() {
-            Ok(Some(item)) if item.entry.seq() < first => {}
-            Ok(Some(item)) => {
-                if records == 0 {
-                    prev = item.entry.prev();
+    let mut reader = log.reader();
+    let (mut prev, mut records, mut over) = (Hash::ZERO, 0, false);
+    target.put_lines(&segment::file_name(first), || {
+        while !over {
+            match log.next(&mut reader) {
+                Ok(Some(item)) if item.entry.seq() < first => {}
+                Ok(Some(item)) => {
+                    if records == 0 {
+                        prev = item.entry.prev();
+                    }
+                    records += 1;
+                    over = item.entry.seq() >= until;
+                    return Ok(Some(item.line));
                 }
-                lines += &item.line;
-                lines.push('\n');
-                records += 1;
-                if item.entry.seq() >= until {
-                    break;
-                }
+                Ok(None) => over = true,
+                Err(ReadError::Io { path, error }) => return Err(ExportError::Io { path, error }),
+                Err(error) if records > 0 => return Err(ExportError::Damaged(error.to_string())),
+                Err(_) => {}
             }
-            Ok(None) => break,
-            Err(ReadError::Io { path, error }) => return Err(ExportError::Io { path, error }),
-            Err(error) if records > 0 => return Err(ExportError::Damaged(error.to_string())),
-            Err(_) => {}
         }
-    }
-    target.put(&segment::file_name(first), lines.as_bytes())?;
+        Ok(None)
+    })?;
     Ok((prev, records))
 }
 

@@ -203,3 +203,67 @@ fn an_export_has_what_was_said_of_the_event() {
     let report = verify::verify(&fs, &to, None).expect("checked");
     assert!(report.holds && report.reviews == 1, "{report:?}");
 }
+
+/// Takes so many bytes, then nothing more.
+struct Narrow(Vec<u8>, usize);
+
+impl io::Write for Narrow {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() >= self.1 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let taken = bytes.len().min(self.1 - self.0.len());
+        self.0.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_bundle_that_is_sent_away_has_what_an_export_has_and_a_reader_that_leaves_ends_it() {
+    let fs = MemFs::default();
+    let mut log = open(&fs, 2500).expect("open");
+    let of = log.tail();
+    let tiles = [ScoredTile { rect: rect(0), score: 0.9 }];
+    log.append(new_record("another", 0.9), Some(&evidence(&tiles))).expect("append");
+    let event = log.append(new_record("cam", 0.9), Some(&evidence(&tiles))).expect("append");
+    log.review(judge(&event, Finding::Confirmed, None), &of).expect("kept");
+    let (items, _) = read(&fs);
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let mut whole = Vec::new();
+    // Where its first record stands may be known; a mark of another log is of no use and does no harm.
+    for before in [None, Some(items[0].mark()), Some(cursor::Mark::new(1, Hash::of(b"another")))] {
+        let bundle = of.bundle(event.event, before).expect("it is there");
+        assert_eq!(bundle.file_name(), format!("event-{}.zip", event.event));
+        let mut bytes = Vec::new();
+        let done = bundle.write(&mut bytes, now).expect("written");
+        assert_eq!((done.records, done.files, done.signed), (2, 2, false));
+        whole = bytes;
+    }
+    let mut zip = zip::ZipArchive::new(io::Cursor::new(&whole)).expect("a ZIP file");
+    let root = format!("event-{}/", event.event);
+    assert!(zip.file_names().all(|name| name.is_ok_and(|n| n.starts_with(&root) && !n.contains(".."))));
+    let mut lines = String::new();
+    let segment = format!("{root}{}", segment::file_name(event.seq));
+    io::Read::read_to_string(&mut zip.by_name(&segment).expect("records"), &mut lines).expect("text");
+    let expected: Vec<&str> = items[1..].iter().map(|i| i.line.as_str()).collect();
+    assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
+
+    let bundle = of.bundle(event.event, None).expect("it is there");
+    for most in [0, 1, 3000, whole.len() - 1] {
+        let mut narrow = Narrow(Vec::new(), most);
+        bundle.write(&mut narrow, now).map(drop).expect_err("nobody takes it");
+        assert_eq!(narrow.0, whole[..most]);
+    }
+    of.bundle(event.id, None).expect("an event is also named by one of its records");
+    assert!(matches!(of.bundle(Ulid::new(), None), Err(export::ExportError::Unknown { .. })));
+    // One picture is changed, or missing without a word.
+    let frame = event.evidence.expect("pictures").frame.path_in(Path::new(DIR)).expect("inside");
+    fs.edit(&frame, |bytes| bytes[7] ^= 1);
+    assert!(matches!(of.bundle(event.event, None), Err(export::ExportError::Damaged(_))));
+    fs.remove(&frame).expect("removed");
+    assert!(matches!(of.bundle(event.event, None), Err(export::ExportError::Damaged(_))));
+}

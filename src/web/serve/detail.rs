@@ -100,7 +100,9 @@ pub(super) async fn evidence(
 }
 
 /// Files are read apart from the thread that answers everybody.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
     let failed =
         |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the log failed; see spotd's messages");
     tokio::task::spawn_blocking(work).await.map_err(failed)

@@ -6,6 +6,7 @@
 mod answer;
 mod api;
 mod assets;
+mod bundle;
 mod connections;
 mod detail;
 mod events;

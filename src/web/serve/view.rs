@@ -7,8 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use crossbeam_channel::{Receiver, select};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use super::bundle::DOWNLOADS;
 use super::events::Index;
 use super::history::History;
 use super::reviews::Pace;
@@ -51,6 +52,8 @@ pub(super) struct View {
     pub controls: Controls,
     pub clock: SharedClock,
     pub metrics: Metrics,
+    /// Room for those who download.
+    pub downloads: Arc<Semaphore>,
     log: Mutex<Followed>,
     history: Mutex<History>,
     pictures: watch::Sender<BTreeMap<Arc<str>, Picture>>,
@@ -71,6 +74,7 @@ impl View {
         Self {
             facts,
             metrics,
+            downloads: Arc::new(Semaphore::new(DOWNLOADS)),
             board,
             controls,
             clock,

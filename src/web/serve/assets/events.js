@@ -56,6 +56,30 @@ const check = (name, { holds, text }) =>
   el("li", { class: holds === true ? "yes" : holds === false ? "no" : "none" },
     `${name}: ${holds === true ? "holds" : holds === false ? "does not hold" : "not checked"}, ${text}`);
 
+// Asked for first, so that the page can say why there is none.
+const bundle = (id) => {
+  const path = `/api/v1/events/${id}/bundle`;
+  const problem = el("span", { id: "bundle-problem", role: "alert" });
+  const link = el("a", { id: "bundle", href: path, download: "" }, "Download the evidence (ZIP)");
+  link.addEventListener("click", async (event) => {
+    if (link.dataset.there) {
+      delete link.dataset.there;
+      return;
+    }
+    event.preventDefault();
+    problem.textContent = "";
+    try {
+      const there = await fetch(path, { method: "HEAD" });
+      if (!there.ok) await ask(path);
+      link.dataset.there = "yes";
+      link.click();
+    } catch (error) {
+      problem.textContent = ` There is none: ${error.message}`;
+    }
+  });
+  return el("p", {}, link, ", to be checked elsewhere with ", el("code", {}, `spotd-verify event-${id}`), ".", problem);
+};
+
 const gone = "The pictures have made room; the records and their hashes remain.";
 
 const notices = (event) => {
@@ -100,6 +124,7 @@ const page = (event, about) => {
     el("dl", {}, ...numbers.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))])),
     el("h3", {}, "Does it still hold?"),
     el("ul", { class: "checks" }, check("Chain", event.checks.chain), check("Evidence", event.checks.evidence), check("Signature", event.checks.signature)),
+    bundle(event.id),
     ...(kept.length ? [el("h3", {}, "Tiles kept losslessly"), el("div", { class: "tiles" }, ...kept)] : []),
     el("h3", {}, "The record, every member"),
     el("pre", { tabindex: "0" }, JSON.stringify(first, null, 2)),
