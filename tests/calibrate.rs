@@ -6,10 +6,13 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::model;
+use common::{model, records};
 use image::{Rgb, RgbImage};
+use spotd::clock::SystemClock;
 use spotd::detector::calibration::{Calibration, Method};
+use spotd::flaglog::{Finding, FlagLog, NewReview};
 use spotd::forensics::rng::Rng;
+use spotd::verdict::EventKind;
 
 fn spotd(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_spotd")).args(args).output().expect("spotd runs")
@@ -174,6 +177,83 @@ fn what_cannot_be_calibrated_is_said_and_nothing_is_written() {
     let (code, _, said) = site.calibrate(&["--real", "x", "--per-day", "0"]);
     assert_eq!(code, Some(2));
     assert!(said.contains("above 0"), "{said}");
+}
+
+/// A flag log with one event each of these brightnesses and what an operator said of it; returns the events' pictures.
+fn judged(dir: &Path, events: &[(f32, Finding)]) -> Vec<PathBuf> {
+    let mut log = FlagLog::open(&records::config(dir), "box", SystemClock::shared()).expect("open");
+    let of = log.tail();
+    let mut files = Vec::new();
+    for (number, &(mean, finding)) in events.iter().enumerate() {
+        let picture = RgbImage::from_fn(96, 96, |x, y| {
+            Rgb([(mean + ((x * 31 + y * 17) % 21) as f32 - 10.0).clamp(0.0, 255.0) as u8; 3])
+        });
+        let new = records::new_record("cam", EventKind::Alert);
+        let record = log.append(new, Some(&records::evidence(&picture, &[]))).expect("append");
+        files.push(record.evidence.expect("pictures").frame.path_in(dir).expect("inside"));
+        let mut replaces = None;
+        // Somebody says the opposite first, and corrects it: the newest counts.
+        let opposite = if finding == Finding::Confirmed { Finding::FalseAlarm } else { Finding::Confirmed };
+        for finding in [opposite, finding] {
+            let by = format!("operator {number}");
+            let (event, source) = (record.event, record.source.clone());
+            let review = NewReview { event, source, finding, by, comment: None, replaces };
+            replaces = Some(log.review(review, &of).expect("kept").id);
+        }
+    }
+    files
+}
+
+#[test]
+fn what_operators_have_judged_is_footage_too() {
+    use Finding::{Confirmed, FalseAlarm, Withdrawn};
+    let site = Site::new();
+    site.film("real", 1200, 100.0, 1);
+    let (real, log) = (site.text("real"), site.text("flags"));
+    let base = ["--real", &real, "--per-day", "2", "--fps", "4"];
+    let (code, _, said) = site.calibrate(&base);
+    assert_eq!(code, Some(0), "{said}");
+    let before = site.written();
+    let with = [&base[..], &["--log", &log]].concat();
+    let (code, _, said) = site.calibrate(&with);
+    assert!(code == Some(2) && said.contains("flags"), "{said}");
+
+    let events = [
+        (170.0, FalseAlarm),
+        (175.0, FalseAlarm),
+        (250.0, Confirmed),
+        (252.0, Withdrawn),
+        (20.0, FalseAlarm),
+    ];
+    let files = judged(&site.path("flags"), &events);
+    // Somebody has changed a picture: it is not what was judged. One has made room.
+    let mut bytes = std::fs::read(&files[4]).expect("read");
+    bytes[200] ^= 1;
+    std::fs::write(&files[4], bytes).expect("written");
+    let (code, told, said) = site.calibrate(&with);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("left out") && said.contains("not what the record names"), "{said}");
+    assert!(told.contains("2 of them are false alarms"), "{told}");
+    assert!(told.contains("of the generated footage 100.0 %"), "{told}");
+    let after = site.written();
+    assert_eq!((after.false_alarms, after.blocks), (Some(2), before.blocks + 2));
+    let logit = |c: &Calibration| c.temperature * (c.threshold / (1.0 - c.threshold)).ln();
+    assert!(logit(&after) > logit(&before) + 0.5, "{before:?} {after:?}");
+    // The file is one that the daemon takes.
+    let config = site.config("real", &site.model, "workers = 1");
+    let output = spotd(&["check", "--config", &config]);
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains(&format!("synthetic from {:.4}", after.threshold))
+    );
+
+    // Pictures that are gone, and a log in which nothing was judged, are named.
+    files.iter().for_each(|file| std::fs::remove_file(file).expect("removed"));
+    let (code, _, said) = site.calibrate(&with);
+    assert!(code == Some(2) && said.contains("none has a picture any more"), "{said}");
+    let none = site.text("none");
+    judged(&site.path("none"), &[]);
+    let (code, _, said) = site.calibrate(&[&base[..], &["--log", &none]].concat());
+    assert!(code == Some(2) && said.contains("nobody has judged"), "{said}");
 }
 
 #[cfg(feature = "gstreamer")]

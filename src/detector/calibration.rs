@@ -54,6 +54,9 @@ pub struct Calibration {
     pub block_seconds: f64,
     /// Blocks of that length in the footage.
     pub blocks: usize,
+    /// How many of these are false alarms of a flag log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub false_alarms: Option<usize>,
     /// Share (0..1) of the known generated footage that is at or above the threshold, if there was
     /// any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,6 +147,7 @@ pub(crate) mod tests {
             real_seconds: 600.0,
             block_seconds: 9.0,
             blocks: 66,
+            false_alarms: None,
             fake_flagged: None,
             date: "2026-11-24".into(),
         }

@@ -158,6 +158,13 @@ fn decorrelation(recordings: &[Recording], most: usize) -> Option<usize> {
 }
 
 impl Blocks {
+    /// Adds blocks of which nothing but the maxima is known, such as false alarms that somebody has recognised.
+    pub fn add(&mut self, maxima: &[f64]) {
+        self.maxima.extend(maxima);
+        self.maxima.sort_by(|a, b| b.total_cmp(a));
+        self.footage += self.seconds * maxima.len() as f64;
+    }
+
     /// Blocks per day.
     fn daily(&self) -> f64 {
         DAY / self.seconds

@@ -4,6 +4,7 @@
 //! al., 2018).
 
 mod known;
+mod reviewed;
 
 use crate::{
     device, export,
@@ -46,6 +47,10 @@ pub struct Options {
     /// New generated pictures: a folder, or a video; may be given several times.
     #[arg(long)]
     pub fake: Vec<PathBuf>,
+    /// Flag log whose events operators have judged on the page: tiles of false alarms are new real
+    /// pictures, those of confirmed events new generated ones; may be given several times.
+    #[arg(long)]
+    pub log: Vec<PathBuf>,
     /// Photographs of any kind: they, and crops of them redrawn by random upsamplers, are what it
     /// must not forget; may be given several times.
     #[arg(long, required_unless_present = "replay")]
@@ -157,8 +162,8 @@ pub fn finetune(options: &Options) -> Result<Outcome> {
     ensure!(options.fps > 0.0 && options.fps.is_finite(), "--fps must be positive");
     ensure!(options.rate > 0.0 && options.rate.is_finite(), "--rate must be positive");
     ensure!(
-        !(options.real.is_empty() && options.fake.is_empty()),
-        "nothing new: give --real, --fake or both"
+        !(options.real.is_empty() && options.fake.is_empty() && options.log.is_empty()),
+        "nothing new: give --real, --fake, --log or several of them"
     );
     let device = device::choose();
     let bytes = std::fs::read(&options.model).with_context(|| format!("{}", options.model.display()))?;
@@ -243,6 +248,12 @@ fn news(options: &Options) -> Result<(Vec<Sample>, Vec<Sample>)> {
             train.extend(some.into_iter().map(sample));
             held.extend(rest.into_iter().map(sample));
         }
+    }
+    for (number, dir) in options.log.iter().enumerate() {
+        let folder = options.out.join(format!("reviewed-{number}"));
+        let (some, rest) = reviewed::reviewed_pictures(dir, &folder, options.hold_out)?;
+        train.extend(some);
+        held.extend(rest);
     }
     ensure!(
         !train.is_empty() && !held.is_empty(),

@@ -2,11 +2,17 @@
 
 mod common;
 
+use image::RgbImage;
 use spotd::{
+    clock::SystemClock,
     detector::{Model, card::Card},
+    flaglog::{Evidence, Finding, FlagLog, LogConfig, NewRecord, NewReview},
     forensics::rng::Rng,
     identity::Precision,
     identity::Wanted,
+    judgement::{Judgement, ScoredTile},
+    raster::Rect,
+    verdict::{EventKind, Verdict},
 };
 use spotd_train::{
     ablate, export,
@@ -18,20 +24,27 @@ use spotd_train::{
     onnx::{self, Ends},
     resnet::{Depth, imagenet, resnet},
 };
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tch::{Device, Kind, Tensor, nn::VarStore};
 
 /// A fake of another kind: rows repeated in pairs, as a bad upsampling leaves them.
+fn double(picture: &mut RgbImage) {
+    for y in (0..picture.height() - 1).step_by(2) {
+        for x in 0..picture.width() {
+            let pixel = *picture.get_pixel(x, y);
+            picture.put_pixel(x, y + 1, pixel);
+        }
+    }
+}
+
 fn put_doubled(folder: &Path, n: u64) {
     std::fs::create_dir_all(folder).unwrap();
     for seed in 0..n {
         let mut picture = common::picture(7000 + seed, false, 72, 66);
-        for y in (0..picture.height() - 1).step_by(2) {
-            for x in 0..picture.width() {
-                let pixel = *picture.get_pixel(x, y);
-                picture.put_pixel(x, y + 1, pixel);
-            }
-        }
+        double(&mut picture);
         picture.save(folder.join(format!("doubled-{seed}.png"))).unwrap();
     }
 }
@@ -41,6 +54,7 @@ fn options(model: PathBuf, replay: PathBuf, out: PathBuf) -> Options {
         model,
         real: vec![],
         fake: vec![],
+        log: vec![],
         photos: vec![],
         bank: None,
         replay: vec![replay],
@@ -159,6 +173,90 @@ fn bad_input_is_named_and_nothing_is_written() {
         assert!(error.contains(words), "{what}: {error}");
         assert!(!at("out").exists() || std::fs::read_dir(at("out")).unwrap().count() == 0, "{what}");
     }
+}
+
+/// A flag log whose operators have found pictures of a new kind of fake, and true ones that were flagged.
+fn put_judged(dir: &Path, n: u64) {
+    let config = LogConfig { dir: dir.to_owned(), jpeg_quality: 95, update_every: Duration::from_secs(60) };
+    let mut log = FlagLog::open(&config, "box", SystemClock::shared()).unwrap();
+    let of = log.tail();
+    let png = |picture: &RgbImage| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    };
+    for seed in 0..2 * n {
+        let fake = seed % 2 == 0;
+        let mut picture = common::picture(9000 + seed, false, 72, 66);
+        if fake {
+            double(&mut picture);
+        }
+        let tile = ScoredTile { rect: Rect { x: 0, y: 0, width: 72, height: 66 }, score: 0.9 };
+        let new = NewRecord {
+            event: None,
+            source: "cam".into(),
+            kind: EventKind::Alert,
+            verdict: Verdict::Synthetic,
+            judgement: Judgement {
+                raw: None,
+                smoothed: None,
+                peak: None,
+                threshold: 0.8,
+                unsure_from: 0.5,
+                window: 9,
+                frames: 9,
+            },
+            frame: None,
+            captured: std::time::SystemTime::UNIX_EPOCH,
+            tiles: vec![],
+            logits: None,
+            model: Model::open(None, Wanted::Auto).unwrap().identity(),
+            alert: None,
+        };
+        let kept = Evidence { frame: png(&picture), before: None, tiles: vec![(tile, png(&picture))] };
+        let record = log.append(new, Some(&kept)).unwrap();
+        let finding = if fake { Finding::Confirmed } else { Finding::FalseAlarm };
+        let by = "Jo".to_owned();
+        let review = NewReview {
+            event: record.event,
+            source: record.source,
+            finding,
+            by,
+            comment: None,
+            replaces: None,
+        };
+        log.review(review, &of).unwrap();
+    }
+}
+
+#[test]
+fn what_operators_have_judged_is_training_material() {
+    tch::set_num_threads(1);
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    common::put_classes(&at("known"), &["cat"], 16);
+    let words = format!("{SMALL} --augment none --rate 3e-3 --steps 30 --validate-every 30");
+    let trained =
+        fit::train(&parse::<FitLine>(&words, &[("--data", &at("known")), ("--run", &at("run"))]).options);
+    put_judged(&at("flags"), 24);
+    let tuned =
+        Options { log: vec![at("flags")], ..options(trained.unwrap().model.0, at("known"), at("out")) };
+    let outcome = finetune::finetune(&tuned).unwrap();
+    let (before, after) = outcome.aps;
+    assert!(after.new > before.new + 0.1, "{:?}", outcome.aps);
+    for folder in ["confirmed", "false-alarms"] {
+        assert_eq!(std::fs::read_dir(at("out/reviewed-0").join(folder)).unwrap().count(), 24, "{folder}");
+    }
+    assert!(outcome.model.1.training.data.contains("new pictures"));
+
+    let fails = |log: PathBuf| {
+        let options = Options { log: vec![log], out: at("none"), ..tuned.clone() };
+        format!("{:#}", finetune::finetune(&options).expect_err("an error"))
+    };
+    put_judged(&at("nobody"), 0);
+    assert!(fails(at("nobody")).contains("nobody has judged"));
+    std::fs::remove_dir_all(at("flags/evidence")).unwrap();
+    assert!(fails(at("flags")).contains("none has a picture any more"));
 }
 
 #[test]

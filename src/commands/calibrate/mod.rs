@@ -1,6 +1,7 @@
 //! `spotd calibrate`: threshold and temperature for one site, from its own footage.
 
 mod footage;
+mod reviewed;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -34,6 +35,10 @@ const MANUAL: Manual = Manual {
             "spotd calibrate --config spotd.toml --real rtsp://camera.lan/stream --seconds 86400 --per-day 0.1 --out site.toml",
             "Watch a camera for a day",
         ),
+        (
+            "spotd calibrate --real day.mp4 --log /var/lib/spotd/flags --per-day 0.1 --out site.toml",
+            "Also learn from what operators have judged on the page",
+        ),
     ],
     exit_status: DONE_OR_FAILED,
     files: &[],
@@ -53,6 +58,11 @@ pub struct CalibrateArgs {
     /// Footage that is known to be generated, of the kind to be found, if there is any.
     #[arg(long, value_name = "FOOTAGE", num_args = 1..)]
     fake: Vec<OsString>,
+
+    /// Flag log whose events operators have judged on the page: pictures of false alarms count as real
+    /// footage, those of confirmed events as generated.
+    #[arg(long, value_name = "DIR")]
+    log: Option<PathBuf>,
 
     /// Acceptable false alarms per camera and day: 0.033 is one a month.
     #[arg(long, value_name = "ALARMS", value_parser = positive)]
@@ -122,13 +132,23 @@ pub fn calibrate(args: CalibrateArgs) -> anyhow::Result<u8> {
         live: Duration::from_secs(args.seconds),
         jobs: threads::jobs(args.jobs),
     };
-    let real = watch_all(&watcher, &args.real)?;
-    let fake = watch_all(&watcher, &args.fake)?;
+    let judged = args.log.as_deref().map(|dir| reviewed::read(&detector, dir)).transpose()?;
+    let mut real = watch_all(&watcher, &args.real)?;
+    let mut fake = watch_all(&watcher, &args.fake)?;
     let period = 1.0 / args.fps;
-    let blocks = alarms::blocks(&real, period, verdict.window as f64 * period)
+    let mut blocks = alarms::blocks(&real, period, verdict.window as f64 * period)
         .context("no threshold can be given for this site")?;
+    let mut false_alarms = None;
+    if let Some(judged) = judged {
+        let maxima = judged.maxima();
+        blocks.add(&maxima);
+        false_alarms = Some(maxima.len());
+        real.extend(judged.false_alarms);
+        fake.extend(judged.confirmed);
+    }
     let found = blocks.threshold(args.per_day);
-    let calibration = calibration(&watcher, &blocks, &found, (&real, &fake), args.per_day);
+    let calibration =
+        Calibration { false_alarms, ..calibration(&watcher, &blocks, &found, (&real, &fake), args.per_day) };
     output::write(&args.out, calibration.to_toml().as_bytes())?;
     if args.json {
         console::print_json(&serde_json::to_string(&calibration)?)?;
@@ -198,6 +218,7 @@ fn calibration(
         real_seconds: blocks.footage,
         block_seconds: blocks.seconds,
         blocks: blocks.maxima.len(),
+        false_alarms: None,
         fake_flagged: (!fakes.is_empty()).then_some(flagged),
         date: jiff::Zoned::now().date().to_string(),
     }
@@ -245,6 +266,12 @@ fn tell(calibration: &Calibration, blocks: &Blocks, found: &Threshold) -> Vec<St
         c.blocks,
         c.block_seconds
     )];
+    if let Some(count) = c.false_alarms.filter(|&count| count > 0) {
+        lines.push(format!(
+            "{count} of them are false alarms of the flag log. They were kept because they scored high, so such stretches \
+             are rarer than it seems here, and there will be fewer false alarms than stated"
+        ));
+    }
     lines.push(format!(
         "threshold {:.4}, unsure from {:.4}, temperature {:.3}, for {} false alarms a day \
          (95 %: {:.2} times to {:.2} times as many)",
