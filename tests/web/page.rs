@@ -1,5 +1,6 @@
 //! What an operator sees and does.
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::box_of::SpotdBox;
@@ -52,6 +53,8 @@ fn a_feed_turns_synthetic_before_the_operators_eyes_and_the_event_says_why() {
             > Some(0)
     );
     browser.wait("its frame", "return document.querySelector('#event .scene img').naturalWidth === 480");
+    browser.run("document.querySelector('#spectrum summary').click()", &[]);
+    browser.wait("its spectrum", "return document.querySelectorAll('#spectrum canvas').length === 3");
     browser.run("location.hash = ''", &[]);
     browser.wait("the overview", "return !document.getElementById('overview').hidden");
     assert_eq!(browser.complaints(), [""; 0]);
@@ -106,10 +109,46 @@ fn axe_finds_nothing_serious() {
     }
 }
 
-/// Keeps a picture of the page where somebody wants one.
+/// Keeps a picture of the page, where somebody wants one.
 fn keep(browser: &Browser, name: &str) {
     if let Some(dir) = std::env::var_os("SPOTD_SCREENSHOTS") {
-        let file = std::path::Path::new(&dir).join(format!("{name}.png.base64"));
-        std::fs::write(file, browser.screenshot()).expect("written");
+        let png = base64::engine::general_purpose::STANDARD.decode(browser.screenshot()).expect("base64");
+        std::fs::write(std::path::Path::new(&dir).join(format!("{name}.png")), png).expect("written");
     }
+}
+
+/// The pictures of the README: `SPOTD_SCREENSHOTS=DIR cargo test --test web screenshots`.
+#[test]
+fn screenshots_of_the_demonstration() {
+    if std::env::var_os("SPOTD_SCREENSHOTS").is_none() || !Browser::is_here() {
+        return;
+    }
+    let watched = SpotdBox::demonstration();
+    let browser = Browser::start(1180, 900, false);
+    browser.open(&watched.url("/"));
+    browser.wait("a picture", "return document.querySelector('.scene img')?.naturalWidth > 0");
+    // The scene is true for a while, and on a busy machine for longer.
+    let begun = std::time::Instant::now();
+    let event = loop {
+        let page = watched.get("/api/v1/events", &[]).json();
+        if let Some(event) = page["events"].get(0) {
+            break event.clone();
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(600), "nothing was flagged");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    };
+    browser.wait("the event", "return document.querySelectorAll('#events li a img').length > 0");
+    browser.wait("tiles", "return document.querySelectorAll('.scene svg rect').length > 0");
+    keep(&browser, "readme-page");
+    browser.open(&watched.url(&format!("/#event/{}", event["id"].as_str().expect("an id"))));
+    browser.wait("the frame", "return document.querySelector('#event .scene img')?.naturalWidth > 0");
+    browser.run("document.querySelector('#spectrum summary').click()", &[]);
+    browser.wait("its spectrum", "return document.querySelectorAll('#spectrum canvas').length > 0");
+    browser.run("document.querySelector('#review [name=by]').value = 'Jo'", &[]);
+    browser.run("document.querySelector(\"#review [data-review='confirmed']\").click()", &[]);
+    browser.wait(
+        "the judgement",
+        "return document.getElementById('review-standing').textContent.includes('by Jo')",
+    );
+    keep(&browser, "readme-event");
 }

@@ -40,6 +40,15 @@ fn the_api_tells_what_the_page_shows() {
     let again = watched.get(&path, &[("If-None-Match", kept.header("etag"))]);
     assert_eq!((again.status, again.body.len()), (304, 0));
 
+    // Its spectrum, beside that of the source while it was clear.
+    let spectrum = watched.get(&format!("/api/v1/events/{id}/spectrum"), &[]).json();
+    assert_eq!(spectrum["side"], json!(64));
+    for name in ["event", "normal"] {
+        let values = spectrum[name].as_array().unwrap_or_else(|| panic!("no {name}: {spectrum}"));
+        assert!(values.len() == 64 * 64 && values.iter().all(serde_json::Value::is_f64), "{name}");
+    }
+    assert!(spectrum["pictures"].as_u64() >= Some(1));
+
     // Somebody touches the picture: the page says so and does not show it.
     let file = detail["first"]["evidence"]["frame"]["file"].as_str().expect("a file");
     let file = watched.dir.path().join("flags").join(file);

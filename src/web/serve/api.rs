@@ -21,7 +21,7 @@ use super::events::{Filter, Page};
 use super::guard::{Attempt, Guard, guard};
 use super::history::Columns;
 use super::view::View;
-use super::{bundle, detail, pictures, reviews};
+use super::{bundle, detail, pictures, reviews, spectra};
 use crate::flaglog::record::SCHEMA;
 use crate::health::{JudgedFrame, PublisherStatus, SourceStatus, rfc3339_text};
 use crate::identity::ModelIdentity;
@@ -54,6 +54,7 @@ pub(super) fn router(view: Arc<View>, guarded: Guard) -> Router {
         .route("/api/v1/events/{id}", get(detail::event))
         .route("/api/v1/events/{id}/evidence/{sha256}", get(detail::evidence))
         .route("/api/v1/events/{id}/bundle", get(bundle::bundle))
+        .route("/api/v1/events/{id}/spectrum", get(spectra::beside))
         .route("/api/v1/events/{id}/review", post(reviews::review))
         .with_state(view)
         .route("/login", get(|| async { Html(LOGIN) }).post(log_in).with_state(guarded.clone()))

@@ -122,7 +122,7 @@ pub(super) fn find(view: &View, id: &str) -> Result<(Event, Tail, Option<u64>), 
     })
 }
 
-fn read(tail: &Tail, place: Place) -> Result<Record, String> {
+pub(super) fn read(tail: &Tail, place: Place) -> Result<Record, String> {
     match read_entry(tail, place)? {
         Entry::Event(record) => Ok(*record),
         Entry::Note(_) | Entry::Review(_) => Err("another kind of record stands in its place".into()),
@@ -141,7 +141,7 @@ fn read_entry(tail: &Tail, place: Place) -> Result<Entry, String> {
     }
 }
 
-fn bytes(tail: &Tail, file: &EvidenceFile, removed: bool) -> Result<Vec<u8>, Problem> {
+pub(super) fn bytes(tail: &Tail, file: &EvidenceFile, removed: bool) -> Result<Vec<u8>, Problem> {
     let bytes = tail.evidence(file).map_err(|error| match removed {
         true => Problem::new(StatusCode::GONE, "this picture has made room; the record and its hash remain"),
         false => Problem::new(StatusCode::GONE, format!("the picture cannot be read: {error}")),

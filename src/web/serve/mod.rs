@@ -1,6 +1,6 @@
-//! Two threads beside the frame's way. One keeps copies of what is shown (`view`): it follows the log as a publisher
-//! does, reads the board once a second and takes pictures that were asked for. The other one answers browsers from
-//! these copies, on a small runtime of its own (`connections`, `guard`, `api`). A slow browser, or a thousand of them,
+//! Three threads beside the frame's way. One keeps copies of what is shown (`view`): it follows the log as a publisher
+//! does, reads the board once a second and takes pictures that were asked for. The second one keeps what the sources' spectra
+//! are normally (`spectra`). The third one answers browsers from these copies, on a small runtime of its own (`connections`, `guard`, `api`). A slow browser, or a thousand of them,
 //! costs connections but never a frame.
 
 mod answer;
@@ -14,6 +14,7 @@ mod guard;
 mod history;
 mod pictures;
 mod reviews;
+mod spectra;
 mod tls;
 mod view;
 
@@ -133,9 +134,14 @@ pub fn spawn(
         .max_blocking_threads(READERS)
         .thread_name("web files")
         .build()?;
-    let snapshots = controls.snapshots();
+    let (snapshots, more) = (controls.snapshots(), controls.snapshots());
     let view = Arc::new(View::new(facts, log, board, controls, clock));
     let (ended, ending) = watch::channel(false);
+    let spectra = {
+        let (view, stop) = (view.clone(), stop.clone());
+        let follow = move || spectra::follow(&view, &more, &stop);
+        std::thread::Builder::new().name("web spectra".into()).spawn(follow)?
+    };
     let follows = {
         let view = view.clone();
         std::thread::Builder::new().name("web view".into()).spawn(move || {
@@ -153,5 +159,5 @@ pub fn spawn(
         });
         runtime.shutdown_timeout(END_WITHIN);
     })?;
-    Ok(Web { address: self::address(address, encrypted), threads: vec![follows, answers] })
+    Ok(Web { address: self::address(address, encrypted), threads: vec![follows, spectra, answers] })
 }

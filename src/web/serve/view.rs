@@ -13,6 +13,7 @@ use super::bundle::DOWNLOADS;
 use super::events::Index;
 use super::history::History;
 use super::reviews::Pace;
+use super::spectra::Spectra;
 use crate::clock::{Moment, SharedClock, Stop};
 use crate::control::{Controls, Snapshot};
 use crate::flaglog::Tail;
@@ -52,6 +53,8 @@ pub(super) struct View {
     pub controls: Controls,
     pub clock: SharedClock,
     pub metrics: Metrics,
+    /// What the sources' spectra are normally.
+    pub spectra: Spectra,
     /// Room for those who download.
     pub downloads: Arc<Semaphore>,
     log: Mutex<Followed>,
@@ -74,6 +77,7 @@ impl View {
         Self {
             facts,
             metrics,
+            spectra: Spectra::default(),
             downloads: Arc::new(Semaphore::new(DOWNLOADS)),
             board,
             controls,

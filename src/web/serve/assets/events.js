@@ -1,6 +1,7 @@
 // What was flagged: a gallery with filters, and one event with everything that the log has of it.
 import { ask, el, moment, score, tiles } from "./base.js";
 import { judgement, standing } from "./review.js";
+import { spectrum } from "./spectrum.js";
 
 const form = document.getElementById("filter");
 const list = document.getElementById("events");
@@ -125,6 +126,7 @@ const page = (event, about) => {
     el("h3", {}, "Does it still hold?"),
     el("ul", { class: "checks" }, check("Chain", event.checks.chain), check("Evidence", event.checks.evidence), check("Signature", event.checks.signature)),
     bundle(event.id),
+    ...(files ? [spectrum(event.id)] : []),
     ...(kept.length ? [el("h3", {}, "Tiles kept losslessly"), el("div", { class: "tiles" }, ...kept)] : []),
     el("h3", {}, "The record, every member"),
     el("pre", { tabindex: "0" }, JSON.stringify(first, null, 2)),
