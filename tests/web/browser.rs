@@ -109,12 +109,11 @@ impl Browser {
         self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }));
     }
 
-    /// The window as PNG, in base64.
+    /// The window as WebP, in base64.
     pub fn screenshot(&self) -> String {
-        let answer = self.agent.get(format!("{}/screenshot", self.session)).call();
-        let text = answer.expect("chromedriver answers").body_mut().read_to_string().expect("a text");
-        let answer: Value = serde_json::from_str(&text).expect("JSON");
-        answer["value"].as_str().expect("base64").to_owned()
+        let parameters = json!({ "format": "webp", "quality": 80 });
+        let command = json!({ "cmd": "Page.captureScreenshot", "params": parameters });
+        self.post("/goog/cdp/execute", &command)["data"].as_str().expect("base64").to_owned()
     }
 
     /// What the page has complained about: errors of its scripts, and what its content policy forbids.

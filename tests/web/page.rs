@@ -112,8 +112,8 @@ fn axe_finds_nothing_serious() {
 /// Keeps a picture of the page, where somebody wants one.
 fn keep(browser: &Browser, name: &str) {
     if let Some(dir) = std::env::var_os("SPOTD_SCREENSHOTS") {
-        let png = base64::engine::general_purpose::STANDARD.decode(browser.screenshot()).expect("base64");
-        std::fs::write(std::path::Path::new(&dir).join(format!("{name}.png")), png).expect("written");
+        let webp = base64::engine::general_purpose::STANDARD.decode(browser.screenshot()).expect("base64");
+        std::fs::write(std::path::Path::new(&dir).join(format!("{name}.webp")), webp).expect("written");
     }
 }
 
