@@ -124,7 +124,7 @@ fn screenshots_of_the_demonstration() {
         return;
     }
     let watched = SpotdBox::demonstration();
-    let browser = Browser::start(1180, 900, false);
+    let browser = Browser::start(1000, 1150, false);
     browser.open(&watched.url("/"));
     browser.wait("a picture", "return document.querySelector('.scene img')?.naturalWidth > 0");
     // The scene is true for a while, and on a busy machine for longer.
@@ -140,6 +140,7 @@ fn screenshots_of_the_demonstration() {
     browser.wait("the event", "return document.querySelectorAll('#events li a img').length > 0");
     browser.wait("tiles", "return document.querySelectorAll('.scene svg rect').length > 0");
     keep(&browser, "readme-page");
+    let browser = Browser::start(1000, 1800, false);
     browser.open(&watched.url(&format!("/#event/{}", event["id"].as_str().expect("an id"))));
     browser.wait("the frame", "return document.querySelector('#event .scene img')?.naturalWidth > 0");
     browser.run("document.querySelector('#spectrum summary').click()", &[]);

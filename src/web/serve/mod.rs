@@ -1,7 +1,7 @@
 //! Three threads beside the frame's way. One keeps copies of what is shown (`view`): it follows the log as a publisher
-//! does, reads the board once a second and takes pictures that were asked for. The second one keeps what the sources' spectra
-//! are normally (`spectra`). The third one answers browsers from these copies, on a small runtime of its own (`connections`, `guard`, `api`). A slow browser, or a thousand of them,
-//! costs connections but never a frame.
+//! does, reads the board once a second and takes pictures that were asked for. The second one keeps what the sources'
+//! spectra are normally (`spectra`). The third one answers browsers from these copies, on a small runtime of its own
+//! (`connections`, `guard`, `api`). A slow browser, or a thousand of them, costs connections but never a frame.
 
 mod answer;
 mod api;
