@@ -38,7 +38,7 @@ impl Reviewed {
 /// The log cannot be read, nobody has judged any of its events, or their pictures have made room.
 pub(super) fn read(detector: &Detector, dir: &Path) -> anyhow::Result<Reviewed> {
     let fs: Arc<dyn Fs> = Arc::new(OsFs);
-    let events = reviewed(&fs, dir).with_context(|| format!("{}", dir.shown()))?;
+    let events = reviewed(&fs, dir).with_context(|| dir.shown().to_string())?;
     if events.is_empty() {
         bail!(
             "{}: nobody has judged any event of this log; do so on the operator's page, or leave --log out",
