@@ -219,6 +219,7 @@ fn check_says_what_works_and_what_mends_the_rest() {
         ("source gone", false),
         ("log", true),
         ("broker", true),
+        ("page", true),
     ];
     assert_eq!(ok, expected, "{findings:?}");
     assert!(findings[2]["text"].as_str().expect("a text").contains("320x240"), "{}", findings[2]);

@@ -62,7 +62,7 @@ pub struct CheckArgs {
 /// One line of the answer.
 #[derive(Debug, Serialize)]
 struct Finding {
-    /// `config`, `model`, `source cam1`, `log`, `broker`, `webhook`.
+    /// `config`, `model`, `source cam1`, `log`, `broker`, `page`, `webhook`.
     part: String,
     ok: bool,
     /// What was found, or what is wrong and how to fix it.

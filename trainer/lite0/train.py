@@ -1,7 +1,10 @@
 """Trains EfficientNet-lite0 from ImageNet weights to tell generated pictures from real ones.
 
-    python train.py --data DATA --pairs PAIRS [--real DIR ...] --minutes 60 --out lite0.pt
-    python export.py lite0.pt spotd-lite.onnx
+    python code.py PAIRS CODED                  # a part of them as video codecs leave them, to lie beside the others
+    python train.py --data DATA --pairs PAIRS [--real DIR ...] [--start lite0.pt] --minutes 60 --out new.pt
+    python export.py new.pt spotd-lite.onnx
+
+lite0.pt holds the newest weights, in float16.
 
 A trial, until the trainer has this network itself (docs/TRAINING.md says what came of it).
 
@@ -79,7 +82,7 @@ class Draw:
         if r.random() < 0.15:
             steps.append(("scale", r.choice([r.uniform(0.7, 0.95), r.uniform(1.1, 2)])))
         if r.random() < 0.65:
-            steps.append(("jpeg", r.randint(50, 96)))
+            steps.append(("jpeg", r.randint(30, 96)))
         return steps
 
     def sharpness(self):
