@@ -37,7 +37,7 @@ pub mod recorder;
 pub mod schedule;
 pub mod source;
 pub mod threads;
-#[cfg(any(feature = "mqtt", feature = "web"))]
+#[cfg(any(feature = "mqtt", feature = "web", feature = "webhook"))]
 mod tls;
 pub mod web;
 

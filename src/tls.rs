@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use rustls::pki_types::CertificateDer;
+#[cfg(any(feature = "mqtt", feature = "web"))]
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The certificates of a file, in its order.
 ///
@@ -22,6 +24,7 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 ///
 /// # Errors
 /// As for [`certificates`]; also when the key is encrypted.
+#[cfg(any(feature = "mqtt", feature = "web"))]
 pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
         pem::Error::NoItemsFound => "it holds no private key in PEM form that is not encrypted".to_owned(),

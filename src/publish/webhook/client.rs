@@ -9,7 +9,7 @@ use serde_json::json;
 use thiserror::Error;
 use ureq::http::header::{LOCATION, RETRY_AFTER};
 use ureq::http::{Response, StatusCode};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::WebhookConfig;
@@ -229,18 +229,8 @@ fn authorities(config: &WebhookConfig) -> Result<Vec<Certificate<'static>>, Webh
         return Ok(found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect());
     };
     let bad = |reason: String| WebhookError::File { path: path.clone(), reason };
-    let pem = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
-    let mut all = Vec::new();
-    for item in parse_pem(&pem) {
-        // A parser's message may contain parts of a key.
-        if let PemItem::Certificate(certificate) = item.map_err(|_| bad("it is not a PEM file".to_owned()))? {
-            all.push(certificate);
-        }
-    }
-    if all.is_empty() {
-        return Err(bad("it holds no certificate in PEM form".to_owned()));
-    }
-    Ok(all)
+    let all = crate::tls::certificates(path).map_err(bad)?;
+    Ok(all.iter().map(|der| Certificate::from_der(der).to_owned()).collect())
 }
 
 #[cfg(test)]
