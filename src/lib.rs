@@ -35,6 +35,7 @@ pub mod publish;
 pub mod quantize;
 pub mod recorder;
 pub mod schedule;
+pub mod service;
 pub mod source;
 pub mod threads;
 #[cfg(any(feature = "mqtt", feature = "web", feature = "webhook"))]
@@ -42,6 +43,6 @@ mod tls;
 pub mod web;
 
 pub use spotd_address as address;
-pub use spotd_core::{clock, identity, judgement, jump, raster, settings, shown, verdict};
+pub use spotd_core::{about, clock, identity, judgement, jump, raster, settings, shown, verdict};
 pub use spotd_flaglog as flaglog;
 pub use spotd_frame as frame;

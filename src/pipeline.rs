@@ -8,19 +8,21 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, select};
 
+use crate::about;
 use crate::alerts::Watch;
 use crate::clock::{SharedClock, Stop, StopHandle, stop_signal};
 use crate::config::Config;
 use crate::control::{Controls, ReviewRequest};
 use crate::detector::coherence::Grids;
-use crate::detector::pool::{Pool, Work};
+use crate::detector::pool::{Job, Pool, Work};
 use crate::detector::scoring::Accumulated;
 use crate::detector::{Detector, Model, tiles};
 use crate::evidence::Encoder;
@@ -83,12 +85,17 @@ impl Daemon {
         let page = publishers.spawn_page(&detector, &mut threads)?;
 
         let turns = Arc::new(Turns::new(config.sources.len()));
-        let (pool, done) = Pool::start_timed(&detector, config.model.workers, {
+        let (pool, done) = Pool::start_watched(&detector, config.model.workers, |worker| {
             let (clock, stages) = (clock.clone(), board.stages().clone());
-            move |run| {
+            let beat = board.progress().stage(worker, &clock);
+            move |job, run: &mut dyn FnMut()| {
+                let _busy = beat.busy();
+                hang_if_told();
                 let begun = clock.now();
                 run();
-                stages.observe(Stage::Tile, clock.now().saturating_sub(begun));
+                if job == Job::Tile {
+                    stages.observe(Stage::Tile, clock.now().saturating_sub(begun));
+                }
             }
         })
         .context("inference workers")?;
@@ -196,6 +203,17 @@ impl Daemon {
             well &= join(thread);
         }
         well
+    }
+}
+
+/// For tests of the watchdog: an inference worker hangs for ever when the file that `SPOTD_TEST_HANG` names is there. It
+/// removes that first, so that one does and the next start is well.
+fn hang_if_told() {
+    static FILE: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| std::env::var_os("SPOTD_TEST_HANG").map(PathBuf::from));
+    if FILE.as_ref().is_some_and(|file| std::fs::remove_file(file).is_ok()) {
+        log::warn!("SPOTD_TEST_HANG: this thread hangs on purpose");
+        let _ = crossbeam_channel::never::<()>().recv();
     }
 }
 
@@ -330,12 +348,17 @@ struct SelectStage {
 
 impl SelectStage {
     fn run(mut self, stop: &Stop) {
+        let beat = self.board.progress().stage("select", &self.clock);
         loop {
             select! {
                 recv(self.turns.queue()) -> source => {
                     let Ok(source) = source else { break };
                     self.turns.begin(source);
-                    if !self.select(source) {
+                    // Where the workers are slow it waits for them: they have their own beats.
+                    let busy = beat.busy();
+                    let work = self.select(source);
+                    drop(busy);
+                    if !work.is_some_and(|work| self.pool.submit(work)) {
                         self.turns.done(source);
                     }
                 }
@@ -345,10 +368,11 @@ impl SelectStage {
         self.pool.join();
     }
 
-    /// Submits a source's frame to the workers; false when there is nothing to judge.
-    fn select(&mut self, source: SourceIndex) -> bool {
-        let Ok(frame) = self.frames[source].try_recv() else { return false };
+    /// What the workers have to do for a source's frame; `None` when there is nothing to judge.
+    fn select(&mut self, source: SourceIndex) -> Option<Work> {
+        let frame = self.frames[source].try_recv().ok()?;
         let id = frame.source.clone();
+        let _about = about::source(&id);
         let frame = match frame.decoded() {
             Ok(frame) => frame,
             Err(error) => return self.refuse(source, &id, "corrupt", &error.to_string()),
@@ -357,7 +381,7 @@ impl SelectStage {
         if self.board.is_paused(&id) {
             // It came for a snapshot, or just before the command.
             self.board.drop_frame(&id, "paused");
-            return false;
+            return None;
         }
         let frame = self.fields[source].take(frame);
         self.tell_fields(&frame);
@@ -374,14 +398,14 @@ impl SelectStage {
                 }
                 Some(limited @ tiles::Limited::Flat) => {
                     self.board.drop_frame(&id, limited.as_str());
-                    false
+                    None
                 }
                 None => {
                     let waited = self.clock.now().saturating_sub(frame.arrived);
                     self.board.stages().observe(Stage::Choice, waited);
                     let turn = &mut self.turn[source];
                     *turn += 1;
-                    self.pool.submit(Work::new(source, frame, selection, Grids::OneMore(*turn)))
+                    Some(Work::new(source, frame, selection, Grids::OneMore(*turn)))
                 }
             },
         }
@@ -405,12 +429,12 @@ impl SelectStage {
         }
     }
 
-    fn refuse(&mut self, source: SourceIndex, id: &str, reason: &'static str, why: &str) -> bool {
+    fn refuse(&mut self, source: SourceIndex, id: &str, reason: &'static str, why: &str) -> Option<Work> {
         self.board.drop_frame(id, reason);
         if self.warned.insert((source, reason)) {
             log::warn!("{id}: {why} (further ones are only counted, as '{reason}')");
         }
-        false
+        None
     }
 }
 
@@ -456,18 +480,24 @@ struct VerdictStage {
 impl VerdictStage {
     fn run(mut self, done: &Receiver<Arc<Work>>) {
         let reviews = self.reviews.clone();
+        let beat = self.board.progress().stage("verdict", &self.clock);
         let mut tick = self.clock.after(TICK);
         loop {
             select! {
                 recv(done) -> work => match work {
-                    Ok(work) => self.judged(&work),
+                    Ok(work) => {
+                        let _busy = beat.busy();
+                        self.judged(&work);
+                    }
                     Err(_) => break,
                 },
                 // One among many frames: whose turn it is, chance decides.
                 recv(reviews) -> request => if let Ok(request) = request {
+                    let _busy = beat.busy();
                     self.recorder.review(request);
                 },
                 recv(tick) -> _ => {
+                    let _busy = beat.busy();
                     self.tick();
                     if self.ended.iter().all(|&e| e) {
                         break;
@@ -484,6 +514,7 @@ impl VerdictStage {
 
     fn judged(&mut self, work: &Work) {
         let (source, id) = (work.source, &self.ids[work.source]);
+        let _about = about::source(id);
         let now = self.clock.now();
         match work.score(&self.detector) {
             None => self.board.drop_frame(id, "inference"),

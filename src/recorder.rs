@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ulid::Ulid;
 
+use crate::about;
 use crate::alerts::Seen;
 use crate::clock::{Moment, SharedClock};
 use crate::config::Config;
@@ -123,6 +124,7 @@ impl Recorder {
         let done = self.log.review(request.new.clone(), &request.of);
         match &done {
             Ok(r) => {
+                let _about = (about::source(&r.source), about::event(r.event));
                 log::info!("{}: event {} reviewed: {} by {}", r.source, r.event, r.review.as_str(), r.by)
             }
             Err(error @ ReviewError::Log(_)) => log::error!("review of {}: {error}", request.new.event),
@@ -158,6 +160,7 @@ impl Recorder {
     /// Takes the outcome of one step of a source, with the frame that it is about, if there is one.
     pub fn outcome(&mut self, source: SourceIndex, outcome: &Outcome, frame: Option<(&Frame, &FrameScore)>) {
         let id = self.sources[source].id.clone();
+        let _about = about::source(&id);
         self.board.update(&id, |s| {
             s.verdict = outcome.verdict;
             s.reason = outcome.reason;
@@ -219,6 +222,7 @@ impl Recorder {
             });
             match append(&mut self.log, record, evidence.transpose()) {
                 Ok(record) => {
+                    let _about = (about::source(&id), about::event(record.event));
                     log::info!("{id}: event {} alert", record.event);
                     self.board.update(&id, |s| {
                         s.alerts += 1;
@@ -275,6 +279,7 @@ impl Recorder {
             .map(|((f, _), picture)| self.encoder.evidence(&state.id, f.at, &picture, tiles));
         match append(&mut self.log, record, evidence.transpose()) {
             Ok(record) => {
+                let _about = about::event(record.event);
                 self.board.stages().observe(Stage::Record, self.clock.now().saturating_sub(begun));
                 state.failing = false;
                 state.open = (kind != EventKind::End).then_some(record.event);

@@ -25,11 +25,13 @@
 //! [`jump`] finds sudden changes of the score. [`judgement`], [`identity`] and [`raster`] hold what a record says of a
 //! frame, of the model and of the picture. [`clock`] is the only place that asks the system for the time, and [`shown`] makes
 //! texts fit for people: without passwords and without control characters. With the feature `settings`, `settings` reads
-//! a table of the configuration file and names file, line and key of what is wrong with it.
+//! a table of the configuration file and names file, line and key of what is wrong with it. [`about`] is what a thread is
+//! just working on, for a log with fields.
 //!
 //! Nothing in here opens a socket or decodes a picture, and no inference engine is among its dependencies: a program that
 //! only verifies evidence needs no more than this and `spotd-flaglog`.
 
+pub mod about;
 pub mod clock;
 pub mod identity;
 pub mod judgement;

@@ -11,6 +11,8 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
 
+use super::journal::Journal;
+use spotd::about;
 use spotd::shown::{Shown as _, name, plain_lines, redact};
 
 /// Progress lines of the process; hidden if standard error is not a terminal, or one that cannot
@@ -70,6 +72,12 @@ pub(super) fn init_log(verbose: u8) {
         let style = if colours() { WriteStyle::Always } else { WriteStyle::Never };
         builder.write_style(style);
     }
+    if let Some(journal) = journal() {
+        let filter = builder.build();
+        log::set_max_level(filter.filter());
+        let _ = log::set_boxed_logger(Box::new(IntoJournal { journal, filter }));
+        return;
+    }
     builder.format(|out, record| {
         let (level, style) = (record.level(), out.default_level_style(record.level()));
         // It may contain file names and servers' responses.
@@ -80,10 +88,45 @@ pub(super) fn init_log(verbose: u8) {
     let _ = builder.try_init();
 }
 
+/// The journal, where standard error goes to it.
+fn journal() -> Option<&'static Journal> {
+    static JOURNAL: OnceLock<Option<Journal>> = OnceLock::new();
+    JOURNAL.get_or_init(Journal::of_stderr).as_ref()
+}
+
+/// Sends to the journal what the filter lets pass; time stamps and levels are the journal's.
+struct IntoJournal {
+    journal: &'static Journal,
+    filter: env_logger::Logger,
+}
+
+impl log::Log for IntoJournal {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        self.filter.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if !self.filter.matches(record) {
+            return;
+        }
+        let text = plain_lines(&record.args().to_string());
+        if let Err(error) = self.journal.write(record.level(), record.target(), &text, &about::now()) {
+            let _ = writeln!(io::stderr(), "{text} [not in the journal's own form: {error}]");
+        }
+    }
+
+    fn flush(&self) {}
+}
+
 /// Prints on standard error why the command ends.
 pub(super) fn complain(error: &str) {
-    // If this fails, there is nobody left to tell.
-    let _ = writeln!(io::stderr(), "spotd: {}", plain_lines(&without_arguments(error)));
+    let text = plain_lines(&without_arguments(error));
+    let written =
+        journal().is_some_and(|j| j.write(log::Level::Error, "spotd", &text, &about::now()).is_ok());
+    if !written {
+        // If this fails, there is nobody left to tell.
+        let _ = writeln!(io::stderr(), "spotd: {text}");
+    }
 }
 
 /// A message without the secrets in arguments that it quotes.

@@ -7,6 +7,7 @@ mod check;
 mod console;
 mod eval;
 mod input;
+mod journal;
 mod log;
 #[cfg(test)]
 mod man;

@@ -17,6 +17,7 @@ use spotd::detector::{Detector, Model};
 use spotd::health::{Board, SourceState, SourceStatus};
 use spotd::identity::Wanted;
 use spotd::pipeline::Daemon;
+use spotd::service::Manager;
 use spotd::shown::{Sensitive, Shown as _};
 use spotd::source::SourceUri;
 use spotd::source::demo;
@@ -160,16 +161,21 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
         log::info!("the page: {address}");
     }
     let view = View::new(&daemon.board, daemon.page.as_deref());
+    let mut manager = Manager::new(clock.clone());
     let deadline = args.for_seconds.map_or_else(crossbeam_channel::never, |d| clock.after(d));
     let why = loop {
         select! {
             recv(signals) -> signal => break signal.unwrap_or("a signal").to_owned(),
             recv(deadline) -> _ => break "the time given by --for-seconds is over".to_owned(),
             recv(daemon.finished()) -> _ => break "every source has ended".to_owned(),
-            recv(clock.after(Duration::from_millis(250))) -> _ => view.refresh(&daemon.board),
+            recv(clock.after(Duration::from_millis(250))) -> _ => {
+                view.refresh(&daemon.board);
+                manager.tell(&daemon.board);
+            }
         }
     };
     log::info!("stopping: {why}");
+    manager.stopping(&why);
     let board = daemon.board.clone();
     let well = daemon.stop();
     view.finish();

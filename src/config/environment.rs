@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::raw::RawConfig;
-use crate::settings::{ConfigError, Context, ENV_PREFIX, of_variable, with_suggestion};
+use crate::settings::{CREDENTIALS, ConfigError, Context, ENV_PREFIX, of_variable, with_suggestion};
 use crate::shown::{Shown as _, redact};
 
-/// The variables that set keys. The rest of the environment is not ours and may contain anything.
+/// The variables that set keys, and the one that names the credentials. The rest of the environment is not ours and may contain anything.
 ///
 /// # Errors
 /// [`ConfigError::Invalid`] for one whose name or value is not UTF-8.
 pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
     std::env::vars_os()
-        .filter(|(name, _)| name.as_encoded_bytes().starts_with(ENV_PREFIX.as_bytes()))
+        .filter(|(name, _)| name == CREDENTIALS || name.as_encoded_bytes().starts_with(ENV_PREFIX.as_bytes()))
         .map(|(name, value)| match (name.into_string(), value.into_string()) {
             (Ok(name), Ok(value)) => Ok((name, value)),
             (Ok(name), Err(_)) => {

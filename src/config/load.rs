@@ -1,13 +1,13 @@
 //! From text and environment to a validated [`Config`].
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::environment::{environment, merge};
 use super::raw::RawConfig;
 use super::{Config, ModelConfig};
 use crate::identity::Wanted;
-use crate::settings::{ConfigError, Context, ENV_PREFIX, MAX_NAME};
+use crate::settings::{CREDENTIALS, ConfigError, Context, ENV_PREFIX, MAX_NAME};
 use crate::source::SourceConfig;
 use crate::verdict::VerdictConfig;
 
@@ -31,9 +31,10 @@ pub fn parse(
     path: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    let variables: BTreeMap<String, String> =
-        environment.into_iter().filter(|(k, _)| k.starts_with(ENV_PREFIX)).collect();
-    let context = Context { text, path, variables };
+    let mut variables: BTreeMap<String, String> =
+        environment.into_iter().filter(|(k, _)| k == CREDENTIALS || k.starts_with(ENV_PREFIX)).collect();
+    let credentials = variables.remove(CREDENTIALS).map(PathBuf::from);
+    let context = Context { text, path, variables, credentials };
     // The file alone first, because its errors can name a line.
     if let Err(error) = toml::from_str::<RawConfig>(text) {
         return Err(context.syntax(&error));
@@ -58,7 +59,7 @@ fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
         precision: raw.model.precision.as_deref().map_or(Ok(Wanted::Auto), |text| {
             text.parse().map_err(|e: String| cx.key("model.precision", format!("= \"{text}\" {e}")))
         })?,
-        calibration: raw.model.calibration.as_deref().map(|p| cx.path(p)),
+        calibration: raw.model.calibration.as_deref().map(|p| cx.file("model.calibration", p)).transpose()?,
         workers: cx.count("model.workers", raw.model.workers, cores(), 1, 256)?,
         max_tiles: cx.count("model.max_tiles", raw.model.max_tiles, 9, 1, 1000)?,
     };
@@ -113,7 +114,7 @@ fn validate(raw: RawConfig, cx: &Context<'_>) -> Result<Config, ConfigError> {
         return Err(cx.key("verdict.unsure_from", format!("= {u} must not be above threshold = {t}")));
     }
     let (log, retention) = raw.log.validate(cx)?;
-    let sign_key = raw.log.sign_key.as_deref().map(|f| cx.path(f));
+    let sign_key = raw.log.sign_key.as_deref().map(|f| cx.file("log.sign_key", f)).transpose()?;
     let mqtt = raw.mqtt.map(|m| m.validate(cx)).transpose()?;
     let webhooks = crate::publish::webhook::validate(raw.webhook, cx)?;
     let metrics = raw.metrics.map(|m| m.validate(cx)).transpose()?;
@@ -242,6 +243,28 @@ pub(super) mod tests {
         assert!(error.contains("spotd.toml:10") && error.contains("UTF-8"), "{error}");
         // The configuration itself may begin with a byte order mark.
         with(&format!("\u{feff}{GOOD}"), &[]).expect("valid");
+    }
+
+    #[test]
+    fn a_credential_of_systemd_is_read_and_a_missing_one_is_named_with_the_way_out() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        std::fs::write(dir.path().join("broker"), "geheim\n").expect("written");
+        let text = |file: &str| {
+            format!("{GOOD}[mqtt]\nurl = \"mqtt://b\"\nuser = \"u\"\npassword_file = \"{file}\"\n")
+        };
+        let folder = dir.path().to_string_lossy().into_owned();
+        let given = [("CREDENTIALS_DIRECTORY", &*folder)];
+        for file in ["%d/broker", "$CREDENTIALS_DIRECTORY/broker", "${CREDENTIALS_DIRECTORY}/broker"] {
+            let mqtt = with(&text(file), &given).expect("valid").mqtt.expect("set");
+            assert_eq!(mqtt.password.expect("set").expose(), "geheim");
+        }
+        for (given, why) in [(&given[..], "no credential 'brokr'"), (&[], "no credentials")] {
+            let error = with(&text("%d/brokr"), given).expect_err("missing").to_string();
+            for word in ["spotd.toml:10", "mqtt.password_file", "%d/brokr", why, "LoadCredential=brokr:FILE"]
+            {
+                assert!(error.contains(word), "'{word}' is missing in: {error}");
+            }
+        }
     }
 
     #[test]

@@ -76,6 +76,15 @@ impl Work {
     }
 }
 
+/// What a worker does of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// A tile's logit.
+    Tile,
+    /// The whole frame's block sums.
+    Sums,
+}
+
 /// The workers. They end when the pool's sender is dropped and the queue is empty.
 pub struct Pool {
     jobs: Sender<(Arc<Work>, usize)>,
@@ -88,28 +97,30 @@ impl Pool {
     /// # Errors
     /// The OS cannot start a thread.
     pub fn start(detector: &Detector, workers: usize) -> std::io::Result<(Self, Receiver<Arc<Work>>)> {
-        Self::start_timed(detector, workers, |run| run())
+        Self::start_watched(detector, workers, |_| |_, run: &mut dyn FnMut()| run())
     }
 
-    /// As [`Pool::start`]; `timed` runs each tile's inference, and may measure it.
+    /// As [`Pool::start`]; `watch` makes, for each worker by its name, what runs its jobs, and may measure them.
     ///
     /// # Errors
     /// The OS cannot start a thread.
-    pub(crate) fn start_timed(
+    pub(crate) fn start_watched<W>(
         detector: &Detector,
         workers: usize,
-        timed: impl Fn(&mut dyn FnMut()) + Clone + Send + 'static,
-    ) -> std::io::Result<(Self, Receiver<Arc<Work>>)> {
+        watch: impl Fn(&str) -> W,
+    ) -> std::io::Result<(Self, Receiver<Arc<Work>>)>
+    where
+        W: Fn(Job, &mut dyn FnMut()) + Send + 'static,
+    {
         // Room for one waiting tile per worker: no worker runs dry, and no frame gets far ahead.
         let (jobs, queue) = bounded::<(Arc<Work>, usize)>(workers);
         let (done_tx, done_rx) = bounded(workers * 2);
         let threads = (0..workers)
             .map(|i| {
                 let (detector, queue, done) = (detector.clone(), queue.clone(), done_tx.clone());
-                let timed = timed.clone();
-                std::thread::Builder::new()
-                    .name(format!("infer-{i}"))
-                    .spawn(move || work(&detector, &timed, &queue, &done))
+                let name = format!("infer-{i}");
+                let watched = watch(&name);
+                std::thread::Builder::new().name(name).spawn(move || work(&detector, &watched, &queue, &done))
             })
             .collect::<std::io::Result<Vec<_>>>()?;
         Ok((Self { jobs, threads }, done_rx))
@@ -136,7 +147,7 @@ impl Pool {
 
 fn work(
     detector: &Detector,
-    timed: &impl Fn(&mut dyn FnMut()),
+    watched: &impl Fn(Job, &mut dyn FnMut()),
     queue: &Receiver<(Arc<Work>, usize)>,
     done: &Sender<Arc<Work>>,
 ) {
@@ -144,13 +155,9 @@ fn work(
         // tract is not our code: a panic in it costs this frame its score, but not the daemon a
         // worker.
         let run = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run(detector, job)));
-        let answer = if job < work.selection.tiles.len() {
-            let mut answer = Ok(Ok(()));
-            timed(&mut || answer = run());
-            answer
-        } else {
-            run()
-        };
+        let kind = if job < work.selection.tiles.len() { Job::Tile } else { Job::Sums };
+        let mut answer = Ok(Ok(()));
+        watched(kind, &mut || answer = run());
         match answer {
             Ok(Ok(())) => {}
             Ok(Err(error)) => log::warn!("{}: {error}", work.frame.source),

@@ -3,9 +3,11 @@
 
 pub mod metrics;
 mod process;
+pub mod progress;
 mod settings;
 pub mod stages;
 
+pub use progress::{Beat, Progress};
 pub use settings::MetricsConfig;
 pub(crate) use settings::RawMetrics;
 pub use stages::{Stage, Stages};
@@ -191,6 +193,7 @@ pub struct Board {
     log: Arc<Mutex<LogStatus>>,
     publishers: Arc<Mutex<BTreeMap<String, PublisherStatus>>>,
     stages: Stages,
+    progress: Progress,
 }
 
 impl Board {
@@ -265,6 +268,11 @@ impl Board {
     /// How long each stage takes.
     pub fn stages(&self) -> &Stages {
         &self.stages
+    }
+
+    /// Whether each stage gets on with its work.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, SourceStatus>> {

@@ -15,7 +15,7 @@ use super::timeline::Timeline;
 use super::{Ended, FrameSink, Source, SourceError};
 use crate::clock::{Moment, SharedClock, Stop};
 use crate::frame::Captured;
-use crate::health::{Board, SourceState};
+use crate::health::{Beat, Board, SourceState};
 use crate::source::{SourceConfig, SourceUri};
 
 /// When a source is run again.
@@ -35,6 +35,9 @@ pub struct Policy {
     /// Whether the stream has no end of its own (a camera, a live stream), so that its end is a
     /// failure.
     pub endless: bool,
+    /// A source that delivers is silent for this long at most, or reports that it stalls and ends its run; one that is
+    /// silent for longer has hung.
+    pub silence: Duration,
 }
 
 impl Default for Policy {
@@ -46,6 +49,7 @@ impl Default for Policy {
             steady: Duration::from_secs(30),
             repeat: false,
             endless: true,
+            silence: Duration::from_secs(120),
         }
     }
 }
@@ -60,7 +64,11 @@ impl Policy {
             // A live pipeline reports its end as a failure itself.
             SourceUri::File(_) | SourceUri::Pipeline(_) => false,
         };
-        Self { repeat: config.repeat, endless, ..Self::default() }
+        let default = Self::default();
+        // A folder of pictures is read at the rate that is wanted.
+        let own = Duration::from_secs_f64(3.0 / config.fps);
+        let silence = default.silence.max(own).max(config.stall_timeout.unwrap_or_default());
+        Self { repeat: config.repeat, endless, silence, ..default }
     }
 
     /// The pause after the `attempt`th failure in a row (from 1): between half and all of the
@@ -89,15 +97,22 @@ pub fn spawn(
     // The kernel keeps 15 bytes of a thread's name.
     let name = format!("src {id}");
     let times = Mutex::default();
-    let supervisor = Supervisor { id, sink, board, clock, stop, policy, times, random: RandomState::new() };
+    let beat = board.progress().stage(&*name, &clock);
+    let supervisor =
+        Supervisor { id, sink, board, clock, beat, stop, policy, times, random: RandomState::new() };
     std::thread::Builder::new().name(name).spawn(move || supervisor.run(source))
 }
+
+/// Opening takes at most so much longer than a source may be silent: names are looked up, logins tried, old elements
+/// taken down.
+const OPENING: Duration = Duration::from_secs(60);
 
 struct Supervisor {
     id: Arc<str>,
     sink: Arc<dyn FrameSink>,
     board: Board,
     clock: SharedClock,
+    beat: Beat,
     stop: Stop,
     policy: Policy,
     /// Lives as long as the source is watched, so that times rise across reconnects.
@@ -107,6 +122,7 @@ struct Supervisor {
 
 impl Supervisor {
     fn run(&self, mut source: Box<dyn Source>) {
+        let _about = crate::about::source(&self.id);
         let what = source.describe();
         let mut failures = Failures::default();
         let mut first = true;
@@ -118,7 +134,9 @@ impl Supervisor {
             first = false;
             let begun = self.clock.now();
             let watch = Watch { sup: self, what: &what, seen: Mutex::default() };
+            self.beat.within(self.policy.silence + OPENING);
             let result = catch_unwind(AssertUnwindSafe(|| source.run_once(&watch, &self.stop)));
+            self.beat.rest();
             let seen = watch.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
             if seen.first.zip(seen.last).is_some_and(|(first, last)| last - first >= self.policy.steady) {
                 failures = Failures::default();
@@ -224,6 +242,7 @@ struct Watch<'a> {
 impl Watch<'_> {
     fn alive(&self) {
         let now = self.sup.clock.now();
+        self.sup.beat.within(self.sup.policy.silence);
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if seen.first.is_none() || seen.stalled {
             let again = if seen.stalled { " again" } else { "" };

@@ -87,7 +87,8 @@ impl RawWeb {
         }
         let tls = match (&self.certificate_file, &self.key_file) {
             (Some(certificate), Some(key)) => {
-                Some(TlsFiles { certificate: cx.path(certificate), key: cx.path(key) })
+                let certificate = cx.file("web.certificate_file", certificate)?;
+                Some(TlsFiles { certificate, key: cx.file("web.key_file", key)? })
             }
             (None, None) => None,
             (Some(_), None) => {

@@ -14,6 +14,9 @@ use crate::shown::{Secret, Shown as _, redact};
 /// What their names begin with.
 pub const ENV_PREFIX: &str = "SPOTD__";
 
+/// The variable in which systemd names the folder of a unit's credentials.
+pub const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
 /// Characters of a name at most.
 pub const MAX_NAME: usize = 128;
 
@@ -51,6 +54,8 @@ pub struct Context<'a> {
     pub path: &'a Path,
     /// What the environment sets, by the names of the variables.
     pub variables: BTreeMap<String, String>,
+    /// The folder of the credentials that systemd has given us, if it has.
+    pub credentials: Option<PathBuf>,
 }
 
 impl Context<'_> {
@@ -139,7 +144,7 @@ impl Context<'_> {
 
     /// A secret from a file of its own, without the line feed at its end.
     pub fn secret(&self, key: &str, file: &str) -> Result<Secret, ConfigError> {
-        let path = self.path(file);
+        let path = self.file(key, file)?;
         let failed = |why: String| self.key(key, format!("= \"{}\": {why}", path.shown()));
         let bytes = std::fs::read(&path).map_err(|e| failed(e.to_string()))?;
         let text = std::str::from_utf8(&bytes)
@@ -147,6 +152,30 @@ impl Context<'_> {
         // Editors put a mark in front that nobody sees.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+
+    /// A file that is only read, as the user means it: a credential (`%d/NAME`, as in units, or
+    /// `$CREDENTIALS_DIRECTORY/NAME`), or a path as [`Context::path`] takes it.
+    ///
+    /// # Errors
+    /// There is no such credential.
+    pub fn file(&self, key: &str, text: &str) -> Result<PathBuf, ConfigError> {
+        let forms = ["%d/", "$CREDENTIALS_DIRECTORY/", "${CREDENTIALS_DIRECTORY}/"];
+        let Some(name) = forms.iter().find_map(|form| text.strip_prefix(form)) else {
+            return Ok(self.path(text));
+        };
+        let absent = |why: &str| {
+            let load = format!("LoadCredential={name}:FILE");
+            let way = format!("add {load} to the unit (systemctl edit spotd), or give the path of a file");
+            Err(self.key(key, format!("= \"{text}\": {why}; {way}")))
+        };
+        match &self.credentials {
+            None => absent("systemd has given spotd no credentials ($CREDENTIALS_DIRECTORY is not set)"),
+            Some(folder) if !folder.join(name).exists() => {
+                absent(&format!("systemd has given spotd no credential '{name}'"))
+            }
+            Some(folder) => Ok(folder.join(name)),
+        }
     }
 
     /// A path as the user means it: relative to the configuration file.

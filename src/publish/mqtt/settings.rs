@@ -180,7 +180,8 @@ impl RawMqtt {
         }
         let client_cert = match (self.client_cert_file, self.client_key_file) {
             (Some(cert), Some(key)) => {
-                Some(ClientCert { cert_file: cx.path(&cert), key_file: cx.path(&key) })
+                let cert_file = cx.file("mqtt.client_cert_file", &cert)?;
+                Some(ClientCert { cert_file, key_file: cx.file("mqtt.client_key_file", &key)? })
             }
             (None, None) => None,
             (Some(_), None) => {
@@ -215,7 +216,7 @@ impl RawMqtt {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: parsed.port().unwrap_or(default_port),
             tls,
-            ca_file: self.ca_file.as_deref().map(|f| cx.path(f)),
+            ca_file: self.ca_file.as_deref().map(|f| cx.file("mqtt.ca_file", f)).transpose()?,
             client_cert,
             version,
             user: self.user,

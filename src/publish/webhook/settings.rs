@@ -156,7 +156,7 @@ impl RawWebhook {
             events,
             reviews,
             timeout: cx.seconds(&key("timeout_seconds"), self.timeout_seconds, TIMEOUT, 0.1, 120.0)?,
-            ca_file: self.ca_file.as_deref().map(|file| cx.path(file)),
+            ca_file: self.ca_file.as_deref().map(|file| cx.file(&key("ca_file"), file)).transpose()?,
         })
     }
 }
