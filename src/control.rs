@@ -6,7 +6,7 @@ mod reviews;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -26,7 +26,7 @@ pub struct Snapshot {
 /// The requests to all sources. Clones share them.
 #[derive(Clone)]
 pub struct Controls {
-    sources: Arc<BTreeMap<Arc<str>, Arc<Control>>>,
+    sources: Arc<RwLock<BTreeMap<Arc<str>, Arc<Control>>>>,
     subscribers: Subscribers,
     reviews: Way,
 }
@@ -44,30 +44,42 @@ pub struct Control {
 impl Controls {
     /// No requests yet, for these sources.
     pub fn new(ids: impl IntoIterator<Item = Arc<str>>) -> Self {
-        let subscribers = Subscribers::default();
-        let control = |id: Arc<str>| {
-            let snapshot = AtomicBool::new(false);
-            (id.clone(), Arc::new(Control { id, snapshot, subscribers: subscribers.clone() }))
-        };
-        let sources = Arc::new(ids.into_iter().map(control).collect());
-        Self { sources, subscribers, reviews: Way::default() }
+        let controls =
+            Self { sources: Arc::default(), subscribers: Subscribers::default(), reviews: Way::default() };
+        for id in ids {
+            controls.add(id);
+        }
+        controls
     }
 
     /// The requests to one source, if there is one of that name.
-    pub fn source(&self, id: &str) -> Option<&Arc<Control>> {
-        self.sources.get(id)
+    pub fn source(&self, id: &str) -> Option<Arc<Control>> {
+        self.sources.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
     /// All sources, by name.
-    pub fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.sources.keys()
+    pub fn ids(&self) -> Vec<Arc<str>> {
+        self.sources.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Takes requests to one more source.
+    pub(crate) fn add(&self, id: Arc<str>) -> Arc<Control> {
+        let (snapshot, subscribers) = (AtomicBool::new(false), self.subscribers.clone());
+        let control = Arc::new(Control { id: id.clone(), snapshot, subscribers });
+        self.sources.write().unwrap_or_else(PoisonError::into_inner).insert(id, control.clone());
+        control
+    }
+
+    /// Takes no more requests to a source.
+    pub(crate) fn remove(&self, id: &str) {
+        self.sources.write().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
     /// A new subscriber's channel: from now on it receives every picture that was requested, by
     /// anyone.
     pub fn snapshots(&self) -> Receiver<Snapshot> {
         // One per source: a single unfetched picture is enough.
-        let (tx, rx) = bounded(self.sources.len().max(1));
+        let (tx, rx) = bounded(self.ids().len().max(1));
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
         rx
     }
@@ -133,7 +145,7 @@ mod tests {
     #[test]
     fn each_subscriber_gets_each_picture_and_a_slow_one_keeps_none_from_the_others() {
         let controls = Controls::new(["cam".into()]);
-        let cam = controls.source("cam").expect("there").clone();
+        let cam = controls.source("cam").expect("there");
         assert!(cam.give_snapshot(Some(vec![0])), "nobody wants any");
         let (quick, slow) = (controls.snapshots(), controls.snapshots());
         cam.ask_snapshot();

@@ -7,6 +7,9 @@
 //!                        publishers <- flag log on disk <- "verdict" thread <- scores ------+
 //! ```
 
+mod publishers;
+mod reload;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -14,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::about;
 use crate::alerts::Watch;
@@ -26,18 +29,13 @@ use crate::detector::pool::{Job, Pool, Work};
 use crate::detector::scoring::Accumulated;
 use crate::detector::{Detector, Model, tiles};
 use crate::evidence::Encoder;
-use crate::flaglog::Tail;
 use crate::frame::{Deinterlacer, Frame};
-use crate::health::metrics::{self, Metrics};
 use crate::health::{Board, JudgedFrame, SourceState, Stage};
 use crate::recorder::Recorder;
 use crate::schedule::{SourceIndex, Turns};
-use crate::source;
-use crate::source::latest::LatestSink;
-use crate::source::supervise::{self, Policy};
-use crate::verdict::VerdictMachine;
-#[cfg(feature = "web")]
-use crate::web::{Facts, WebError};
+use crate::source::SourceConfig;
+use crate::verdict::{VerdictConfig, VerdictMachine};
+use publishers::Publishers;
 
 /// How often sources without frames are checked.
 const TICK: Duration = Duration::from_millis(500);
@@ -48,43 +46,63 @@ pub struct Daemon {
     pub board: Board,
     /// Where the operator's page is served, if it is.
     pub page: Option<String>,
-    sources: Vec<JoinHandle<()>>,
+    /// What is in force.
+    config: Config,
+    model: Model,
+    clock: SharedClock,
+    controls: Controls,
+    turns: Arc<Turns>,
+    sources: Vec<Watched>,
+    publishers: Publishers,
     selection: JoinHandle<()>,
     verdict: JoinHandle<()>,
-    publishers: Vec<JoinHandle<()>>,
-    metrics: Option<JoinHandle<()>>,
-    stop_capture: StopHandle,
-    stop_publishing: StopHandle,
+    to_select: Sender<Change<SelectStage>>,
+    to_verdict: Sender<Change<VerdictStage>>,
+    stop_selection: StopHandle,
     finished: Receiver<()>,
+}
+
+/// A source that is watched.
+struct Watched {
+    config: SourceConfig,
+    index: SourceIndex,
+    stop: StopHandle,
+    thread: JoinHandle<()>,
+}
+
+/// What a stage's thread is to change in it between two frames.
+type Change<Stage> = Box<dyn FnOnce(&mut Stage) + Send>;
+
+/// Changes something in a stage and waits until that is done; false if the stage has ended.
+fn change<Stage>(stage: &Sender<Change<Stage>>, how: impl FnOnce(&mut Stage) + Send + 'static) -> bool {
+    let (done, waits) = bounded(1);
+    let change = move |stage: &mut Stage| {
+        how(stage);
+        let _ = done.send(());
+    };
+    stage.send(Box::new(change)).is_ok() && waits.recv().is_ok()
 }
 
 impl Daemon {
     /// Opens the flag log and starts all threads.
     ///
     /// # Errors
-    /// The log folder cannot be used, a publisher's configuration is unusable (not: its server is
-    /// away), or the OS cannot start a thread.
+    /// The log folder cannot be used, a source's or a publisher's configuration is unusable (not: it is away), or the OS
+    /// cannot start a thread.
     pub fn start(config: Config, model: Model, clock: SharedClock) -> anyhow::Result<Self> {
-        let ids: Vec<Arc<str>> = config.sources.iter().map(|s| s.id.clone()).collect();
-        let board = Board::new(ids.iter().cloned());
-        let controls = Controls::new(ids.iter().cloned());
-        let detector = Detector::new(model, &config.verdict, config.model.max_tiles);
-        let recorder = Recorder::open(&config, &detector, ids.clone(), board.clone(), clock.clone())?;
-        let (stop_capture, stop) = stop_signal();
-        let (stop_publishing, publish_stop) = stop_signal();
-        let metrics = spawn_metrics(&config, &board, &clock, &publish_stop)?;
-        let publishers = Publishers {
-            config: &config,
-            log: recorder.tail(),
-            board: &board,
-            controls: &controls,
-            clock: &clock,
-            stop: publish_stop,
-        };
-        let mut threads = publishers.spawn()?;
-        let page = publishers.spawn_page(&detector, &mut threads)?;
-
-        let turns = Arc::new(Turns::new(config.sources.len()));
+        let board = Board::default();
+        let controls = Controls::new([]);
+        let detector = Detector::new(model.clone(), &config.verdict, config.model.max_tiles);
+        let recorder = Recorder::open(&config, &detector, board.clone(), clock.clone())?;
+        let publishers = Publishers::new(
+            config.node.clone(),
+            recorder.tail(),
+            board.clone(),
+            controls.clone(),
+            clock.clone(),
+        );
+        publishers.check(&config)?;
+        let turns = Arc::new(Turns::new(0));
         let (pool, done) = Pool::start_watched(&detector, config.model.workers, |worker| {
             let (clock, stages) = (clock.clone(), board.stages().clone());
             let beat = board.progress().stage(worker, &clock);
@@ -99,89 +117,77 @@ impl Daemon {
             }
         })
         .context("inference workers")?;
-        let (finished_tx, finished) = crossbeam_channel::bounded(0);
+        let (finished_tx, finished) = bounded(0);
+        let (to_verdict, changes) = bounded(1);
         let verdict = {
-            let machine =
-                VerdictMachine::new(config.verdict.clone(), detector.limits(), config.log.update_every);
             let stage = VerdictStage {
-                watches: ids.iter().map(|_| Watch::new(&config.verdict)).collect(),
-                machines: vec![machine; ids.len()],
-                accumulated: vec![Accumulated::new(config.verdict.window); ids.len()],
-                ended: vec![false; ids.len()],
-                ids,
+                ids: Vec::new(),
+                machines: Vec::new(),
+                watches: Vec::new(),
+                accumulated: Vec::new(),
+                life: Vec::new(),
+                more_may_come: true,
+                verdict: config.verdict.clone(),
+                update_every: config.log.update_every,
                 detector: detector.clone(),
                 board: board.clone(),
                 clock: clock.clone(),
                 turns: turns.clone(),
                 recorder,
                 reviews: controls.reviews(),
+                changes,
             };
             spawn("verdict", move || {
                 stage.run(&done);
                 drop(finished_tx);
             })?
         };
-
-        let mut sources = Vec::new();
-        let mut frames = Vec::new();
-        for (index, source_config) in config.sources.iter().enumerate() {
-            let on_frame = {
-                let turns = turns.clone();
-                move || turns.frame_waits(index)
-            };
-            let (sink, rx) = LatestSink::new(
-                source_config.id.clone(),
-                source_config.fps,
-                board.clone(),
-                clock.clone(),
-                on_frame,
-            );
-            let sink = sink.with_control(controls.source(&source_config.id).cloned());
-            frames.push(rx);
-            let source = source::open(source_config, &clock)
-                .map_err(|e| anyhow::anyhow!("source {}: {e}", source_config.id))?;
-            sources.push(
-                supervise::spawn(
-                    source,
-                    Arc::new(sink),
-                    board.clone(),
-                    clock.clone(),
-                    stop.clone(),
-                    Policy::of(source_config),
-                )
-                .with_context(|| format!("source {}", source_config.id))?,
-            );
-        }
+        let (stop_selection, stop) = stop_signal();
+        let (to_select, changes) = bounded(1);
         let selection = {
             let stage = SelectStage {
-                fields: vec![Deinterlacer::default(); frames.len()],
-                turn: vec![0; frames.len()],
-                frames,
+                frames: Vec::new(),
+                fields: Vec::new(),
+                turn: Vec::new(),
                 warned: BTreeSet::new(),
                 detector,
                 snapshots: Snapshots {
-                    controls,
+                    controls: controls.clone(),
                     encoder: Encoder::new(&config.node, config.log.jpeg_quality),
                 },
                 board: board.clone(),
                 clock: clock.clone(),
-                turns,
+                turns: turns.clone(),
                 pool,
+                changes,
             };
             spawn("select", move || stage.run(&stop))?
         };
-        Ok(Self {
+        let (page, sources) = (None, Vec::new());
+        let mut daemon = Self {
             board,
             page,
+            config: config.clone(),
+            model,
+            clock,
+            controls,
+            turns,
             sources,
+            publishers,
             selection,
             verdict,
-            publishers: threads,
-            metrics,
-            stop_capture,
-            stop_publishing,
+            to_select,
+            to_verdict,
+            stop_selection,
             finished,
-        })
+        };
+        match daemon.apply(config) {
+            Ok(_) => Ok(daemon),
+            Err(error) => {
+                daemon.stop();
+                Err(error)
+            }
+        }
     }
 
     /// Disconnects when all sources have ended and all their frames are judged.
@@ -193,16 +199,11 @@ impl Daemon {
     /// events are closed in the log), then publishing. Waits for every thread; false if one had
     /// panicked.
     pub fn stop(self) -> bool {
-        self.stop_capture.stop();
-        let mut well = true;
-        for thread in self.sources.into_iter().chain([self.selection, self.verdict]) {
-            well &= join(thread);
-        }
-        self.stop_publishing.stop();
-        for thread in self.publishers.into_iter().chain(self.metrics) {
-            well &= join(thread);
-        }
-        well
+        self.sources.iter().for_each(|source| source.stop.stop());
+        self.stop_selection.stop();
+        let threads = self.sources.into_iter().map(|source| source.thread);
+        let well = threads.chain([self.selection, self.verdict]).map(join).fold(true, |well, one| well & one);
+        self.publishers.end() & well
     }
 }
 
@@ -230,105 +231,6 @@ fn join(thread: JoinHandle<()>) -> bool {
     well
 }
 
-fn spawn_metrics(
-    config: &Config,
-    board: &Board,
-    clock: &SharedClock,
-    stop: &Stop,
-) -> anyhow::Result<Option<JoinHandle<()>>> {
-    let Some(wanted) = config.metrics.clone() else { return Ok(None) };
-    let metrics = Metrics { board: board.clone(), node: config.node.clone() };
-    metrics::spawn(wanted, metrics, clock.clone(), stop.clone()).context("metrics").map(Some)
-}
-
-/// What publishers need to start.
-struct Publishers<'a> {
-    config: &'a Config,
-    log: Tail,
-    board: &'a Board,
-    controls: &'a Controls,
-    clock: &'a SharedClock,
-    stop: Stop,
-}
-
-impl Publishers<'_> {
-    /// Starts all configured publishers.
-    fn spawn(&self) -> anyhow::Result<Vec<JoinHandle<()>>> {
-        let mut all = Vec::new();
-        self.spawn_mqtt(&mut all)?;
-        self.spawn_webhooks(&mut all)?;
-        Ok(all)
-    }
-
-    #[cfg(feature = "mqtt")]
-    fn spawn_mqtt(&self, all: &mut Vec<JoinHandle<()>>) -> anyhow::Result<()> {
-        let Some(mqtt) = self.config.mqtt.clone() else { return Ok(()) };
-        let (board, controls) = (self.board.clone(), self.controls.clone());
-        let (clock, stop) = (self.clock.clone(), self.stop.clone());
-        let spawned =
-            crate::publish::mqtt::spawn(mqtt, &self.config.node, &self.log, board, controls, clock, stop);
-        all.push(spawned.context("MQTT")?);
-        Ok(())
-    }
-
-    #[cfg(not(feature = "mqtt"))]
-    fn spawn_mqtt(&self, _: &mut Vec<JoinHandle<()>>) -> anyhow::Result<()> {
-        let _ = (&self.log, self.board, self.controls, self.clock, &self.stop);
-        let none = self.config.mqtt.is_none();
-        anyhow::ensure!(none, "[mqtt] is configured, but this spotd was built without MQTT");
-        Ok(())
-    }
-
-    #[cfg(feature = "webhook")]
-    fn spawn_webhooks(&self, all: &mut Vec<JoinHandle<()>>) -> anyhow::Result<()> {
-        for webhook in self.config.webhooks.clone() {
-            let (board, clock, stop) = (self.board.clone(), self.clock.clone(), self.stop.clone());
-            all.push(crate::publish::webhook::spawn(webhook, &self.log, board, clock, stop)?);
-        }
-        Ok(())
-    }
-
-    /// Starts to serve the operator's page, and says where.
-    #[cfg(feature = "web")]
-    fn spawn_page(
-        &self,
-        detector: &Detector,
-        all: &mut Vec<JoinHandle<()>>,
-    ) -> anyhow::Result<Option<String>> {
-        let Some(web) = self.config.web.clone() else { return Ok(None) };
-        let (board, controls) = (self.board.clone(), self.controls.clone());
-        let (clock, stop) = (self.clock.clone(), self.stop.clone());
-        let node = self.config.node.clone();
-        let facts = Facts { node, model: detector.identity(), limits: detector.limits() };
-        let chosen = web.chosen;
-        match crate::web::spawn(web, facts, &self.log, board, controls, clock, stop) {
-            Ok(web) => {
-                all.extend(web.threads);
-                Ok(Some(web.address))
-            }
-            Err(error @ WebError::Listen { .. }) if !chosen => {
-                log::warn!("{error}");
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    #[cfg(not(feature = "web"))]
-    fn spawn_page(&self, _: &Detector, _: &mut Vec<JoinHandle<()>>) -> anyhow::Result<Option<String>> {
-        let chosen = self.config.web.as_ref().is_some_and(|web| web.chosen);
-        anyhow::ensure!(!chosen, "[web] is configured, but this spotd was built without the page");
-        Ok(None)
-    }
-
-    #[cfg(not(feature = "webhook"))]
-    fn spawn_webhooks(&self, _: &mut Vec<JoinHandle<()>>) -> anyhow::Result<()> {
-        let none = self.config.webhooks.is_empty();
-        anyhow::ensure!(none, "[[webhook]] is configured, but this spotd was built without webhooks");
-        Ok(())
-    }
-}
-
 /// Takes each source's newest frame in its turn and selects tiles in it.
 struct SelectStage {
     frames: Vec<Receiver<Frame>>,
@@ -344,14 +246,16 @@ struct SelectStage {
     clock: SharedClock,
     turns: Arc<Turns>,
     pool: Pool,
+    changes: Receiver<Change<Self>>,
 }
 
 impl SelectStage {
     fn run(mut self, stop: &Stop) {
         let beat = self.board.progress().stage("select", &self.clock);
+        let (turns, changes) = (self.turns.clone(), self.changes.clone());
         loop {
             select! {
-                recv(self.turns.queue()) -> source => {
+                recv(turns.queue()) -> source => {
                     let Ok(source) = source else { break };
                     self.turns.begin(source);
                     // Where the workers are slow it waits for them: they have their own beats.
@@ -362,10 +266,28 @@ impl SelectStage {
                         self.turns.done(source);
                     }
                 }
+                recv(changes) -> change => match change {
+                    Ok(change) => change(&mut self),
+                    Err(_) => break,
+                },
                 recv(stop.channel()) -> _ => break,
             }
         }
         self.pool.join();
+    }
+
+    /// Takes frames of one more source.
+    fn add(&mut self, source: SourceIndex, frames: Receiver<Frame>) {
+        debug_assert_eq!(source, self.frames.len(), "sources are numbered one after the other");
+        self.frames.push(frames);
+        self.fields.push(Deinterlacer::default());
+        self.turn.push(0);
+    }
+
+    /// Takes no more of a source's frames.
+    fn remove(&mut self, source: SourceIndex) {
+        self.frames[source] = crossbeam_channel::never();
+        self.fields[source] = Deinterlacer::default();
     }
 
     /// What the workers have to do for a source's frame; `None` when there is nothing to judge.
@@ -467,7 +389,12 @@ struct VerdictStage {
     /// Watch for jumps of the score, where these are alerts.
     watches: Vec<Option<Watch>>,
     accumulated: Vec<Accumulated>,
-    ended: Vec<bool>,
+    life: Vec<Life>,
+    /// Whether sources are just being added, so that the end of all others is not the end of all.
+    more_may_come: bool,
+    /// By which sources are judged that are added.
+    verdict: VerdictConfig,
+    update_every: Duration,
     detector: Detector,
     board: Board,
     clock: SharedClock,
@@ -475,11 +402,22 @@ struct VerdictStage {
     recorder: Recorder,
     /// What operators say of events.
     reviews: Receiver<ReviewRequest>,
+    changes: Receiver<Change<Self>>,
+}
+
+/// How far a source's life has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Watched,
+    /// Its stream is over.
+    Ended,
+    /// It is no longer one of ours.
+    Removed,
 }
 
 impl VerdictStage {
     fn run(mut self, done: &Receiver<Arc<Work>>) {
-        let reviews = self.reviews.clone();
+        let (reviews, changes) = (self.reviews.clone(), self.changes.clone());
         let beat = self.board.progress().stage("verdict", &self.clock);
         let mut tick = self.clock.after(TICK);
         loop {
@@ -491,6 +429,10 @@ impl VerdictStage {
                     }
                     Err(_) => break,
                 },
+                recv(changes) -> change => if let Ok(change) = change {
+                    let _busy = beat.busy();
+                    change(&mut self);
+                },
                 // One among many frames: whose turn it is, chance decides.
                 recv(reviews) -> request => if let Ok(request) = request {
                     let _busy = beat.busy();
@@ -499,7 +441,7 @@ impl VerdictStage {
                 recv(tick) -> _ => {
                     let _busy = beat.busy();
                     self.tick();
-                    if self.ended.iter().all(|&e| e) {
+                    if !self.more_may_come && !self.life.contains(&Life::Watched) {
                         break;
                     }
                     tick = self.clock.after(TICK);
@@ -512,7 +454,47 @@ impl VerdictStage {
         reviews.try_iter().for_each(|request| self.recorder.review(request));
     }
 
+    /// Judges one more source.
+    fn add(&mut self, source: SourceIndex, id: Arc<str>) {
+        debug_assert_eq!(source, self.ids.len(), "sources are numbered one after the other");
+        self.recorder.add(id.clone());
+        self.ids.push(id);
+        self.machines.push(VerdictMachine::new(
+            self.verdict.clone(),
+            self.detector.limits(),
+            self.update_every,
+        ));
+        self.watches.push(Watch::new(&self.verdict));
+        self.accumulated.push(Accumulated::new(self.verdict.window));
+        self.life.push(Life::Watched);
+    }
+
+    /// Ends a source's event, if one is open, and forgets the source.
+    fn remove(&mut self, source: SourceIndex) {
+        self.finish(source);
+        self.life[source] = Life::Removed;
+        self.accumulated[source] = Accumulated::new(self.verdict.window);
+        self.board.forget(&self.ids[source]);
+    }
+
+    /// Judges all sources by other bounds from their next frames on; what was scored and opened stays.
+    fn judge_by(&mut self, verdict: VerdictConfig, detector: Detector) {
+        for machine in &mut self.machines {
+            machine.judge_by(verdict.clone(), detector.limits());
+        }
+        for accumulated in &mut self.accumulated {
+            accumulated.set_window(verdict.window);
+        }
+        if verdict.jump != self.verdict.jump || verdict.window != self.verdict.window {
+            self.watches.fill_with(|| Watch::new(&verdict));
+        }
+        (self.verdict, self.detector) = (verdict, detector);
+    }
+
     fn judged(&mut self, work: &Work) {
+        if self.life[work.source] == Life::Removed {
+            return self.turns.done(work.source);
+        }
         let (source, id) = (work.source, &self.ids[work.source]);
         let _about = about::source(id);
         let now = self.clock.now();
@@ -563,9 +545,11 @@ impl VerdictStage {
             }
         }
         for (id, status) in self.board.snapshot() {
-            let Some(source) = self.ids.iter().position(|i| *i == id) else { continue };
-            if status.state == SourceState::Ended && self.turns.is_idle(source) && !self.ended[source] {
-                self.ended[source] = true;
+            // One of this name may have been there before.
+            let Some(source) = self.ids.iter().rposition(|i| *i == id) else { continue };
+            let watched = self.life[source] == Life::Watched;
+            if status.state == SourceState::Ended && self.turns.is_idle(source) && watched {
+                self.life[source] = Life::Ended;
                 self.finish(source);
             }
         }

@@ -79,7 +79,6 @@ impl Recorder {
     pub fn open(
         config: &Config,
         detector: &Detector,
-        ids: Vec<Arc<str>>,
         board: Board,
         clock: SharedClock,
     ) -> anyhow::Result<Self> {
@@ -93,10 +92,15 @@ impl Recorder {
             tidied: clock.now(),
             clock,
             model: detector.identity(),
-            sources: ids.into_iter().map(SourceLog::new).collect(),
+            sources: Vec::new(),
         };
         recorder.close_left_open();
         Ok(recorder)
+    }
+
+    /// Writes the records of one more source, whose index is the next.
+    pub fn add(&mut self, id: Arc<str>) {
+        self.sources.push(SourceLog::new(id));
     }
 
     /// Periodic work, even when nothing is flagged: checks whether the log's folder is still where

@@ -4,7 +4,7 @@
 //! that its frames are judged in order and a busy source cannot starve another: all are slowed
 //! alike.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -23,9 +23,12 @@ enum Slot {
     BusyAndWaiting,
 }
 
+/// Sources at most at a time.
+pub const ROOM: usize = 1024;
+
 /// The queue of sources.
 pub struct Turns {
-    slots: Vec<Mutex<Slot>>,
+    slots: RwLock<Vec<Mutex<Slot>>>,
     tx: Sender<SourceIndex>,
     rx: Receiver<SourceIndex>,
 }
@@ -33,13 +36,27 @@ pub struct Turns {
 impl Turns {
     /// A queue for `sources` sources, all idle.
     pub fn new(sources: usize) -> Self {
-        let (tx, rx) = bounded(sources.max(1));
-        Self { slots: (0..sources).map(|_| Mutex::new(Slot::Idle)).collect(), tx, rx }
+        // Those that have just been removed may still be in it.
+        let (tx, rx) = bounded(2 * ROOM.max(sources));
+        let slots = (0..sources).map(|_| Mutex::new(Slot::Idle)).collect();
+        Self { slots: RwLock::new(slots), tx, rx }
+    }
+
+    /// One more source, idle. A source that is no longer watched keeps its index, which nobody gets again.
+    pub fn add(&self) -> SourceIndex {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        slots.push(Mutex::new(Slot::Idle));
+        slots.len() - 1
+    }
+
+    fn slots(&self) -> RwLockReadGuard<'_, Vec<Mutex<Slot>>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reports that a frame of `source` is waiting. Never blocks.
     pub fn frame_waits(&self, source: SourceIndex) {
-        let mut slot = self.slots[source].lock().expect("slot lock");
+        let slots = self.slots();
+        let mut slot = slots[source].lock().expect("slot lock");
         match *slot {
             Slot::Idle => {
                 *slot = Slot::Queued;
@@ -57,13 +74,14 @@ impl Turns {
 
     /// Reports that a source's turn has begun, after it was received from the queue.
     pub fn begin(&self, source: SourceIndex) {
-        *self.slots[source].lock().expect("slot lock") = Slot::Busy;
+        *self.slots()[source].lock().expect("slot lock") = Slot::Busy;
     }
 
     /// Reports that the turn of `source` is over; it goes to the end of the queue if a frame is
     /// waiting.
     pub fn done(&self, source: SourceIndex) {
-        let mut slot = self.slots[source].lock().expect("slot lock");
+        let slots = self.slots();
+        let mut slot = slots[source].lock().expect("slot lock");
         match *slot {
             Slot::BusyAndWaiting => {
                 *slot = Slot::Queued;
@@ -76,7 +94,7 @@ impl Turns {
 
     /// Whether no frame of `source` is waiting or being judged.
     pub(crate) fn is_idle(&self, source: SourceIndex) -> bool {
-        *self.slots[source].lock().expect("slot lock") == Slot::Idle
+        *self.slots()[source].lock().expect("slot lock") == Slot::Idle
     }
 
     fn enqueue(&self, source: SourceIndex) {

@@ -101,8 +101,8 @@ fn a_full_disk_is_an_alarm_on_the_board_and_judging_goes_on() {
     let detector = Detector::of(&Model::open(Some(path.as_path()), Wanted::Auto).expect("a model"), 9);
     let board = Board::new(["cam".into()]);
     let clock = SystemClock::shared();
-    let mut recorder =
-        Recorder::open(&config, &detector, vec!["cam".into()], board.clone(), clock).expect("opened");
+    let mut recorder = Recorder::open(&config, &detector, board.clone(), clock).expect("opened");
+    recorder.add("cam".into());
     assert_eq!(board.log().alarm, None);
     let outcome = |verdict| Outcome {
         verdict,

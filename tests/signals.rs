@@ -1,4 +1,4 @@
-//! How the daemon ends on signals.
+//! How the daemon ends on signals; `tests/reload.rs` has how it reads its configuration again.
 
 #[path = "common/daemon.rs"]
 mod daemon;
@@ -62,23 +62,10 @@ fn hang_ups_are_ignored() -> bool {
 
 #[test]
 fn each_signal_that_asks_for_an_end_gets_an_orderly_one() {
-    for signal in ["HUP", "TERM", "INT"] {
-        if signal == "HUP" && hang_ups_are_ignored() {
-            eprintln!(
-                "\n*** SKIPPED: SIGHUP, which these tests were told to ignore (nohup): the daemon inherits that ***\n"
-            );
-            continue;
-        }
+    for signal in ["TERM", "INT"] {
         let dir = folder();
         let mut daemon = Daemon::start(&write_config(dir.path()), dir.path());
         wait_for("an event", &daemon, |log| log.contains(" start\n"));
-        if signal == "HUP" {
-            // A terminal that closes sends it more than once.
-            let pid = daemon.id().to_string();
-            for _ in 0..3 {
-                assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
-            }
-        }
         assert_eq!(daemon.signal(signal), Some(0), "{signal}");
         assert!(
             daemon.log().contains(if signal == "INT" { "interrupted" } else { signal }),
@@ -87,6 +74,56 @@ fn each_signal_that_asks_for_an_end_gets_an_orderly_one() {
         );
         ended_in_order(&daemon, &dir.path().join("flags"));
     }
+}
+
+/// Whatever has a terminal ends with it, and so does what has no configuration that could be read again.
+#[test]
+fn a_terminal_that_closes_asks_for_an_end() {
+    if hang_ups_are_ignored() {
+        eprintln!(
+            "\n*** SKIPPED: SIGHUP, which these tests were told to ignore (nohup): the daemon inherits that ***\n"
+        );
+        return;
+    }
+    let dir = folder();
+    // `script` gives what it runs a terminal of its own, and closes it when it is ended.
+    let program =
+        format!("exec {} run --config {}", env!("CARGO_BIN_EXE_spotd"), write_config(dir.path()).display());
+    let typed = dir.path().join("typed");
+    let mut script = Command::new("script")
+        .args(["--quiet", "--return", "--flush", "--command", &program])
+        .arg(&typed)
+        .env("SPOTD__WEB__ENABLED", "false")
+        .env("TERM", "dumb")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("script (util-linux) runs");
+    let said = || std::fs::read_to_string(&typed).unwrap_or_default().replace('\r', "");
+    let until = |what: &str, so: &dyn Fn(&str) -> bool| {
+        let end = Instant::now() + PATIENCE;
+        while !so(&said()) {
+            assert!(Instant::now() < end, "{what}: it never was; the daemon said:\n{}", said());
+            let _ = SystemClock::new().after(Duration::from_millis(50)).recv();
+        }
+    };
+    until("an event", &|log| log.contains(" start\n"));
+    // A terminal that closes sends it more than once; the daemon may have ended before the last.
+    let daemon = children(script.id()).pop().expect("script runs spotd").to_string();
+    for _ in 0..3 {
+        let _ = Command::new("kill").args(["-HUP", &daemon]).status().expect("kill");
+    }
+    let code = script.wait().expect("waited").code();
+    assert_eq!(code, Some(0), "{}", said());
+    assert!(said().contains("stopping: SIGHUP") && said().contains(" end\n"), "{}", said());
+    let report = verified(&dir.path().join("flags"), None);
+    assert!(report.holds && report.unfinished.is_empty(), "{report:?}");
+}
+
+/// The processes that this one has started.
+fn children(of: u32) -> Vec<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).expect("it runs");
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 #[test]

@@ -242,6 +242,14 @@ impl VerdictMachine {
         Outcome { verdict: self.verdict, before, judgement, reason: None, event }
     }
 
+    /// Judges by other bounds from the next score on. The scores of the window stay, as far as the new one has room for
+    /// them, and so do the verdict and an open event until then.
+    pub fn judge_by(&mut self, config: VerdictConfig, limits: Limits) {
+        let too_many = self.scores.len().saturating_sub(config.window);
+        self.scores.drain(..too_many);
+        (self.config, self.limits) = (config, limits);
+    }
+
     /// The limits in force.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -381,6 +389,19 @@ mod tests {
         let end = fall.iter().position(|o| o.event == Some(EventKind::End)).expect("ends");
         assert_eq!(fall[end].verdict, Verdict::Unsure);
         assert_eq!(fall[end].judgement.peak, Some(0.9));
+    }
+
+    #[test]
+    fn other_bounds_count_from_the_next_score_on_and_open_no_second_event() {
+        let mut m = machine();
+        feed(&mut m, 0, &[0.85; 5]);
+        let looser = VerdictConfig { window: 3, min_frames: 1, ..VerdictConfig::default() };
+        m.judge_by(looser.clone(), Limits { threshold: 0.7, unsure_from: 0.4 });
+        let out = feed(&mut m, 5, &[0.75, 0.75]);
+        assert!(out.iter().all(|o| o.verdict == Verdict::Synthetic && o.event.is_none()));
+        assert_eq!((out[1].judgement.frames, out[1].judgement.threshold), (3, 0.7));
+        m.judge_by(looser, Limits { threshold: 0.95, unsure_from: 0.4 });
+        assert_eq!(feed(&mut m, 7, &[0.75])[0].event, Some(EventKind::End));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use spotd_core::settings::{ConfigError, Context};
 
 /// `[log]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
     /// Folder of the flag log and its evidence.
     pub dir: PathBuf,

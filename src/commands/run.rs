@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use crossbeam_channel::{bounded, select};
+use crossbeam_channel::{Receiver, bounded, select};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::input::{Input, Unusable};
@@ -42,7 +42,7 @@ const MANUAL: Manual = Manual {
     exit_status: &[
         (
             "0",
-            "Ended as asked, by SIGTERM, SIGINT, SIGHUP or --for-seconds, or every source has come to its end",
+            "Ended as asked, by SIGTERM, SIGINT, a terminal that closes or --for-seconds, or every source has come to its end",
         ),
         (
             "2",
@@ -152,20 +152,32 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
     for warning in calibrate::mismatches(&config)? {
         log::warn!("{warning}");
     }
-    let signals = signals()?;
+    let signals = Signals::watch(args.config.is_some())?;
     let clock = SystemClock::shared();
     introduce(&config, &model);
     let log_dir = config.log.dir.clone();
-    let daemon = Daemon::start(config, model, clock.clone())?;
+    let mut daemon = Daemon::start(config, model, clock.clone())?;
     if let Some(address) = &daemon.page {
         log::info!("the page: {address}");
     }
-    let view = View::new(&daemon.board, daemon.page.as_deref());
+    let mut view = View::new(&daemon.board, daemon.page.as_deref());
     let mut manager = Manager::new(clock.clone());
     let deadline = args.for_seconds.map_or_else(crossbeam_channel::never, |d| clock.after(d));
     let why = loop {
         select! {
-            recv(signals) -> signal => break signal.unwrap_or("a signal").to_owned(),
+            recv(signals.end) -> signal => break signal.unwrap_or("a signal").to_owned(),
+            recv(signals.reload) -> _ => {
+                manager.reloading();
+                let refused = reload(&args, &mut daemon).err().map(|error| format!("{error:#}"));
+                match &refused {
+                    Some(why) => log::error!("reload refused, the previous configuration stays: {why}"),
+                    None => {
+                        view.finish();
+                        view = View::new(&daemon.board, daemon.page.as_deref());
+                    }
+                }
+                manager.reloaded(refused, &daemon.board);
+            }
             recv(deadline) -> _ => break "the time given by --for-seconds is over".to_owned(),
             recv(daemon.finished()) -> _ => break "every source has ended".to_owned(),
             recv(clock.after(Duration::from_millis(250))) -> _ => {
@@ -213,35 +225,63 @@ fn introduce(config: &Config, model: &Model) {
     log::info!("flagged frames go to {}", config.log.dir.shown());
 }
 
-/// Delivers the name of the first SIGTERM, SIGINT or SIGHUP; a second SIGTERM or SIGINT ends the
-/// process at once. SIGHUP never does, because it comes several times when a terminal closes; if it
-/// was ignored at start (`nohup`), it still is.
-fn signals() -> anyhow::Result<crossbeam_channel::Receiver<&'static str>> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let again = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The order matters: the first signal finds the flag unset and sets it, the second ends the
-        // process.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, again.clone())?;
-        signal_hook::flag::register(signal, again.clone())?;
+/// Reads the configuration again and takes it.
+fn reload(args: &RunArgs, daemon: &mut Daemon) -> anyhow::Result<()> {
+    let config = args.config()?;
+    let warnings = calibrate::mismatches(&config)?;
+    let done = daemon.reload(config)?;
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    log::info!("the configuration was read again: {done}");
+    if let Some(address) = &daemon.page {
+        log::info!("the page: {address}");
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let hang_up = (!ignores(&status, SIGHUP)).then_some(SIGHUP);
-    let mut incoming = signal_hook::iterator::Signals::new([SIGINT, SIGTERM].into_iter().chain(hang_up))?;
-    let (tx, rx) = bounded(1);
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            for signal in incoming.forever() {
-                let _ = tx.try_send(match signal {
-                    SIGTERM => "SIGTERM",
-                    SIGHUP => "SIGHUP",
-                    _ => "interrupted",
-                });
-            }
-        })
-        .context("signal thread")?;
-    Ok(rx)
+    Ok(())
+}
+
+/// What signals ask for.
+struct Signals {
+    /// The name of the first that asks for the end.
+    end: Receiver<&'static str>,
+    /// A message for each request to read the configuration again; several that wait are one.
+    reload: Receiver<()>,
+}
+
+impl Signals {
+    /// SIGTERM and SIGINT ask for the end, and the second of them ends the process at once. SIGHUP asks to read the
+    /// configuration again if there is a file and no terminal; with a terminal, which may have closed, it asks for the end,
+    /// but never ends the process at once, because it then comes several times. If it was ignored at start (`nohup`), it
+    /// still is.
+    fn watch(has_file: bool) -> anyhow::Result<Self> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let again = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // The order matters: the first signal finds the flag unset and sets it, the second ends the
+            // process.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, again.clone())?;
+            signal_hook::flag::register(signal, again.clone())?;
+        }
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let hang_up = (!ignores(&status, SIGHUP)).then_some(SIGHUP);
+        // Only a process with a controlling terminal can open this.
+        let reloads = has_file && std::fs::File::open("/dev/tty").is_err();
+        let mut incoming = signal_hook::iterator::Signals::new([SIGINT, SIGTERM].into_iter().chain(hang_up))?;
+        let ((end, ends), (again, reload)) = (bounded(1), bounded(1));
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                for signal in incoming.forever() {
+                    // Of several that wait one is enough.
+                    match signal {
+                        SIGHUP if reloads => drop(again.try_send(())),
+                        SIGHUP => drop(end.try_send("SIGHUP")),
+                        SIGTERM => drop(end.try_send("SIGTERM")),
+                        _ => drop(end.try_send("interrupted")),
+                    }
+                }
+            })
+            .context("signal thread")?;
+        Ok(Self { end: ends, reload })
+    }
 }
 
 /// Whether a process ignores a signal, by its `/proc/<pid>/status`.

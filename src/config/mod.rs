@@ -50,7 +50,7 @@ pub struct Config {
 }
 
 /// `[model]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelConfig {
     /// The ONNX file, with its card beside it. `None`: the built-in model.
     pub path: Option<PathBuf>,

@@ -215,6 +215,11 @@ impl Accumulated {
         Self { keep: 1.0 - 1.0 / window.max(1) as f32, size: (0, 0), readings: None, turn: 0 }
     }
 
+    /// As if it had been made for windows of `window` frames; what it has stays.
+    pub fn set_window(&mut self, window: usize) {
+        self.keep = Self::new(window).keep;
+    }
+
     /// Adds a frame of `width` x `height` pixels and updates its score with the accumulated sums. A
     /// change of size starts over: the old grid means nothing in the new frame.
     ///

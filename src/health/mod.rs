@@ -215,6 +215,16 @@ impl Board {
         }
     }
 
+    /// Removes a source that is no longer watched.
+    pub(crate) fn forget(&self, source: &str) {
+        self.lock().remove(source);
+    }
+
+    /// Removes a publisher that is no longer configured.
+    pub(crate) fn forget_publisher(&self, name: &str) {
+        self.publishers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(name);
+    }
+
     /// Counts a frame that is not judged, by reason.
     pub(crate) fn drop_frame(&self, source: &str, reason: &'static str) {
         self.update(source, |s| *s.dropped.entry(reason).or_default() += 1);

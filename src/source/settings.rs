@@ -10,7 +10,7 @@ use crate::settings::{ConfigError, Context};
 use crate::shown::Sensitive;
 
 /// `[[source]]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
     /// Name in records, topics and messages; unique.
     pub id: Arc<str>,

@@ -14,7 +14,7 @@ pub const PORT: u16 = 8642;
 const MIN_TOKEN: usize = 16;
 
 /// `[web]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebConfig {
     /// Address and port.
     pub listen: SocketAddr,
@@ -29,7 +29,7 @@ pub struct WebConfig {
 }
 
 /// PEM files: a certificate with those between it and an authority, and its private key.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The chain, the page's own certificate first.
     pub certificate: PathBuf,

@@ -28,7 +28,8 @@ pub(super) fn obey(
     board: &Board,
     abilities: Abilities,
 ) -> Option<Arc<str>> {
-    let Some(source) = controls.ids().find(|s| topics.name(Topic::Command { source: s }) == message.topic)
+    let Some(source) =
+        controls.ids().into_iter().find(|s| topics.name(Topic::Command { source: s }) == message.topic)
     else {
         log::warn!("MQTT: a command for a source that this box does not have, on {}", message.topic);
         return None;
@@ -38,7 +39,7 @@ pub(super) fn obey(
         log::warn!("MQTT: {source}: a retained command is not obeyed; send commands without the retain flag");
         return None;
     }
-    let control = controls.source(source)?;
+    let control = controls.source(&source)?;
     match parse(&message.payload) {
         Some(Command::Snapshot) if !abilities.snapshots => {
             log::warn!("MQTT: {source}: no picture without [mqtt] snapshots = true");
@@ -50,7 +51,7 @@ pub(super) fn obey(
         Some(command) => {
             let paused = command == Command::Pause;
             log::info!("MQTT: {source}: {} by command", if paused { "paused" } else { "resumed" });
-            board.pause(source, paused);
+            board.pause(&source, paused);
         }
         None => log::warn!("MQTT: {source}: unknown command; known are pause, resume and snapshot"),
     }

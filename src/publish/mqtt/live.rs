@@ -53,7 +53,7 @@ enum Snapshot {
 impl Live {
     pub fn new(config: &MqttConfig, node: &str, log: &Tail, board: Board, controls: &Controls) -> Self {
         let topics = Topics::new(&config.prefix, node);
-        let mut ids: Vec<Arc<str>> = controls.ids().cloned().collect();
+        let mut ids: Vec<Arc<str>> = controls.ids();
         ids.extend(board.snapshot().into_iter().map(|(id, _)| id).filter(|id| controls.source(id).is_none()));
         let announcements = announcements(config, &topics, node, &ids);
         let memory =

@@ -35,6 +35,14 @@ pub use error::MqttError;
 pub use probe::{Probed, probe};
 #[cfg(feature = "mqtt")]
 pub use publisher::spawn;
+/// Whether this machine has everything that a connection needs: certificates and keys.
+///
+/// # Errors
+/// One of them cannot be read or used.
+#[cfg(feature = "mqtt")]
+pub fn check(config: &MqttConfig) -> Result<(), MqttError> {
+    link::Link::check(config)
+}
 /// Its name, for its cursor, on the board and in metrics.
 #[cfg(feature = "mqtt")]
 pub const NAME: &str = "mqtt";

@@ -11,7 +11,7 @@ use crate::shown::Secret;
 const MAX_STRING: usize = 65_535;
 
 /// `[mqtt]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct MqttConfig {
     /// Broker's host name or address.
     pub host: String,

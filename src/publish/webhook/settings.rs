@@ -20,7 +20,7 @@ const TIMEOUT: f64 = 10.0;
 const REVIEW: &str = "review";
 
 /// One `[[webhook]]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookConfig {
     /// `webhook`, or `webhook-ID`: the name of its cursor, and of its status on the board and in
     /// metrics.
