@@ -9,7 +9,6 @@ mod model;
 #[allow(dead_code, reason = "this file needs a broker and a subscriber")]
 mod mosquitto;
 #[path = "common/records.rs"]
-#[allow(dead_code, reason = "this file needs the check alone")]
 mod records;
 
 use std::os::unix::net::UnixDatagram;
