@@ -5,16 +5,19 @@
 //! follows at the end.
 
 use std::hint::black_box;
+use std::time::{Duration, SystemTime};
 
 use criterion::{BatchSize, Criterion, Throughput};
 use image::RgbImage;
 use spotd::detector::coherence::Grids;
+use spotd::detector::mapped::{Judged, Mapped};
 use spotd::detector::tiles::select;
 use spotd::detector::{Detector, Model};
 use spotd::forensics::scenes::SceneRenderer;
 use spotd::frame::Frame;
 use spotd::identity::Precision;
 use spotd::identity::Wanted;
+use spotd::judgement::Logits;
 
 /// Tiles per frame, the daemon's default.
 const MAX_TILES: usize = 9;
@@ -56,9 +59,40 @@ fn main() {
         group.bench_function(format!("{name} NV12, choice of tiles alone"), |b| {
             b.iter_batched_ref(
                 || Frame::nv12("bench".into(), width, height, bytes.clone()),
-                |f| select(black_box(f), side, MAX_TILES).expect("selects"),
+                |f| select(black_box(f), side, MAX_TILES, 0).expect("selects"),
                 BatchSize::LargeInput,
             );
+        });
+        // What the map of a feed adds to a frame: sums by region in the pass over the frame, and the map itself.
+        let frame = Frame::nv12("bench".into(), width, height, bytes.clone());
+        group.bench_function(format!("{name} NV12, coherent part by regions too"), |b| {
+            b.iter(|| detector.read(black_box(&frame), Grids::OneMoreAndRegions(0)).expect("luma"));
+        });
+        group.bench_function(format!("{name} NV12, coherent part without regions"), |b| {
+            b.iter(|| detector.read(black_box(&frame), Grids::OneMore(0)).expect("luma"));
+        });
+        let readings = detector.read(&frame, Grids::OneMoreAndRegions(0)).expect("luma");
+        let regions = readings.and_then(|readings| readings.regions).expect("enough blocks");
+        let tiles = select(&frame, side, MAX_TILES, 1).expect("selects").tiles;
+        let tiles: Vec<_> = tiles.iter().map(|tile| (tile.rect, -1.0)).collect();
+        let mut map = Mapped::default();
+        let mut at = Duration::ZERO;
+        group.bench_function(format!("{name} NV12, a frame into the map"), |b| {
+            b.iter_batched(
+                || regions.clone(),
+                |regions| {
+                    at += Duration::from_millis(500);
+                    let logits = Logits { network: -1.0, coherence: Some(-1.0), scale: None };
+                    let captured = SystemTime::UNIX_EPOCH + at;
+                    let (size, regions) = ((width, height), Some(regions));
+                    let frame = Judged { at, captured, size, tiles: &tiles, logits, regions };
+                    map.add(&detector, frame).expect("runs");
+                },
+                BatchSize::LargeInput,
+            );
+        });
+        group.bench_function(format!("{name} NV12, a copy of the map"), |b| {
+            b.iter(|| map.copy(black_box(&detector)).expect("a map"));
         });
         group.bench_function(format!("{name} NV12, coherent part alone"), |b| {
             b.iter_batched_ref(

@@ -43,6 +43,6 @@ mod tls;
 pub mod web;
 
 pub use spotd_address as address;
-pub use spotd_core::{about, clock, identity, judgement, jump, raster, settings, shown, verdict};
+pub use spotd_core::{about, clock, heat, identity, judgement, jump, raster, settings, shown, verdict};
 pub use spotd_flaglog as flaglog;
 pub use spotd_frame as frame;

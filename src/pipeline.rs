@@ -9,36 +9,28 @@
 
 mod publishers;
 mod reload;
+mod stages;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::about;
-use crate::alerts::Watch;
-use crate::clock::{SharedClock, Stop, StopHandle, stop_signal};
+use crate::clock::{SharedClock, StopHandle, stop_signal};
 use crate::config::Config;
-use crate::control::{Controls, ReviewRequest};
-use crate::detector::coherence::Grids;
-use crate::detector::pool::{Job, Pool, Work};
-use crate::detector::scoring::Accumulated;
-use crate::detector::{Detector, Model, tiles};
+use crate::control::Controls;
+use crate::detector::pool::{Job, Pool};
+use crate::detector::{Detector, Model};
 use crate::evidence::Encoder;
-use crate::frame::{Deinterlacer, Frame};
-use crate::health::{Board, JudgedFrame, SourceState, Stage};
+use crate::health::{Board, Stage};
 use crate::recorder::Recorder;
 use crate::schedule::{SourceIndex, Turns};
 use crate::source::SourceConfig;
-use crate::verdict::{VerdictConfig, VerdictMachine};
 use publishers::Publishers;
-
-/// How often sources without frames are checked.
-const TICK: Duration = Duration::from_millis(500);
+use stages::{SelectStage, Snapshots, VerdictStage};
 
 /// A running daemon.
 pub struct Daemon {
@@ -125,6 +117,7 @@ impl Daemon {
                 machines: Vec::new(),
                 watches: Vec::new(),
                 accumulated: Vec::new(),
+                maps: Vec::new(),
                 life: Vec::new(),
                 more_may_come: true,
                 verdict: config.verdict.clone(),
@@ -229,339 +222,4 @@ fn join(thread: JoinHandle<()>) -> bool {
         log::error!("thread {name} has panicked");
     }
     well
-}
-
-/// Takes each source's newest frame in its turn and selects tiles in it.
-struct SelectStage {
-    frames: Vec<Receiver<Frame>>,
-    /// Sources already warned about, by reason: once is enough for a camera that does not change.
-    warned: BTreeSet<(SourceIndex, &'static str)>,
-    /// Each source's deinterlacer.
-    fields: Vec<Deinterlacer>,
-    /// Frames submitted per source, which selects the next scaled grid.
-    turn: Vec<usize>,
-    detector: Detector,
-    snapshots: Snapshots,
-    board: Board,
-    clock: SharedClock,
-    turns: Arc<Turns>,
-    pool: Pool,
-    changes: Receiver<Change<Self>>,
-}
-
-impl SelectStage {
-    fn run(mut self, stop: &Stop) {
-        let beat = self.board.progress().stage("select", &self.clock);
-        let (turns, changes) = (self.turns.clone(), self.changes.clone());
-        loop {
-            select! {
-                recv(turns.queue()) -> source => {
-                    let Ok(source) = source else { break };
-                    self.turns.begin(source);
-                    // Where the workers are slow it waits for them: they have their own beats.
-                    let busy = beat.busy();
-                    let work = self.select(source);
-                    drop(busy);
-                    if !work.is_some_and(|work| self.pool.submit(work)) {
-                        self.turns.done(source);
-                    }
-                }
-                recv(changes) -> change => match change {
-                    Ok(change) => change(&mut self),
-                    Err(_) => break,
-                },
-                recv(stop.channel()) -> _ => break,
-            }
-        }
-        self.pool.join();
-    }
-
-    /// Takes frames of one more source.
-    fn add(&mut self, source: SourceIndex, frames: Receiver<Frame>) {
-        debug_assert_eq!(source, self.frames.len(), "sources are numbered one after the other");
-        self.frames.push(frames);
-        self.fields.push(Deinterlacer::default());
-        self.turn.push(0);
-    }
-
-    /// Takes no more of a source's frames.
-    fn remove(&mut self, source: SourceIndex) {
-        self.frames[source] = crossbeam_channel::never();
-        self.fields[source] = Deinterlacer::default();
-    }
-
-    /// What the workers have to do for a source's frame; `None` when there is nothing to judge.
-    fn select(&mut self, source: SourceIndex) -> Option<Work> {
-        let frame = self.frames[source].try_recv().ok()?;
-        let id = frame.source.clone();
-        let _about = about::source(&id);
-        let frame = match frame.decoded() {
-            Ok(frame) => frame,
-            Err(error) => return self.refuse(source, &id, "corrupt", &error.to_string()),
-        };
-        self.snapshots.serve(&frame);
-        if self.board.is_paused(&id) {
-            // It came for a snapshot, or just before the command.
-            self.board.drop_frame(&id, "paused");
-            return None;
-        }
-        let frame = self.fields[source].take(frame);
-        self.tell_fields(&frame);
-        let (width, height) = (frame.width, frame.height);
-        match self.detector.select(&frame) {
-            Err(error) => self.refuse(source, &id, "corrupt", &error.to_string()),
-            Ok(selection) => match selection.limited {
-                Some(tiles::Limited::TooSmall) => {
-                    let side = self.detector.card().tile;
-                    let why = format!(
-                        "a frame of {width}x{height} is smaller than the model's tile of {side}x{side}; no verdict is possible"
-                    );
-                    self.refuse(source, &id, tiles::Limited::TooSmall.as_str(), &why)
-                }
-                Some(limited @ tiles::Limited::Flat) => {
-                    self.board.drop_frame(&id, limited.as_str());
-                    None
-                }
-                None => {
-                    let waited = self.clock.now().saturating_sub(frame.arrived);
-                    self.board.stages().observe(Stage::Choice, waited);
-                    let turn = &mut self.turn[source];
-                    *turn += 1;
-                    Some(Work::new(source, frame, selection, Grids::OneMore(*turn)))
-                }
-            },
-        }
-    }
-
-    /// Shows on the board, and logs on a change, whether fields of the source's frames are judged.
-    fn tell_fields(&self, frame: &Frame) {
-        let now = frame.interlacing.field();
-        let mut before = None;
-        self.board.update(&frame.source, |s| before = std::mem::replace(&mut s.interlaced, now));
-        match (before, now) {
-            (None, Some(order)) => log::info!(
-                "{}: interlaced ({}), so one field of each frame is judged, {}x{}",
-                frame.source,
-                order.as_str(),
-                frame.width,
-                frame.height
-            ),
-            (Some(_), None) => log::info!("{}: no longer interlaced, whole frames are judged", frame.source),
-            _ => {}
-        }
-    }
-
-    fn refuse(&mut self, source: SourceIndex, id: &str, reason: &'static str, why: &str) -> Option<Work> {
-        self.board.drop_frame(id, reason);
-        if self.warned.insert((source, reason)) {
-            log::warn!("{id}: {why} (further ones are only counted, as '{reason}')");
-        }
-        None
-    }
-}
-
-/// Takes requested snapshots.
-struct Snapshots {
-    controls: Controls,
-    encoder: Encoder,
-}
-
-impl Snapshots {
-    /// Takes one of a frame if it was requested.
-    fn serve(&self, frame: &Frame) {
-        let Some(control) = self.controls.source(&frame.source) else { return };
-        if control.wants_snapshot() {
-            let jpeg = self
-                .encoder
-                .snapshot(frame)
-                .inspect_err(|e| log::warn!("{}: no snapshot: {e}", frame.source));
-            if !control.give_snapshot(jpeg.ok()) {
-                log::debug!("{}: snapshot dropped, an earlier one still waits", frame.source);
-            }
-        }
-    }
-}
-
-/// Scores in, verdicts out, records into the log.
-struct VerdictStage {
-    ids: Vec<Arc<str>>,
-    machines: Vec<VerdictMachine>,
-    /// Watch for jumps of the score, where these are alerts.
-    watches: Vec<Option<Watch>>,
-    accumulated: Vec<Accumulated>,
-    life: Vec<Life>,
-    /// Whether sources are just being added, so that the end of all others is not the end of all.
-    more_may_come: bool,
-    /// By which sources are judged that are added.
-    verdict: VerdictConfig,
-    update_every: Duration,
-    detector: Detector,
-    board: Board,
-    clock: SharedClock,
-    turns: Arc<Turns>,
-    recorder: Recorder,
-    /// What operators say of events.
-    reviews: Receiver<ReviewRequest>,
-    changes: Receiver<Change<Self>>,
-}
-
-/// How far a source's life has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
-    Watched,
-    /// Its stream is over.
-    Ended,
-    /// It is no longer one of ours.
-    Removed,
-}
-
-impl VerdictStage {
-    fn run(mut self, done: &Receiver<Arc<Work>>) {
-        let (reviews, changes) = (self.reviews.clone(), self.changes.clone());
-        let beat = self.board.progress().stage("verdict", &self.clock);
-        let mut tick = self.clock.after(TICK);
-        loop {
-            select! {
-                recv(done) -> work => match work {
-                    Ok(work) => {
-                        let _busy = beat.busy();
-                        self.judged(&work);
-                    }
-                    Err(_) => break,
-                },
-                recv(changes) -> change => if let Ok(change) = change {
-                    let _busy = beat.busy();
-                    change(&mut self);
-                },
-                // One among many frames: whose turn it is, chance decides.
-                recv(reviews) -> request => if let Ok(request) = request {
-                    let _busy = beat.busy();
-                    self.recorder.review(request);
-                },
-                recv(tick) -> _ => {
-                    let _busy = beat.busy();
-                    self.tick();
-                    if !self.more_may_come && !self.life.contains(&Life::Watched) {
-                        break;
-                    }
-                    tick = self.clock.after(TICK);
-                }
-            }
-        }
-        for source in 0..self.machines.len() {
-            self.finish(source);
-        }
-        reviews.try_iter().for_each(|request| self.recorder.review(request));
-    }
-
-    /// Judges one more source.
-    fn add(&mut self, source: SourceIndex, id: Arc<str>) {
-        debug_assert_eq!(source, self.ids.len(), "sources are numbered one after the other");
-        self.recorder.add(id.clone());
-        self.ids.push(id);
-        self.machines.push(VerdictMachine::new(
-            self.verdict.clone(),
-            self.detector.limits(),
-            self.update_every,
-        ));
-        self.watches.push(Watch::new(&self.verdict));
-        self.accumulated.push(Accumulated::new(self.verdict.window));
-        self.life.push(Life::Watched);
-    }
-
-    /// Ends a source's event, if one is open, and forgets the source.
-    fn remove(&mut self, source: SourceIndex) {
-        self.finish(source);
-        self.life[source] = Life::Removed;
-        self.accumulated[source] = Accumulated::new(self.verdict.window);
-        self.board.forget(&self.ids[source]);
-    }
-
-    /// Judges all sources by other bounds from their next frames on; what was scored and opened stays.
-    fn judge_by(&mut self, verdict: VerdictConfig, detector: Detector) {
-        for machine in &mut self.machines {
-            machine.judge_by(verdict.clone(), detector.limits());
-        }
-        for accumulated in &mut self.accumulated {
-            accumulated.set_window(verdict.window);
-        }
-        if verdict.jump != self.verdict.jump || verdict.window != self.verdict.window {
-            self.watches.fill_with(|| Watch::new(&verdict));
-        }
-        (self.verdict, self.detector) = (verdict, detector);
-    }
-
-    fn judged(&mut self, work: &Work) {
-        if self.life[work.source] == Life::Removed {
-            return self.turns.done(work.source);
-        }
-        let (source, id) = (work.source, &self.ids[work.source]);
-        let _about = about::source(id);
-        let now = self.clock.now();
-        match work.score(&self.detector) {
-            None => self.board.drop_frame(id, "inference"),
-            Some(mut score) => {
-                let size = (work.frame.width, work.frame.height);
-                // Jumps are detected in the frame's own score: the accumulated one lags behind.
-                let own = self.watches[source].is_some().then(|| score.clone());
-                if let Err(error) = self.accumulated[source].add(&self.detector, size, &mut score) {
-                    log::warn!("{id}: {error}");
-                }
-                let outcome = self.machines[source].push_frame(now, score.score, score.degraded);
-                let newest = Arc::new(JudgedFrame {
-                    at: work.frame.at,
-                    width: work.frame.width,
-                    height: work.frame.height,
-                    tiles: score.tiles.clone(),
-                    logits: score.parts,
-                });
-                let latency = now.saturating_sub(work.frame.arrived);
-                self.board.stages().observe(Stage::Verdict, latency);
-                self.board.update(id, |s| {
-                    s.judged += 1;
-                    s.latency = Some(latency);
-                    s.newest = Some(newest);
-                });
-                self.recorder.outcome(source, &outcome, Some((&work.frame, &score)));
-                let watch = self.watches[source].as_mut().zip(own);
-                if let Some(seen) = watch.and_then(|(watch, own)| watch.push(now, &work.frame, &own)) {
-                    self.recorder.alert(source, seen, &outcome);
-                }
-            }
-        }
-        self.turns.done(source);
-    }
-
-    fn tick(&mut self) {
-        self.recorder.tick();
-        let now = self.clock.now();
-        for source in 0..self.machines.len() {
-            let outcome = self.machines[source].tick(now);
-            if outcome.judgement.frames == 0 {
-                self.accumulated[source].forget();
-            }
-            if outcome.event.is_some() || outcome.verdict != outcome.before {
-                self.recorder.outcome(source, &outcome, None);
-            }
-        }
-        for (id, status) in self.board.snapshot() {
-            // One of this name may have been there before.
-            let Some(source) = self.ids.iter().rposition(|i| *i == id) else { continue };
-            let watched = self.life[source] == Life::Watched;
-            if status.state == SourceState::Ended && self.turns.is_idle(source) && watched {
-                self.life[source] = Life::Ended;
-                self.finish(source);
-            }
-        }
-    }
-
-    fn finish(&mut self, source: SourceIndex) {
-        if let Some(watch) = &mut self.watches[source] {
-            watch.forget();
-        }
-        let outcome = self.machines[source].finish();
-        if outcome.event.is_some() {
-            self.recorder.outcome(source, &outcome, None);
-        }
-    }
 }

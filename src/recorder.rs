@@ -278,9 +278,13 @@ impl Recorder {
             f.to_rgb().map_err(|e| log::warn!("{}: no evidence picture: {e}", state.id)).ok()
         });
         let begun = self.clock.now();
-        let evidence = frame
-            .zip(picture)
-            .map(|((f, _), picture)| self.encoder.evidence(&state.id, f.at, &picture, tiles));
+        let map = self.board.map(&state.id).and_then(|map| {
+            self.encoder.map(&map).map_err(|e| log::warn!("{}: no map in the evidence: {e}", state.id)).ok()
+        });
+        let evidence = frame.zip(picture).map(|((f, _), picture)| {
+            let pictures = self.encoder.evidence(&state.id, f.at, &picture, tiles)?;
+            Ok(Evidence { map, ..pictures })
+        });
         match append(&mut self.log, record, evidence.transpose()) {
             Ok(record) => {
                 let _about = about::event(record.event);

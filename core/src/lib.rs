@@ -22,7 +22,7 @@
 //! assert_eq!(machine.finish().event, Some(EventKind::End));
 //! ```
 //!
-//! [`jump`] finds sudden changes of the score. [`judgement`], [`identity`] and [`raster`] hold what a record says of a
+//! [`jump`] finds sudden changes of the score, and [`heat`] which place of the picture they come from. [`judgement`], [`identity`] and [`raster`] hold what a record says of a
 //! frame, of the model and of the picture. [`clock`] is the only place that asks the system for the time, and [`shown`] makes
 //! texts fit for people: without passwords and without control characters. With the feature `settings`, `settings` reads
 //! a table of the configuration file and names file, line and key of what is wrong with it. [`about`] is what a thread is
@@ -33,6 +33,7 @@
 
 pub mod about;
 pub mod clock;
+pub mod heat;
 pub mod identity;
 pub mod judgement;
 pub mod jump;

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
 use spotd_core::judgement::ScoredTile;
 use thiserror::Error;
@@ -12,7 +13,7 @@ use ulid::Ulid;
 
 use super::chain::Hash;
 use super::fs::{Fs, TMP, is_full, read_whole, write_file};
-use super::record::{EvidenceFile, EvidenceFiles, TileFile};
+use super::record::{EvidenceFile, EvidenceFiles, MapFile, TileFile, timestamp};
 
 /// Folder of all evidence, within the log's folder.
 pub const FOLDER: &str = super::segment::EVIDENCE;
@@ -42,13 +43,27 @@ pub struct Evidence {
     pub before: Option<Vec<u8>>,
     /// Tiles of the frame, a PNG file each, with their scores; in this order they stand in the record.
     pub tiles: Vec<(ScoredTile, Vec<u8>)>,
+    /// The map of the minutes before.
+    pub map: Option<MapPicture>,
+}
+
+/// A map for a record, encoded: see [`MapFile`].
+#[derive(Debug, Clone)]
+pub struct MapPicture {
+    /// Side of a cell in pixels of the frame.
+    pub side: u32,
+    /// When the first frame that counts was captured.
+    pub since: SystemTime,
+    /// A PNG file.
+    pub png: Vec<u8>,
 }
 
 impl Evidence {
     /// Bytes of all pictures.
     pub fn bytes(&self) -> u64 {
         let tiles: usize = self.tiles.iter().map(|(_, png)| png.len()).sum();
-        (self.frame.len() + self.before.as_ref().map_or(0, Vec::len) + tiles) as u64
+        let map = self.map.as_ref().map_or(0, |map| map.png.len());
+        (self.frame.len() + self.before.as_ref().map_or(0, Vec::len) + tiles + map) as u64
     }
 }
 
@@ -129,11 +144,16 @@ impl Batch<'_> {
             .iter()
             .map(|(tile, png)| Ok(TileFile { tile: *tile, png: self.put(png, "png")? }))
             .collect::<Result<_, EvidenceError>>()?;
+        let map = pictures.map.as_ref().map(|map| {
+            let png = self.put(&map.png, "png")?;
+            Ok(MapFile { side: map.side, since: timestamp(map.since), png })
+        });
+        let map = map.transpose()?;
         // Names are durable from the inside out: the files in the folder, the folder, the one above.
         for folder in [&self.folder, FOLDER, "."] {
             self.fs.sync_dir(&self.dir.join(folder)).map_err(failed(folder))?;
         }
-        Ok(EvidenceFiles { frame, before, tiles })
+        Ok(EvidenceFiles { frame, before, tiles, map })
     }
 
     fn put(&mut self, content: &[u8], extension: &str) -> Result<EvidenceFile, EvidenceError> {

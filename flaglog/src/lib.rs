@@ -101,7 +101,7 @@ mod tests;
 pub use chain::Hash;
 pub use disk::OsFs;
 pub use error::LogError;
-pub use evidence::Evidence;
+pub use evidence::{Evidence, MapPicture};
 pub use reader::{Item, ReadError, Reader};
 pub use record::{ClockStatus, Entry, FrameInfo, NewRecord, Note, Record};
 pub use retain::LogStatus;

@@ -78,6 +78,21 @@ pub struct TileFile {
     pub png: EvidenceFile,
 }
 
+/// A map of the minutes before: how synthetic each place of the source's frames looked, as a grey PNG of one pixel a cell,
+/// row by row from the frame's upper left corner. Grey 0 to 255 is a score of 0 to 1; where nothing was judged, the pixel is
+/// transparent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapFile {
+    /// Side of a cell in pixels of the frame.
+    pub side: u32,
+    /// When the first frame that counts was captured, by the wall clock in UTC, to the millisecond.
+    #[serde(with = "millis")]
+    pub since: Timestamp,
+    /// The PNG.
+    #[serde(flatten)]
+    pub png: EvidenceFile,
+}
+
 /// What an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -124,12 +139,16 @@ pub struct EvidenceFiles {
     pub before: Option<EvidenceFile>,
     /// The tiles with the highest scores as PNG, highest first.
     pub tiles: Vec<TileFile>,
+    /// The map of the minutes before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<MapFile>,
 }
 
 impl EvidenceFiles {
-    /// All files: the frames', then the tiles'.
+    /// All files: the frames', the tiles', then the map's.
     pub fn files(&self) -> impl Iterator<Item = &EvidenceFile> {
-        std::iter::once(&self.frame).chain(&self.before).chain(self.tiles.iter().map(|t| &t.png))
+        let tiles = self.tiles.iter().map(|t| &t.png);
+        std::iter::once(&self.frame).chain(&self.before).chain(tiles).chain(self.map.as_ref().map(|m| &m.png))
     }
 }
 

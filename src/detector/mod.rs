@@ -8,6 +8,7 @@ pub mod coherence;
 pub mod conditions;
 pub mod engine;
 mod error;
+pub mod mapped;
 pub mod model;
 pub mod pool;
 pub mod scoring;

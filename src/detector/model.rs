@@ -137,6 +137,11 @@ impl Model {
         self.coherent.as_ref().map_or(&[], |c| &c.part.scales)
     }
 
+    /// By how much the logit of a reading counts less that is one of several; 0 without a coherent part.
+    pub(super) fn scaled_less(&self) -> f32 {
+        self.coherent.as_ref().map_or(0.0, |c| c.part.scaled_less as f32)
+    }
+
     /// The coherent part's answer to the sums on the frame's `own` grid and on those of
     /// [`Model::scales`], from the strongest reading; `None` without a coherent part.
     ///

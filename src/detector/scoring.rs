@@ -9,6 +9,7 @@ use super::{Model, ModelError};
 use crate::frame::{Frame, FrameError, one_field};
 use crate::identity::ModelIdentity;
 use crate::judgement::{Logits, ScoredTile};
+use crate::raster::Rect;
 use crate::verdict::{Limits, Reason, Verdict, VerdictConfig};
 
 /// A frame's score.
@@ -24,6 +25,8 @@ pub struct FrameScore {
     pub score: f64,
     /// The tiles that were judged.
     pub tiles: Vec<ScoredTile>,
+    /// The network's logit of each of them.
+    pub network: Vec<f32>,
     /// Tiles skipped as flat.
     pub flat: usize,
     /// Whether the frame has lost so much detail that a low score means nothing, see
@@ -42,6 +45,11 @@ impl FrameScore {
             None if self.reason(limits).is_some() => Verdict::Unsure,
             None => Verdict::of_score(self.score, limits),
         }
+    }
+
+    /// Each judged tile's place with the network's logit of it.
+    pub fn pieces(&self) -> Vec<(Rect, f32)> {
+        self.tiles.iter().map(|tile| tile.rect).zip(self.network.iter().copied()).collect()
     }
 
     /// Why the verdict is unsure although the score is that of a clear frame.
@@ -106,12 +114,12 @@ impl Detector {
         self.max_tiles
     }
 
-    /// Selects the tiles of a decoded frame.
+    /// Selects the tiles of a decoded frame, the `turn`th of its feed; 0 for a picture by itself.
     ///
     /// # Errors
     /// [`FrameError`] when its pixels are damaged.
-    pub fn select(&self, frame: &Frame) -> Result<Selection, FrameError> {
-        select(frame, self.card().tile, self.max_tiles)
+    pub fn select(&self, frame: &Frame, turn: usize) -> Result<Selection, FrameError> {
+        select(frame, self.card().tile, self.max_tiles, turn)
     }
 
     /// Scores one frame on the calling thread; of an interlaced one, only one field.
@@ -127,14 +135,19 @@ impl Detector {
     /// # Errors
     /// As [`Detector::score`].
     pub fn score_lines(&self, frame: Frame) -> Result<FrameScore, ScoringError> {
-        self.score_on(frame, Grids::All)
+        self.score_on(frame, Grids::All, 0)
     }
 
-    fn score_on(&self, frame: Frame, grids: Grids) -> Result<FrameScore, ScoringError> {
+    fn score_on(&self, frame: Frame, grids: Grids, turn: usize) -> Result<FrameScore, ScoringError> {
         let frame = frame.decoded()?;
-        let selection = self.select(&frame)?;
+        let selection = self.select(&frame, turn)?;
         let logits = selection.tiles.iter().map(|t| self.tile(t)).collect::<Result<Vec<_>, _>>()?;
         Ok(self.combine(&selection, &logits, self.read(&frame, grids)?)?)
+    }
+
+    /// The model, for the parts of the detector that ask it about more than a frame.
+    pub(super) fn model(&self) -> &Model {
+        &self.model
     }
 
     /// The logit of one tile.
@@ -176,7 +189,7 @@ impl Detector {
         // A single scaled grid that happens to have its turn must not make this frame differ from
         // the next.
         let said = match &readings {
-            Some(Readings { own, scaled, all: true }) => model.coherent(own, scaled)?,
+            Some(Readings { own, scaled, all: true, .. }) => model.coherent(own, scaled)?,
             Some(readings) => model.coherent(&readings.own, &[])?,
             None => None,
         };
@@ -189,6 +202,7 @@ impl Detector {
             tiles: (selection.tiles.iter().zip(logits))
                 .map(|(t, &l)| ScoredTile { rect: t.rect, score: score(l) })
                 .collect(),
+            network: logits.to_vec(),
             degraded: readings.as_ref().is_some_and(|r| model.card().is_degraded(Conditions::of(&r.own))),
             readings,
             flat: selection.flat,
@@ -261,7 +275,7 @@ impl Accumulated {
     /// As [`Detector::score`].
     pub fn score_lines(&mut self, detector: &Detector, frame: Frame) -> Result<FrameScore, ScoringError> {
         let size = (frame.width, frame.height);
-        let mut score = detector.score_on(frame, Grids::OneMore(self.turn))?;
+        let mut score = detector.score_on(frame, Grids::OneMore(self.turn), self.turn)?;
         self.turn += 1;
         self.add(detector, size, &mut score)?;
         Ok(score)

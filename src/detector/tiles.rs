@@ -49,11 +49,12 @@ pub struct Selection {
     pub limited: Option<Limited>,
 }
 
-/// Selects at most `max` tiles of `side` pixels in a decoded frame.
+/// Selects at most `max` tiles of `side` pixels in a decoded frame, the `turn`th of its feed, whose grid is moved
+/// accordingly; see [`moved`]. A picture by itself has the turn 0.
 ///
 /// # Errors
 /// [`FrameError`] when the frame's data are damaged.
-pub fn select(frame: &Frame, side: u32, max: usize) -> Result<Selection, FrameError> {
+pub fn select(frame: &Frame, side: u32, max: usize, turn: usize) -> Result<Selection, FrameError> {
     if frame.width < side || frame.height < side {
         let image = frame.to_rgb()?;
         let tile = Tile { rect: frame.area(), pixels: mirror_out(&image, side) };
@@ -62,7 +63,7 @@ pub fn select(frame: &Frame, side: u32, max: usize) -> Result<Selection, FrameEr
     let mut lively: Vec<(f64, Tile)> = Vec::new();
     let mut dullest_best: Option<(f64, Tile)> = None;
     let mut flat = 0;
-    for rect in grid(frame.width, frame.height, side) {
+    for rect in moved(frame.width, frame.height, side, turn) {
         let pixels = frame.crop(rect)?;
         let detail = luma_deviation(&pixels);
         if detail >= FLAT_BELOW {
@@ -105,6 +106,34 @@ pub fn grid(width: u32, height: u32, side: u32) -> Vec<Rect> {
     starts(height)
         .flat_map(|y| starts(width).map(move |x| Rect { x, y, width: side, height: side }))
         .collect()
+}
+
+/// The fractional parts of `1 / g` and `1 / g^2` in 2^32nds, with `g` the root of `g^3 = g + 1`: the multiples of the two
+/// fill a square more evenly than any grid of as many points (Roberts, "The unreasonable effectiveness of quasirandom
+/// sequences", 2018).
+const STEPS: [u32; 2] = [3_242_174_889, 2_447_445_414];
+
+/// The [`grid`] of a feed's `turn`th frame, moved by up to half a tile in either direction, so that over the frames each
+/// place is covered by tiles that lie differently around it. It stays inside the frame: what would leave it lies at the
+/// edge, and the pixels from which it has moved away have their tile in other turns. It follows from `turn` alone, and is
+/// not moved at all in turn 0.
+pub fn moved(width: u32, height: u32, side: u32, turn: usize) -> Vec<Rect> {
+    let by = |length: u32, step: u32| {
+        let between = (length.div_ceil(side).max(2) - 1).max(1);
+        let distance = i64::from((length - side) / between);
+        // As a signed number the fraction lies between -1/2 and 1/2.
+        let fraction = i64::from((turn as u32).wrapping_mul(step) as i32);
+        fraction * distance / (1 << 32)
+    };
+    let to = |from: u32, by: i64, length: u32| {
+        u32::try_from((i64::from(from) + by).clamp(0, i64::from(length - side))).expect("within the frame")
+    };
+    let (across, down) = (by(width, STEPS[0]), by(height, STEPS[1]));
+    let mut rects = grid(width, height, side);
+    for rect in &mut rects {
+        (rect.x, rect.y) = (to(rect.x, across, width), to(rect.y, down, height));
+    }
+    rects
 }
 
 /// Standard deviation of luma in levels, from every third pixel of every third row.
@@ -158,14 +187,14 @@ mod tests {
 
     #[test]
     fn flat_tiles_are_skipped() {
-        let s = select(&frame(noise(256, 64, 128)), 64, 100).expect("selects");
+        let s = select(&frame(noise(256, 64, 128)), 64, 100, 0).expect("selects");
         assert_eq!((s.tiles.len(), s.flat, s.limited), (2, 2, None));
         assert!(s.tiles.iter().all(|t| t.rect.x >= 128));
     }
 
     #[test]
     fn a_frame_of_one_colour_says_so() {
-        let s = select(&frame(RgbImage::new(200, 130)), 64, 100).expect("selects");
+        let s = select(&frame(RgbImage::new(200, 130)), 64, 100, 0).expect("selects");
         assert_eq!((s.tiles.len(), s.limited), (1, Some(Limited::Flat)));
     }
 
@@ -180,7 +209,7 @@ mod tests {
                 px.0 = px.0.map(|v| v * 8);
             }
         }
-        let s = select(&frame(image), 64, 1).expect("selects");
+        let s = select(&frame(image), 64, 1, 0).expect("selects");
         assert_eq!((s.tiles.len(), s.tiles[0].rect.x), (1, 64));
     }
 
@@ -199,9 +228,37 @@ mod tests {
         }
 
         #[test]
+        fn a_moved_grid_stays_inside_and_over_the_turns_covers_each_pixel_in_many_ways(
+            w in 64u32..200, h in 64u32..200
+        ) {
+            let side = 64;
+            prop_assert_eq!(moved(w, h, side, 0), grid(w, h, side));
+            let (mut columns, mut covered) = (std::collections::BTreeSet::new(), vec![0u32; (w * h) as usize]);
+            for turn in 1..=64 {
+                let rects = moved(w, h, side, turn);
+                prop_assert_eq!(&rects, &moved(w, h, side, turn), "the same turn, the same grid");
+                prop_assert_eq!(rects.len(), grid(w, h, side).len());
+                for r in rects {
+                    prop_assert!(r.x + side <= w && r.y + side <= h);
+                    columns.insert(r.x);
+                    let rows = (r.y..r.y + side).step_by(7);
+                    rows.for_each(|y| (r.x..r.x + side).for_each(|x| covered[(y * w + x) as usize] += 1));
+                }
+            }
+            // Where there is room to move, tiles begin at far more places than the grid has columns.
+            let room = (w - side) as usize;
+            prop_assert!(columns.len() > room.min(24) / 2, "{} of {}", columns.len(), room);
+            let edges = [(0, 0), (w - 1, 0), (w / 2, 0)];
+            for (x, y) in edges {
+                let rows = (y..h.min(y + 7)).map(|y| covered[(y * w + x) as usize]);
+                prop_assert!(rows.max().expect("rows") > 8, "({}, {}) is hardly ever judged", x, y);
+            }
+        }
+
+        #[test]
         fn a_small_frame_is_mirrored_out(w in 1u32..70, h in 1u32..70) {
             prop_assume!(w < 64 || h < 64);
-            let s = select(&frame(noise(w, h, 0)), 64, 9).expect("selects");
+            let s = select(&frame(noise(w, h, 0)), 64, 9, 0).expect("selects");
             prop_assert_eq!(s.limited, Some(Limited::TooSmall));
             prop_assert_eq!(s.tiles[0].pixels.dimensions(), (64, 64));
         }

@@ -11,10 +11,10 @@ use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use thiserror::Error;
 
-use crate::flaglog::Evidence;
 use crate::flaglog::record::{SOFTWARE, timestamp};
+use crate::flaglog::{Evidence, MapPicture};
 use crate::frame::{Frame, Rect};
-use crate::judgement::ScoredTile;
+use crate::judgement::{HeatMap, ScoredTile};
 
 /// Tiles kept of a record at most: the ones with the highest scores.
 pub const MAX_TILES: usize = 4;
@@ -25,7 +25,7 @@ pub enum EncodeError {
     /// The encoder refused it.
     #[error("the {what} cannot be encoded: {reason}")]
     Encode {
-        /// `frame` or `tile`.
+        /// `frame`, `tile` or `map`.
         what: &'static str,
         /// What the encoder said.
         reason: String,
@@ -74,7 +74,25 @@ impl Encoder {
             .take(MAX_TILES)
             .map(|&&tile| Ok((tile, tile_png(frame, tile.rect)?)))
             .collect::<Result<_, EncodeError>>()?;
-        Ok(Evidence { frame: jpeg, before: None, tiles })
+        Ok(Evidence { frame: jpeg, before: None, tiles, map: None })
+    }
+
+    /// A source's map as it is kept, one pixel a cell: see [`crate::flaglog::record::MapFile`].
+    ///
+    /// # Errors
+    /// [`EncodeError::Encode`]: it has no cells.
+    pub fn map(&self, map: &HeatMap) -> Result<MapPicture, EncodeError> {
+        let pixel = |value: &Option<f32>| match value {
+            // Grey, and how opaque it is.
+            Some(score) => [(score.clamp(0.0, 1.0) * 255.0).round() as u8, 255],
+            None => [0, 0],
+        };
+        let pixels: Vec<u8> = map.values.iter().flat_map(pixel).collect();
+        let mut png = Vec::new();
+        PngEncoder::new(&mut png)
+            .write_image(&pixels, map.columns, map.rows, ExtendedColorType::La8)
+            .map_err(|e| EncodeError::Encode { what: "map", reason: e.to_string() })?;
+        Ok(MapPicture { side: map.side, since: map.since, png })
     }
 
     /// One frame as a JPEG file.
@@ -157,6 +175,28 @@ mod tests {
             let png = image::load_from_memory(png).expect("decode").to_rgb8();
             assert_eq!(png, image::imageops::crop_imm(&frame, x, y, width, height).to_image());
         }
+    }
+
+    #[test]
+    fn a_map_is_a_small_picture_in_which_the_unknown_is_transparent() {
+        let map = HeatMap {
+            since: SystemTime::UNIX_EPOCH,
+            at: SystemTime::UNIX_EPOCH,
+            width: 90,
+            height: 64,
+            columns: 3,
+            rows: 2,
+            side: 32,
+            values: vec![Some(0.0), Some(0.5), Some(1.0), None, Some(2.0), None],
+            judged: vec![1, 1, 1, 0, 1, 0],
+        };
+        let encoder = Encoder::new("box", 95);
+        let made = encoder.map(&map).expect("encoded");
+        assert_eq!(made.side, 32);
+        let picture = image::load_from_memory(&made.png).expect("a PNG").to_luma_alpha8();
+        assert_eq!(picture.dimensions(), (3, 2));
+        assert_eq!(picture.as_raw(), &[0, 255, 128, 255, 255, 255, 0, 0, 255, 255, 0, 0]);
+        encoder.map(&HeatMap { columns: 0, rows: 0, values: Vec::new(), ..map }).expect_err("no cells");
     }
 
     #[test]

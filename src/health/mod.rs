@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::flaglog::LogStatus;
 use crate::flaglog::record::AlertKind;
 use crate::frame::FieldOrder;
-use crate::judgement::{Logits, ScoredTile};
+use crate::judgement::{HeatMap, Logits, ScoredTile};
 use crate::verdict::{Reason, Verdict};
 
 /// The state of a source.
@@ -100,6 +100,26 @@ pub struct JudgedFrame {
     pub logits: Logits,
 }
 
+/// A source's map as publishers send it.
+#[derive(Debug, Serialize)]
+pub struct ShownMap<'a> {
+    /// When the first frame that counts was captured.
+    #[serde(serialize_with = "rfc3339")]
+    since: SystemTime,
+    /// When the newest one was.
+    #[serde(serialize_with = "rfc3339")]
+    at: SystemTime,
+    /// The rest.
+    #[serde(flatten)]
+    map: &'a HeatMap,
+}
+
+impl<'a> From<&'a HeatMap> for ShownMap<'a> {
+    fn from(map: &'a HeatMap) -> Self {
+        Self { since: map.since, at: map.at, map }
+    }
+}
+
 /// The status of one source.
 #[derive(Debug, Clone, Serialize)]
 pub struct SourceStatus {
@@ -144,6 +164,9 @@ pub struct SourceStatus {
     /// The last judged frame, without its pixels; publishers leave it out.
     #[serde(skip)]
     pub newest: Option<Arc<JudgedFrame>>,
+    /// How synthetic each place has looked over the last minutes; publishers send it on request.
+    #[serde(skip)]
+    pub map: Option<Arc<HeatMap>>,
 }
 
 impl Default for SourceStatus {
@@ -167,6 +190,7 @@ impl Default for SourceStatus {
             interlaced: None,
             latency: None,
             newest: None,
+            map: None,
         }
     }
 }
@@ -204,6 +228,12 @@ impl Board {
             board.lock().insert(id, SourceStatus::default());
         }
         board
+    }
+
+    /// How synthetic each place of a source's frames has looked over the last minutes; `None` before the first judged frame,
+    /// and for an unknown source.
+    pub fn map(&self, source: &str) -> Option<Arc<HeatMap>> {
+        self.lock().get(source).and_then(|s| s.map.clone())
     }
 
     /// Changes one source's status; an unknown source gets an entry.

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use image::RgbImage;
-use serde_json::Value;
+use serde_json::{Value, json};
 use spotd::publish::mqtt::MqttConfig;
 
 use crate::model;
@@ -94,10 +94,23 @@ fn a_source_is_paused_photographed_and_resumed() {
     subscriber.wait("frames to be judged", |m| judged(m) > 0);
 
     let command = "spotd/box/source/cam/command";
+    subscriber.publish(command, false, b"map");
+    let got = subscriber.wait("a map", |m| m.iter().any(|m| m.topic == "spotd/box/source/cam/map"));
+    let map = &got.iter().find(|m| m.topic == "spotd/box/source/cam/map").expect("there").payload;
+    let map: Value = serde_json::from_str(map).expect("JSON");
+    assert_eq!((&map["columns"], &map["rows"], &map["side"]), (&json!(5), &json!(4), &json!(32)));
+    let values = map["values"].as_array().expect("values");
+    assert!(values.len() == 20 && values.iter().all(|v| v.as_f64().is_some_and(|v| v < 0.5)), "{map}");
+    assert!(map["judged"].as_array().is_some_and(|all| all.len() == 20) && map["since"].is_string(), "{map}");
     subscriber.publish(command, false, b"pause");
     subscriber.wait("the pause", |m| {
         state(m)["paused"] == true && state(m)["dropped"]["paused"].as_u64() > Some(5)
     });
+    // The map is an answer, which the broker does not keep, and comes once for each question.
+    let late = Subscriber::start(broker.port(), "spotd/#");
+    late.wait("a retained state", |m| state(m)["paused"].is_boolean());
+    assert!(!late.messages().iter().any(|m| m.topic.ends_with("/map")));
+    assert_eq!(subscriber.messages().iter().filter(|m| m.topic.ends_with("/map")).count(), 1);
     // A frame that was being judged when the command came may still have been counted.
     let then = judged(&subscriber.messages());
     subscriber.publish(command, false, b"snapshot");

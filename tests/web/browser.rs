@@ -109,6 +109,20 @@ impl Browser {
         self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }));
     }
 
+    /// A press of a key, by its name and the text that it gives.
+    pub fn key(&self, name: &str, text: &str) {
+        let code = if name == " " { "Space" } else { name };
+        let number = if name == "Tab" { 9 } else { 32 };
+        for kind in ["keyDown", "keyUp"] {
+            let mut event =
+                json!({ "type": kind, "key": name, "code": code, "windowsVirtualKeyCode": number });
+            if kind == "keyDown" && !text.is_empty() {
+                event["text"] = json!(text);
+            }
+            self.devtools("Input.dispatchKeyEvent", event);
+        }
+    }
+
     /// The window as WebP, in base64.
     pub fn screenshot(&self) -> String {
         let parameters = json!({ "format": "webp", "quality": 80 });

@@ -62,6 +62,58 @@ fn a_feed_turns_synthetic_before_the_operators_eyes_and_the_event_says_why() {
 }
 
 #[test]
+fn by_keyboard_the_map_lies_over_the_picture_and_is_told_without_colour() {
+    if !Browser::is_here() {
+        return;
+    }
+    let watched = SpotdBox::start("", "");
+    let browser = Browser::start(1280, 1000, false);
+    browser.open(&watched.url("/"));
+    browser.wait("tiles", "return document.querySelectorAll('.scene .over rect').length > 0");
+    let pressed = |layer: &str| {
+        let script =
+            format!("return document.querySelector('[data-layer={layer}]').getAttribute('aria-pressed')");
+        browser.run(&script, &[])
+    };
+    assert_eq!((pressed("tiles"), pressed("map")), (json!("true"), json!("false")));
+    assert_eq!(browser.run("return document.querySelectorAll('.scene .heat rect').length", &[]), json!(0));
+    // One step on from the tiles' button, and a press of the space bar.
+    browser.run("document.querySelector('[data-layer=tiles]').focus()", &[]);
+    browser.key("Tab", "");
+    assert_eq!(browser.run("return document.activeElement.dataset.layer", &[]), "map");
+    browser.key(" ", " ");
+    browser.wait("the map", "return document.querySelectorAll('.scene .heat [data-band]').length > 0");
+    assert_eq!((pressed("tiles"), pressed("map")), (json!("true"), json!("true")));
+    // Each band has a pattern of its own, and both the legend and the text say the rest in words.
+    let patterns = browser.run(
+        "const shown = [...document.querySelectorAll('.scene .heat pattern')]; \
+         return shown.map((p) => p.querySelector('path').getAttribute('d'))",
+        &[],
+    );
+    let patterns = patterns.as_array().expect("patterns").clone();
+    assert_eq!(
+        patterns.iter().map(Value::to_string).collect::<std::collections::BTreeSet<_>>().len(),
+        3,
+        "{patterns:?}"
+    );
+    let said = browser.run("return document.querySelector('.layers + div').innerText", &[]);
+    let said = said.as_str().expect("text");
+    for words in
+        ["Most synthetic:", "judged tiles", "places judged since", "striped: clear", "empty: not judged"]
+    {
+        assert!(said.contains(words), "'{words}' is missing: {said}");
+    }
+    // The feed turns bright: the map follows without a reload, slower than the verdict.
+    let told = "document.querySelector('.layers + div p').innerText";
+    let before = browser.run(&format!("return {told}"), &[]);
+    browser.wait("the verdict", &format!("return {VERDICT} === 'synthetic'"));
+    browser.wait("a newer map", &format!("return {told} !== {before}"));
+    browser.key(" ", " ");
+    browser.wait("no map", "return document.querySelector('.scene .heat').hidden");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
 fn on_a_phone_in_the_dark_nothing_sticks_out() {
     if !Browser::is_here() {
         return;
@@ -71,6 +123,8 @@ fn on_a_phone_in_the_dark_nothing_sticks_out() {
     let browser = Browser::start(390, 844, true);
     browser.open(&watched.url("/"));
     browser.wait("the event", "return document.querySelectorAll('#events li').length === 1");
+    browser.run("document.querySelector('[data-layer=map]').click()", &[]);
+    browser.wait("the map", "return document.querySelectorAll('.scene .heat [data-band]').length > 0");
     let overhang = browser.run("return document.documentElement.scrollWidth - innerWidth", &[]);
     assert_eq!(overhang, json!(0), "the page scrolls sideways");
     let dark = browser.run("return matchMedia('(prefers-color-scheme: dark)').matches", &[]);
@@ -98,6 +152,11 @@ fn axe_finds_nothing_serious() {
         browser.open(&watched.url(&if hash.is_empty() { "/".into() } else { format!("/#event/{hash}") }));
         browser
             .wait("the page", "return document.querySelectorAll('#events li, #event .checks li').length > 0");
+        if hash.is_empty() {
+            browser.run("document.querySelector('[data-layer=map]').click()", &[]);
+            browser
+                .wait("the map", "return document.querySelectorAll('.scene .heat [data-band]').length > 0");
+        }
         // Through the driver: the page's own policy lets no script in.
         let found = browser.run_async(&format!(
             "{script}; const done = arguments[arguments.length - 1]; \

@@ -1,6 +1,6 @@
 //! What is answered, and to whom.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::box_of::SpotdBox;
 
@@ -27,6 +27,19 @@ fn the_api_tells_what_the_page_shows() {
     let picture = image::load_from_memory(&picture.body).expect("a JPEG");
     assert_eq!((picture.width(), picture.height()), (480, 270));
 
+    let map = watched.get("/api/v1/sources/studio.1/map", &[]).json();
+    let cells = |name: &str| map[name].as_array().expect("a cell each").clone();
+    assert_eq!((&map["columns"], &map["rows"], &map["side"]), (&json!(15), &json!(9), &json!(32)));
+    let (values, judged) = (cells("values"), cells("judged"));
+    assert_eq!((values.len(), judged.len()), (135, 135));
+    // What no tile has covered yet is unknown, and everything else is known.
+    for (value, judged) in values.iter().zip(&judged) {
+        assert_eq!(value.is_f64(), judged.as_u64() > Some(0), "{map}");
+    }
+    assert!(values.iter().filter(|v| v.is_f64()).count() > 100, "{map}");
+    let time = |name: &str| map[name].as_str().expect("a time").parse::<jiff::Timestamp>().expect("RFC 3339");
+    assert!(time("since") < time("at"));
+
     // The event, whole, and its evidence, which a browser keeps.
     let id = event["id"].as_str().expect("an id");
     let detail = watched.get(&format!("/api/v1/events/{id}"), &[]).json();
@@ -45,9 +58,14 @@ fn the_api_tells_what_the_page_shows() {
     assert_eq!(spectrum["side"], json!(64));
     for name in ["event", "normal"] {
         let values = spectrum[name].as_array().unwrap_or_else(|| panic!("no {name}: {spectrum}"));
-        assert!(values.len() == 64 * 64 && values.iter().all(serde_json::Value::is_f64), "{name}");
+        assert!(values.len() == 64 * 64 && values.iter().all(Value::is_f64), "{name}");
     }
     assert!(spectrum["pictures"].as_u64() >= Some(1));
+
+    let kept = &detail["first"]["evidence"]["map"];
+    let of_map = format!("/api/v1/events/{id}/evidence/{}", kept["sha256"].as_str().expect("a map"));
+    let map = image::load_from_memory(&watched.get(&of_map, &[]).body).expect("a PNG");
+    assert_eq!((map.width(), map.height(), &kept["side"]), (15, 9, &json!(32)));
 
     // Somebody touches the picture: the page says so and does not show it.
     let file = detail["first"]["evidence"]["frame"]["file"].as_str().expect("a file");
@@ -71,6 +89,7 @@ fn what_is_wrong_is_named() {
         ("/nothing", 404, "the API at /api/v1"),
         ("/api/v1/sources/none", 404, "/api/v1/sources lists them"),
         ("/api/v1/sources/none/picture", 404, "no source 'none'"),
+        ("/api/v1/sources/none/map", 404, "no source 'none'"),
         ("/api/v1/events/x", 400, "is no id"),
         ("/api/v1/events/01ARZ3NDEKTSV4RRFFQ69G5FAV", 404, "spotd log"),
         ("/api/v1/events?from=yesterday", 400, "2026-11-29T12:00:00Z"),
@@ -98,6 +117,9 @@ fn health_readiness_and_metrics_are_told() {
     });
     assert_eq!(ready.status, 503);
     assert!(ready.text().contains("source gone has not delivered yet"), "{}", ready.text());
+    let map = watched.get("/api/v1/sources/gone/map", &[]);
+    assert_eq!(map.status, 503);
+    assert!(map.text().contains("no frame of it was judged"), "{}", map.text());
     let metrics = watched.get("/metrics", &[]);
     assert!(metrics.header("content-type").starts_with("text/plain; version=0.0.4"));
     assert!(metrics.text().contains("spotd_source_frames_total{source=\"studio.1\"}"), "{}", metrics.text());
@@ -146,6 +168,7 @@ fn where_a_token_is_needed_nothing_is_told_without_it() {
         "/readyz",
         "/api/v1/live",
         "/api/v1/sources/studio.1/picture",
+        "/api/v1/sources/studio.1/map",
     ] {
         assert_eq!(watched.get(path, &[]).status, 401, "{path}");
     }

@@ -99,7 +99,7 @@ fn windows_of(
         for picture in &pictures {
             let seen = ways[round % ways.len()](picture, side, rng);
             let frame = Frame::still("held out".into(), seen);
-            let selection = tiles::select(&frame, side, TILES)?;
+            let selection = tiles::select(&frame, side, TILES, 0)?;
             progress.inc(1);
             if selection.limited.is_some() {
                 // `run` gives no verdict either.

@@ -236,7 +236,7 @@ fn clip(
         let seen = jpeg(&noise(&cut, levels, rng.next_u64()), JpegCodec::Quartered, quality);
         let source = path.display().to_string().into();
         let frame = Frame::still(source, seen);
-        let selection = tiles::select(&frame, tile, most)?;
+        let selection = tiles::select(&frame, tile, most, 0)?;
         if selection.limited.is_some() {
             return Ok(None);
         }

@@ -213,7 +213,8 @@ fn put_judged(dir: &Path, n: u64) {
             model: Model::open(None, Wanted::Auto).unwrap().identity(),
             alert: None,
         };
-        let kept = Evidence { frame: png(&picture), before: None, tiles: vec![(tile, png(&picture))] };
+        let kept =
+            Evidence { frame: png(&picture), before: None, tiles: vec![(tile, png(&picture))], map: None };
         let record = log.append(new, Some(&kept)).unwrap();
         let finding = if fake { Finding::Confirmed } else { Finding::FalseAlarm };
         let by = "Jo".to_owned();

@@ -54,6 +54,7 @@ fn log(signer: Option<Signer>) -> TempDir {
         frame: b"\xff\xd8 a frame".to_vec(),
         before: None,
         tiles: vec![(tile, b"\x89PNG a tile".to_vec())],
+        map: None,
     };
     let start = log.append(record(EventKind::Start), Some(&pictures)).expect("append");
     let end = NewRecord { event: Some(start.event), ..record(EventKind::End) };

@@ -73,7 +73,8 @@ pub(crate) fn evidence(tiles: &[ScoredTile]) -> Evidence {
         magic.iter().copied().chain(noise).collect::<Vec<u8>>()
     };
     let tile = |tile: &ScoredTile| (*tile, file(b"\x89PNG\r\n\x1a\n", 3 + tile.rect.x, 1200));
-    Evidence { frame: file(b"\xff\xd8", 1, 3000), before: None, tiles: tiles.iter().map(tile).collect() }
+    let tiles = tiles.iter().map(tile).collect();
+    Evidence { frame: file(b"\xff\xd8", 1, 3000), before: None, tiles, map: None }
 }
 
 fn open(fs: &MemFs, segment_bytes: u64) -> Result<FlagLog, LogError> {
@@ -153,7 +154,9 @@ fn evidence_is_kept_byte_for_byte_under_its_hash_and_in_its_order() {
     let dir = tempfile::tempdir().expect("tempdir");
     let mut log = FlagLog::open(&config(dir.path()), "box", SystemClock::shared()).expect("open");
     let tiles = [ScoredTile { rect: rect(0), score: 0.9 }, ScoredTile { rect: rect(8), score: 0.95 }];
-    let kept = Evidence { before: Some(b"the frame before".to_vec()), ..evidence(&tiles) };
+    let since = std::time::UNIX_EPOCH + Duration::from_millis(1_795_500_000_123);
+    let map = MapPicture { side: 32, since, png: b"\x89PNG a map".to_vec() };
+    let kept = Evidence { before: Some(b"the frame before".to_vec()), map: Some(map), ..evidence(&tiles) };
     let record = log.append(new_record("door/1", 0.9), Some(&kept)).expect("append");
     let files = record.evidence.expect("evidence");
     let load = |file: &record::EvidenceFile| {
@@ -165,6 +168,16 @@ fn evidence_is_kept_byte_for_byte_under_its_hash_and_in_its_order() {
     assert_eq!(files.before.as_ref().map(load), kept.before);
     let written: Vec<_> = files.tiles.iter().map(|t| (t.tile, load(&t.png))).collect();
     assert_eq!(written, kept.tiles);
+    let (map, wanted) = (files.map.as_ref().expect("a map"), kept.map.as_ref().expect("one"));
+    assert_eq!((load(&map.png), map.side, map.since), (wanted.png.clone(), 32, record::timestamp(since)));
+    // Whoever removes, exports or checks evidence sees it too.
+    assert_eq!(files.files().map(|f| f.bytes).sum::<u64>(), kept.bytes());
+    assert_eq!(files.files().last(), Some(&map.png));
+    let text = serde_json::to_string(&files).expect("JSON");
+    assert!(
+        text.contains(r#""map":{"side":32,"since":"2026-11-24T06:00:00.123Z","file":"evidence/"#),
+        "{text}"
+    );
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Watcher<'_> {
             bar.inc(1);
             let selection = frame.decoded().and_then(|f| {
                 let f = fields.take(f);
-                Ok((self.detector.select(&f)?, f))
+                Ok((self.detector.select(&f, turn)?, f))
             });
             match selection {
                 Ok((selection, frame)) if selection.limited.is_none() => {

@@ -52,7 +52,7 @@ pub(super) struct Gathered {
 
 impl Gathered {
     fn add(&mut self, frame: Frame, side: u32) {
-        let selection = frame.decoded().and_then(|f| select(&one_field(f), side, TILES));
+        let selection = frame.decoded().and_then(|f| select(&one_field(f), side, TILES, 0));
         match selection {
             Ok(selection) if selection.limited.is_none() => {
                 // Tiles of one picture are similar: they stay on one side.

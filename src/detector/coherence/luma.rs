@@ -30,17 +30,23 @@ impl Luma {
         Self { width, height, levels: crate::frame::luma_of_rgb(picture.as_raw()).collect() }
     }
 
-    /// The centre of a decoded frame, at most `MOST` pixels wide and high, aligned with the
-    /// frame's grid of [`SIDE`].
+    /// The part of a frame of this size that is examined: its centre, at most `MOST` pixels wide and
+    /// high, aligned with the frame's grid of [`SIDE`].
+    pub fn examined((width, height): (u32, u32)) -> Rect {
+        let side = SIDE as u32;
+        let part = |all: u32| (all.saturating_sub(MOST) / 2 / side * side, all.min(MOST));
+        let ((x, width), (y, height)) = (part(width), part(height));
+        Rect { x, y, width, height }
+    }
+
+    /// The examined part of a decoded frame.
     ///
     /// # Errors
     /// [`FrameError`] when the frame's data are damaged.
     pub fn of(frame: &Frame) -> Result<Self, FrameError> {
-        let side = SIDE as u32;
-        let part = |all: u32| (all.saturating_sub(MOST) / 2 / side * side, all.min(MOST));
-        let ((x, width), (y, height)) = (part(frame.width), part(frame.height));
-        let levels = frame.luma(Rect { x, y, width, height })?;
-        Ok(Self { width: width as usize, height: height as usize, levels })
+        let part = Self::examined((frame.width, frame.height));
+        let levels = frame.luma(part)?;
+        Ok(Self { width: part.width as usize, height: part.height as usize, levels })
     }
 
     /// The plane as it was before it was scaled by `scale`: 1.5 shrinks it by that factor. If the

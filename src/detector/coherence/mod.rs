@@ -21,14 +21,18 @@
 mod features;
 mod head;
 mod luma;
+mod places;
 mod readings;
+mod regions;
 mod residual;
 mod sums;
 
 pub use features::{FEATURES, features, is_coherence};
 pub use head::Head;
 pub use luma::{Luma, SIDE};
+pub use places::Places;
 pub use readings::{Grids, Readings};
+pub use regions::Regions;
 pub use sums::BlockSums;
 
 #[cfg(test)]

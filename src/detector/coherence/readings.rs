@@ -6,6 +6,7 @@
 //! factor by which a feed was scaled is unknown, but feeds and files come in few sizes, so a
 //! handful of factors is tried.
 
+use super::regions::Regions;
 use super::{BlockSums, Luma};
 
 /// Fewest blocks for a reading: those of 128x128 pixels.
@@ -18,6 +19,8 @@ pub enum Grids {
     Own,
     /// Its own, and one of the others, selected in turn by this number: for frames of a video.
     OneMore(usize),
+    /// As [`Grids::OneMore`], and its own also region by region: for frames of a feed that is mapped.
+    OneMoreAndRegions(usize),
     /// All of them: for still pictures.
     All,
 }
@@ -32,6 +35,8 @@ pub struct Readings {
     pub scaled: Vec<Option<BlockSums>>,
     /// Whether it was read on all grids.
     pub all: bool,
+    /// The sums on its own grid region by region, if wanted; those of several frames are not kept here.
+    pub regions: Option<Box<Regions>>,
 }
 
 impl Readings {
@@ -39,16 +44,23 @@ impl Readings {
     /// blocks.
     pub fn of(luma: &Luma, scales: &[f64], grids: Grids) -> Option<Self> {
         let enough = |sums: &BlockSums| sums.blocks() >= LEAST_BLOCKS;
-        let own = Some(BlockSums::of(luma)).filter(enough)?;
+        let (own, regions) = match grids {
+            Grids::OneMoreAndRegions(_) => {
+                let (own, regions) = BlockSums::with_regions(luma);
+                (own, Some(Box::new(regions)))
+            }
+            _ => (BlockSums::of(luma), None),
+        };
+        let own = Some(own).filter(enough)?;
         let wanted = |at: usize| match grids {
             Grids::Own => false,
-            Grids::OneMore(turn) => turn % scales.len() == at,
+            Grids::OneMore(turn) | Grids::OneMoreAndRegions(turn) => turn % scales.len() == at,
             Grids::All => true,
         };
         let scaled = (scales.iter().enumerate())
             .map(|(at, &scale)| wanted(at).then(|| BlockSums::of(&luma.scaled_back(scale))).filter(enough))
             .collect();
-        Some(Self { own, scaled, all: grids == Grids::All })
+        Some(Self { own, scaled, all: grids == Grids::All, regions })
     }
 
     /// Fades the accumulated sums to `keep` (0..1) of their weight and adds the next frame's. A

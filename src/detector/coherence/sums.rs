@@ -6,12 +6,13 @@ use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
 use super::luma::{Luma, SIDE};
+use super::regions::{self, Regions};
 use super::residual::{residual, second_difference};
 
 /// Frequencies kept of each row of a block's spectrum: the plane is real, so the rest mirrors
 /// these.
 pub(super) const HALF: usize = SIDE / 2 + 1;
-const AREA: usize = SIDE * SIDE;
+pub(super) const AREA: usize = SIDE * SIDE;
 /// Added to powers, so that a block of one colour does not divide by zero.
 pub(super) const TINY: f32 = 1e-9;
 
@@ -25,12 +26,6 @@ pub(super) struct ChannelSums {
     pub total: Vec<Complex32>,
     /// Sum of the blocks' power spectra, likewise.
     pub power: Vec<f32>,
-}
-
-impl ChannelSums {
-    fn zero() -> Self {
-        Self { total: vec![Complex32::ZERO; AREA], power: vec![0.0; AREA] }
-    }
 }
 
 /// Sums over the blocks of one or several frames: memory does not grow with their number.
@@ -54,35 +49,46 @@ impl BlockSums {
     /// The sums of one plane's blocks, on the grid of its upper left corner. Incomplete blocks at
     /// the right and lower edge are left out.
     pub fn of(luma: &Luma) -> Self {
+        Self::gather(luma, usize::MAX).0
+    }
+
+    /// [`BlockSums::of`], and the same sums region by region.
+    pub(super) fn with_regions(luma: &Luma) -> (Self, Regions) {
+        Self::gather(luma, regions::BLOCKS)
+    }
+
+    /// The sums of all blocks, and by regions of `side` blocks.
+    fn gather(luma: &Luma, side: usize) -> (Self, Regions) {
         let plan = Plan::shared();
-        let mut sums = Self {
-            channels: std::array::from_fn(|_| ChannelSums::zero()),
-            blocks: 0.0,
-            measured: 0.0,
-            plain: 0.0,
-        };
         let (columns, rows) = (luma.width / SIDE, luma.height / SIDE);
+        let side = side.min(columns.max(rows)).max(1);
+        let mut regions = Regions::new(columns, rows, side);
         let step = (columns * rows).div_ceil(MEASURED).max(1);
-        sums.blocks = (columns * rows) as f32;
-        sums.measured = (columns * rows).div_ceil(step) as f32;
+        for block in (0..columns * rows).step_by(step) {
+            regions.measured_one(regions.region(block % columns, block / columns));
+        }
         for (half, plane) in [residual(luma), second_difference(luma)].into_iter().enumerate() {
-            let [signed, absolute] = &mut sums.channels[half * 2..half * 2 + 2] else { unreachable!() };
-            let mut folded = [[0.0f32; AREA]; 2];
-            for rows in plane.chunks_exact(luma.width * SIDE) {
-                for (y, row) in rows.chunks_exact(luma.width).enumerate() {
-                    let [plain, magnitude] = &mut folded;
-                    let (plain, magnitude) =
-                        (&mut plain[y * SIDE..][..SIDE], &mut magnitude[y * SIDE..][..SIDE]);
-                    for piece in row.chunks_exact(SIDE) {
-                        for ((p, m), &r) in plain.iter_mut().zip(magnitude.iter_mut()).zip(piece) {
-                            *p += r;
-                            *m += r.abs();
+            for (row, lines) in plane.chunks_exact(luma.width * SIDE).enumerate() {
+                for column in (0..columns).step_by(side) {
+                    let region = regions.region(column, row);
+                    let (from, to) = (column * SIDE, (column + side).min(columns) * SIDE);
+                    // Both channels of the region lie one behind the other.
+                    let [signed, absolute] = regions.two_channels(region, half * 2);
+                    for (y, line) in lines.chunks_exact(luma.width).enumerate() {
+                        let (plain, magnitude) =
+                            (&mut signed[y * SIDE..][..SIDE], &mut absolute[y * SIDE..][..SIDE]);
+                        for piece in line[from..to].chunks_exact(SIDE) {
+                            for ((p, m), &r) in plain.iter_mut().zip(magnitude.iter_mut()).zip(piece) {
+                                *p += r;
+                                *m += r.abs();
+                            }
                         }
                     }
                 }
             }
             for block in (0..columns * rows).step_by(step) {
-                let from = block / columns * SIDE * luma.width + block % columns * SIDE;
+                let (column, row) = (block % columns, block / columns);
+                let from = row * SIDE * luma.width + column * SIDE;
                 let mut both = [Complex32::ZERO; AREA];
                 for (y, to) in both.chunks_exact_mut(SIDE).enumerate() {
                     let row = &plane[from + y * luma.width..][..SIDE];
@@ -90,16 +96,45 @@ impl BlockSums {
                     to.iter_mut().zip(row).for_each(|(to, &r)| *to = Complex32::new(r, r.abs()));
                 }
                 plan.transform(&mut both);
-                add_power(&both, &mut signed.power, &mut absolute.power);
-            }
-            for (channel, folded) in [signed, absolute].into_iter().zip(&folded) {
-                // The sum of spectra is the spectrum of the sum.
-                channel.total.iter_mut().zip(folded).for_each(|(to, &v)| *to = Complex32::new(v, 0.0));
-                plan.transform(&mut channel.total);
+                let [signed, absolute] = regions.two_channels(regions.region(column, row), half * 2);
+                add_power(&both, &mut signed[AREA..], &mut absolute[AREA..]);
             }
         }
+        let all = 0..columns.div_ceil(side) * rows.div_ceil(side);
+        let (blocks, measured) = regions.counts();
+        let mut sums = Self::of_regions(&regions, all, blocks, measured);
         sums.plain = sums.typical() * sums.blocks;
-        sums
+        (sums, regions)
+    }
+
+    /// The sums of several regions, of so many blocks.
+    pub(super) fn of_regions(
+        regions: &Regions,
+        chosen: impl IntoIterator<Item = usize, IntoIter: Clone>,
+        blocks: f32,
+        measured: f32,
+    ) -> Self {
+        let (plan, chosen) = (Plan::shared(), chosen.into_iter());
+        let channel = |channel: usize| {
+            let numbers = regions.total(chosen.clone(), channel);
+            // The sum of spectra is the spectrum of the sum.
+            let mut total: Vec<Complex32> = numbers[..AREA].iter().map(|&v| Complex32::new(v, 0.0)).collect();
+            plan.transform(&mut total);
+            ChannelSums { total, power: numbers[AREA..].to_vec() }
+        };
+        Self { channels: std::array::from_fn(channel), blocks, measured, plain: 0.0 }
+    }
+
+    /// Mean square of the residual, 0..1.
+    pub(super) fn energy(&self) -> f32 {
+        let power: f32 = self.channels[0].power.iter().sum();
+        power / self.measured.max(1.0) / (AREA * AREA) as f32
+    }
+
+    /// Sets by how much the blocks of a single frame are coherent by themselves, see
+    /// [`BlockSums::stillness`].
+    pub(super) fn set_single(&mut self, single: f32) {
+        self.plain = single * self.blocks;
     }
 
     /// Coherence of a channel at a frequency: about 1 for random phases, up to the number of
@@ -111,7 +146,7 @@ impl BlockSums {
     }
 
     /// The median of the residual's coherence over all frequencies except zero.
-    fn typical(&self) -> f32 {
+    pub(super) fn typical(&self) -> f32 {
         let mut all: Vec<f32> = (1..AREA).map(|at| self.coherence(0, at)).collect();
         let middle = all.len() / 2;
         *all.select_nth_unstable_by(middle, f32::total_cmp).1

@@ -18,16 +18,26 @@ enum Command {
     Pause,
     Resume,
     Snapshot,
+    Map,
 }
 
-/// Carries out a message if it is a valid command; logs it either way. Returns the source if a picture was requested.
+/// What a command wants to be sent, of which source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// A picture of its next frame.
+    Picture(Arc<str>),
+    /// Its map.
+    Map(Arc<str>),
+}
+
+/// Carries out a message if it is a valid command; logs it either way. Returns what was requested, if something was.
 pub(super) fn obey(
     message: &Incoming,
     topics: &Topics,
     controls: &Controls,
     board: &Board,
     abilities: Abilities,
-) -> Option<Arc<str>> {
+) -> Option<Wanted> {
     let Some(source) =
         controls.ids().into_iter().find(|s| topics.name(Topic::Command { source: s }) == message.topic)
     else {
@@ -46,14 +56,15 @@ pub(super) fn obey(
         }
         Some(Command::Snapshot) => {
             control.ask_snapshot();
-            return Some(source.clone());
+            return Some(Wanted::Picture(source.clone()));
         }
+        Some(Command::Map) => return Some(Wanted::Map(source.clone())),
         Some(command) => {
             let paused = command == Command::Pause;
             log::info!("MQTT: {source}: {} by command", if paused { "paused" } else { "resumed" });
             board.pause(&source, paused);
         }
-        None => log::warn!("MQTT: {source}: unknown command; known are pause, resume and snapshot"),
+        None => log::warn!("MQTT: {source}: unknown command; known are pause, resume, snapshot and map"),
     }
     None
 }
@@ -63,6 +74,7 @@ fn parse(payload: &[u8]) -> Option<Command> {
         b"pause" => Some(Command::Pause),
         b"resume" => Some(Command::Resume),
         b"snapshot" => Some(Command::Snapshot),
+        b"map" => Some(Command::Map),
         _ => None,
     }
 }
@@ -77,7 +89,9 @@ mod tests {
         let message = Incoming { topic: topic.into(), payload: payload.into(), retained };
         let asked =
             obey(&message, &Topics::new("spotd", "box/1"), &controls, &board, Abilities { snapshots });
-        assert_eq!(asked.is_some(), controls.source("cam").is_some_and(|c| c.wants_snapshot()));
+        let pictured = matches!(&asked, Some(Wanted::Picture(source)) if **source == *"cam");
+        assert_eq!(pictured, controls.source("cam").is_some_and(|c| c.wants_snapshot()));
+        assert_eq!(asked == Some(Wanted::Map("cam".into())), payload == b"map" && !retained);
         let other = controls.source("a.b").expect("there");
         assert!(!board.is_paused("a.b") && !other.wants_snapshot(), "only the one that is named");
         let shown = board.snapshot().iter().any(|(id, s)| **id == *"cam" && s.paused);
@@ -91,6 +105,8 @@ mod tests {
         assert_eq!(send(topic, b"resume", false, true), (false, false, false));
         assert_eq!(send(topic, b"snapshot", false, true), (false, false, true));
         let nothing = (false, false, false);
+        assert_eq!(send(topic, b"map", false, false), nothing, "it only asks");
+        assert_eq!(send(topic, b"map", true, false), nothing);
         assert_eq!(send(topic, b"snapshot", false, false), nothing);
         assert_eq!(send(topic, b"pause", true, true), nothing);
         for odd in [&b""[..], b"PAUSE", b"pause ", b"\xff\xfe", &[b'x'; 70_000]] {

@@ -17,7 +17,8 @@ use crate::clock::Moment;
 use crate::control::Controls;
 use crate::flaglog::Tail;
 use crate::flaglog::record::EvidenceFile;
-use crate::health::Board;
+use crate::health::{Board, ShownMap};
+use crate::judgement::HeatMap;
 use crate::publish::mqtt::MqttConfig;
 
 /// The shortest interval between two live states of a source.
@@ -41,6 +42,8 @@ pub(super) struct Live {
     next_state: Moment,
     /// The newest picture of each source that has not been sent yet.
     snapshots: BTreeMap<Arc<str>, Snapshot>,
+    /// Sources whose map was requested and not sent yet: there may be none before the first frame.
+    maps: BTreeSet<Arc<str>>,
     /// Topics that the broker has refused and whose refusal has been logged.
     refused: BTreeSet<String>,
 }
@@ -69,6 +72,7 @@ impl Live {
             states: BTreeMap::new(),
             next_state: Moment::ZERO,
             snapshots: BTreeMap::new(),
+            maps: BTreeSet::new(),
             refused: BTreeSet::new(),
         }
     }
@@ -97,6 +101,11 @@ impl Live {
         self.waiting.retain(|(_, _, token)| *token == Token::Removal);
         let all = self.announcements.iter();
         self.waiting.extend(all.map(|a| (a.topic.clone(), a.payload.clone().into_bytes(), Token::Other)));
+    }
+
+    /// A map that was requested.
+    pub fn ask_map(&mut self, source: Arc<str>) {
+        self.maps.insert(source);
     }
 
     /// A picture that was requested.
@@ -134,6 +143,13 @@ impl Live {
             let Some((topic, payload, token)) = self.waiting.pop_front() else { break };
             outbox.send(topic, true, payload, token)?;
         }
+        let waiting = std::mem::take(&mut self.maps);
+        for source in waiting {
+            match self.board.map(&source) {
+                Some(map) if outbox.room() => self.send_map(outbox, &source, &map)?,
+                _ => drop(self.maps.insert(source)),
+            }
+        }
         // One at a time: they are large.
         if caught_up
             && outbox.room()
@@ -167,6 +183,21 @@ impl Live {
         if news && outbox.room() {
             outbox.send(name.clone(), topic.is_retained(), text.clone().into_bytes(), Token::State)?;
             self.states.insert(name, (text, true));
+        }
+        Ok(())
+    }
+
+    fn send_map(&mut self, outbox: &mut Outbox, source: &str, map: &HeatMap) -> Result<(), Full> {
+        let topic = Topic::Map { source };
+        let name = self.topics.name(topic);
+        match serde_json::to_vec(&ShownMap::from(map)) {
+            Ok(text) if outbox.fits(&name, text.len()) => {
+                outbox.send(name, topic.is_retained(), text, Token::Other)?;
+            }
+            Ok(text) => {
+                self.complain(&name, &format!("its {} bytes are more than the broker takes", text.len()));
+            }
+            Err(e) => log::error!("MQTT: {name}: {e}"),
         }
         Ok(())
     }

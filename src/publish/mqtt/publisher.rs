@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvError, select};
 use ulid::Ulid;
 
-use super::commands;
+use super::commands::{self, Wanted};
 use super::link::{Full, Incoming, Link, Signal, Will};
 use super::live::Live;
 use super::outbox::{CAPACITY, Outbox, Token};
@@ -379,13 +379,12 @@ impl Publisher {
             }
         } else if self.config.commands {
             let abilities = commands::Abilities { snapshots: self.config.snapshots };
-            self.asked.extend(commands::obey(
-                message,
-                self.live.topics(),
-                &self.controls,
-                &self.board,
-                abilities,
-            ));
+            let topics = self.live.topics();
+            match commands::obey(message, topics, &self.controls, &self.board, abilities) {
+                Some(Wanted::Picture(source)) => drop(self.asked.insert(source)),
+                Some(Wanted::Map(source)) => self.live.ask_map(source),
+                None => {}
+            }
         }
     }
 

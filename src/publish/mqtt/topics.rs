@@ -29,7 +29,13 @@ pub enum Topic<'a> {
         /// The source's id.
         source: &'a str,
     },
-    /// Commands to a source: `pause`, `resume`, `snapshot`.
+    /// How synthetic each place of a source's frames has looked over the last minutes, JSON, when a command asks for it, not
+    /// retained.
+    Map {
+        /// The source's id.
+        source: &'a str,
+    },
+    /// Commands to a source: `pause`, `resume`, `snapshot`, `map`.
     Command {
         /// The source's id.
         source: &'a str,
@@ -42,12 +48,13 @@ pub enum Topic<'a> {
 
 impl Topic<'_> {
     /// One of each kind, for the documentation's test.
-    pub const KINDS: [Topic<'static>; 8] = [
+    pub const KINDS: [Topic<'static>; 9] = [
         Topic::Status,
         Topic::State { source: "<source>" },
         Topic::Event { source: "<source>" },
         Topic::Review { source: "<source>" },
         Topic::Snapshot { source: "<source>" },
+        Topic::Map { source: "<source>" },
         Topic::Command { source: "<source>" },
         Topic::Publisher,
         Topic::Log,
@@ -59,7 +66,7 @@ impl Topic<'_> {
             Topic::Status | Topic::State { .. } | Topic::Snapshot { .. } | Topic::Publisher | Topic::Log => {
                 true
             }
-            Topic::Event { .. } | Topic::Review { .. } | Topic::Command { .. } => false,
+            Topic::Event { .. } | Topic::Review { .. } | Topic::Map { .. } | Topic::Command { .. } => false,
         }
     }
 }
@@ -89,6 +96,7 @@ impl Topics {
             Topic::Event { source } => format!("{base}/source/{}/event", level(source)),
             Topic::Review { source } => format!("{base}/source/{}/review", level(source)),
             Topic::Snapshot { source } => format!("{base}/source/{}/snapshot", level(source)),
+            Topic::Map { source } => format!("{base}/source/{}/map", level(source)),
             Topic::Command { source } => format!("{base}/source/{}/command", level(source)),
             Topic::Publisher => format!("{base}/publisher"),
             Topic::Log => format!("{base}/log"),

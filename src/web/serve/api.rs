@@ -23,7 +23,7 @@ use super::history::Columns;
 use super::view::View;
 use super::{bundle, detail, pictures, reviews, spectra};
 use crate::flaglog::record::SCHEMA;
-use crate::health::{JudgedFrame, PublisherStatus, SourceStatus, rfc3339_text};
+use crate::health::{JudgedFrame, PublisherStatus, ShownMap, SourceStatus, rfc3339_text};
 use crate::identity::ModelIdentity;
 
 /// Bytes of a request's body at most.
@@ -49,6 +49,7 @@ pub(super) fn router(view: Arc<View>, guarded: Guard) -> Router {
         .route("/api/v1/sources/{id}", get(source))
         .route("/api/v1/sources/{id}/history", get(history))
         .route("/api/v1/sources/{id}/picture", get(pictures::picture))
+        .route("/api/v1/sources/{id}/map", get(map))
         .route("/api/v1/live", get(move |view| live(view, listeners.clone())))
         .route("/api/v1/events", get(events))
         .route("/api/v1/events/{id}", get(detail::event))
@@ -137,6 +138,17 @@ async fn source(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result
 async fn history(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Json<Columns>, Problem> {
     view.controls.source(&id).ok_or_else(|| Problem::no_source(&id))?;
     Ok(Json(view.history().of(&id)))
+}
+
+async fn map(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    view.controls.source(&id).ok_or_else(|| Problem::no_source(&id))?;
+    match view.board.map(&id) {
+        Some(map) => Ok(Json(ShownMap::from(&*map)).into_response()),
+        None => {
+            let why = format!("source {id} has no map yet: no frame of it was judged; its state says why");
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why))
+        }
+    }
 }
 
 async fn events(

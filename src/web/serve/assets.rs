@@ -23,13 +23,14 @@ pub(super) const PAGE: &str = include_str!("assets/index.html");
 pub(super) const LOGIN: &str = include_str!("assets/login.html");
 
 /// All files that the page loads.
-pub(super) const ASSETS: [Asset; 11] = [
+pub(super) const ASSETS: [Asset; 12] = [
     asset("/assets/app.js", JS, include_str!("assets/app.js")),
     asset("/assets/base.js", JS, include_str!("assets/base.js")),
     asset("/assets/sources.js", JS, include_str!("assets/sources.js")),
     asset("/assets/events.js", JS, include_str!("assets/events.js")),
     asset("/assets/review.js", JS, include_str!("assets/review.js")),
     asset("/assets/spectrum.js", JS, include_str!("assets/spectrum.js")),
+    asset("/assets/map.js", JS, include_str!("assets/map.js")),
     asset("/assets/app.css", CSS, include_str!("assets/app.css")),
     asset("/assets/icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
     // uPlot 1.6.32, MIT: 50 kB, no dependencies, draws years of points on a canvas.

@@ -116,6 +116,10 @@ const page = (event, about) => {
   ];
   const kept = files && !event.removed ? files.tiles.map((tile) => el("figure", {}, el("img", { src: picture(event.id, tile.sha256), alt: `Tile at ${tile.x}, ${tile.y}`, loading: "lazy" }),
     el("figcaption", {}, `${tile.x}, ${tile.y}: ${score(tile.score)}`))) : [];
+  if (kept.length && files.map) {
+    kept.push(el("figure", {}, el("img", { class: "map", src: picture(event.id, files.map.sha256), alt: "Map of the minutes before", loading: "lazy" }),
+      el("figcaption", {}, `Map since ${moment(files.map.since)}: from black, clear, to white, synthetic; a pixel is ${files.map.side} of the frame's; striped where nothing was judged`)));
+  }
   return [
     el("p", {}, el("a", { href: "#" }, "Back to all sources")),
     el("h2", { id: "event-title", tabindex: "-1" }, `${event.source}: ${event.kind} ${event.id}`),

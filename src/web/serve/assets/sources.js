@@ -1,5 +1,6 @@
 // A card for each source: picture with tiles, state, verdict, scores and their curve.
 import { ask, el, moment, score, tiles } from "./base.js";
+import { drawMap, legend, tellMap } from "./map.js";
 
 const cards = new Map();
 const KEEP = 600;
@@ -43,22 +44,57 @@ const curve = (place, data, about) => {
   return new uPlot(options, data, place);
 };
 
+// What lies over the picture, each switched by itself.
+const layers = (id, parts) => {
+  const one = (name, shown, ...nodes) => {
+    const button = el("button", { type: "button", "data-layer": name.toLowerCase(), "aria-pressed": String(shown) }, name);
+    button.addEventListener("click", () => {
+      const now = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", String(now));
+      for (const node of nodes) node.hidden = !now;
+      if (now && nodes.includes(parts.heat)) showMap(id);
+    });
+    return button;
+  };
+  return el("div", { class: "layers", role: "group", "aria-label": `Over the picture of ${id}` },
+    one("Tiles", true, parts.over), one("Map", false, parts.heat, parts.told));
+};
+
+// The map is asked for while it is shown, and every other second at most.
+const showMap = async (id) => {
+  const one = cards.get(id);
+  if (!one || one.mapping || one.parts.heat.hidden || document.hidden || document.getElementById("overview").hidden) return;
+  one.mapping = true;
+  const text = one.parts.told.firstChild;
+  try {
+    const map = await ask(`/api/v1/sources/${encodeURIComponent(id)}/map`);
+    one.parts.heat.replaceChildren(drawMap(map, one.about));
+    text.textContent = tellMap(map);
+  } catch (error) {
+    one.parts.heat.replaceChildren();
+    text.textContent = `No map: ${error.message}`;
+  } finally {
+    setTimeout(() => { one.mapping = false; }, 1500);
+  }
+};
+
 const card = async (source, about) => {
   const parts = {
     verdict: el("span", { class: "badge" }), state: el("span", { class: "why" }), why: el("p", { class: "why" }),
-    image: el("img", { alt: "", hidden: true }), none: el("span", { class: "none" }, "no picture yet"), over: el("div"),
+    image: el("img", { alt: "", hidden: true }), none: el("span", { class: "none" }, "no picture yet"), over: el("div", { class: "over" }), heat: el("div", { class: "heat", hidden: true }),
+    told: el("div", { hidden: true }, el("p", { class: "why" }, "No map yet."), legend(about)),
     scene: el("div", { class: "scene" }), curve: el("div", { class: "curve", role: "img", "aria-label": `Scores of ${source.id} over the last ten minutes` }),
     raw: el("dd"), smoothed: el("dd"), peak: el("dd"), parts: el("dd"), frames: el("dd"),
   };
-  parts.scene.append(parts.image, parts.over, parts.none);
+  parts.scene.append(parts.image, parts.heat, parts.over, parts.none);
   const list = el("dl", {}, el("dt", {}, "frame"), parts.raw, el("dt", {}, "median"), parts.smoothed, el("dt", {}, "peak"), parts.peak,
     el("dt", {}, "parts"), parts.parts, el("dt", {}, "frames"), parts.frames);
   const root = el("section", { class: "card", "aria-label": source.id }, el("div", { class: "row" }, el("h3", {}, source.id), parts.verdict),
-    parts.state, parts.why, parts.scene, parts.curve, list);
+    parts.state, parts.why, parts.scene, layers(source.id, parts), parts.told, parts.curve, list);
   document.getElementById("sources").append(root);
   const history = await ask(`/api/v1/sources/${encodeURIComponent(source.id)}/history`);
   const data = [history.at, history.raw, history.smoothed];
-  const one = { parts, data, plot: curve(parts.curve, data, about), verdict: undefined, loading: false };
+  const one = { parts, data, about, plot: curve(parts.curve, data, about), verdict: undefined, loading: false };
   new ResizeObserver(() => one.plot.setSize({ width: parts.curve.clientWidth, height: 130 })).observe(parts.curve);
   cards.set(source.id, one);
 };
@@ -130,5 +166,6 @@ export const updateSources = (sources, about) => {
       one.plot.setData(one.data);
     }
     if (source.state === "live") picture(source.id, one);
+    showMap(source.id);
   }
 };
