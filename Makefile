@@ -65,8 +65,17 @@ lint: setup-train ## Formatting, clippy for each feature set, licences
 	tools/deny.sh
 
 .PHONY: man
-man: ## Write the man pages in docs/man anew from the program's help
+man: ## Write man pages (docs/man) and completions (contrib/completions) anew from the program's help
 	UPDATE=1 cargo test --locked --bin spotd commands::man
+	UPDATE=1 cargo test --locked --bin spotd commands::completions
+
+.PHONY: deb
+deb: setup-run ## Build the Debian package (TRIPLE=aarch64-unknown-linux-gnu for a Raspberry Pi or Jetson, where that builds)
+	tools/deb.sh $(TRIPLE)
+
+.PHONY: test-box
+test-box: setup-test ## Install, upgrade and purge the package in a fresh Debian, and run it there under systemd; needs root
+	tests/box/run.sh
 
 .PHONY: pictures
 pictures: setup-run ## Record the demonstration for README anew (docs/run.svg, docs/flagged.jpg)

@@ -1,4 +1,4 @@
-//! What the daemon tells a service manager, by systemd's protocol: ready, status, watchdog, stopping. `make test-systemd`
+//! What the daemon tells a service manager, by systemd's protocol: ready, status, watchdog, stopping. `make test-box`
 //! does the same under systemd itself.
 
 #[path = "common/daemon.rs"]

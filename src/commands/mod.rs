@@ -4,6 +4,7 @@ mod bench;
 mod calibrate;
 mod chart;
 mod check;
+mod completions;
 mod console;
 mod eval;
 mod input;
@@ -116,6 +117,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// List the cameras of this machine: lasting names, formats, sizes, rates.
     Sources(sources::SourcesArgs),
+    /// Print what a shell (bash, zsh, fish and others) needs to complete command lines.
+    Completions(completions::CompletionsArgs),
 }
 
 /// A number from 0 to 1 on the command line.
@@ -173,6 +176,7 @@ pub fn main() -> ExitCode {
         Command::Quantize(args) => quantize::quantize(args),
         Command::Bench(args) => bench::bench(args),
         Command::Sources(args) => sources::sources(args),
+        Command::Completions(args) => completions::completions(&args),
     };
     code(result)
 }

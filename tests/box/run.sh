@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# The Debian package in a fresh Debian, and the service in it under a real systemd: install, start, reload, a worker that
+# hangs, stop, upgrade, purge. Needs root, debootstrap, systemd-nspawn and a Debian mirror.
+#
+# Exit code: 0 all passed (or left out, which is said loudly; SPOTD_BOX=require makes that a failure), 1 something failed.
+# SPOTD_DEB_BUILT=FOLDER takes the programs in FOLDER/release instead of building them.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+cache=${SPOTD_CACHE:-$HOME/.cache/spotd}/box
+suite=${SPOTD_BOX_SUITE:-bookworm}
+mirror=${SPOTD_BOX_MIRROR:-http://deb.debian.org/debian}
+
+leave_out() {
+    {
+        echo "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!"
+        echo "!!! LEFT OUT: the package in a fresh Debian, under systemd (make test-box): $*"
+        echo "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!"
+    } >&2
+    [ "${SPOTD_BOX:-}" != require ] || exit 2
+    exit 0
+}
+fail() { echo "box: FAILED: $*" >&2; exit 1; }
+passed() { echo "box: ok: $*"; }
+
+[ "$(id -u)" = 0 ] || leave_out "it takes root"
+for tool in debootstrap systemd-nspawn dpkg-deb dpkg-shlibdeps; do
+    command -v "$tool" >/dev/null ||
+        leave_out "'$tool' is missing (apt-get install debootstrap systemd-container dpkg-dev)"
+done
+
+# A Debian with systemd and a broker; what spotd needs is not in it, so that the package has to bring it.
+if [ ! -e "$cache/$suite/complete" ]; then
+    rm -rf "${cache:?}/$suite"
+    mkdir -p "$cache/$suite"
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,mosquitto,mosquitto-clients,procps \
+        "$suite" "$cache/$suite/root" "$mirror" >"$cache/$suite/log" 2>&1 ||
+        { tail "$cache/$suite/log" >&2; leave_out "debootstrap failed"; }
+    touch "$cache/$suite/complete"
+fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/spotd-box.XXXXXX")
+root=$work/root
+clean() {
+    umount "$root" 2>/dev/null || true
+    umount "$work/layer" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap clean EXIT
+mkdir -p "$root" "$work/layer" "$work/debs"
+mount -t tmpfs -o size=3g tmpfs "$work/layer" || leave_out "nothing can be mounted"
+mkdir "$work/layer/upper" "$work/layer/work"
+mount -t overlay -o "lowerdir=$cache/$suite/root,upperdir=$work/layer/upper,workdir=$work/layer/work" overlay "$root" ||
+    leave_out "there is no overlayfs"
+cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
+mkdir -p "$cache/archives"
+
+built=${SPOTD_DEB_BUILT:-}
+if [ -z "$built" ]; then
+    # The programs of the tests: a release build takes a quarter of an hour.
+    cargo build --locked ${SPOTD_VM_CARGO:-} --bin spotd --bin spotd-verify
+    built=$work/built
+    mkdir -p "$built/release"
+    target=${CARGO_TARGET_DIR:-target}
+    for program in spotd spotd-verify; do strip -o "$built/release/$program" "$target/debug/$program"; done
+fi
+# Two versions of the same, for the upgrade.
+for revision in 1 2; do
+    SPOTD_DEB_BUILT=$built tools/deb.sh --no-strip --deb-revision "$revision" --output "$work/debs/spotd-$revision.deb" >"$work/deb.log" 2>&1 ||
+        { cat "$work/deb.log" >&2; fail "the package is not built"; }
+done
+dpkg-deb -f "$work/debs/spotd-1.deb" Depends
+if command -v lintian >/dev/null; then
+    lintian --fail-on error "$work/debs/spotd-1.deb" >"$work/lintian" 2>&1 || { cat "$work/lintian" >&2; fail "lintian"; }
+    passed "lintian has no errors, $(grep -c '^W:' "$work/lintian" || true) warnings"
+else
+    echo "box: *** SKIPPED: lintian is not installed ***" >&2
+fi
+
+inside() {
+    systemd-nspawn --quiet --register=no --keep-unit --pipe --directory="$root" --resolv-conf=off \
+        --bind="$cache/archives:/var/cache/apt/archives" --setenv=DEBIAN_FRONTEND=noninteractive "$@"
+}
+cp "$work"/debs/*.deb "$root/root/"
+inside sh -c 'apt-get -qq update && apt-get -y --no-install-recommends install /root/spotd-1.deb' >"$work/install" 2>&1 ||
+    { tail -n 30 "$work/install" >&2; fail "the package cannot be installed"; }
+grep -q 'spotd: not enabled; name a source' "$work/install" || fail "it does not say that it waits for a source"
+for file in usr/bin/spotd usr/bin/spotd-verify etc/spotd/spotd.toml usr/lib/systemd/system/spotd@.service \
+    usr/share/man/man1/spotd-run.1.gz usr/share/bash-completion/completions/spotd \
+    usr/share/zsh/vendor-completions/_spotd usr/share/fish/vendor_completions.d/spotd.fish; do
+    [ -e "$root/$file" ] || fail "$file is not there"
+done
+inside id spotd | grep -q 'video.*render\|render.*video' || fail "the user is not in the groups video and render"
+[ "$(inside systemctl is-enabled spotd || true)" = disabled ] || fail "it is enabled without a source"
+passed "installed with its dependencies, disabled"
+
+cp "$here/guest.sh" "$root/root/"
+cat >"$root/etc/systemd/system/box.service" <<'UNIT'
+[Unit]
+Description=The tests
+After=multi-user.target dbus.service
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /root/guest.sh
+ExecStopPost=/bin/systemctl --no-block poweroff
+StandardOutput=append:/root/result
+StandardError=append:/root/result
+[Install]
+WantedBy=multi-user.target
+UNIT
+inside systemctl --quiet enable box.service
+inside systemctl --quiet disable mosquitto.service || true
+timeout 600 systemd-nspawn --quiet --register=no --keep-unit --console=pipe --boot --directory="$root" --resolv-conf=off \
+    </dev/null >"$work/console" 2>&1 || true
+cat "$root/root/result" 2>/dev/null || { tail -n 40 "$work/console" >&2; fail "systemd did not come up in the container"; }
+grep -q '^guest: all passed$' "$root/root/result" || fail "see above"
+inside systemctl --quiet disable box.service
+
+echo '# ours' >>"$root/etc/spotd/spotd.toml"
+inside apt-get -y --no-install-recommends install /root/spotd-2.deb >"$work/upgrade" 2>&1 || { cat "$work/upgrade" >&2; fail "no upgrade"; }
+grep -q '^# ours$' "$root/etc/spotd/spotd.toml" || fail "the upgrade has changed the configuration"
+inside spotd-verify /var/lib/spotd/flags >/dev/null || fail "the upgrade has not kept the log"
+inside dpkg-query -W -f '${Version}\n' spotd | grep -q -- -2 || fail "it is the old one"
+passed "upgraded, configuration and log kept"
+
+inside apt-get -y remove spotd >"$work/remove" 2>&1
+[ -e "$root/etc/spotd/spotd.toml" ] && [ -d "$root/var/lib/spotd/flags" ] || fail "remove takes configuration or log"
+inside apt-get -y purge spotd >"$work/purge" 2>&1
+grep -q 'spotd: removing /var/lib/spotd' "$work/purge" || { cat "$work/purge" >&2; fail "purge does not say what it removes"; }
+[ ! -e "$root/etc/spotd" ] && [ ! -e "$root/var/lib/spotd" ] || fail "purge leaves something behind"
+passed "removed with both kept, purged after saying so"
+echo "box: all passed in $SECONDS s"
