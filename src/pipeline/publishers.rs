@@ -50,6 +50,7 @@ impl<For> Running<For> {
 type ForMqtt = (MqttConfig, Vec<Arc<str>>);
 
 /// All that run.
+#[allow(dead_code, reason = "a build without some of the publishers does not read all of it")]
 pub(super) struct Publishers {
     pub node: String,
     pub log: Tail,
