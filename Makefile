@@ -10,6 +10,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export LIBTORCH := $(CACHE)/libtorch-2.11.0
 # What the tests hold the page's accessibility against.
 export SPOTD_AXE := $(CACHE)/dl/axe.min.js
+# What tries the API against its description.
+export SPOTD_SCHEMATHESIS := $(CACHE)/schemathesis/bin/schemathesis
 
 .PHONY: help
 help: ## Show this list

@@ -36,6 +36,7 @@ prometheus|scrapes the metrics, and checks rules and format
 openssl|makes the certificates and keys of the tests
 python3|takes apart what spotd exports
 python3-pip|fetches libtorch for the trainer's tests
+python3-venv|holds schemathesis, which tries the API as it is described
 "
 
 # Where a distribution has these (Ubuntu has Chromium as a snap alone), the page is tried in a real browser.
@@ -101,6 +102,12 @@ if [ "$purpose" = test ] && [ -n "${SPOTD_AXE:-}" ] && [ ! -e "$SPOTD_AXE" ] && 
         echo "setup: *** axe-core cannot be fetched: the page's accessibility will not be tried ***"
     fi
     rm -r "$folder"
+fi
+
+# Tries what the daemon's description of its API promises.
+if [ "$purpose" = test ] && [ -n "${SPOTD_SCHEMATHESIS:-}" ] && command -v python3 >/dev/null; then
+    "$here/tools/peers.sh" "${SPOTD_SCHEMATHESIS%/bin/*}" "$here/tests/web/requirements.txt" ||
+        echo "setup: *** schemathesis cannot be installed: the API's description will not be tried ***"
 fi
 
 wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$here/Cargo.toml" | head -n 1)

@@ -15,6 +15,7 @@ mod common {
 mod box_of;
 mod browser;
 mod bundles;
+mod description;
 mod limits;
 mod page;
 mod requests;

@@ -17,11 +17,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::Problem;
 use super::assets::{ASSETS, LOGIN, PAGE};
-use super::events::{Filter, Page};
+use super::events::{Began, Filter, Judged, Page};
 use super::guard::{Attempt, Guard, guard};
 use super::history::Columns;
 use super::view::View;
-use super::{bundle, detail, pictures, reviews, spectra};
+use super::{bundle, description, detail, pictures, reviews, spectra};
 use crate::flaglog::record::SCHEMA;
 use crate::health::{JudgedFrame, PublisherStatus, ShownMap, SourceStatus, rfc3339_text};
 use crate::identity::ModelIdentity;
@@ -41,10 +41,11 @@ pub(super) fn router(view: Arc<View>, guarded: Guard) -> Router {
     let listeners = Arc::new(Semaphore::new(LISTENERS));
     let mut router = Router::new()
         .route("/", get(|| async { Html(PAGE) }))
-        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/v1", get(about))
+        .route("/api/v1/openapi.json", get(description::openapi))
         .route("/api/v1/sources", get(sources))
         .route("/api/v1/sources/{id}", get(source))
         .route("/api/v1/sources/{id}/history", get(history))
@@ -73,9 +74,20 @@ pub(super) fn router(view: Arc<View>, guarded: Guard) -> Router {
         .layer(from_fn_with_state(guarded, guard))
 }
 
+/// `GET /healthz`
+#[utoipa::path(
+    get, path = "/healthz",
+    responses(
+        (status = 200, description = "spotd is alive", content_type = "text/plain", body = String),
+    )
+)]
+pub(super) async fn alive() -> &'static str {
+    "alive\n"
+}
+
 /// The box, its versions and its model.
-#[derive(Debug, Clone, Serialize)]
-struct About {
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(super) struct About {
     /// Name of the box.
     node: String,
     /// Program and version.
@@ -83,6 +95,7 @@ struct About {
     /// Version of the log's schema, and so of events here.
     schema: u32,
     /// Which model judges.
+    #[schema(value_type = Object)]
     model: ModelIdentity,
     /// From here on synthetic, 0..1.
     threshold: f64,
@@ -94,7 +107,13 @@ struct About {
     alarm: Option<String>,
 }
 
-async fn about(State(view): State<Arc<View>>) -> Json<About> {
+#[utoipa::path(
+    get, path = "/api/v1",
+    responses(
+        (status = 200, description = "The box", body = About),
+    )
+)]
+pub(super) async fn about(State(view): State<Arc<View>>) -> Json<About> {
     let facts = view.facts.clone();
     Json(About {
         node: facts.node,
@@ -109,8 +128,8 @@ async fn about(State(view): State<Arc<View>>) -> Json<About> {
 }
 
 /// One source as it is now.
-#[derive(Debug, Clone, Serialize)]
-struct Source {
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(super) struct Source {
     /// Its id.
     id: String,
     /// Its status, as over MQTT.
@@ -126,21 +145,58 @@ impl Source {
     }
 }
 
-async fn sources(State(view): State<Arc<View>>) -> Json<Vec<Source>> {
+#[utoipa::path(
+    get, path = "/api/v1/sources",
+    responses(
+        (status = 200, description = "All sources", body = Vec<Source>),
+    )
+)]
+pub(super) async fn sources(State(view): State<Arc<View>>) -> Json<Vec<Source>> {
     Json(view.board.snapshot().into_iter().map(Source::new).collect())
 }
 
-async fn source(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Json<Source>, Problem> {
+#[utoipa::path(
+    get, path = "/api/v1/sources/{id}",
+    params(("id" = String, Path, description = "Id of a source")),
+    responses(
+        (status = 200, description = "One source", body = Source),
+        (status = 404, description = "No such source", body = Problem),
+    )
+)]
+pub(super) async fn source(
+    State(view): State<Arc<View>>,
+    Path(id): Path<String>,
+) -> Result<Json<Source>, Problem> {
     let found = view.board.snapshot().into_iter().find(|(known, _)| **known == *id);
     found.map(Source::new).map(Json).ok_or_else(|| Problem::no_source(&id))
 }
 
-async fn history(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Json<Columns>, Problem> {
+#[utoipa::path(
+    get, path = "/api/v1/sources/{id}/history",
+    params(("id" = String, Path, description = "Id of a source")),
+    responses(
+        (status = 200, description = "Scores of the last ten minutes", body = Columns),
+        (status = 404, description = "No such source", body = Problem),
+    )
+)]
+pub(super) async fn history(
+    State(view): State<Arc<View>>,
+    Path(id): Path<String>,
+) -> Result<Json<Columns>, Problem> {
     view.controls.source(&id).ok_or_else(|| Problem::no_source(&id))?;
     Ok(Json(view.history().of(&id)))
 }
 
-async fn map(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Response, Problem> {
+#[utoipa::path(
+    get, path = "/api/v1/sources/{id}/map",
+    params(("id" = String, Path, description = "Id of a source")),
+    responses(
+        (status = 200, description = "The map", body = ShownMap<'static>),
+        (status = 404, description = "No such source", body = Problem),
+        (status = 503, description = "No frame was judged yet", body = Problem),
+    )
+)]
+pub(super) async fn map(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Response, Problem> {
     view.controls.source(&id).ok_or_else(|| Problem::no_source(&id))?;
     match view.board.map(&id) {
         Some(map) => Ok(Json(ShownMap::from(&*map)).into_response()),
@@ -151,7 +207,24 @@ async fn map(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Re
     }
 }
 
-async fn events(
+#[utoipa::path(
+    get, path = "/api/v1/events",
+    params(
+        ("source" = Option<String>, Query, description = "Of this source"),
+        ("kind" = Option<Began>, Query, description = "Of this kind"),
+        ("verdict" = Option<description::Verdict>, Query, description = "The verdict when it began"),
+        ("review" = Option<Judged>, Query, description = "With this review"),
+        ("from" = Option<String>, Query, format = DateTime, description = "Captured at or after this moment"),
+        ("to" = Option<String>, Query, format = DateTime, description = "Captured before this moment"),
+        ("before" = Option<String>, Query, pattern = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$", description = "The `next` of the page before"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 200, description = "How many; 24 unless told otherwise"),
+    ),
+    responses(
+        (status = 200, description = "Events, newest first", body = Page),
+        (status = 400, description = "A wrong filter", body = Problem),
+    )
+)]
+pub(super) async fn events(
     State(view): State<Arc<View>>,
     filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Page>, Problem> {
@@ -159,7 +232,13 @@ async fn events(
     Ok(Json(view.with_log(|_, index| index.page(&filter))))
 }
 
-async fn metrics(State(view): State<Arc<View>>, headers: HeaderMap) -> Response {
+#[utoipa::path(
+    get, path = "/metrics",
+    responses(
+        (status = 200, description = "Metrics for Prometheus", content_type = "text/plain", body = String),
+    )
+)]
+pub(super) async fn metrics(State(view): State<Arc<View>>, headers: HeaderMap) -> Response {
     let accepts = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let (mime, text) = match accepts.contains("application/openmetrics-text") {
         true => (OPEN_METRICS, view.metrics.render_open()),
@@ -169,14 +248,21 @@ async fn metrics(State(view): State<Arc<View>>, headers: HeaderMap) -> Response 
 }
 
 /// Whether all sources were live once and the log can be written.
-#[derive(Debug, Serialize)]
-struct Ready {
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Ready {
     ready: bool,
     /// What is missing.
     why: Vec<String>,
 }
 
-async fn ready(State(view): State<Arc<View>>) -> Response {
+#[utoipa::path(
+    get, path = "/readyz",
+    responses(
+        (status = 200, description = "Ready", body = Ready),
+        (status = 503, description = "Not ready", body = Ready),
+    )
+)]
+pub(super) async fn ready(State(view): State<Arc<View>>) -> Response {
     let mut why: Vec<String> =
         view.never_live().iter().map(|id| format!("source {id} has not delivered yet")).collect();
     why.extend(view.board.log().alarm.map(|alarm| format!("flag log: {alarm}")));
@@ -220,7 +306,14 @@ fn second(view: &View) -> Second {
 }
 
 /// `GET /api/v1/live`: server-sent events, `second` each second.
-async fn live(
+#[utoipa::path(
+    get, path = "/api/v1/live",
+    responses(
+        (status = 200, description = "An event `second` each second", content_type = "text/event-stream", body = String),
+        (status = 503, description = "Too many pages are open", body = Problem),
+    )
+)]
+pub(super) async fn live(
     State(view): State<Arc<View>>,
     listeners: Arc<Semaphore>,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {

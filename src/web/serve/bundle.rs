@@ -25,6 +25,18 @@ const AHEAD: usize = 4;
 pub(super) const DOWNLOADS: usize = 2;
 
 /// `GET /api/v1/events/{id}/bundle`
+#[utoipa::path(
+    get, path = "/api/v1/events/{id}/bundle",
+    params(("id" = String, Path, description = "Id of an event")),
+    responses(
+        (status = 200, description = "An export", content_type = "application/zip", body = String),
+        (status = 400, description = "No id", body = Problem),
+        (status = 404, description = "No such event", body = Problem),
+        (status = 409, description = "It does not hold", body = Problem),
+        (status = 410, description = "It has made room", body = Problem),
+        (status = 503, description = "Two are sent already", body = Problem),
+    )
+)]
 pub(super) async fn bundle(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,

@@ -17,23 +17,26 @@ use crate::flaglog::record::EvidenceFile;
 use crate::flaglog::{Entry, Hash, Record, Review, Tail};
 
 /// An event with all that the log has of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(super) struct Detail {
     /// In one line.
     #[serde(flatten)]
     pub event: Event,
     /// Its first record, every member of it.
+    #[schema(value_type = Object)]
     pub first: Value,
     /// Its newest record, where that is another one.
+    #[schema(value_type = Option<Object>)]
     pub last: Option<Value>,
     /// Its newest review, every member of it.
+    #[schema(value_type = Option<Object>)]
     pub reviewed: Option<Review>,
     /// Whether it is as it was written.
     pub checks: Checks,
 }
 
 /// What was checked just now, and found.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(super) struct Checks {
     /// Records follow the one before them, and their hashes hold.
     pub chain: Check,
@@ -44,7 +47,7 @@ pub(super) struct Checks {
 }
 
 /// One of them.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(super) struct Check {
     /// True: it holds. False: it does not. None: there is nothing to be checked.
     pub holds: Option<bool>,
@@ -59,6 +62,16 @@ impl Check {
 }
 
 /// `GET /api/v1/events/{id}`
+#[utoipa::path(
+    get, path = "/api/v1/events/{id}",
+    params(("id" = String, Path, description = "Id of an event")),
+    responses(
+        (status = 200, description = "One event", body = Detail),
+        (status = 400, description = "No id", body = Problem),
+        (status = 404, description = "No such event", body = Problem),
+        (status = 410, description = "It has made room", body = Problem),
+    )
+)]
 pub(super) async fn event(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,
@@ -68,6 +81,20 @@ pub(super) async fn event(
 }
 
 /// `GET /api/v1/events/{id}/evidence/{sha256}`
+#[utoipa::path(
+    get, path = "/api/v1/events/{id}/evidence/{sha256}",
+    params(
+        ("id" = String, Path, description = "Id of an event"),
+        ("sha256" = String, Path, description = "Which picture, by its SHA-256"),
+    ),
+    responses(
+        (status = 200, description = "A picture", content_type = "image/*", body = String),
+        (status = 400, description = "No id or no hash", body = Problem),
+        (status = 404, description = "No such picture", body = Problem),
+        (status = 409, description = "Not what was written", body = Problem),
+        (status = 410, description = "It has made room", body = Problem),
+    )
+)]
 pub(super) async fn evidence(
     State(view): State<Arc<View>>,
     Path((id, sha256)): Path<(String, String)>,

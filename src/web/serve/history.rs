@@ -34,7 +34,7 @@ struct Series {
 }
 
 /// The points of one source, as columns: what a chart draws.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, utoipa::ToSchema)]
 pub(super) struct Columns {
     /// Seconds since the Unix epoch, rising.
     pub at: Vec<f64>,

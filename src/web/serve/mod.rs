@@ -8,6 +8,7 @@ mod api;
 mod assets;
 mod bundle;
 mod connections;
+mod description;
 mod detail;
 mod events;
 mod guard;

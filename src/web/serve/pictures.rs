@@ -18,6 +18,15 @@ const WAIT: Duration = Duration::from_secs(2);
 const OLD: Duration = Duration::from_secs(10);
 
 /// `GET /api/v1/sources/{id}/picture`
+#[utoipa::path(
+    get, path = "/api/v1/sources/{id}/picture",
+    params(("id" = String, Path, description = "Id of a source")),
+    responses(
+        (status = 200, description = "The newest frame", content_type = "image/jpeg", body = String),
+        (status = 404, description = "No such source", body = Problem),
+        (status = 503, description = "No picture now", body = Problem),
+    )
+)]
 pub(super) async fn picture(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,

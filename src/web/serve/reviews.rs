@@ -47,28 +47,48 @@ impl Pace {
 }
 
 /// The body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     /// `confirmed`, `false-alarm` or `withdrawn`.
+    #[schema(schema_with = super::description::finding)]
     review: Finding,
     /// Who says so.
     by: String,
     /// What is to be remembered with it.
     comment: Option<String>,
     /// Id of the review that stood when it was judged; none if there was none.
+    #[schema(value_type = Option<String>)]
     replaces: Option<Ulid>,
 }
 
 /// What is answered when somebody else was faster.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Overtaken {
     error: String,
     /// What stands.
+    #[schema(value_type = Option<Object>)]
     standing: Option<Standing>,
 }
 
 /// `POST /api/v1/events/{id}/review`
+#[utoipa::path(
+    post, path = "/api/v1/events/{id}/review",
+    params(("id" = String, Path, description = "Id of an event")),
+    request_body = Asked,
+    responses(
+        (status = 201, description = "The review, on the disk", body = Object),
+        (status = 400, description = "No review", body = Problem),
+        (status = 403, description = "Not from the page itself: Origin is another or missing", body = Problem),
+        (status = 404, description = "No such event", body = Problem),
+        (status = 409, description = "Another one stands", body = Overtaken),
+        (status = 410, description = "It has made room", body = Problem),
+        (status = 413, description = "Too large", body = Problem),
+        (status = 415, description = "No JSON", body = Problem),
+        (status = 429, description = "Too many", body = Problem),
+        (status = 503, description = "The log cannot be written", body = Problem),
+    )
+)]
 pub(super) async fn review(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,

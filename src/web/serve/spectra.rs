@@ -61,7 +61,7 @@ impl Normal {
 }
 
 /// An event's spectrum beside its source's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Beside {
     /// Rows and columns: frequency zero stands at `side / 2`, and a step is 1/`side` cycles per pixel.
     side: usize,
@@ -127,6 +127,17 @@ pub(super) fn follow(view: &View, snapshots: &Receiver<Snapshot>, stop: &Stop) {
 }
 
 /// `GET /api/v1/events/{id}/spectrum`
+#[utoipa::path(
+    get, path = "/api/v1/events/{id}/spectrum",
+    params(("id" = String, Path, description = "Id of an event")),
+    responses(
+        (status = 200, description = "Mean spectra", body = Beside),
+        (status = 400, description = "No id", body = Problem),
+        (status = 404, description = "No such event", body = Problem),
+        (status = 410, description = "No picture", body = Problem),
+        (status = 409, description = "Not what was written", body = Problem),
+    )
+)]
 pub(super) async fn beside(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,
