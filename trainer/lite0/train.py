@@ -18,7 +18,9 @@ import os
 import random
 import time
 import zlib
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import torch
@@ -77,13 +79,28 @@ class Draw:
         return self.random.choice(self.random.choice(self.real)), self.random.choice(self.random.choice(self.fake)), False
 
     def degradation(self):
-        """JPEG for two thirds, and a change of scale for a sixth."""
+        """A change of scale for a sixth; then a video codec for 45 %, JPEG for 37 %, or nothing."""
         r, steps = self.random, []
         if r.random() < 0.15:
             steps.append(("scale", r.choice([r.uniform(0.7, 0.95), r.uniform(1.1, 2)])))
-        if r.random() < 0.65:
-            steps.append(("jpeg", r.randint(30, 96)))
-        return steps
+        return steps + self.compression()
+
+    def compression(self):
+        r, u = self.random, self.random.random()
+        if u < 0.45:
+            before = [("jpeg", r.randint(60, 95))] if r.random() < 0.3 else []
+            return before + [("video", self.codec())]
+        return [("jpeg", r.randint(30, 96))] if u < 0.82 else []
+
+    def codec(self):
+        """Encoder, its options, and how coarsely it quantises."""
+        r, u = self.random, self.random.random()
+        if u < 0.75:
+            return "libx264", {"crf": str(r.randint(18, 42)), "preset": r.choice(["ultrafast", "veryfast", "medium"])}
+        if u < 0.88:
+            return "mpeg4", {"q": r.randint(2, 14)}
+        options = "pools=none:frame-threads=1:wpp=0:log-level=none"
+        return "libx265", {"crf": str(r.randint(20, 40)), "preset": "ultrafast", "x265-params": options}
 
     def sharpness(self):
         """For half of the crops, each side by itself: softer or sharper, so that softness does not decide."""
@@ -95,7 +112,9 @@ class Draw:
         while len(crops) < 2 * PAIRS_A_BATCH:
             real, fake, same = self.files()
             steps, place, flip = self.degradation(), self.place(), self.random.random() < 0.5
-            a = crop_of(real, self.sharpness() + steps, place, flip, side)
+            # Strong compression alone speaks for a real picture: cameras are coded so, and it must raise no alarm.
+            alone = [("video", self.codec())] if self.random.random() < 0.12 else steps
+            a = crop_of(real, self.sharpness() + alone, place, flip, side)
             b = crop_of(fake, self.sharpness() + steps, place if same else self.place(), flip, side)
             if a is not None and b is not None:
                 crops += [a, b]
@@ -118,6 +137,26 @@ def jpeg(image, quality):
     return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
 
 
+CODECS = {"libx264": "h264", "libx265": "hevc", "mpeg4": "mpeg4"}
+
+
+def video(image, encoder, options):
+    """The picture as a key frame of that encoder, decoded again: 4:2:0, even sides."""
+    height, width = (n & ~1 for n in image.shape[:2])
+    coder = av.CodecContext.create(encoder, "w")
+    coder.width, coder.height, coder.pix_fmt = width, height, "yuv420p"
+    coder.time_base, coder.thread_count = Fraction(1, 25), 1
+    if "q" in options:
+        coder.qmin = coder.qmax = options["q"]
+    else:
+        coder.options = options
+    packets = coder.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="bgr24"))
+    decoder = av.CodecContext.create(CODECS[encoder], "r")
+    decoder.thread_count = 1
+    frames = [f for p in packets + coder.encode(None) for f in decoder.decode(p)] + decoder.decode(None)
+    return frames[0].to_ndarray(format="bgr24")
+
+
 def crop_of(path, steps, place, flip, side):
     image = cv2.imread(path)
     if image is None:
@@ -126,6 +165,8 @@ def crop_of(path, steps, place, flip, side):
     for kind, value in steps:
         if kind == "jpeg":
             image = jpeg(image, value)
+        elif kind == "video":
+            image = video(image, *value)
         elif kind == "sharpen":
             sigma, amount = value
             image = cv2.addWeighted(image, 1 + amount, cv2.GaussianBlur(image, (0, 0), sigma), -amount, 0)
