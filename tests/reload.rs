@@ -51,7 +51,9 @@ impl Rig {
         let manager = UnixDatagram::bind(&socket).expect("a socket");
         manager.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
         let notify = format!("NOTIFY_SOCKET={}", socket.display());
-        let daemon = Daemon::start_under(&["setsid", "env", &notify], &config, dir.path());
+        // Who runs the tests may ignore the signal, as nohup does, and what is ignored is inherited.
+        let under = ["setsid", "env", "--default-signal=HUP", &notify];
+        let daemon = Daemon::start_under(&under, &config, dir.path());
         Self { dir, config, model, daemon, manager, told: Vec::new() }
     }
 
