@@ -193,7 +193,8 @@ fn put_judged(dir: &Path, n: u64) {
         }
         let tile = ScoredTile { rect: Rect { x: 0, y: 0, width: 72, height: 66 }, score: 0.9 };
         let new = NewRecord {
-            event: None,
+            // By this it is decided what is held out: the same in each run.
+            event: Some(format!("{seed:026}").parse().expect("an id")),
             source: "cam".into(),
             kind: EventKind::Alert,
             verdict: Verdict::Synthetic,
@@ -244,8 +245,7 @@ fn what_operators_have_judged_is_training_material() {
         Options { log: vec![at("flags")], ..options(trained.unwrap().model.0, at("known"), at("out")) };
     let outcome = finetune::finetune(&tuned).unwrap();
     let (before, after) = outcome.aps;
-    // The ids of the events are random, and with them what is held out: the gain varies.
-    assert!(after.new > before.new + 0.02, "{:?}", outcome.aps);
+    assert!(after.new > before.new + 0.1, "{:?}", outcome.aps);
     for folder in ["confirmed", "false-alarms"] {
         assert_eq!(std::fs::read_dir(at("out/reviewed-0").join(folder)).unwrap().count(), 24, "{folder}");
     }
