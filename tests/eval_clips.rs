@@ -164,10 +164,11 @@ fn the_daemon_says_the_same_of_the_same_clips() {
             .concat()
     );
     let config = bench.dir.path().join("spotd.toml");
-    std::fs::write(&config, text).expect("written");
+    std::fs::write(&config, &text).expect("written");
     let status = Command::new(env!("CARGO_BIN_EXE_spotd"))
         .args(["run", "--config"])
         .arg(&config)
+        .envs(common::daemon::left_open(&text))
         .stdout(std::process::Stdio::null())
         .status()
         .expect("spotd runs");

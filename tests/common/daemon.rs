@@ -5,6 +5,16 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// What a daemon is told about what its configuration leaves open, as variables of its environment. No page, since many run
+/// at once: each test that wants one chooses its port. And no room kept free on the disk: a machine whose disk is
+/// nearly full would lose the evidence that a test asks for.
+pub fn left_open(config: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    [("[web]", "SPOTD__WEB__ENABLED", "false"), ("min_free_mib", "SPOTD__LOG__MIN_FREE_MIB", "0")]
+        .into_iter()
+        .filter(move |(said, ..)| !config.contains(said))
+        .map(|(_, variable, value)| (variable, value))
+}
+
 /// A daemon that is killed when dropped.
 pub struct Daemon {
     child: Child,
@@ -23,14 +33,13 @@ impl Daemon {
         let log = std::fs::File::create(&stderr).expect("a log");
         let spotd = env!("CARGO_BIN_EXE_spotd");
         let (program, arguments) = wrapper.split_first().map_or((spotd, &[][..]), |(p, rest)| (*p, rest));
-        let has_page = std::fs::read_to_string(config).is_ok_and(|text| text.contains("[web]"));
+        let text = std::fs::read_to_string(config).unwrap_or_default();
         let child = Command::new(program)
             .args(arguments)
             .args((!wrapper.is_empty()).then_some(spotd))
             .args(["run", "--config"])
             .arg(config)
-            // Many run at once: each test that wants a page chooses its port.
-            .envs((!has_page).then_some(("SPOTD__WEB__ENABLED", "false")))
+            .envs(left_open(&text))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

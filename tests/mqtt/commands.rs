@@ -80,11 +80,12 @@ fn a_source_is_paused_photographed_and_resumed() {
         model::write_brightness(dir.path()),
         broker.port()
     );
-    std::fs::write(&config, text).expect("written");
+    std::fs::write(&config, &text).expect("written");
     let subscriber = Subscriber::start(broker.port(), "spotd/#");
     let daemon = Command::new(env!("CARGO_BIN_EXE_spotd"))
         .args(["run", "--config"])
         .arg(&config)
+        .envs(crate::daemon::left_open(&text))
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(dir.path().join("log")).expect("a log"))
         .spawn()
