@@ -50,6 +50,10 @@ count-arm: ## Count the instructions of int8 inference on aarch64 under QEMU: a 
 soak: setup-test ## 2,000 failed connects, 500 reconnects, 16 streams at once; memory, threads and files bounded
 	SPOTD_SOAK=long cargo test --locked --test soak -- --nocapture
 
+.PHONY: test-fleet
+test-fleet: setup-test ## The publishers of 1,000 boxes on one broker that is killed in between (BOXES=100)
+	SPOTD_FLEET=$(or $(BOXES),1000) cargo test --locked --test fleet -- --nocapture
+
 .PHONY: fuzz
 fuzz: setup-test ## Fuzz each parser of what others write, FUZZ_SECONDS=60 each
 	tools/fuzz.sh $(or $(FUZZ_SECONDS),60) $(FUZZ_TARGETS)

@@ -89,6 +89,25 @@ impl Broker {
         self.port
     }
 
+    /// The process, if it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Has it write what it holds to its disk (with `persistence true`), and returns when it has.
+    pub fn save(&self) {
+        let file = self.dir.path().join("mosquitto.db");
+        let written = || std::fs::metadata(&file).and_then(|m| m.modified()).ok();
+        let (before, end) = (written(), Instant::now() + PATIENCE);
+        let pid = self.id().expect("it runs").to_string();
+        let asked = Command::new("kill").args(["-USR1", &pid]).status();
+        assert!(asked.expect("kill starts").success());
+        while written() == before {
+            assert!(Instant::now() < end, "mosquitto saves nothing");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Starts it, ending one that is running; returns when it accepts connections.
     pub fn restart(&mut self) {
         self.stop();
@@ -196,29 +215,36 @@ impl Subscriber {
 
     /// The same with user and password.
     pub fn with_login(port: u16, filter: &str, login: Option<(&str, &str)>) -> Self {
-        Self::open(port, filter, QoS::AtLeastOnce, login, |_| {})
+        Self::open(port, filter, (QoS::AtLeastOnce, None), login, |_| {})
     }
 
     /// One that acknowledges nothing. A client that writes into a connection whose broker has just
     /// died loses what had arrived but was not read yet; one that only reads, reads to the end.
     pub fn reading(port: u16, filter: &str) -> Self {
-        Self::open(port, filter, QoS::AtMostOnce, None, |_| {})
+        Self::open(port, filter, (QoS::AtMostOnce, None), None, |_| {})
+    }
+
+    /// One that only reads, like [`Self::reading`], reports each message, and whose session of this name outlasts its
+    /// connection: a broker with `queue_qos0_messages true` keeps for it what comes meanwhile.
+    pub fn lasting(port: u16, filter: &str, session: &str, tell: impl Fn(&Message) + Send + 'static) -> Self {
+        Self::open(port, filter, (QoS::AtMostOnce, Some(session)), None, tell)
     }
 
     /// One that also reports each message when it arrives.
     pub fn telling(port: u16, filter: &str, tell: impl Fn(&Message) + Send + 'static) -> Self {
-        Self::open(port, filter, QoS::AtLeastOnce, None, tell)
+        Self::open(port, filter, (QoS::AtLeastOnce, None), None, tell)
     }
 
     fn open(
         port: u16,
         filter: &str,
-        qos: QoS,
+        (qos, session): (QoS, Option<&str>),
         login: Option<(&str, &str)>,
         tell: impl Fn(&Message) + Send + 'static,
     ) -> Self {
-        let id = format!("test-{}", ulid::Ulid::new());
+        let id = session.map_or_else(|| format!("test-{}", ulid::Ulid::new()), str::to_owned);
         let mut options = MqttOptions::new(id, "127.0.0.1", port);
+        options.set_clean_session(session.is_none());
         options.set_max_packet_size(8 << 20, 8 << 20).set_keep_alive(Duration::from_secs(30));
         if let Some((user, password)) = login {
             options.set_credentials(user, password);
