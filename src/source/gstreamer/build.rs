@@ -11,6 +11,7 @@ use super::super::SourceError;
 use super::contribution::{Feed, open};
 use super::element::make;
 use super::fault;
+use super::hardware::Hardware;
 use super::http::{ContentType, watch};
 use super::keyframes::Thinning;
 use super::link::{link_first_video, link_when_it_appears, swallow_sound};
@@ -69,16 +70,18 @@ fn exposed_caps() -> gst::Caps {
     gst::Caps::from_str(text).expect("caps are well-formed")
 }
 
-/// Builds the pipeline for `uri`; its decoders get only key frames where `thinning` allows it.
+/// Builds the pipeline for `uri`; its decoders get only key frames where `thinning` allows it, and are in `hardware` where
+/// there is some that is not barred. A user's text names its decoders itself.
 pub(super) fn build(
     uri: &SourceUri,
     delivery: Delivery,
     thinning: Option<&Thinning>,
+    hardware: &Hardware,
 ) -> Result<Built, SourceError> {
     match uri {
         SourceUri::Pipeline(text) => from_text(&text.expose_text(), delivery, thinning),
-        SourceUri::Stream(url) => from_address(&url.expose_for_gstreamer(), delivery, thinning),
-        SourceUri::Contribution(feed) => from_feed(feed, delivery, thinning),
+        SourceUri::Stream(url) => from_address(&url.expose_for_gstreamer(), delivery, thinning, hardware),
+        SourceUri::Contribution(feed) => from_feed(feed, delivery, thinning, hardware),
         SourceUri::File(path) => {
             let absolute = std::path::absolute(path).map_err(|e| {
                 SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
@@ -93,12 +96,12 @@ pub(super) fn build(
                 std::fs::File::open(&absolute).map_err(unopened)?;
             } else if path == Path::new(SourceUri::STDIN) {
                 // What is not a regular file may be a socket, which has no name to open it by.
-                return from_address("fd://0", delivery, thinning);
+                return from_address("fd://0", delivery, thinning, hardware);
             }
             let address = gst::glib::filename_to_uri(&absolute, None).map_err(|e| {
                 SourceError::Configuration(format!("{uri} is not a path that can be opened: {e}"))
             })?;
-            let built = from_address(&address, delivery, thinning)?;
+            let built = from_address(&address, delivery, thinning, hardware)?;
             Ok(Built { network: false, ..built })
         }
         SourceUri::V4l(_) | SourceUri::Demo { .. } => {
@@ -134,7 +137,7 @@ fn from_text(text: &str, delivery: Delivery, thinning: Option<&Thinning>) -> Res
         sink.set_caps(Some(&sink_caps()));
     }
     set_up_sink(&sink, delivery);
-    watch_elements(&pipeline, thinning, &ContentType::default());
+    watch_elements(&pipeline, thinning, &ContentType::default(), None);
     let witness = Witness::default();
     witness.watch(&pipeline);
     let network = pipeline
@@ -157,6 +160,7 @@ fn from_address(
     address: &str,
     delivery: Delivery,
     thinning: Option<&Thinning>,
+    hardware: &Hardware,
 ) -> Result<Built, SourceError> {
     let pipeline = gst::Pipeline::new();
     let decoder = make_decoder("uridecodebin")?;
@@ -167,7 +171,8 @@ fn from_address(
         .add_many([&decoder, sink.upcast_ref()])
         .map_err(|e| SourceError::Configuration(format!("the pipeline cannot be built: {e}")))?;
     let content = ContentType::default();
-    watch_elements(&pipeline, thinning, &content);
+    watch_elements(&pipeline, thinning, &content, Some(hardware));
+    hardware.guide(&decoder);
     let witness = Witness::default();
     witness.watch(&pipeline);
     let is_local = ["file:", "fd:"].iter().any(|scheme| address.starts_with(scheme));
@@ -180,6 +185,7 @@ fn from_feed(
     feed: &Contribution,
     delivery: Delivery,
     thinning: Option<&Thinning>,
+    hardware: &Hardware,
 ) -> Result<Built, SourceError> {
     let pipeline = gst::Pipeline::new();
     let sink = AppSink::builder().caps(&sink_caps()).build();
@@ -191,12 +197,13 @@ fn from_feed(
     };
     pipeline.add(&sink).map_err(failed)?;
     let opened = open(feed)?;
-    watch_elements(&pipeline, thinning, &ContentType::default());
+    watch_elements(&pipeline, thinning, &ContentType::default(), Some(hardware));
     let witness = Witness::default();
     witness.watch(&pipeline);
     match opened {
         Feed::Encoded(source) => {
             let decoder = make_decoder("decodebin")?;
+            hardware.guide(&decoder);
             pipeline.add_many([&source, &decoder]).map_err(failed)?;
             if source.static_pad("src").is_some() {
                 source.link(&decoder).map_err(failed)?;
@@ -207,6 +214,7 @@ fn from_feed(
         }
         Feed::Demuxed(source, demuxer) => {
             let decoder = make_decoder("decodebin")?;
+            hardware.guide(&decoder);
             pipeline.add_many([&source, &demuxer, &decoder]).map_err(failed)?;
             source.link(&demuxer).map_err(failed)?;
             link_when_it_appears(&demuxer, &decoder);
@@ -252,9 +260,17 @@ fn set_up_sink(sink: &AppSink, delivery: Delivery) {
 }
 
 /// Sets the properties of sources and decoders as they appear, wherever in the pipeline.
-fn watch_elements(pipeline: &gst::Pipeline, thinning: Option<&Thinning>, content: &ContentType) {
-    let (thinning, content) = (thinning.cloned(), content.clone());
+fn watch_elements(
+    pipeline: &gst::Pipeline,
+    thinning: Option<&Thinning>,
+    content: &ContentType,
+    hardware: Option<&Hardware>,
+) {
+    let (thinning, content, hardware) = (thinning.cloned(), content.clone(), hardware.cloned());
     pipeline.connect_deep_element_added(move |_, bin, element| {
+        if let Some(hardware) = &hardware {
+            hardware.note(element);
+        }
         // A picture with alpha needs both of its streams.
         let halves = bin.factory().is_some_and(|factory| factory.name().contains("alphadecodebin"));
         set_up(element, thinning.as_ref().filter(|_| !halves), &content);
@@ -322,7 +338,7 @@ mod tests {
 
     fn error(text: &str) -> String {
         gst::init().expect("GStreamer");
-        match build(&SourceUri::Pipeline(text.into()), Delivery::Latest, None) {
+        match build(&SourceUri::Pipeline(text.into()), Delivery::Latest, None, &Hardware::default()) {
             Err(SourceError::Configuration(why)) => why,
             Err(other) => panic!("{other:?}"),
             Ok(_) => panic!("{text} was accepted"),
@@ -335,14 +351,17 @@ mod tests {
         for (text, own) in
             [("videotestsrc ! identity", false), ("videotestsrc ! appsink name=mine sync=false", true)]
         {
-            let built = build(&SourceUri::Pipeline(text.into()), Delivery::Latest, None).expect("builds");
+            let built =
+                build(&SourceUri::Pipeline(text.into()), Delivery::Latest, None, &Hardware::default())
+                    .expect("builds");
             assert_eq!(built.own_sink, own);
             assert_eq!((built.sink.max_buffers(), built.sink.is_drop()), (1, true));
             assert_eq!(built.sink.name() == "mine", own);
             assert!(built.sink.caps().is_some_and(|c| !c.is_any()));
         }
         let text = "videotestsrc ! appsink caps=video/x-raw,format=RGB";
-        let built = build(&SourceUri::Pipeline(text.into()), Delivery::Latest, None).expect("builds");
+        let built = build(&SourceUri::Pipeline(text.into()), Delivery::Latest, None, &Hardware::default())
+            .expect("builds");
         assert!(
             built
                 .sink
@@ -381,7 +400,8 @@ mod tests {
         assert_eq!(end.type_(), gst::MessageType::Eos);
         writer.set_state(gst::State::Null).expect("stops");
 
-        let built = build(&SourceUri::File(path), Delivery::Everything, None).expect("builds");
+        let built =
+            build(&SourceUri::File(path), Delivery::Everything, None, &Hardware::default()).expect("builds");
         built.pipeline.set_state(gst::State::Playing).expect("plays");
         let sample =
             built.sink.try_pull_sample(gst::ClockTime::from_seconds(60)).expect("a sample of the file");
@@ -404,7 +424,12 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         gst::init().expect("GStreamer");
-        match build(&SourceUri::File("/nowhere/clip.mp4".into()), Delivery::Latest, None) {
+        match build(
+            &SourceUri::File("/nowhere/clip.mp4".into()),
+            Delivery::Latest,
+            None,
+            &Hardware::default(),
+        ) {
             Err(SourceError::Configuration(why)) => assert!(why.contains("/nowhere/clip.mp4"), "{why}"),
             Err(other) => panic!("{other:?}"),
             Ok(_) => panic!("opened"),

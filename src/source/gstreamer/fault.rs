@@ -12,6 +12,21 @@ use crate::source::{Contribution, SourceUri};
 pub(super) struct Report {
     pub error: glib::Error,
     pub debug: Option<String>,
+    /// The kind of element that reports it, as `avdec_h264`.
+    pub from: Option<String>,
+}
+
+impl Report {
+    /// Whether elements do not agree on a format, or cannot decode what they get.
+    pub fn disagrees(&self) -> bool {
+        self.is_unfit() || self.error.matches(gst::StreamError::Decode)
+    }
+
+    fn is_unfit(&self) -> bool {
+        self.debug.as_deref().is_some_and(|d| d.contains("not-negotiated"))
+            || self.error.matches(gst::CoreError::Negotiation)
+            || self.error.matches(gst::StreamError::Format)
+    }
 }
 
 /// A decoder or similar element that is not installed, or not used.
@@ -95,7 +110,7 @@ pub(super) fn text_error(text: &str, error: &glib::Error) -> SourceError {
 
 /// Turns a report of the running pipeline of `uri` into ours.
 pub(super) fn classify(uri: &SourceUri, report: &Report, known: &Circumstances) -> SourceError {
-    let Report { error, debug } = report;
+    let Report { error, debug, .. } = report;
     let known = &known.with_listed(debug.as_deref());
     let lacks_plugin = error.matches(gst::CoreError::MissingPlugin)
         || error.matches(gst::StreamError::CodecNotFound)
@@ -104,9 +119,7 @@ pub(super) fn classify(uri: &SourceUri, report: &Report, known: &Circumstances) 
     let odd = error.matches(gst::StreamError::TypeNotFound)
         || error.matches(gst::StreamError::WrongType)
         || error.matches(gst::StreamError::Demux) && matches!(uri, SourceUri::File(_));
-    let unfit = debug.as_deref().is_some_and(|d| d.contains("not-negotiated"))
-        || error.matches(gst::CoreError::Negotiation)
-        || error.matches(gst::StreamError::Format);
+    let unfit = report.is_unfit();
 
     let message = error.message();
     if (lacks_plugin || odd) && known.is_web_page() {
@@ -181,7 +194,7 @@ mod tests {
     fn classified(uri: &str, error: glib::Error, debug: &str) -> SourceError {
         gst::init().expect("GStreamer");
         let uri = SourceUri::parse(uri).expect("parses");
-        classify(&uri, &Report { error, debug: Some(debug.into()) }, &Circumstances::default())
+        classify(&uri, &Report { error, debug: Some(debug.into()), from: None }, &Circumstances::default())
     }
 
     #[test]

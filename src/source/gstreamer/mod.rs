@@ -12,6 +12,7 @@ mod contribution;
 mod element;
 mod fault;
 mod frames;
+mod hardware;
 mod http;
 mod keyframes;
 mod link;
@@ -20,6 +21,7 @@ mod running;
 mod video;
 mod witness;
 
+use std::sync::Once;
 use std::time::Duration;
 
 use ::gstreamer as gst;
@@ -32,6 +34,7 @@ pub use video::{VideoSummary, read_video};
 use self::build::{Delivery, build};
 use self::fault::{Circumstances, Missing, Report, classify};
 use self::frames::{Fault, FrameMaker};
+use self::hardware::Hardware;
 use self::keyframes::Thinning;
 use self::running::{Event, Running, Start};
 use super::files::Show;
@@ -50,6 +53,7 @@ pub struct GstSource {
     fps: Option<f64>,
     patience: Patience,
     clock: SharedClock,
+    hardware: Hardware,
 }
 
 impl GstSource {
@@ -65,7 +69,7 @@ impl GstSource {
         clock: SharedClock,
     ) -> Result<Self, SourceError> {
         init()?;
-        Ok(Self { uri: uri.clone(), fps, patience, clock })
+        Ok(Self { uri: uri.clone(), fps, patience, clock, hardware: Hardware::default() })
     }
 
     /// How long a still picture is shown.
@@ -91,36 +95,47 @@ fn init() -> Result<(), SourceError> {
         SourceError::Configuration(format!(
             "GStreamer does not start: {e}; install gstreamer1.0-plugins-base"
         ))
-    })
+    })?;
+    static PREFERRED: Once = Once::new();
+    PREFERRED.call_once(hardware::prefer);
+    Ok(())
 }
 
 impl Source for GstSource {
     fn run_once(&mut self, sink: &dyn FrameSink, stop: &Stop) -> Result<Ended, SourceError> {
-        let thinning = self.thinning();
-        let running = Running::start(
-            build(&self.uri, Delivery::Latest, thinning.as_ref())?,
-            Delivery::Latest,
-            self.describe(),
-            self.clock.clone(),
-        )?;
-        let over = Run {
-            uri: &self.uri,
-            clock: &self.clock,
-            sink,
-            running: &running,
-            thinning,
-            frames: FrameMaker::default(),
-            seen: 0,
-            last: None,
-            stamper: Stamper::default(),
-            missing: Vec::new(),
-            live: false,
-            silence: Silence::new(self.patience, self.clock.now()),
-        }
-        .until_over(stop)?;
+        let (running, over) = loop {
+            let thinning = self.thinning();
+            let running = Running::start(
+                build(&self.uri, Delivery::Latest, thinning.as_ref(), &self.hardware)?,
+                Delivery::Latest,
+                self.describe(),
+                self.clock.clone(),
+            )?;
+            let over = Run {
+                uri: &self.uri,
+                clock: &self.clock,
+                sink,
+                running: &running,
+                hardware: &self.hardware,
+                thinning,
+                frames: FrameMaker::default(),
+                seen: 0,
+                last: None,
+                stamper: Stamper::default(),
+                missing: Vec::new(),
+                live: false,
+                silence: Silence::new(self.patience, self.clock.now()),
+            }
+            .until_over(stop)?;
+            // At most once, since the hardware stays barred.
+            if !matches!(over, Over::Unfit) {
+                break (running, over);
+            }
+        };
         let mut show = Show::new(sink, stop, &self.clock, self.period());
         match over {
             Over::Ended(ended) => Ok(ended),
+            Over::Unfit => unreachable!("tried again above"),
             // It is shown for a full period, so that one that is requested repeatedly keeps its
             // rate.
             Over::Shown => Ok(if show.pause() { Ended::Picture } else { Ended::Stopped }),
@@ -153,6 +168,8 @@ enum Over {
     Shown,
     /// The stream was the picture in these bytes, which was not handed over.
     Picture(Vec<u8>),
+    /// The hardware does not decode it; software is to be tried.
+    Unfit,
 }
 
 /// One run, from start to end.
@@ -161,6 +178,7 @@ struct Run<'a> {
     clock: &'a SharedClock,
     sink: &'a dyn FrameSink,
     running: &'a Running,
+    hardware: &'a Hardware,
     thinning: Option<Thinning>,
     frames: FrameMaker,
     /// Frames received, and the last one's position in the stream.
@@ -192,10 +210,12 @@ impl Run<'_> {
                     match start {
                         Ok(Start::Live) => self.live = true,
                         Ok(Start::Paced) => {}
-                        Ok(Start::Refused) | Err(_) => return Err(self.reason()),
+                        Ok(Start::Refused) | Err(_) => return self.reason(),
                     }
                 },
-                recv(timer) -> _ => self.silence.check(self.uri, self.sink, self.clock.now())?,
+                recv(timer) -> _ => if let Err(error) = self.silence.check(self.uri, self.sink, self.clock.now()) {
+                    return if self.hardware.is_silent(self.uri, self.seen) { Ok(Over::Unfit) } else { Err(error) };
+                },
             }
         }
     }
@@ -205,6 +225,9 @@ impl Run<'_> {
         self.silence.broken(self.frames.rate(sample), self.clock.now());
         // Newer ones arrived before they were read.
         let unread = self.running.overwritten();
+        if self.seen == 0 {
+            self.hardware.first_frame(self.uri);
+        }
         self.seen += 1 + unread;
         self.last = Running::stream_time(sample).or(self.last);
         for _ in 0..unread {
@@ -234,7 +257,7 @@ impl Run<'_> {
                 self.missing.push(what);
                 Ok(None)
             }
-            Event::Failed(report) => Err(self.classify(&report)),
+            Event::Failed(report) => self.failed(&report).map(Some),
             Event::Ended => {
                 // The last frame may still be in transit.
                 if let Ok(sample) = self.running.samples().try_recv() {
@@ -267,14 +290,22 @@ impl Run<'_> {
         Over::Ended(Ended::EndOfStream)
     }
 
+    /// What follows from a failure.
+    fn failed(&mut self, report: &Report) -> Result<Over, SourceError> {
+        if self.hardware.is_to_blame(self.uri, report, self.seen) {
+            return Ok(Over::Unfit);
+        }
+        Err(self.classify(report))
+    }
+
     /// Why the pipeline did not start.
-    fn reason(&mut self) -> SourceError {
+    fn reason(&mut self) -> Result<Over, SourceError> {
         let timer = self.clock.after(REASON);
         loop {
             select! {
                 recv(self.running.events()) -> event => match event {
                     Ok(Event::Missing(what)) => self.missing.push(what),
-                    Ok(Event::Failed(report)) => return self.classify(&report),
+                    Ok(Event::Failed(report)) => return self.failed(&report),
                     Ok(Event::Ended) => {}
                     Err(_) => break,
                 },
@@ -282,7 +313,7 @@ impl Run<'_> {
             }
         }
         let error = gst::glib::Error::new(gst::CoreError::StateChange, "the pipeline does not start");
-        self.classify(&Report { error, debug: None })
+        Err(self.classify(&Report { error, debug: None, from: None }))
     }
 
     fn classify(&mut self, report: &Report) -> SourceError {

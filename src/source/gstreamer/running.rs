@@ -251,7 +251,9 @@ fn deliver(
 fn listen(message: &gst::Message, tx: &Sender<Event>) {
     let event = match message.view() {
         gst::MessageView::Error(e) => {
-            Event::Failed(Report { error: e.error(), debug: e.debug().map(|d| d.to_string()) })
+            let from = message.src().and_then(|s| s.downcast_ref::<gst::Element>()?.factory());
+            let from = from.map(|factory| factory.name().to_string());
+            Event::Failed(Report { error: e.error(), debug: e.debug().map(|d| d.to_string()), from })
         }
         gst::MessageView::Eos(_) => Event::Ended,
         gst::MessageView::Element(e) => match e.structure() {

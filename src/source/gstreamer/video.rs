@@ -10,6 +10,7 @@ use super::super::{Patience, SourceError, Truncated, cut};
 use super::build::{self, build};
 use super::fault::{Circumstances, classify};
 use super::frames::{Fault, FrameMaker};
+use super::hardware::Hardware;
 use super::init;
 use super::running::{Event, Running, Start};
 use super::witness::Witness;
@@ -75,7 +76,8 @@ pub(in crate::source) fn read_at(
     let thinning = super::thinning(pace.fps, Patience::new(None), &uri.to_string()).filter(|_| pace.as_run);
     let thinning = thinning.as_ref();
     let running = Running::start(
-        build(uri, build::Delivery::Everything, thinning)?,
+        // What tools say does not depend on what decodes in a machine's hardware.
+        build(uri, build::Delivery::Everything, thinning, &Hardware::barred())?,
         build::Delivery::Everything,
         uri.to_string(),
         clock.clone(),
