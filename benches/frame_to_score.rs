@@ -2,7 +2,7 @@
 //! core.
 //!
 //! `elem/s` in the output are frames per second and core; the peak memory of the whole process
-//! follows at the end.
+//! follows at the end. For comparison, "all converted" chooses tiles as spotd once did: all of them become RGB first.
 
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
@@ -11,10 +11,10 @@ use criterion::{BatchSize, Criterion, Throughput};
 use image::RgbImage;
 use spotd::detector::coherence::Grids;
 use spotd::detector::mapped::{Judged, Mapped};
-use spotd::detector::tiles::select;
+use spotd::detector::tiles::{cut, moved, select};
 use spotd::detector::{Detector, Model};
 use spotd::forensics::scenes::SceneRenderer;
-use spotd::frame::Frame;
+use spotd::frame::{Frame, one_field};
 use spotd::identity::Precision;
 use spotd::identity::Wanted;
 use spotd::judgement::Logits;
@@ -40,6 +40,28 @@ fn nv12(image: &RgbImage) -> Vec<u8> {
     out
 }
 
+/// The liveliest tiles, at most [`MAX_TILES`], by their RGB pixels.
+fn all_converted(frame: &Frame, side: u32) -> Vec<RgbImage> {
+    let liveliness = |tile: &RgbImage| {
+        let (mut n, mut sum, mut squares) = (0u64, 0u64, 0u64);
+        for row in tile.as_raw().chunks_exact(side as usize * 3).step_by(3) {
+            for px in row.chunks_exact(3).step_by(3) {
+                let y = (77 * u64::from(px[0]) + 150 * u64::from(px[1]) + 29 * u64::from(px[2])) / 256;
+                (n, sum, squares) = (n + 1, sum + y, squares + y * y);
+            }
+        }
+        squares as f64 / n as f64 - (sum as f64 / n as f64).powi(2)
+    };
+    let places = moved(frame.width, frame.height, side, 0);
+    let mut tiles: Vec<_> = (places.into_iter())
+        .map(|place| cut(frame, place, side).expect("inside"))
+        .map(|tile| (liveliness(&tile), tile))
+        .collect();
+    tiles.sort_by(|a, b| b.0.total_cmp(&a.0));
+    tiles.truncate(MAX_TILES);
+    tiles.into_iter().map(|(_, tile)| tile).collect()
+}
+
 fn main() {
     let model = Model::open(None, Wanted::Auto).expect("the built-in detector");
     let side = model.card().tile;
@@ -63,6 +85,35 @@ fn main() {
                 BatchSize::LargeInput,
             );
         });
+        group.bench_function(format!("{name} NV12, choice of tiles alone, all converted"), |b| {
+            b.iter_batched_ref(
+                || Frame::nv12("bench".into(), width, height, bytes.clone()),
+                |f| all_converted(black_box(f), side),
+                BatchSize::LargeInput,
+            );
+        });
+        group.bench_function(format!("{name} NV12, at most {MAX_TILES} tiles, all converted"), |b| {
+            b.iter_batched(
+                || Frame::nv12("bench".into(), width, height, bytes.clone()),
+                |f| {
+                    let frame = one_field(black_box(f));
+                    let logits: Vec<f32> = all_converted(&frame, side)
+                        .iter()
+                        .map(|tile| model.logit(tile).expect("runs"))
+                        .collect();
+                    let readings = detector.read(&frame, Grids::All).expect("luma").expect("enough blocks");
+                    (logits, model.coherent(&readings.own, &readings.scaled).expect("runs"))
+                },
+                BatchSize::LargeInput,
+            );
+        });
+        group.bench_function(format!("{name} NV12, a look for combs"), |b| {
+            b.iter_batched(
+                || Frame::nv12("bench".into(), width, height, bytes.clone()),
+                |f| one_field(black_box(f)),
+                BatchSize::LargeInput,
+            );
+        });
         // What the map of a feed adds to a frame: sums by region in the pass over the frame, and the map itself.
         let frame = Frame::nv12("bench".into(), width, height, bytes.clone());
         group.bench_function(format!("{name} NV12, coherent part by regions too"), |b| {
@@ -74,7 +125,7 @@ fn main() {
         let readings = detector.read(&frame, Grids::OneMoreAndRegions(0)).expect("luma");
         let regions = readings.and_then(|readings| readings.regions).expect("enough blocks");
         let tiles = select(&frame, side, MAX_TILES, 1).expect("selects").tiles;
-        let tiles: Vec<_> = tiles.iter().map(|tile| (tile.rect, -1.0)).collect();
+        let tiles: Vec<_> = tiles.iter().map(|&tile| (tile, -1.0)).collect();
         let mut map = Mapped::default();
         let mut at = Duration::ZERO;
         group.bench_function(format!("{name} NV12, a frame into the map"), |b| {

@@ -1,10 +1,10 @@
-//! The wiring: sources, the latest-frame channel, tile selection, inference, verdict, flag log,
+//! The wiring: sources, the latest-frame channel, choice of tiles, inference, verdict, flag log,
 //! publishers.
 //!
 //! ```text
-//! source threads -> latest frame (1 per source) -> turns -> "select" thread -> tiles -> one worker per core
-//!                                                                                           |
-//!                        publishers <- flag log on disk <- "verdict" thread <- scores ------+
+//! source threads -> latest frame (1 per source) -> turns -> "select" thread -> one worker per core: choice of tiles,
+//!                                                                                |               then tiles and sums
+//!                        publishers <- flag log on disk <- "verdict" thread <- scores
 //! ```
 
 mod publishers;
@@ -103,8 +103,12 @@ impl Daemon {
                 hang_if_told();
                 let begun = clock.now();
                 run();
-                if job == Job::Tile {
-                    stages.observe(Stage::Tile, clock.now().saturating_sub(begun));
+                match job {
+                    Job::Choice(arrived) => {
+                        stages.observe(Stage::Choice, clock.now().saturating_sub(arrived))
+                    }
+                    Job::Tile => stages.observe(Stage::Tile, clock.now().saturating_sub(begun)),
+                    Job::Sums => {}
                 }
             }
         })
@@ -119,6 +123,7 @@ impl Daemon {
                 accumulated: Vec::new(),
                 maps: Vec::new(),
                 life: Vec::new(),
+                warned: BTreeSet::new(),
                 more_may_come: true,
                 verdict: config.verdict.clone(),
                 update_every: config.log.update_every,
@@ -140,10 +145,7 @@ impl Daemon {
         let selection = {
             let stage = SelectStage {
                 frames: Vec::new(),
-                fields: Vec::new(),
-                turn: Vec::new(),
-                warned: BTreeSet::new(),
-                detector,
+                feeds: Vec::new(),
                 snapshots: Snapshots {
                     controls: controls.clone(),
                     encoder: Encoder::new(&config.node, config.log.jpeg_quality),

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use image::{RgbImage, imageops};
-use spotd::detector::coherence::Grids;
 use spotd::detector::mapped::{Judged, Mapped};
-use spotd::detector::pool::{Pool, Work};
+use spotd::detector::pool::{Arrival, Done, Feed, Pool};
 use spotd::detector::scoring::Accumulated;
 use spotd::detector::{Detector, Model};
 use spotd::forensics::scenes::SceneRenderer;
@@ -40,6 +39,7 @@ struct Watched {
 /// Judges frames as the daemon does, with its workers, two a second; also says how the map was after so many of them.
 fn watch(detector: &Detector, frames: impl Iterator<Item = RgbImage>, after: &[usize]) -> Watched {
     let (pool, done) = Pool::start(detector, 2).expect("threads");
+    let feed: Arc<Mutex<Feed>> = Arc::default();
     let (mut map, mut accumulated) = (Mapped::default(), Accumulated::new(9));
     let mut machine = VerdictMachine::new(VerdictConfig::default(), detector.limits(), Duration::MAX);
     let (mut verdicts, mut peak, mut early) = (BTreeMap::new(), 0.0f64, Vec::new());
@@ -47,9 +47,8 @@ fn watch(detector: &Detector, frames: impl Iterator<Item = RgbImage>, after: &[u
         let at = EVERY * turn as u32;
         let captured = SystemTime::UNIX_EPOCH + at;
         let frame = Frame::from_rgb("feed".into(), turn as u64, captured, at, picture);
-        let selection = detector.select(&frame, turn).expect("tiles");
-        assert!(pool.submit(Work::new(0, frame, selection, Grids::OneMoreAndRegions(turn))));
-        let work: Arc<Work> = done.recv().expect("judged");
+        assert!(pool.submit(Arrival { source: 0, frame, feed: feed.clone(), mapped: true }));
+        let Done::Judged(work) = done.recv().expect("an answer") else { panic!("frame {turn} is judged") };
         let mut score = work.score(detector).expect("a score");
         let regions = score.readings.as_mut().and_then(|readings| readings.regions.take());
         let size = (work.frame.width, work.frame.height);

@@ -3,12 +3,10 @@
 //! Chroma is replicated (nearest), never interpolated: interpolation would smooth the very traces that
 //! the detector looks for, and the encoder's own subsampling is the last that touched them.
 
-use image::RgbImage;
-
 use super::{Colour, Frame, FrameError, Matrix, PixelFormat, Plane, Rect, jpeg};
 
-/// Cuts `rect`, which is not empty and lies inside the frame.
-pub(super) fn crop(frame: &Frame, rect: Rect) -> Result<RgbImage, FrameError> {
+/// Cuts `rect`, which is not empty and lies inside the frame, into `out`, which has three bytes for each of its pixels.
+pub(super) fn crop_into(frame: &Frame, rect: Rect, out: &mut [u8]) -> Result<(), FrameError> {
     if frame.format == PixelFormat::Mjpg {
         let image = jpeg::decode(frame.bytes())?;
         let (width, height) = image.dimensions();
@@ -17,11 +15,12 @@ pub(super) fn crop(frame: &Frame, rect: Rect) -> Result<RgbImage, FrameError> {
         {
             return Err(FrameError::Outside { rect, width, height });
         }
-        return Ok(image::imageops::crop_imm(&image, rect.x, rect.y, rect.width, rect.height).to_image());
+        let cut = image::imageops::crop_imm(&image, rect.x, rect.y, rect.width, rect.height).to_image();
+        out.copy_from_slice(cut.as_raw());
+        return Ok(());
     }
     check(frame)?;
 
-    let mut out = RgbImage::new(rect.width, rect.height);
     let yuv = Yuv::new(frame.colour);
     let row_of = |plane: Plane, y: usize| &frame.bytes()[plane.offset + y * plane.stride..];
     let [p0, p1, p2] = frame.planes;
@@ -30,25 +29,15 @@ pub(super) fn crop(frame: &Frame, rect: Rect) -> Result<RgbImage, FrameError> {
         let y = rect.y as usize + y;
         let first = row_of(p0, y);
         match frame.format {
-            PixelFormat::Yuyv => packed_422(out, first, x0, &yuv, [0, 1, 3]),
-            PixelFormat::Uyvy => packed_422(out, first, x0, &yuv, [1, 0, 2]),
-            PixelFormat::Nv12 => {
-                let chroma = row_of(p1, y / 2);
-                for (i, rgb) in out.chunks_exact_mut(3).enumerate() {
-                    let at = (x0 + i) & !1;
-                    yuv.put(rgb, first[x0 + i], chroma[at], chroma[at + 1]);
-                }
-            }
+            PixelFormat::Yuyv => yuv.row(out, x0, Packed { row: first, luma: 0, chroma: 1 }),
+            PixelFormat::Uyvy => yuv.row(out, x0, Packed { row: first, luma: 1, chroma: 0 }),
+            PixelFormat::Nv12 => yuv.row(out, x0, SemiPlanar { luma: first, chroma: row_of(p1, y / 2) }),
             PixelFormat::I420 => {
-                let (u, v) = (row_of(p1, y / 2), row_of(p2, y / 2));
-                for (i, rgb) in out.chunks_exact_mut(3).enumerate() {
-                    let at = (x0 + i) / 2;
-                    yuv.put(rgb, first[x0 + i], u[at], v[at]);
-                }
+                yuv.row(out, x0, Planar { luma: first, u: row_of(p1, y / 2), v: row_of(p2, y / 2) });
             }
             PixelFormat::Grey => {
                 for (rgb, &luma) in out.chunks_exact_mut(3).zip(&first[x0..]) {
-                    yuv.put(rgb, luma, 128, 128);
+                    rgb.fill(yuv.grey(luma));
                 }
             }
             PixelFormat::Rgb24 => out.copy_from_slice(&first[x0 * 3..x0 * 3 + out.len()]),
@@ -60,44 +49,73 @@ pub(super) fn crop(frame: &Frame, rect: Rect) -> Result<RgbImage, FrameError> {
             PixelFormat::Mjpg => unreachable!("decoded above"),
         }
     }
-    Ok(out)
+    Ok(())
 }
 
-/// Luma of packed RGB pixels, in levels of 0..255, by the weights of ITU-R BT.601.
-pub fn luma_of_rgb(rgb: &[u8]) -> impl Iterator<Item = f32> + '_ {
-    rgb.chunks_exact(3)
-        .map(|px| 0.299 * f32::from(px[0]) + 0.587 * f32::from(px[1]) + 0.114 * f32::from(px[2]))
+/// Two neighbours that share their chroma, the first in an even column: luma of both, U, V.
+type Pair = ([u8; 2], u8, u8);
+
+/// A row of pixels with chroma for every two.
+trait Row {
+    /// The pairs from the one in column `x` on, which is even, as far as the row has both pixels of them.
+    fn pairs(&self, x: usize) -> impl Iterator<Item = Pair>;
+
+    /// The pixel in column `x`: luma, U, V.
+    fn pixel(&self, x: usize) -> (u8, u8, u8);
 }
 
-/// Luma of `rect`, which is not empty and lies inside the frame.
-pub(super) fn luma(frame: &Frame, rect: Rect) -> Result<Vec<f32>, FrameError> {
-    let (x0, width) = (rect.x as usize, rect.width as usize);
-    let step = match frame.format {
-        PixelFormat::Yuyv | PixelFormat::Uyvy => 2,
-        PixelFormat::Nv12 | PixelFormat::I420 | PixelFormat::Grey => 1,
-        PixelFormat::Rgb24 | PixelFormat::Bgr24 | PixelFormat::Mjpg => {
-            return Ok(luma_of_rgb(crop(frame, rect)?.as_raw()).collect());
-        }
-    };
-    check(frame)?;
-    let first = usize::from(frame.format == PixelFormat::Uyvy);
-    let (black, gain) = if frame.colour.full_range { (0.0, 1.0) } else { (16.0, 255.0 / 219.0) };
-    let plane = frame.planes[0];
-    let mut out = Vec::with_capacity(width * rect.height as usize);
-    for y in rect.y..rect.y + rect.height {
-        let row = &frame.bytes()[plane.offset + y as usize * plane.stride..];
-        let row = row[first..].iter().step_by(step).skip(x0).take(width);
-        out.extend(row.map(|&level| (f32::from(level) - black) * gain));
+/// Y0 U Y1 V or U Y0 V Y1: where the first luma and U lie in four bytes; the second luma and V are two on.
+struct Packed<'a> {
+    row: &'a [u8],
+    luma: usize,
+    chroma: usize,
+}
+
+impl Row for Packed<'_> {
+    fn pairs(&self, x: usize) -> impl Iterator<Item = Pair> {
+        let (luma, chroma) = (self.luma, self.chroma);
+        let (pairs, _) = self.row[x * 2..].as_chunks::<4>();
+        pairs.iter().map(move |p| ([p[luma], p[luma + 2]], p[chroma], p[chroma + 2]))
     }
-    Ok(out)
+
+    fn pixel(&self, x: usize) -> (u8, u8, u8) {
+        let pair = &self.row[x / 2 * 4..x / 2 * 4 + 4];
+        (pair[self.luma + (x & 1) * 2], pair[self.chroma], pair[self.chroma + 2])
+    }
 }
 
-/// `order` is where luma of the even pixel, U and V lie in four bytes; the odd pixel's luma is two on.
-fn packed_422(out: &mut [u8], row: &[u8], x0: usize, yuv: &Yuv, order: [usize; 3]) {
-    for (i, rgb) in out.chunks_exact_mut(3).enumerate() {
-        let x = x0 + i;
-        let pair = &row[x / 2 * 4..x / 2 * 4 + 4];
-        yuv.put(rgb, pair[order[0] + (x & 1) * 2], pair[order[1]], pair[order[2]]);
+/// Luma, and U and V in turn.
+struct SemiPlanar<'a> {
+    luma: &'a [u8],
+    chroma: &'a [u8],
+}
+
+impl Row for SemiPlanar<'_> {
+    fn pairs(&self, x: usize) -> impl Iterator<Item = Pair> {
+        let (luma, chroma) = (self.luma[x..].as_chunks::<2>().0, self.chroma[x..].as_chunks::<2>().0);
+        luma.iter().zip(chroma).map(|(&luma, &[u, v])| (luma, u, v))
+    }
+
+    fn pixel(&self, x: usize) -> (u8, u8, u8) {
+        (self.luma[x], self.chroma[x & !1], self.chroma[x | 1])
+    }
+}
+
+/// Luma, U and V apart.
+struct Planar<'a> {
+    luma: &'a [u8],
+    u: &'a [u8],
+    v: &'a [u8],
+}
+
+impl Row for Planar<'_> {
+    fn pairs(&self, x: usize) -> impl Iterator<Item = Pair> {
+        let luma = self.luma[x..].as_chunks::<2>().0;
+        luma.iter().zip(&self.u[x / 2..]).zip(&self.v[x / 2..]).map(|((&luma, &u), &v)| (luma, u, v))
+    }
+
+    fn pixel(&self, x: usize) -> (u8, u8, u8) {
+        (self.luma[x], self.u[x / 2], self.v[x / 2])
     }
 }
 
@@ -147,7 +165,7 @@ pub(super) fn plane_sizes(format: PixelFormat, width: u32, height: u32) -> [(usi
 }
 
 /// Y'CbCr to R'G'B' in fixed point of 16 bits, rounded to nearest.
-struct Yuv {
+pub(super) struct Yuv {
     black: i32,
     luma: i32,
     red_v: i32,
@@ -157,7 +175,7 @@ struct Yuv {
 }
 
 impl Yuv {
-    fn new(colour: Colour) -> Self {
+    pub(super) fn new(colour: Colour) -> Self {
         // Weights of red and blue in luma, ITU-R BT.601 and BT.709.
         let (kr, kb) = match colour.matrix {
             Matrix::Bt601 => (0.299, 0.114),
@@ -177,14 +195,55 @@ impl Yuv {
         }
     }
 
+    /// Fills `out` with the row's pixels from column `x0` on.
+    fn row(&self, out: &mut [u8], x0: usize, row: impl Row) {
+        let width = out.len() / 3;
+        let single = |rgb: &mut [u8], x: usize| {
+            let (y, u, v) = row.pixel(x);
+            self.put(rgb, y, &self.shift(u, v));
+        };
+        // Before the first whole pair, and after the last.
+        let before = (x0 & 1).min(width);
+        let (first, rest) = out.split_at_mut(before * 3);
+        if before > 0 {
+            single(first, x0);
+        }
+        let whole = (width - before) / 2;
+        let (pairs, last) = rest.split_at_mut(whole * 6);
+        for (rgb, ([left, right], u, v)) in
+            pairs.as_chunks_mut::<6>().0.iter_mut().zip(row.pairs(x0 + before))
+        {
+            let shift = self.shift(u, v);
+            let (to_left, to_right) = rgb.split_at_mut(3);
+            self.put(to_left, left, &shift);
+            self.put(to_right, right, &shift);
+        }
+        if !last.is_empty() {
+            single(last, x0 + before + whole * 2);
+        }
+    }
+
+    /// What chroma adds to red, green and blue.
     #[inline]
-    fn put(&self, rgb: &mut [u8], y: u8, u: u8, v: u8) {
-        let luma = (i32::from(y) - self.black) * self.luma + (1 << 15);
+    fn shift(&self, u: u8, v: u8) -> [i32; 3] {
         let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
+        [self.red_v * v, self.green_u * u + self.green_v * v, self.blue_u * u]
+    }
+
+    #[inline]
+    fn put(&self, rgb: &mut [u8], y: u8, shift: &[i32; 3]) {
+        let luma = (i32::from(y) - self.black) * self.luma + (1 << 15);
         let byte = |x: i32| (x >> 16).clamp(0, 255) as u8;
-        rgb[0] = byte(luma + self.red_v * v);
-        rgb[1] = byte(luma + self.green_u * u + self.green_v * v);
-        rgb[2] = byte(luma + self.blue_u * u);
+        for (to, shift) in rgb.iter_mut().zip(shift) {
+            *to = byte(luma + shift);
+        }
+    }
+
+    /// Red, green and blue of a pixel without colour.
+    pub(super) fn grey(&self, y: u8) -> u8 {
+        let mut rgb = [0];
+        self.put(&mut rgb, y, &[0; 3]);
+        rgb[0]
     }
 }
 
@@ -242,22 +301,23 @@ mod tests {
         frame(format, width, height, planes, data)
     }
 
+    fn rgb_of(colour: Colour, y: u8, u: u8, v: u8) -> [u8; 3] {
+        let (yuv, mut rgb) = (Yuv::new(colour), [0; 3]);
+        yuv.put(&mut rgb, y, &yuv.shift(u, v));
+        rgb
+    }
+
     #[test]
     fn known_colours_come_out_right() {
         // Limited range BT.601: white, black, and the red of colour bars (81, 90, 240).
         for ((y, u, v), want) in
             [((235, 128, 128), [255; 3]), ((16, 128, 128), [0; 3]), ((81, 90, 240), [254, 0, 0])]
         {
-            let mut rgb = [0; 3];
-            Yuv::new(Colour::default()).put(&mut rgb, y, u, v);
-            assert_eq!(rgb, want);
+            assert_eq!(rgb_of(Colour::default(), y, u, v), want);
         }
         // BT.709 red is (63, 102, 240).
-        let mut rgb = [0; 3];
-        Yuv::new(Colour { matrix: Matrix::Bt709, full_range: false }).put(&mut rgb, 63, 102, 240);
-        assert_eq!(rgb, [255, 1, 0]);
-        Yuv::new(Colour { matrix: Matrix::Bt601, full_range: true }).put(&mut rgb, 200, 128, 128);
-        assert_eq!(rgb, [200; 3]);
+        assert_eq!(rgb_of(Colour { matrix: Matrix::Bt709, full_range: false }, 63, 102, 240), [255, 1, 0]);
+        assert_eq!(rgb_of(Colour { matrix: Matrix::Bt601, full_range: true }, 200, 128, 128), [200; 3]);
     }
 
     proptest! {
@@ -275,8 +335,7 @@ mod tests {
             let blue = y1 + 2.0 * (1.0 - kb) * pb;
             let green = (y1 - kr * red - kb * blue) / (1.0 - kr - kb);
             let matrix = if bt709 { Matrix::Bt709 } else { Matrix::Bt601 };
-            let mut rgb = [0; 3];
-            Yuv::new(Colour { matrix, full_range }).put(&mut rgb, y, u, v);
+            let rgb = rgb_of(Colour { matrix, full_range }, y, u, v);
             for (got, exact) in rgb.into_iter().zip([red, green, blue]) {
                 let exact = exact.clamp(0.0, 1.0) * 255.0;
                 prop_assert!((f64::from(got) - exact).abs() <= 0.51, "{} is not {}", got, exact);

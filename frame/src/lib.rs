@@ -17,6 +17,7 @@
 mod convert;
 pub mod interlace;
 pub mod jpeg;
+mod luma;
 pub mod picture;
 
 use std::ops::{Deref, DerefMut};
@@ -29,8 +30,8 @@ use thiserror::Error;
 use spotd_core::clock::Moment;
 pub use spotd_core::raster::{FieldOrder, Rect};
 
-pub use self::convert::luma_of_rgb;
 pub use self::interlace::{Deinterlacer, Interlacing, one_field};
+pub use self::luma::luma_of_rgb;
 
 /// Layout of the pixels in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -274,7 +275,22 @@ impl Frame {
     /// [`FrameError::Short`] and [`FrameError::Jpeg`] for damaged data.
     pub fn crop(&self, rect: Rect) -> Result<RgbImage, FrameError> {
         self.inside(rect)?;
-        convert::crop(self, rect)
+        let mut image = RgbImage::new(rect.width, rect.height);
+        convert::crop_into(self, rect, &mut image)?;
+        Ok(image)
+    }
+
+    /// As [`Frame::crop`], into `out`: three bytes a pixel, row by row.
+    ///
+    /// # Errors
+    /// As [`Frame::crop`].
+    ///
+    /// # Panics
+    /// `out` is not `3 * rect.width * rect.height` bytes long.
+    pub fn crop_into(&self, rect: Rect, out: &mut [u8]) -> Result<(), FrameError> {
+        self.inside(rect)?;
+        assert_eq!(out.len(), rect.width as usize * rect.height as usize * 3, "three bytes a pixel");
+        convert::crop_into(self, rect, out)
     }
 
     fn inside(&self, rect: Rect) -> Result<(), FrameError> {
@@ -293,7 +309,17 @@ impl Frame {
     /// As [`Frame::crop`].
     pub fn luma(&self, rect: Rect) -> Result<Vec<f32>, FrameError> {
         self.inside(rect)?;
-        convert::luma(self, rect)
+        luma::levels(self, rect)
+    }
+
+    /// Standard deviation of luma in a rectangle, in levels of 0..255, from every third pixel of every third row; from the
+    /// frame's own luma where it has one, without a look at its chroma.
+    ///
+    /// # Errors
+    /// As [`Frame::crop`].
+    pub fn luma_deviation(&self, rect: Rect) -> Result<f64, FrameError> {
+        self.inside(rect)?;
+        luma::deviation(self, rect)
     }
 
     /// The whole frame in RGB.

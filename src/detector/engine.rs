@@ -127,12 +127,46 @@ impl Engine {
         Tensor::from_shape(&[1, h, w, 3], picture.as_raw()).expect("length fits the shape")
     }
 
+    /// The input for a picture of `size` (width, height) whose pixels `fill` writes, three bytes each, row by row: into the
+    /// tensor itself where the plan takes pixels.
+    fn filled<E>(
+        &self,
+        (width, height): (u32, u32),
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Tensor, E> {
+        if !self.takes_pixels() {
+            let mut picture = RgbImage::new(width, height);
+            fill(&mut picture)?;
+            return Ok(planar(&picture));
+        }
+        let mut input =
+            Tensor::zero::<u8>(&[1, height as usize, width as usize, 3]).expect("a picture's size");
+        let mut view = input.to_plain_array_view_mut::<u8>().expect("bytes");
+        fill(view.as_slice_mut().expect("one after the other"))?;
+        Ok(input)
+    }
+
     /// The logit of a picture of the engine's size.
     pub(super) fn logit(&self, picture: &RgbImage) -> Result<f32, ModelError> {
+        self.run(|| self.input(picture))
+    }
+
+    /// The logit of a picture of the engine's `size` (width, height) whose pixels `fill` writes, three bytes each, row by
+    /// row.
+    pub(super) fn logit_of<E: From<ModelError>>(
+        &self,
+        size: (u32, u32),
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<f32, E> {
+        let input = self.filled(size, fill)?;
+        Ok(self.run(|| input)?)
+    }
+
+    fn run(&self, input: impl FnOnce() -> Tensor) -> Result<f32, ModelError> {
         let inference = |e: TractError| ModelError::Inference(format!("{e:#}"));
         // What tract accepted while reading the file may still panic here; each run has its own
         // state, which is lost with it.
-        let output = catch_unwind(AssertUnwindSafe(|| self.plan.run(tvec!(self.input(picture).into()))))
+        let output = catch_unwind(AssertUnwindSafe(|| self.plan.run(tvec!(input().into()))))
             .map_err(|_| {
                 ModelError::Inference("tract panicked (see above); the model's file is damaged".into())
             })?

@@ -197,6 +197,18 @@ impl Model {
         }
         self.engine.logit(tile)
     }
+
+    /// As [`Model::logit`], of a tile whose pixels `fill` writes, three bytes each, row by row, to where the network reads
+    /// them.
+    ///
+    /// # Errors
+    /// That of `fill`, or [`ModelError::Inference`] when tract fails.
+    pub(super) fn logit_of<E: From<ModelError>>(
+        &self,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<f32, E> {
+        self.engine.logit_of((self.card.tile, self.card.tile), fill)
+    }
 }
 
 impl Coherent {

@@ -4,7 +4,7 @@
 use super::card::Card;
 use super::coherence::{Grids, Luma, Readings};
 use super::conditions::Conditions;
-use super::tiles::{Limited, Selection, Tile, select};
+use super::tiles::{Limited, Selection, cut_into, select};
 use super::{Model, ModelError};
 use crate::frame::{Frame, FrameError, one_field};
 use crate::identity::ModelIdentity;
@@ -141,7 +141,7 @@ impl Detector {
     fn score_on(&self, frame: Frame, grids: Grids, turn: usize) -> Result<FrameScore, ScoringError> {
         let frame = frame.decoded()?;
         let selection = self.select(&frame, turn)?;
-        let logits = selection.tiles.iter().map(|t| self.tile(t)).collect::<Result<Vec<_>, _>>()?;
+        let logits = selection.tiles.iter().map(|&t| self.tile(&frame, t)).collect::<Result<Vec<_>, _>>()?;
         Ok(self.combine(&selection, &logits, self.read(&frame, grids)?)?)
     }
 
@@ -150,9 +150,9 @@ impl Detector {
         &self.model
     }
 
-    /// The logit of one tile.
-    pub(super) fn tile(&self, tile: &Tile) -> Result<f32, ModelError> {
-        self.model.logit(&tile.pixels)
+    /// The network's logit of one selected tile, which is cut and converted only here.
+    pub(super) fn tile(&self, frame: &Frame, tile: Rect) -> Result<f32, ScoringError> {
+        self.model.logit_of(|pixels| Ok(cut_into(frame, tile, self.card().tile, pixels)?))
     }
 
     /// Whether frames are also read as a whole, by [`Detector::read`].
@@ -200,7 +200,7 @@ impl Detector {
             parts: Logits { network, coherence, scale: said.and_then(|said| said.scale) },
             score: score(network),
             tiles: (selection.tiles.iter().zip(logits))
-                .map(|(t, &l)| ScoredTile { rect: t.rect, score: score(l) })
+                .map(|(&rect, &l)| ScoredTile { rect, score: score(l) })
                 .collect(),
             network: logits.to_vec(),
             degraded: readings.as_ref().is_some_and(|r| model.card().is_degraded(Conditions::of(&r.own))),

@@ -9,15 +9,6 @@ use crate::frame::{Frame, FrameError, Rect};
 /// a black or colour-bar feed. Sensor noise alone is about 1.
 const FLAT_BELOW: f64 = 2.0;
 
-/// A cut tile.
-#[derive(Debug, Clone)]
-pub struct Tile {
-    /// Its position in the frame.
-    pub rect: Rect,
-    /// Its pixels, in the size of the model's tile.
-    pub pixels: RgbImage,
-}
-
 /// Why a frame cannot be judged properly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limited {
@@ -37,12 +28,12 @@ impl Limited {
     }
 }
 
-/// The tiles selected in a frame.
-#[derive(Debug, Clone)]
+/// The tiles selected in a frame; [`cut`] gives the pixels of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
-    /// Tiles to judge; never empty. With `limited` set it is one substitute that allows a score but
-    /// no verdict: the frame extended to a tile by mirroring, or the least flat tile.
-    pub tiles: Vec<Tile>,
+    /// Where the tiles to judge are; never empty. With `limited` set it is one substitute that allows a score but no
+    /// verdict: the frame extended to a tile by mirroring, or the least flat tile.
+    pub tiles: Vec<Rect>,
     /// Tiles skipped as flat.
     pub flat: usize,
     /// Set when there was no proper tile.
@@ -50,47 +41,66 @@ pub struct Selection {
 }
 
 /// Selects at most `max` tiles of `side` pixels in a decoded frame, the `turn`th of its feed, whose grid is moved
-/// accordingly; see [`moved`]. A picture by itself has the turn 0.
+/// accordingly; see [`moved`]. A picture by itself has the turn 0. Only luma is looked at, and nothing is converted.
 ///
 /// # Errors
 /// [`FrameError`] when the frame's data are damaged.
 pub fn select(frame: &Frame, side: u32, max: usize, turn: usize) -> Result<Selection, FrameError> {
     if frame.width < side || frame.height < side {
-        let image = frame.to_rgb()?;
-        let tile = Tile { rect: frame.area(), pixels: mirror_out(&image, side) };
-        return Ok(Selection { tiles: vec![tile], flat: 0, limited: Some(Limited::TooSmall) });
+        return Ok(Selection { tiles: vec![frame.area()], flat: 0, limited: Some(Limited::TooSmall) });
     }
-    let mut lively: Vec<(f64, Tile)> = Vec::new();
-    let mut dullest_best: Option<(f64, Tile)> = None;
+    let mut lively: Vec<(f64, Rect)> = Vec::new();
+    let mut dullest_best: Option<(f64, Rect)> = None;
     let mut flat = 0;
     for rect in moved(frame.width, frame.height, side, turn) {
-        let pixels = frame.crop(rect)?;
-        let detail = luma_deviation(&pixels);
+        let detail = frame.luma_deviation(rect)?;
         if detail >= FLAT_BELOW {
-            lively.push((detail, Tile { rect, pixels }));
-            // Bounds memory to `max` tiles, however large the frame is.
+            lively.push((detail, rect));
+            // Where two are alike, the later one is kept.
             if lively.len() > max {
                 drop_dullest(&mut lively);
             }
         } else {
             flat += 1;
-            if dullest_best.as_ref().is_none_or(|(d, _)| detail > *d) {
-                dullest_best = Some((detail, Tile { rect, pixels }));
+            if dullest_best.is_none_or(|(d, _)| detail > d) {
+                dullest_best = Some((detail, rect));
             }
         }
     }
     if lively.is_empty() {
-        let tiles = dullest_best.map(|(_, t)| t).into_iter().collect();
+        let tiles = dullest_best.map(|(_, rect)| rect).into_iter().collect();
         return Ok(Selection { tiles, flat, limited: Some(Limited::Flat) });
     }
-    Ok(Selection { tiles: lively.into_iter().map(|(_, t)| t).collect(), flat, limited: None })
+    Ok(Selection { tiles: lively.into_iter().map(|(_, rect)| rect).collect(), flat, limited: None })
 }
 
-fn drop_dullest(tiles: &mut Vec<(f64, Tile)>) {
+fn drop_dullest(tiles: &mut Vec<(f64, Rect)>) {
     let dullest = tiles.iter().enumerate().min_by(|(_, a), (_, b)| a.0.total_cmp(&b.0)).map(|(i, _)| i);
     if let Some(i) = dullest {
         tiles.remove(i);
     }
+}
+
+/// Cuts a selected tile and writes its pixels, `side` times `side` of red, green and blue, to `out`.
+///
+/// # Errors
+/// [`FrameError`] when the frame's data are damaged.
+pub fn cut_into(frame: &Frame, tile: Rect, side: u32, out: &mut [u8]) -> Result<(), FrameError> {
+    if (tile.width, tile.height) == (side, side) {
+        return frame.crop_into(tile, out);
+    }
+    out.copy_from_slice(&mirror_out(&frame.crop(tile)?, side));
+    Ok(())
+}
+
+/// The pixels of a selected tile, `side` wide and high.
+///
+/// # Errors
+/// [`FrameError`] when the frame's data are damaged.
+pub fn cut(frame: &Frame, tile: Rect, side: u32) -> Result<RgbImage, FrameError> {
+    let mut pixels = RgbImage::new(side, side);
+    cut_into(frame, tile, side, &mut pixels)?;
+    Ok(pixels)
 }
 
 /// Squares of `side` that cover `width` x `height`, spread evenly, row by row; neighbours overlap
@@ -136,23 +146,6 @@ pub fn moved(width: u32, height: u32, side: u32, turn: usize) -> Vec<Rect> {
     rects
 }
 
-/// Standard deviation of luma in levels, from every third pixel of every third row.
-fn luma_deviation(image: &RgbImage) -> f64 {
-    let width = image.width() as usize;
-    let (mut n, mut sum, mut squares) = (0u64, 0u64, 0u64);
-    for row in image.as_raw().chunks_exact(width * 3).step_by(3) {
-        for px in row.chunks_exact(3).step_by(3) {
-            // BT.601 weights in 1/256.
-            let y = (77 * u64::from(px[0]) + 150 * u64::from(px[1]) + 29 * u64::from(px[2])) / 256;
-            n += 1;
-            sum += y;
-            squares += y * y;
-        }
-    }
-    let mean = sum as f64 / n as f64;
-    (squares as f64 / n as f64 - mean * mean).max(0.0).sqrt()
-}
-
 /// Extends an image past its right and lower edge by mirroring until it is `side` pixels wide and
 /// high; a side longer than `side` is cropped to its centre.
 fn mirror_out(image: &RgbImage, side: u32) -> RgbImage {
@@ -189,7 +182,7 @@ mod tests {
     fn flat_tiles_are_skipped() {
         let s = select(&frame(noise(256, 64, 128)), 64, 100, 0).expect("selects");
         assert_eq!((s.tiles.len(), s.flat, s.limited), (2, 2, None));
-        assert!(s.tiles.iter().all(|t| t.rect.x >= 128));
+        assert!(s.tiles.iter().all(|t| t.x >= 128));
     }
 
     #[test]
@@ -210,7 +203,7 @@ mod tests {
             }
         }
         let s = select(&frame(image), 64, 1, 0).expect("selects");
-        assert_eq!((s.tiles.len(), s.tiles[0].rect.x), (1, 64));
+        assert_eq!((s.tiles.len(), s.tiles[0].x), (1, 64));
     }
 
     proptest! {
@@ -258,9 +251,18 @@ mod tests {
         #[test]
         fn a_small_frame_is_mirrored_out(w in 1u32..70, h in 1u32..70) {
             prop_assume!(w < 64 || h < 64);
-            let s = select(&frame(noise(w, h, 0)), 64, 9, 0).expect("selects");
+            let frame = frame(noise(w, h, 0));
+            let s = select(&frame, 64, 9, 0).expect("selects");
             prop_assert_eq!(s.limited, Some(Limited::TooSmall));
-            prop_assert_eq!(s.tiles[0].pixels.dimensions(), (64, 64));
+            let pixels = cut(&frame, s.tiles[0], 64).expect("cuts");
+            prop_assert_eq!(pixels.dimensions(), (64, 64));
+            // Its centre, where it is larger than a tile that way, and from there on mirrored.
+            let whole = frame.to_rgb().expect("pixels");
+            let (left, top) = ((w.max(64) - 64) / 2, (h.max(64) - 64) / 2);
+            prop_assert_eq!(pixels.get_pixel(0, 0), whole.get_pixel(left, top));
+            let (right, bottom) = (w.min(64) - 1, h.min(64) - 1);
+            let beyond = pixels.get_pixel((right + 1).min(63), (bottom + 1).min(63));
+            prop_assert_eq!(pixels.get_pixel(right, bottom), beyond);
         }
     }
 }

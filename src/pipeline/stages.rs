@@ -1,7 +1,7 @@
 //! The two stages between a source's newest frame and the recorder, a thread each.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select};
@@ -11,13 +11,14 @@ use crate::about;
 use crate::alerts::Watch;
 use crate::clock::{Moment, SharedClock, Stop};
 use crate::control::{Controls, ReviewRequest};
-use crate::detector::coherence::{Grids, Regions};
+use crate::detector::Detector;
+use crate::detector::coherence::Regions;
 use crate::detector::mapped::{Judged, Mapped};
-use crate::detector::pool::{Pool, Work};
+use crate::detector::pool::{Arrival, Done, Feed, Pool, Refusal, Refused, Work};
 use crate::detector::scoring::{Accumulated, FrameScore};
-use crate::detector::{Detector, tiles};
+use crate::detector::tiles::Limited;
 use crate::evidence::Encoder;
-use crate::frame::{Deinterlacer, Frame};
+use crate::frame::Frame;
 use crate::health::{Board, JudgedFrame, SourceState, Stage};
 use crate::recorder::Recorder;
 use crate::schedule::{SourceIndex, Turns};
@@ -26,16 +27,11 @@ use crate::verdict::{VerdictConfig, VerdictMachine};
 /// How often sources without frames are checked.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Takes each source's newest frame in its turn and selects tiles in it.
+/// Takes each source's newest frame in its turn and gives it to the workers.
 pub(super) struct SelectStage {
     pub(super) frames: Vec<Receiver<Frame>>,
-    /// Sources already warned about, by reason: once is enough for a camera that does not change.
-    pub(super) warned: BTreeSet<(SourceIndex, &'static str)>,
-    /// Each source's deinterlacer.
-    pub(super) fields: Vec<Deinterlacer>,
-    /// Frames submitted per source, which moves the grid of tiles and selects the next scaled one.
-    pub(super) turn: Vec<usize>,
-    pub(super) detector: Detector,
+    /// What is kept of each source between its frames.
+    pub(super) feeds: Vec<Arc<Mutex<Feed>>>,
     pub(super) snapshots: Snapshots,
     pub(super) board: Board,
     pub(super) clock: SharedClock,
@@ -56,9 +52,9 @@ impl SelectStage {
                     self.turns.begin(source);
                     // Where the workers are slow it waits for them: they have their own beats.
                     let busy = beat.busy();
-                    let work = self.select(source);
+                    let arrival = self.select(source);
                     drop(busy);
-                    if !work.is_some_and(|work| self.pool.submit(work)) {
+                    if !arrival.is_some_and(|arrival| self.pool.submit(arrival)) {
                         self.turns.done(source);
                     }
                 }
@@ -76,83 +72,26 @@ impl SelectStage {
     pub(super) fn add(&mut self, source: SourceIndex, frames: Receiver<Frame>) {
         debug_assert_eq!(source, self.frames.len(), "sources are numbered one after the other");
         self.frames.push(frames);
-        self.fields.push(Deinterlacer::default());
-        self.turn.push(0);
+        self.feeds.push(Arc::default());
     }
 
     /// Takes no more of a source's frames.
     pub(super) fn remove(&mut self, source: SourceIndex) {
         self.frames[source] = crossbeam_channel::never();
-        self.fields[source] = Deinterlacer::default();
+        self.feeds[source] = Arc::default();
     }
 
-    /// What the workers have to do for a source's frame; `None` when there is nothing to judge.
-    fn select(&mut self, source: SourceIndex) -> Option<Work> {
+    /// A source's newest frame; `None` when it is not to be judged.
+    fn select(&mut self, source: SourceIndex) -> Option<Arrival> {
         let frame = self.frames[source].try_recv().ok()?;
-        let id = frame.source.clone();
-        let _about = about::source(&id);
-        let frame = match frame.decoded() {
-            Ok(frame) => frame,
-            Err(error) => return self.refuse(source, &id, "corrupt", &error.to_string()),
-        };
+        let _about = about::source(&frame.source);
         self.snapshots.serve(&frame);
-        if self.board.is_paused(&id) {
+        if self.board.is_paused(&frame.source) {
             // It came for a snapshot, or just before the command.
-            self.board.drop_frame(&id, "paused");
+            self.board.drop_frame(&frame.source, "paused");
             return None;
         }
-        let frame = self.fields[source].take(frame);
-        self.tell_fields(&frame);
-        let (width, height) = (frame.width, frame.height);
-        match self.detector.select(&frame, self.turn[source]) {
-            Err(error) => self.refuse(source, &id, "corrupt", &error.to_string()),
-            Ok(selection) => match selection.limited {
-                Some(tiles::Limited::TooSmall) => {
-                    let side = self.detector.card().tile;
-                    let why = format!(
-                        "a frame of {width}x{height} is smaller than the model's tile of {side}x{side}; no verdict is possible"
-                    );
-                    self.refuse(source, &id, tiles::Limited::TooSmall.as_str(), &why)
-                }
-                Some(limited @ tiles::Limited::Flat) => {
-                    self.board.drop_frame(&id, limited.as_str());
-                    None
-                }
-                None => {
-                    let waited = self.clock.now().saturating_sub(frame.arrived);
-                    self.board.stages().observe(Stage::Choice, waited);
-                    let grids = Grids::OneMoreAndRegions(self.turn[source]);
-                    self.turn[source] += 1;
-                    Some(Work::new(source, frame, selection, grids))
-                }
-            },
-        }
-    }
-
-    /// Shows on the board, and logs on a change, whether fields of the source's frames are judged.
-    fn tell_fields(&self, frame: &Frame) {
-        let now = frame.interlacing.field();
-        let mut before = None;
-        self.board.update(&frame.source, |s| before = std::mem::replace(&mut s.interlaced, now));
-        match (before, now) {
-            (None, Some(order)) => log::info!(
-                "{}: interlaced ({}), so one field of each frame is judged, {}x{}",
-                frame.source,
-                order.as_str(),
-                frame.width,
-                frame.height
-            ),
-            (Some(_), None) => log::info!("{}: no longer interlaced, whole frames are judged", frame.source),
-            _ => {}
-        }
-    }
-
-    fn refuse(&mut self, source: SourceIndex, id: &str, reason: &'static str, why: &str) -> Option<Work> {
-        self.board.drop_frame(id, reason);
-        if self.warned.insert((source, reason)) {
-            log::warn!("{id}: {why} (further ones are only counted, as '{reason}')");
-        }
-        None
+        Some(Arrival { source, frame, feed: self.feeds[source].clone(), mapped: true })
     }
 }
 
@@ -187,6 +126,8 @@ pub(super) struct VerdictStage {
     pub(super) accumulated: Vec<Accumulated>,
     pub(super) maps: Vec<Mapped>,
     pub(super) life: Vec<Life>,
+    /// Sources already warned about, by reason: once is enough for a camera that does not change.
+    pub(super) warned: BTreeSet<(SourceIndex, &'static str)>,
     /// Whether sources are just being added, so that the end of all others is not the end of all.
     pub(super) more_may_come: bool,
     /// By which sources are judged that are added.
@@ -214,16 +155,19 @@ pub(super) enum Life {
 
 impl VerdictStage {
     /// Runs until every source has ended, or all is judged after a stop.
-    pub(super) fn run(mut self, done: &Receiver<Arc<Work>>) {
+    pub(super) fn run(mut self, done: &Receiver<Done>) {
         let (reviews, changes) = (self.reviews.clone(), self.changes.clone());
         let beat = self.board.progress().stage("verdict", &self.clock);
         let mut tick = self.clock.after(TICK);
         loop {
             select! {
-                recv(done) -> work => match work {
-                    Ok(work) => {
+                recv(done) -> done => match done {
+                    Ok(done) => {
                         let _busy = beat.busy();
-                        self.judged(&work);
+                        match done {
+                            Done::Judged(work) => self.judged(&work),
+                            Done::Refused(refused) => self.refused(refused),
+                        }
                     }
                     Err(_) => break,
                 },
@@ -298,6 +242,7 @@ impl VerdictStage {
         let (source, id) = (work.source, &self.ids[work.source].clone());
         let _about = about::source(id);
         let now = self.clock.now();
+        self.tell_fields(&work.frame);
         match work.score(&self.detector) {
             None => self.board.drop_frame(id, "inference"),
             Some(mut score) => {
@@ -333,6 +278,52 @@ impl VerdictStage {
             }
         }
         self.turns.done(source);
+    }
+
+    /// Counts a frame that is not judged.
+    fn refused(&mut self, refused: Refused) {
+        let Refused { source, id, why } = refused;
+        if self.life[source] != Life::Removed {
+            let _about = about::source(&id);
+            let (reason, why) = match why {
+                Refusal::Damaged(error) => ("corrupt", Some(error.to_string())),
+                Refusal::Limited(limited @ Limited::TooSmall, (width, height)) => {
+                    let side = self.detector.card().tile;
+                    let why = format!(
+                        "a frame of {width}x{height} is smaller than the model's tile of {side}x{side}; no verdict is \
+                         possible"
+                    );
+                    (limited.as_str(), Some(why))
+                }
+                Refusal::Limited(limited @ Limited::Flat, _) => (limited.as_str(), None),
+                Refusal::Panicked => ("inference", None),
+            };
+            self.board.drop_frame(&id, reason);
+            if let Some(why) = why
+                && self.warned.insert((source, reason))
+            {
+                log::warn!("{id}: {why} (further ones are only counted, as '{reason}')");
+            }
+        }
+        self.turns.done(source);
+    }
+
+    /// Shows on the board, and logs on a change, whether fields of the source's frames are judged.
+    fn tell_fields(&self, frame: &Frame) {
+        let now = frame.interlacing.field();
+        let mut before = None;
+        self.board.update(&frame.source, |s| before = std::mem::replace(&mut s.interlaced, now));
+        match (before, now) {
+            (None, Some(order)) => log::info!(
+                "{}: interlaced ({}), so one field of each frame is judged, {}x{}",
+                frame.source,
+                order.as_str(),
+                frame.width,
+                frame.height
+            ),
+            (Some(_), None) => log::info!("{}: no longer interlaced, whole frames are judged", frame.source),
+            _ => {}
+        }
     }
 
     /// Adds a judged frame to its source's map.

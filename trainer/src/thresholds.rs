@@ -105,7 +105,11 @@ fn windows_of(
                 // `run` gives no verdict either.
                 continue;
             }
-            let tiles: Vec<RgbImage> = selection.tiles.into_iter().map(|tile| tile.pixels).collect();
+            let tiles: Vec<RgbImage> = selection
+                .tiles
+                .into_iter()
+                .map(|tile| tiles::cut(&frame, tile, side))
+                .collect::<Result<_, _>>()?;
             let logits = module.logits(&tiles, device)?;
             means.push(logits.iter().map(|z| f64::from(*z)).sum::<f64>() / logits.len() as f64);
         }

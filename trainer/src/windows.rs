@@ -17,7 +17,7 @@ use spotd::{
         dataset,
         rng::Rng,
     },
-    frame::Frame,
+    frame::{Frame, Rect},
     identity::Wanted,
 };
 use std::path::{Path, PathBuf};
@@ -240,7 +240,8 @@ fn clip(
         if selection.limited.is_some() {
             return Ok(None);
         }
-        let logits = selection.tiles.iter().map(|t| model.logit(&t.pixels)).collect::<Result<Vec<_>, _>>();
+        let logit = |&place: &Rect| anyhow::Ok(model.logit(&tiles::cut(&frame, place, tile)?)?);
+        let logits = selection.tiles.iter().map(logit).collect::<Result<Vec<_>, _>>();
         frames.push(logits.with_context(|| path.display().to_string())?);
     }
     Ok(Some(frames))

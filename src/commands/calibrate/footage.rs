@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
@@ -13,12 +13,11 @@ use indicatif::ProgressBar;
 use super::super::input::Input;
 use super::super::video::read_frames;
 use spotd::detector::Detector;
-use spotd::detector::coherence::Grids;
-use spotd::detector::pool::{Pool, Work};
+use spotd::detector::pool::{Arrival, Done, Feed, Pool, Refusal};
 use spotd::detector::scoring::{Accumulated, FrameScore};
 use spotd::forensics::alarms::Recording;
 use spotd::forensics::dataset::{list_pictures, load};
-use spotd::frame::{Deinterlacer, Frame};
+use spotd::frame::Frame;
 use spotd::source::Pace;
 use spotd::verdict::{Limits, VerdictConfig, VerdictMachine};
 
@@ -53,24 +52,10 @@ impl Watcher<'_> {
             .name("scores".into())
             .spawn(move || in_order(&detector, window, &done))
             .context("a thread")?;
-        let mut without = 0;
-        let mut failure = None;
-        let mut fields = Deinterlacer::default();
-        let mut turn = 0;
+        let feed: Arc<Mutex<Feed>> = Arc::default();
         let mut each = |frame: Frame| {
             bar.inc(1);
-            let selection = frame.decoded().and_then(|f| {
-                let f = fields.take(f);
-                Ok((self.detector.select(&f, turn)?, f))
-            });
-            match selection {
-                Ok((selection, frame)) if selection.limited.is_none() => {
-                    pool.submit(Work::new(0, frame, selection, Grids::OneMore(turn)));
-                    turn += 1;
-                }
-                Ok(_) => without += 1,
-                Err(error) => failure = Some(error.to_string()),
-            }
+            pool.submit(Arrival { source: 0, frame, feed: feed.clone(), mapped: false });
             ControlFlow::Continue(())
         };
         let read = match input.folder() {
@@ -81,7 +66,8 @@ impl Watcher<'_> {
             }
         };
         pool.join();
-        let scores = taker.join().map_err(|_| anyhow::anyhow!("the thread that takes scores panicked"))?;
+        let Taken { scores, without, failure } =
+            taker.join().map_err(|_| anyhow::anyhow!("the thread that takes scores panicked"))?;
         read?;
         if let Some(why) = failure {
             log::warn!("{}: some frames could not be read; one of them: {why}", input.shown);
@@ -139,13 +125,23 @@ const OVERTAKEN: usize = 256;
 /// Size and score of frames, by time and number.
 type Waiting = BTreeMap<(Duration, u64), ((u32, u32), FrameScore)>;
 
-/// Times and logits of the frames, each including the coherent part of those before it. Frames
-/// leave the pool slightly out of order; the sums of a whole day would not fit into memory, so only
-/// a few are held back.
-fn in_order(detector: &Detector, window: usize, done: &Receiver<Arc<Work>>) -> Vec<(Duration, f32)> {
+/// What came of all frames.
+#[derive(Default)]
+struct Taken {
+    /// Times and logits of those that were judged.
+    scores: Vec<(Duration, f32)>,
+    /// How many were not: too small or flat.
+    without: usize,
+    /// Why one of them could not be read.
+    failure: Option<String>,
+}
+
+/// Takes frames from the pool, each logit including the coherent part of those before it. They leave it slightly out of
+/// order; the sums of a whole day would not fit into memory, so only a few are held back.
+fn in_order(detector: &Detector, window: usize, done: &Receiver<Done>) -> Taken {
     let mut accumulated = Accumulated::new(window);
     let mut waiting = Waiting::new();
-    let mut scores = Vec::new();
+    let Taken { mut scores, mut without, mut failure } = Taken::default();
     let mut next = |waiting: &mut Waiting| {
         if let Some(((at, _), (size, mut score))) = waiting.pop_first() {
             match accumulated.add(detector, size, &mut score) {
@@ -154,10 +150,19 @@ fn in_order(detector: &Detector, window: usize, done: &Receiver<Arc<Work>>) -> V
             }
         }
     };
-    for work in done {
-        if let Some(score) = work.score(detector) {
-            let frame = &work.frame;
-            waiting.insert((frame.arrived, frame.seq), ((frame.width, frame.height), score));
+    for done in done {
+        match done {
+            Done::Judged(work) => {
+                if let Some(score) = work.score(detector) {
+                    let frame = &work.frame;
+                    waiting.insert((frame.arrived, frame.seq), ((frame.width, frame.height), score));
+                }
+            }
+            Done::Refused(refused) => match refused.why {
+                Refusal::Limited(..) => without += 1,
+                Refusal::Damaged(error) => failure = Some(error.to_string()),
+                Refusal::Panicked => {}
+            },
         }
         if waiting.len() > OVERTAKEN {
             next(&mut waiting);
@@ -166,7 +171,7 @@ fn in_order(detector: &Detector, window: usize, done: &Receiver<Arc<Work>>) -> V
     while !waiting.is_empty() {
         next(&mut waiting);
     }
-    scores
+    Taken { scores, without, failure }
 }
 
 /// The logit that corresponds to this score at this temperature.

@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use super::super::input::Input;
 use super::super::video::read_frames;
 use spotd::detector::model::planar;
-use spotd::detector::tiles::select;
+use spotd::detector::tiles::{cut, select};
 use spotd::forensics::dataset::{list_pictures, load};
 use spotd::frame::{Frame, one_field};
 use spotd::quantize::Tiles;
@@ -52,16 +52,25 @@ pub(super) struct Gathered {
 
 impl Gathered {
     fn add(&mut self, frame: Frame, side: u32) {
-        let selection = frame.decoded().and_then(|f| select(&one_field(f), side, TILES, 0));
-        match selection {
-            Ok(selection) if selection.limited.is_none() => {
+        let tiles = frame.decoded().and_then(|frame| {
+            let frame = one_field(frame);
+            let selection = select(&frame, side, TILES, 0)?;
+            let tiles = selection.limited.is_none().then_some(selection.tiles);
+            tiles
+                .unwrap_or_default()
+                .into_iter()
+                .map(|tile| cut(&frame, tile, side))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        match tiles {
+            Ok(tiles) if !tiles.is_empty() => {
                 // Tiles of one picture are similar: they stay on one side.
                 let into = if self.pictures % HELD_OUT == HELD_OUT - 1 {
                     &mut self.tiles.held_out
                 } else {
                     &mut self.tiles.calibrate
                 };
-                into.extend(selection.tiles.iter().map(|t| planar(&t.pixels)));
+                into.extend(tiles.iter().map(planar));
                 self.pictures += 1;
             }
             Ok(_) => self.without += 1,
