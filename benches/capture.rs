@@ -14,7 +14,7 @@ use spotd::clock::{Clock, SystemClock, stop_signal};
 use spotd::frame::Captured;
 use spotd::source::SourceUri;
 use spotd::source::gstreamer::GstSource;
-use spotd::source::{FrameSink, Patience, Source};
+use spotd::source::{Decode, FrameSink, Patience, Source};
 
 const SECONDS: u32 = 10;
 
@@ -95,7 +95,8 @@ fn run(clip: &Path, streams: usize, fps: f64, what: &str) {
                 let (uri, clock, stop) = (uri.clone(), clock.clone(), stop.clone());
                 scope.spawn(move || {
                     let mut source =
-                        GstSource::new(&uri, Some(fps), Patience::new(None), clock).expect("a source");
+                        GstSource::new(&uri, Some((fps, Decode::All)), Patience::new(None), clock)
+                            .expect("a source");
                     source.run_once(sink, &stop).expect("plays to its end");
                 })
             })

@@ -67,6 +67,11 @@ impl Watch {
         seen
     }
 
+    /// Whether the newest frame by itself differs from those before it by as much as a jump.
+    pub fn suspects(&self) -> bool {
+        self.detector.suspects()
+    }
+
     /// Forgets everything: what comes next is unrelated.
     pub fn forget(&mut self) {
         self.detector.forget();

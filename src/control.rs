@@ -5,7 +5,7 @@
 mod reviews;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -38,6 +38,7 @@ type Subscribers = Arc<Mutex<Vec<Sender<Snapshot>>>>;
 pub struct Control {
     id: Arc<str>,
     snapshot: AtomicBool,
+    closer: Arc<CloserLook>,
     subscribers: Subscribers,
 }
 
@@ -64,8 +65,12 @@ impl Controls {
 
     /// Takes requests to one more source.
     pub(crate) fn add(&self, id: Arc<str>) -> Arc<Control> {
-        let (snapshot, subscribers) = (AtomicBool::new(false), self.subscribers.clone());
-        let control = Arc::new(Control { id: id.clone(), snapshot, subscribers });
+        let control = Arc::new(Control {
+            id: id.clone(),
+            snapshot: AtomicBool::new(false),
+            closer: Arc::default(),
+            subscribers: self.subscribers.clone(),
+        });
         self.sources.write().unwrap_or_else(PoisonError::into_inner).insert(id, control.clone());
         control
     }
@@ -112,6 +117,11 @@ impl Control {
         self.snapshot.store(true, Ordering::Relaxed);
     }
 
+    /// The wish to see the frames between key frames too.
+    pub fn closer_look(&self) -> &Arc<CloserLook> {
+        &self.closer
+    }
+
     /// Whether a picture is requested.
     pub(crate) fn wants_snapshot(&self) -> bool {
         self.snapshot.load(Ordering::Relaxed)
@@ -138,9 +148,46 @@ impl Control {
     }
 }
 
+/// A wish for the frames between key frames of one source, until so many more are judged.
+#[derive(Debug, Default)]
+pub struct CloserLook(AtomicUsize);
+
+impl CloserLook {
+    /// Wishes for them until `frames` more are judged, counted from now.
+    pub fn ask(&self, frames: usize) {
+        self.0.store(frames, Ordering::Relaxed);
+    }
+
+    /// One more was judged.
+    pub fn judged(&self) {
+        // Only the thread of verdicts changes it.
+        self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+
+    /// Whether they are wished for.
+    pub fn is_wanted(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closer_look_lasts_for_as_many_frames_as_were_asked_for() {
+        let look = CloserLook::default();
+        assert!(!look.is_wanted());
+        look.ask(2);
+        look.judged();
+        assert!(look.is_wanted());
+        look.ask(2);
+        look.judged();
+        look.judged();
+        assert!(!look.is_wanted());
+        look.judged();
+        assert!(!look.is_wanted());
+    }
 
     #[test]
     fn each_subscriber_gets_each_picture_and_a_slow_one_keeps_none_from_the_others() {

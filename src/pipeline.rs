@@ -132,6 +132,7 @@ impl Daemon {
                 clock: clock.clone(),
                 turns: turns.clone(),
                 recorder,
+                controls: controls.clone(),
                 reviews: controls.reviews(),
                 changes,
             };

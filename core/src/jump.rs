@@ -88,6 +88,12 @@ impl JumpDetector {
         Some(Jump { before: score_of(level), after: score_of(after) })
     }
 
+    /// Whether the newest frame by itself is as far from the level as a jump: the next ones will tell.
+    pub fn suspects(&self) -> bool {
+        let level = if self.before.len() < self.least { None } else { median(self.before.iter().copied()) };
+        level.zip(self.fresh.back()).is_some_and(|(level, newest)| (newest - level).abs() >= self.size)
+    }
+
     /// Forgets all: what comes next has nothing to do with what was.
     pub fn forget(&mut self) {
         self.before.clear();
@@ -113,6 +119,22 @@ mod tests {
     fn jumps(scores: &[f64]) -> Vec<usize> {
         let mut detector = JumpDetector::new(4.0, 9, 5);
         scores.iter().enumerate().filter_map(|(i, s)| detector.push(*s).map(|_| i)).collect()
+    }
+
+    #[test]
+    fn a_jump_is_suspected_with_its_first_frame() {
+        let mut detector = JumpDetector::new(4.0, 9, 5);
+        let mut suspected = Vec::new();
+        for (i, score) in
+            [0.01, 0.01, 0.9, 0.01, 0.01, 0.01, 0.9, 0.01, 0.9, 0.9, 0.9].into_iter().enumerate()
+        {
+            detector.push(score);
+            if detector.suspects() {
+                suspected.push(i);
+            }
+        }
+        // Not before there is a level to hold it against, and no longer once it was told.
+        assert_eq!(suspected, [6, 8]);
     }
 
     #[test]

@@ -138,6 +138,7 @@ pub(super) struct VerdictStage {
     pub(super) clock: SharedClock,
     pub(super) turns: Arc<Turns>,
     pub(super) recorder: Recorder,
+    pub(super) controls: Controls,
     /// What operators say of events.
     pub(super) reviews: Receiver<ReviewRequest>,
     pub(super) changes: Receiver<Change<Self>>,
@@ -274,6 +275,13 @@ impl VerdictStage {
                 let watch = self.watches[source].as_mut().zip(own);
                 if let Some(seen) = watch.and_then(|(watch, own)| watch.push(now, &work.frame, &own)) {
                     self.recorder.alert(source, seen, &outcome);
+                }
+                if let Some(control) = self.controls.source(id) {
+                    control.closer_look().judged();
+                    // The frames between key frames tell sooner what it is, and a window of them turns the verdict.
+                    if self.watches[source].as_ref().is_some_and(Watch::suspects) {
+                        control.closer_look().ask(self.verdict.window);
+                    }
                 }
             }
         }

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::FrameSink;
 use crate::clock::{Moment, SharedClock};
-use crate::control::Control;
+use crate::control::{CloserLook, Control};
 use crate::frame::{Captured, Frame};
 use crate::health::Board;
 
@@ -101,6 +101,10 @@ impl FrameSink for LatestSink {
 
     fn lost(&self, reason: &'static str) {
         self.board.drop_frame(&self.id, reason);
+    }
+
+    fn closer_look(&self) -> Option<Arc<CloserLook>> {
+        self.control.as_ref().map(|control| control.closer_look().clone())
     }
 }
 

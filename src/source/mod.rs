@@ -28,10 +28,11 @@ use thiserror::Error;
 
 pub use pace::Pace;
 pub(crate) use settings::RawSource;
-pub use settings::SourceConfig;
+pub use settings::{Decode, SourceConfig};
 pub use spotd_address::{Contribution, SourceUri, StreamUrl, V4lUri};
 
 use crate::clock::{SharedClock, Stop};
+use crate::control::CloserLook;
 use crate::frame::Captured;
 
 /// How a source's run ended without an error.
@@ -106,6 +107,12 @@ pub trait FrameSink: Send + Sync {
 
     /// Counts a frame that arrived damaged or not at all, by a short reason such as `corrupt-jpeg`.
     fn lost(&self, reason: &'static str);
+
+    /// Whether frames between key frames are wanted for a while, although key frames alone would do: shared, so that it
+    /// can be asked where the stream's frames pass. `None` where nobody ever wants that.
+    fn closer_look(&self) -> Option<Arc<CloserLook>> {
+        None
+    }
 
     /// Reports that no frame has come for longer than the source's rate allows, although it is
     /// open.
@@ -184,7 +191,8 @@ fn open_v4l(
 #[cfg(feature = "gstreamer")]
 fn open_gstreamer(config: &SourceConfig, clock: &SharedClock) -> Result<Box<dyn Source>, SourceError> {
     let patience = Patience::new(config.stall_timeout);
-    Ok(Box::new(gstreamer::GstSource::new(&config.uri, Some(config.fps), patience, clock.clone())?))
+    let wanted = Some((config.fps, config.decode));
+    Ok(Box::new(gstreamer::GstSource::new(&config.uri, wanted, patience, clock.clone())?))
 }
 
 #[cfg(not(feature = "gstreamer"))]

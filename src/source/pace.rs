@@ -9,7 +9,7 @@ pub struct Pace {
     pub fps: f64,
     /// How long a source without an end is read.
     pub live: Duration,
-    /// Whether only those frames of a video are read that `run` would decode: where key frames come
-    /// as often as frames are due, the others are left out.
+    /// Whether only those frames of a video are read that `run` would decode with `decode = "all"`: where key frames
+    /// come as often as frames are due, the others are left out.
     pub as_run: bool,
 }

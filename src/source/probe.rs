@@ -113,6 +113,7 @@ mod tests {
             id: "x".into(),
             uri: SourceUri::File(path),
             fps: 100.0,
+            decode: crate::source::Decode::default(),
             stall_timeout: None,
             repeat: false,
         }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{bounded, select};
 
 use super::latest::LatestSink;
-use super::{Pace, SourceConfig, SourceError, SourceUri, Truncated, open};
+use super::{Decode, Pace, SourceConfig, SourceError, SourceUri, Truncated, open};
 use crate::clock::{SharedClock, stop_signal};
 use crate::frame::{Frame, picture};
 use crate::health::Board;
@@ -123,6 +123,7 @@ fn capture(
         id: "camera".into(),
         uri: uri.clone(),
         fps: pace.fps,
+        decode: Decode::All,
         stall_timeout: None,
         repeat: false,
     };

@@ -9,6 +9,17 @@ use super::SourceUri;
 use crate::settings::{ConfigError, Context};
 use crate::shown::Sensitive;
 
+/// Which frames of an encoded stream are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decode {
+    /// Key frames alone where they come at least every 2.5 s, or as often as frames are wanted; neighbours tell little new.
+    #[default]
+    Auto,
+    /// Those between them too, unless key frames alone come as often as frames are wanted.
+    All,
+}
+
 /// `[[source]]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
@@ -18,6 +29,8 @@ pub struct SourceConfig {
     pub uri: SourceUri,
     /// Frames judged per second at most, 0.01..=120.
     pub fps: f64,
+    /// Which frames of an encoded stream are decoded.
+    pub decode: Decode,
     /// After this long without a frame the source is closed and opened again; `None`: derived from
     /// its rate.
     pub stall_timeout: Option<Duration>,
@@ -32,6 +45,7 @@ pub(crate) struct RawSource {
     pub id: Option<String>,
     pub uri: Option<Sensitive>,
     pub fps: Option<f64>,
+    pub decode: Option<Decode>,
     pub stall_seconds: Option<f64>,
     pub repeat: Option<bool>,
 }
@@ -74,6 +88,7 @@ impl RawSource {
             id: id.into(),
             uri,
             fps: cx.number(&key("fps"), self.fps, 2.0, 0.01, 120.0)?,
+            decode: self.decode.unwrap_or_default(),
             stall_timeout: self
                 .stall_seconds
                 .map(|s| cx.seconds(&key("stall_seconds"), Some(s), s, 0.5, 3600.0))

@@ -19,7 +19,7 @@ use spotd::frame::Frame;
 use spotd::health::{Board, SourceState, SourceStatus};
 use spotd::source::latest::LatestSink;
 use spotd::source::supervise::{Policy, spawn};
-use spotd::source::{SourceConfig, SourceUri};
+use spotd::source::{Decode, SourceConfig, SourceUri};
 
 /// Longest wait for anything, enough for a loaded machine with two cores.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -48,7 +48,9 @@ pub fn free_port() -> u16 {
 /// The configuration of a source named `cam`.
 pub fn config(uri: &str, fps: f64) -> SourceConfig {
     let uri = SourceUri::parse(uri).expect("an address");
-    SourceConfig { id: "cam".into(), uri, fps, stall_timeout: None, repeat: false }
+    // All frames, so that a test need not wait for key frames.
+    let decode = Decode::All;
+    SourceConfig { id: "cam".into(), uri, fps, decode, stall_timeout: None, repeat: false }
 }
 
 /// A source under its supervisor.

@@ -1,8 +1,9 @@
-//! Decodes only key frames where they come as often as frames are wanted.
+//! Decodes only key frames where they are enough.
 //!
-//! A key frame can be decoded on its own. When a camera sends one every second and one frame a
-//! second is judged, decoding the frames in between is wasted, and decoding is most of the work. So
-//! the others are dropped before the decoder once key frames have come often enough for a while.
+//! A key frame can be decoded on its own, and decoding the frames in between is most of the work. Where one frame a second
+//! is wanted and a camera sends a key frame every second, it is wasted; and neighbours tell little new. So the others are
+//! dropped before the decoder once key frames have come often enough for a while, and are decoded again, from a key frame
+//! on, while somebody wants a closer look.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 use ::gstreamer as gst;
 use gst::prelude::*;
+
+use crate::control::CloserLook;
 
 /// How many successive intervals between key frames have to be short enough, at first and after one
 /// that was too long.
@@ -20,8 +23,9 @@ const PATIENCE: u32 = 6;
 /// Shared by all decoders of a pipeline: what to thin, and how many frames were skipped.
 #[derive(Debug, Clone)]
 pub(super) struct Thinning {
-    /// A frame is wanted this often.
+    /// Key frames are enough if they come this often.
     period: Duration,
+    closer: Option<Arc<CloserLook>>,
     what: Arc<str>,
     skipped: Arc<AtomicU64>,
 }
@@ -29,7 +33,13 @@ pub(super) struct Thinning {
 impl Thinning {
     /// Only key frames, where they come at least once every `period`.
     pub fn new(period: Duration, what: &str) -> Self {
-        Self { period, what: what.into(), skipped: Arc::default() }
+        Self { period, closer: None, what: what.into(), skipped: Arc::default() }
+    }
+
+    /// Also the others, while a closer look is wanted.
+    #[must_use]
+    pub fn unless(self, closer: Option<Arc<CloserLook>>) -> Self {
+        Self { closer, ..self }
     }
 
     /// Frames that were not decoded since the last call.
@@ -52,10 +62,11 @@ impl Thinning {
             let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
             let time = buffer.pts().or(buffer.dts()).map(Duration::from);
             let mut gate = gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let before = gate.closed;
-            let pass = gate.pass(key, time, pictures.load(Ordering::Relaxed));
-            if gate.closed != before {
-                let now = if gate.closed { "only key frames are" } else { "every frame is" };
+            let before = gate.drops();
+            let closer = thinning.closer.as_ref().is_some_and(|closer| closer.is_wanted());
+            let pass = gate.pass(key, time, pictures.load(Ordering::Relaxed), closer);
+            if gate.drops() != before {
+                let now = if gate.drops() { "only key frames are" } else { "every frame is" };
                 log::debug!("{}: {now} decoded", thinning.what);
             }
             if pass {
@@ -76,6 +87,8 @@ struct Gate {
     period: Duration,
     /// Frames other than key frames are dropped.
     closed: bool,
+    /// They are not, for the time being.
+    closer: bool,
     last_key: Option<Duration>,
     /// Short enough intervals in a row, and how many are required.
     short: u32,
@@ -92,14 +105,33 @@ impl Gate {
         // Timestamps are rounded to the container's resolution.
         let period = period + period / 100;
         let needed = TRUST.0;
-        Self { period, closed: false, last_key: None, short: 0, needed, keys: 0, pictures: 0, broken: false }
+        Self {
+            period,
+            closed: false,
+            closer: false,
+            last_key: None,
+            short: 0,
+            needed,
+            keys: 0,
+            pictures: 0,
+            broken: false,
+        }
     }
 
-    /// Whether to decode the frame; `pictures` is how many the decoder has delivered so far.
-    fn pass(&mut self, key: bool, time: Option<Duration>, pictures: u32) -> bool {
+    /// Whether it drops all but key frames.
+    fn drops(&self) -> bool {
+        self.closed && !self.closer
+    }
+
+    /// Whether to decode the frame; `pictures` is how many the decoder has delivered so far, `closer` whether a closer
+    /// look is wanted.
+    fn pass(&mut self, key: bool, time: Option<Duration>, pictures: u32, closer: bool) -> bool {
         if !key {
-            return !self.closed;
+            // A closer look may end anywhere, and begins with a key frame: what follows it builds on what was decoded.
+            self.closer = self.closer && closer;
+            return !self.drops();
         }
+        self.closer = closer;
         let since = time.zip(self.last_key).and_then(|(time, last)| time.checked_sub(last));
         let in_time = since.is_some_and(|since| since <= self.period);
         self.last_key = time;
@@ -133,7 +165,7 @@ mod tests {
         let mut pictures = 1000;
         (0..frames)
             .map(|n| {
-                let pass = gate.pass(n % group == 0, Some(MS(*at)), pictures);
+                let pass = gate.pass(n % group == 0, Some(MS(*at)), pictures, false);
                 *at += every;
                 pictures += u32::from(decodes);
                 pass
@@ -158,9 +190,9 @@ mod tests {
         // Nor does one short interval among long ones count.
         let mut gate = Gate::new(MS(500));
         for n in 0..50u64 {
-            assert!(gate.pass(true, Some(MS(n * 1000)), 0));
-            assert!(gate.pass(true, Some(MS(n * 1000 + 400)), 0));
-            assert!(gate.pass(false, Some(MS(n * 1000 + 440)), 0));
+            assert!(gate.pass(true, Some(MS(n * 1000)), 0, false));
+            assert!(gate.pass(true, Some(MS(n * 1000 + 400)), 0, false));
+            assert!(gate.pass(false, Some(MS(n * 1000 + 440)), 0, false));
         }
     }
 
@@ -181,6 +213,33 @@ mod tests {
     }
 
     #[test]
+    fn a_closer_look_begins_with_a_key_frame_and_ends_at_once() {
+        let (mut gate, mut at) = (Gate::new(MS(1000)), 0);
+        feed(&mut gate, &mut at, 40, 25, 250, true);
+        let mut looked = |from: u64, wanted: std::ops::Range<u64>, frames: u64| {
+            let passed = (0..frames).map(|n| {
+                let time = Some(MS(at + n * 40));
+                gate.pass((from + n) % 25 == 0, time, 9000 + n as u32, wanted.contains(&n))
+            });
+            let passed: Vec<bool> = passed.collect();
+            at += frames * 40;
+            passed
+        };
+        // Wanted in the middle of a group, until the middle of the next but one.
+        let passed = looked(0, 10..60, 100);
+        for (n, passed) in passed.into_iter().enumerate() {
+            assert_eq!(passed, n % 25 == 0 || (25..60).contains(&n), "frame {n}");
+        }
+        // Wanted again in the group in which it ended: what was dropped is missing until the next key frame.
+        let passed = looked(0, 0..5, 10).into_iter().chain(looked(10, 0..90, 90)).enumerate();
+        for (n, passed) in passed {
+            assert_eq!(passed, n < 5 || n >= 25, "frame {n}");
+        }
+        // It does not change what is known of the camera.
+        assert!(looked(0, 0..0, 100).into_iter().enumerate().all(|(n, passed)| passed == (n % 25 == 0)));
+    }
+
+    #[test]
     fn a_decoder_that_cannot_live_on_key_frames_gets_all() {
         let (mut gate, mut at) = (Gate::new(MS(1000)), 0);
         let passed = feed(&mut gate, &mut at, 40, 25, 25 * 40, false);
@@ -191,8 +250,8 @@ mod tests {
     #[test]
     fn frames_without_times_or_with_times_that_leap_are_decoded() {
         let mut gate = Gate::new(MS(1000));
-        assert!((0..500).all(|n| gate.pass(n % 25 == 0, None, n)));
+        assert!((0..500).all(|n| gate.pass(n % 25 == 0, None, n, false)));
         let mut gate = Gate::new(MS(1000));
-        assert!((0..500u32).all(|n| gate.pass(n % 25 == 0, Some(MS(u64::from(500 - n) * 40)), n)));
+        assert!((0..500u32).all(|n| gate.pass(n % 25 == 0, Some(MS(u64::from(500 - n) * 40)), n, false)));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Decoders are chosen by rank, so hardware ones win where they exist. Frames arrive in the
 //! decoder's own format, mapped and not copied, and one that is not wanted is dropped before it is
-//! even mapped; where key frames come as often as frames are wanted, the others are dropped before
+//! even mapped; where key frames are enough, the others are dropped before
 //! they are decoded. Every run builds a new pipeline and takes it down completely: one that failed
 //! cannot be set to PLAYING again.
 
@@ -40,7 +40,7 @@ use self::running::{Event, Running, Start};
 use super::files::Show;
 use super::silence::Silence;
 use super::stamp::Stamper;
-use super::{Ended, FrameSink, Patience, Source, SourceError, cut};
+use super::{Decode, Ended, FrameSink, Patience, Source, SourceError, cut};
 use crate::clock::{SharedClock, Stop};
 use crate::source::SourceUri;
 
@@ -50,43 +50,52 @@ const REASON: Duration = Duration::from_secs(2);
 /// A stream, a video file or a user's pipeline.
 pub struct GstSource {
     uri: SourceUri,
-    fps: Option<f64>,
+    wanted: Option<(f64, Decode)>,
     patience: Patience,
     clock: SharedClock,
     hardware: Hardware,
 }
 
 impl GstSource {
-    /// A source for `uri`, which is a stream, a file or a pipeline text, of which `fps` frames a
-    /// second are wanted (`None`: as many as it has). Nothing is opened yet.
+    /// A source for `uri`, which is a stream, a file or a pipeline text, of which at most so many frames a second are
+    /// `wanted`, decoded so (`None`: as many as it has, all decoded). Nothing is opened yet.
     ///
     /// # Errors
     /// [`SourceError::Configuration`] when GStreamer itself does not start.
     pub fn new(
         uri: &SourceUri,
-        fps: Option<f64>,
+        wanted: Option<(f64, Decode)>,
         patience: Patience,
         clock: SharedClock,
     ) -> Result<Self, SourceError> {
         init()?;
-        Ok(Self { uri: uri.clone(), fps, patience, clock, hardware: Hardware::default() })
+        Ok(Self { uri: uri.clone(), wanted, patience, clock, hardware: Hardware::default() })
     }
 
     /// How long a still picture is shown.
     fn period(&self) -> Duration {
-        self.fps.and_then(|fps| Duration::try_from_secs_f64(1.0 / fps).ok()).unwrap_or(Duration::ZERO)
+        let period = self.wanted.and_then(|(fps, _)| Duration::try_from_secs_f64(1.0 / fps).ok());
+        period.unwrap_or(Duration::ZERO)
     }
 
-    fn thinning(&self) -> Option<Thinning> {
-        thinning(self.fps?, self.patience, &self.describe())
+    fn thinning(&self, sink: &dyn FrameSink) -> Option<Thinning> {
+        let (fps, decode) = self.wanted?;
+        Some(thinning(fps, decode, self.patience, &self.describe())?.unless(sink.closer_look()))
     }
 }
 
-/// Key frames have to come as often as frames are wanted, and often enough not to look like a
+/// Key frames that come at least this often are enough for [`Decode::Auto`].
+const ENOUGH: Duration = Duration::from_millis(2500);
+
+/// Key frames have to come as often as frames are wanted, or often enough, and often enough not to look like a
 /// stall.
-fn thinning(fps: f64, patience: Patience, what: &str) -> Option<Thinning> {
+fn thinning(fps: f64, decode: Decode, patience: Patience, what: &str) -> Option<Thinning> {
     let wanted = Duration::try_from_secs_f64(1.0 / fps).ok()?;
-    Some(Thinning::new(wanted.min(patience.between(None) / 4), what))
+    let enough = match decode {
+        Decode::Auto => wanted.max(ENOUGH),
+        Decode::All => wanted,
+    };
+    Some(Thinning::new(enough.min(patience.between(None) / 4), what))
 }
 
 /// Initialises GStreamer; further calls do nothing.
@@ -104,7 +113,7 @@ fn init() -> Result<(), SourceError> {
 impl Source for GstSource {
     fn run_once(&mut self, sink: &dyn FrameSink, stop: &Stop) -> Result<Ended, SourceError> {
         let (running, over) = loop {
-            let thinning = self.thinning();
+            let thinning = self.thinning(sink);
             let running = Running::start(
                 build(&self.uri, Delivery::Latest, thinning.as_ref(), &self.hardware)?,
                 Delivery::Latest,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{never, select};
 
-use super::super::{Patience, SourceError, Truncated, cut};
+use super::super::{Decode, Patience, SourceError, Truncated, cut};
 use super::build::{self, build};
 use super::fault::{Circumstances, classify};
 use super::frames::{Fault, FrameMaker};
@@ -73,7 +73,8 @@ pub(in crate::source) fn read_at(
     mut each: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<VideoSummary, SourceError> {
     init()?;
-    let thinning = super::thinning(pace.fps, Patience::new(None), &uri.to_string()).filter(|_| pace.as_run);
+    let thinning = super::thinning(pace.fps, Decode::All, Patience::new(None), &uri.to_string());
+    let thinning = thinning.filter(|_| pace.as_run);
     let thinning = thinning.as_ref();
     let running = Running::start(
         // What tools say does not depend on what decodes in a machine's hardware.
