@@ -80,6 +80,10 @@ impl Fs for Files {
         Ok(u64::MAX)
     }
 
+    fn may_write(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! Between the verdict and the flag log: turns outcomes into records with their evidence, and keeps
 //! the board's scores up to date.
 //!
-//! What the log could not write is retried with the next frame: a start that failed (a full disk)
-//! is written then, an end likewise, and judging goes on meanwhile.
+//! What the log cannot write (a full disk, a folder that has become read-only) waits in memory with its pictures
+//! (`recorder/waiting.rs`) and is tried again with the next record and twice a second, and judging goes on meanwhile.
 
-use std::collections::VecDeque;
+mod waiting;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,18 +22,20 @@ use crate::detector::scoring::FrameScore;
 use crate::evidence::{EncodeError, Encoder};
 use crate::flaglog::record::{Alert, AlertKind};
 use crate::flaglog::{
-    Evidence, FlagLog, FrameInfo, Hash, LogError, NewRecord, Options, Record, ReviewError, Signer, Tail,
+    Evidence, FlagLog, FrameInfo, Hash, LogError, LogStatus, NewRecord, Options, ReviewError, Signer, Tail,
 };
 use crate::frame::Frame;
 use crate::health::{Board, SourceAlert, Stage};
 use crate::identity::ModelIdentity;
 use crate::judgement::Judgement;
-use crate::jump::Jump;
 use crate::schedule::SourceIndex;
 use crate::verdict::{EventKind, Outcome, Reason, Verdict};
+use waiting::{Ready, Waiting};
 
-/// How often the log is tidied when nothing is written.
+/// How often the log is tidied when nothing is written, and while something is wrong with it, so that the end of that
+/// is not missed.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
+const TROUBLED_EVERY: Duration = Duration::from_secs(5);
 
 /// Writes the records of all sources.
 pub struct Recorder {
@@ -44,30 +47,30 @@ pub struct Recorder {
     sources: Vec<SourceLog>,
     /// When the log was last tidied.
     tidied: Moment,
+    /// Records that were given up.
+    lost: u64,
 }
 
 struct SourceLog {
     id: Arc<str>,
     /// The event that is open according to the log.
     open: Option<Ulid>,
-    /// Whether the last append failed; logged once, not with every frame.
+    /// Whether the last append failed; logged once, not with every try.
     failing: bool,
-    /// Alerts that have not been written yet.
-    alerts: VecDeque<PendingAlert>,
+    /// Whether an event is under way that had no room among those that wait.
+    turned_away: bool,
+    /// What the log could not take yet.
+    waiting: Waiting,
 }
-
-struct PendingAlert {
-    seen: Seen,
-    verdict: Verdict,
-    judgement: Judgement,
-}
-
-/// Alerts per source that wait for the log at most, since they hold frames.
-const WAITING: usize = 4;
 
 impl SourceLog {
     fn new(id: Arc<str>) -> Self {
-        Self { id, open: None, failing: false, alerts: VecDeque::new() }
+        Self { id, open: None, failing: false, turned_away: false, waiting: Waiting::default() }
+    }
+
+    /// Whether an event is open once all that waits is written.
+    fn is_open(&self) -> bool {
+        self.waiting.leaves_open(self.open.is_some())
     }
 }
 
@@ -90,6 +93,7 @@ impl Recorder {
             encoder: Encoder::new(&config.node, config.log.jpeg_quality),
             board,
             tidied: clock.now(),
+            lost: 0,
             clock,
             model: detector.identity(),
             sources: Vec::new(),
@@ -104,23 +108,47 @@ impl Recorder {
     }
 
     /// Periodic work, even when nothing is flagged: checks whether the log's folder is still where
-    /// its path leads, removes old evidence, and writes the end of events that a crash has left
-    /// open, if that has not succeeded yet.
+    /// its path leads and can be written, removes old evidence, and writes what waits: records, and the end of
+    /// events that a crash has left open.
     pub fn tick(&mut self) {
-        for source in 0..self.sources.len() {
-            self.record_alerts(source);
-        }
         let before = self.log.displaced();
-        if self.log.settle().is_err() || self.log.displaced() != before {
+        let settled = self.log.settle();
+        let waiting = self.waiting();
+        (0..self.sources.len()).for_each(|source| self.write_waiting(source));
+        if settled.is_err() || self.log.displaced() != before || waiting > 0 {
             self.report();
         }
+        if self.waiting() > 0 {
+            // Nothing else could be written either.
+            return;
+        }
         let now = self.clock.now();
-        if now.saturating_sub(self.tidied) < TIDY_EVERY {
+        let every = if self.log.is_troubled() { TROUBLED_EVERY } else { TIDY_EVERY };
+        if now.saturating_sub(self.tidied) < every {
             return;
         }
         self.tidied = now;
         self.log.tidy();
         self.close_left_open();
+    }
+
+    /// Writes what waits for the last time; what cannot be written is lost, and said to be.
+    pub fn finish(&mut self) {
+        (0..self.sources.len()).for_each(|source| self.write_waiting(source));
+        for state in &mut self.sources {
+            let lost = state.waiting.len();
+            if lost > 0 {
+                log::error!("{}: {lost} record(s) are lost: the flag log could not be written", state.id);
+                self.lost += lost as u64;
+                state.waiting = Waiting::default();
+            }
+        }
+        self.report();
+    }
+
+    /// How many records wait.
+    fn waiting(&self) -> u64 {
+        self.sources.iter().map(|s| s.waiting.len() as u64).sum()
     }
 
     /// Appends what an operator says of an event, and answers once it is durable, or why it is not.
@@ -147,7 +175,7 @@ impl Recorder {
 
     /// Puts the log's status on the board, and logs when an alarm begins or ends.
     fn report(&self) {
-        let now = self.log.status();
+        let now = LogStatus { waiting: self.waiting(), lost: self.lost, ..self.log.status() };
         let before = self.board.set_log(now.clone());
         match (before.alarm, now.alarm) {
             (None, Some(alarm)) => log::error!("alarm: flag log: {alarm}"),
@@ -175,79 +203,48 @@ impl Recorder {
         if outcome.verdict != outcome.before {
             log::info!("{id}: {}", explain(outcome));
         }
-        if let Some(kind) = due(self.sources[source].open.is_some(), outcome) {
-            self.record(source, kind, outcome, frame);
+        let state = &mut self.sources[source];
+        match due(state.is_open(), outcome) {
+            Some(kind) => self.record(source, kind, outcome, frame),
+            // It is over, and was never among those that wait.
+            None if outcome.verdict != Verdict::Synthetic && std::mem::take(&mut state.turned_away) => {
+                self.give_up(source, "an event");
+            }
+            None => {}
         }
     }
 
     /// Takes a jump of a source's score, with the outcome of its frame.
     pub fn alert(&mut self, source: SourceIndex, seen: Seen, outcome: &Outcome) {
-        let state = &mut self.sources[source];
-        let Jump { before, after } = seen.jump;
-        log::warn!("{}: alert: jump: the score went from {before:.2} to {after:.2} all at once", state.id);
-        if state.alerts.len() == WAITING {
-            log::error!(
-                "{}: an alert is lost: the log cannot be written, and {WAITING} are waiting already",
-                state.id
-            );
-            state.alerts.pop_front();
-        }
-        let Outcome { verdict, judgement, .. } = *outcome;
-        state.alerts.push_back(PendingAlert { seen, verdict, judgement });
-        self.record_alerts(source);
-    }
-
-    /// Writes the pending alerts.
-    fn record_alerts(&mut self, source: SourceIndex) {
-        while let Some(alert) = self.sources[source].alerts.front() {
-            let id = self.sources[source].id.clone();
-            let Seen { jump, before, after } = &alert.seen;
-            let record = NewRecord {
-                event: None,
-                source: id.to_string(),
-                kind: EventKind::Alert,
-                verdict: alert.verdict,
-                judgement: Judgement { raw: Some(after.score.score), peak: None, ..alert.judgement },
-                frame: Some(frame_info(&after.frame)),
-                captured: after.frame.at,
-                tiles: after.score.tiles.clone(),
-                logits: Some(after.score.parts),
-                model: self.model.clone(),
-                alert: Some(Alert::jump(*jump, frame_info(&before.frame), before.frame.at)),
-            };
-            let picture =
-                |frame: &Frame| frame.to_rgb().map_err(|e| log::warn!("{id}: no evidence picture: {e}")).ok();
-            let pictures = picture(&after.frame).zip(picture(&before.frame));
-            let evidence = pictures.map(|(frame, earlier)| {
-                let tiles = &after.score.tiles;
-                let mut evidence = self.encoder.evidence(&id, after.frame.at, &frame, tiles)?;
-                evidence.before = Some(self.encoder.frame(&id, before.frame.at, &earlier)?);
-                Ok(evidence)
-            });
-            match append(&mut self.log, record, evidence.transpose()) {
-                Ok(record) => {
-                    let _about = (about::source(&id), about::event(record.event));
-                    log::info!("{id}: event {} alert", record.event);
-                    self.board.update(&id, |s| {
-                        s.alerts += 1;
-                        s.alert = Some(SourceAlert {
-                            kind: AlertKind::Jump,
-                            at: after.frame.at,
-                            before: jump.before,
-                            after: jump.after,
-                        });
-                    });
-                    self.sources[source].alerts.pop_front();
-                    self.report();
-                }
-                Err(error) => {
-                    if !std::mem::replace(&mut self.sources[source].failing, true) {
-                        log::error!("{id}: alert not recorded, trying again: {error}");
-                    }
-                    self.report();
-                    return;
-                }
-            }
+        let id = self.sources[source].id.clone();
+        let Seen { jump, before, after } = seen;
+        log::warn!(
+            "{id}: alert: jump: the score went from {:.2} to {:.2} all at once",
+            jump.before,
+            jump.after
+        );
+        let record = NewRecord {
+            event: None,
+            source: id.to_string(),
+            kind: EventKind::Alert,
+            verdict: outcome.verdict,
+            judgement: Judgement { raw: Some(after.score.score), peak: None, ..outcome.judgement },
+            frame: Some(frame_info(&after.frame)),
+            captured: after.frame.at,
+            tiles: after.score.tiles.clone(),
+            logits: Some(after.score.parts),
+            model: self.model.clone(),
+            alert: Some(Alert::jump(jump, frame_info(&before.frame), before.frame.at)),
+        };
+        let picture =
+            |frame: &Frame| frame.to_rgb().map_err(|e| log::warn!("{id}: no evidence picture: {e}")).ok();
+        let evidence = picture(&after.frame).zip(picture(&before.frame)).map(|(frame, earlier)| {
+            let mut evidence = self.encoder.evidence(&id, after.frame.at, &frame, &after.score.tiles)?;
+            evidence.before = Some(self.encoder.frame(&id, before.frame.at, &earlier)?);
+            Ok(evidence)
+        });
+        if !self.put(source, record, evidence.transpose()) {
+            self.give_up(source, "an alert");
         }
     }
 
@@ -258,10 +255,10 @@ impl Recorder {
         outcome: &Outcome,
         frame: Option<(&Frame, &FrameScore)>,
     ) {
-        let state = &mut self.sources[source];
+        let state = &self.sources[source];
         let tiles = frame.map_or(&[][..], |(_, score)| &score.tiles);
         let record = NewRecord {
-            event: state.open,
+            event: None,
             source: state.id.to_string(),
             kind,
             verdict: outcome.verdict,
@@ -277,7 +274,6 @@ impl Recorder {
         let picture = frame.filter(|_| kind != EventKind::End).and_then(|(f, _)| {
             f.to_rgb().map_err(|e| log::warn!("{}: no evidence picture: {e}", state.id)).ok()
         });
-        let begun = self.clock.now();
         let map = self.board.map(&state.id).and_then(|map| {
             self.encoder.map(&map).map_err(|e| log::warn!("{}: no map in the evidence: {e}", state.id)).ok()
         });
@@ -285,33 +281,95 @@ impl Recorder {
             let pictures = self.encoder.evidence(&state.id, f.at, &picture, tiles)?;
             Ok(Evidence { map, ..pictures })
         });
-        match append(&mut self.log, record, evidence.transpose()) {
-            Ok(record) => {
-                let _about = about::event(record.event);
-                self.board.stages().observe(Stage::Record, self.clock.now().saturating_sub(begun));
-                state.failing = false;
-                state.open = (kind != EventKind::End).then_some(record.event);
-                log::info!("{}: event {} {}", state.id, record.event, kind.as_str());
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut state.failing, true) {
-                    log::error!("{}: event not recorded, trying again with each frame: {error}", state.id);
+        let taken = self.put(source, record, evidence.transpose());
+        if kind == EventKind::Start {
+            // Tried again with the next frame, as long as it goes on.
+            self.sources[source].turned_away = !taken;
+        }
+    }
+
+    /// Writes a record behind those that wait, or lets it wait; false if there was no room for that.
+    fn put(
+        &mut self,
+        source: SourceIndex,
+        record: NewRecord,
+        evidence: Result<Option<Evidence>, EncodeError>,
+    ) -> bool {
+        let ready = Ready { record, evidence: evidence.map_err(|e| e.to_string()), made: self.clock.now() };
+        self.write_waiting(source);
+        let elsewhere = self.sources.iter().map(|s| s.waiting.bytes()).sum::<u64>();
+        let waiting = &mut self.sources[source].waiting;
+        let taken = waiting.push(ready, elsewhere - waiting.bytes());
+        self.write_waiting(source);
+        self.report();
+        taken
+    }
+
+    /// Writes what waits, as far as the log takes it.
+    fn write_waiting(&mut self, source: SourceIndex) {
+        while let Some(ready) = self.sources[source].waiting.first() {
+            let state = &self.sources[source];
+            let (kind, alert) = (ready.record.kind, ready.record.alert.clone());
+            let record = NewRecord {
+                event: if kind == EventKind::Alert { None } else { state.open },
+                ..ready.record.clone()
+            };
+            let written = match &ready.evidence {
+                Ok(evidence) => self.log.append(record, evidence.as_ref()),
+                Err(why) => self.log.append_without_evidence(record, why),
+            };
+            let state = &mut self.sources[source];
+            let record = match written {
+                Ok(record) => record,
+                // It never will be.
+                Err(error @ LogError::TooLong { .. }) => {
+                    log::error!("{}: {error}", state.id);
+                    state.waiting.pop();
+                    self.lost += 1;
+                    continue;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut state.failing, true) {
+                        log::error!(
+                            "{}: {} not recorded yet, it waits in memory until it can be: {error}",
+                            state.id,
+                            if kind == EventKind::Alert { "alert" } else { "event" }
+                        );
+                    }
+                    return;
+                }
+            };
+            state.failing = false;
+            let ready = state.waiting.pop().expect("it was the first");
+            let _about = (about::source(&state.id), about::event(record.event));
+            log::info!("{}: event {} {}", state.id, record.event, kind.as_str());
+            match alert {
+                Some(alert) => self.board.update(&state.id, |s| {
+                    s.alerts += 1;
+                    s.alert = Some(SourceAlert {
+                        kind: AlertKind::Jump,
+                        at: ready.record.captured,
+                        before: alert.before,
+                        after: alert.after,
+                    });
+                }),
+                None => {
+                    state.open = (kind != EventKind::End).then_some(record.event);
+                    let took = self.clock.now().saturating_sub(ready.made);
+                    self.board.stages().observe(Stage::Record, took);
                 }
             }
         }
-        self.report();
     }
-}
 
-/// Appends a record with its pictures, or with the reason why there are none.
-fn append(
-    log: &mut FlagLog,
-    record: NewRecord,
-    evidence: Result<Option<Evidence>, EncodeError>,
-) -> Result<Record, LogError> {
-    match evidence {
-        Ok(evidence) => log.append(record, evidence.as_ref()),
-        Err(why) => log.append_without_evidence(record, &why.to_string()),
+    /// Counts and says what the log will not have.
+    fn give_up(&mut self, source: SourceIndex, what: &str) {
+        self.lost += 1;
+        log::error!(
+            "{}: {what} is lost: the flag log cannot be written, and too many records wait already",
+            self.sources[source].id
+        );
+        self.report();
     }
 }
 

@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::{self, Access, AtFlags};
+
 use super::fs::{DIR_MODE, FILE_MODE, Fs, Identity, Lock, LogFile, locked};
 use super::held::HeldDir;
 
@@ -61,8 +63,12 @@ impl Fs for OsFs {
     }
 
     fn free(&self, dir: &Path) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(dir)?;
+        let stat = fs::statvfs(dir)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn may_write(&self, path: &Path) -> io::Result<()> {
+        Ok(fs::accessat(fs::CWD, path, Access::WRITE_OK, AtFlags::EACCESS)?)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

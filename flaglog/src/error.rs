@@ -11,7 +11,7 @@ use super::chain::MAX_LINE;
 #[derive(Debug, Error)]
 pub enum LogError {
     /// The folder cannot be made, read or written.
-    #[error("flag log {}: {error}; is [log] dir a folder that this user may write to?", dir.display())]
+    #[error("flag log {}: {error}; {}", dir.display(), way_out(error))]
     Dir {
         /// The log's folder.
         dir: PathBuf,
@@ -46,7 +46,7 @@ pub enum LogError {
         dir: PathBuf,
     },
     /// A record could not be made durable; it is not in the log.
-    #[error("flag log {}: record {seq} could not be written: {error}", path.display())]
+    #[error("flag log {}: record {seq} could not be written: {error}; {}", path.display(), way_out(error))]
     Write {
         /// The segment.
         path: PathBuf,
@@ -73,4 +73,18 @@ pub enum LogError {
         /// Its length.
         bytes: usize,
     },
+}
+
+/// What a person can do about it.
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "its disk is read-only, which systems make one that fails (see dmesg): mount it writable again, or give [log] dir \
+             another place"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on its disk, or set [log] keep_mib or keep_days"
+        }
+        _ => "is [log] dir a folder that this user may write to, on a disk that works?",
+    }
 }

@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::{Timespec, Timestamps};
+
 /// Mode of the log's files: the owner writes, the group reads.
 pub const FILE_MODE: u32 = 0o640;
 /// Mode of the log's folders.
@@ -95,6 +97,12 @@ pub trait Fs: Debug + Send + Sync {
     /// As the operating system says.
     fn free(&self, dir: &Path) -> io::Result<u64>;
 
+    /// Whether a file or folder may be written to, as far as can be told without writing.
+    ///
+    /// # Errors
+    /// `ReadOnlyFilesystem` or `PermissionDenied` when it may not; `NotFound` when there is none.
+    fn may_write(&self, path: &Path) -> io::Result<()>;
+
     /// Makes the names in a folder durable.
     ///
     /// # Errors
@@ -115,6 +123,13 @@ pub trait Lock: Send + Sync {
     /// # Errors
     /// As the operating system says.
     fn identity(&self) -> io::Result<Identity>;
+
+    /// Gives it the present time, the least that a disk can be asked to write: where the system has taken it out of
+    /// service for a fault, only writing tells.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn touch(&self) -> io::Result<()>;
 }
 
 /// A file open for appending.
@@ -213,6 +228,11 @@ impl Lock for File {
     fn identity(&self) -> io::Result<Identity> {
         let of = self.metadata()?;
         Ok(Identity { device: of.dev(), inode: of.ino() })
+    }
+
+    fn touch(&self) -> io::Result<()> {
+        let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        Ok(rustix::fs::futimens(self, &Timestamps { last_access: now, last_modification: now })?)
     }
 }
 

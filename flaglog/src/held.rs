@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{self, AtFlags, Dir, Mode, OFlags};
+use rustix::fs::{self, Access, AtFlags, Dir, Mode, OFlags};
 
 use super::fs::{DIR_MODE, FILE_MODE, Fs, Identity, Lock, LogFile, locked};
 
@@ -116,6 +116,10 @@ impl Fs for HeldDir {
     fn free(&self, dir: &Path) -> io::Result<u64> {
         let stat = fs::fstatvfs(self.folder(dir)?)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn may_write(&self, path: &Path) -> io::Result<()> {
+        Ok(fs::accessat(&self.fd, self.within(path)?, Access::WRITE_OK, AtFlags::EACCESS)?)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -128,10 +128,15 @@ impl State {
 
     /// Counts an operation and lets it fail if it is to.
     fn step(&mut self) -> io::Result<()> {
-        let number = self.operations;
+        let would = self.would();
         self.operations += 1;
+        would
+    }
+
+    /// Whether the next operation fails.
+    fn would(&self) -> io::Result<()> {
         match &self.fail_at {
-            Some((range, kind)) if range.contains(&number) => Err(io::Error::new(*kind, "injected")),
+            Some((range, kind)) if range.contains(&self.operations) => Err(io::Error::new(*kind, "injected")),
             _ => Ok(()),
         }
     }
@@ -250,6 +255,11 @@ impl Fs for MemFs {
         Ok(state.capacity.map_or(u64::MAX, |c| c.saturating_sub(state.used()) as u64))
     }
 
+    fn may_write(&self, path: &Path) -> io::Result<()> {
+        self.state().would()?;
+        self.identity(path).map(drop)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.step()?;
@@ -307,6 +317,10 @@ struct MemLock(MemFs);
 impl Lock for MemLock {
     fn identity(&self) -> io::Result<Identity> {
         Ok(LOCK)
+    }
+
+    fn touch(&self) -> io::Result<()> {
+        self.0.state().would()
     }
 }
 

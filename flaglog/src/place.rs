@@ -125,6 +125,24 @@ impl Place {
         })
     }
 
+    /// Whether the next record can be written, as far as a look and a touch can tell: the folder, the segment and the
+    /// folder of evidence allow it, and the disk takes a change.
+    ///
+    /// # Errors
+    /// As the operating system says: they do not.
+    pub fn takes_writes(&self, segment: Option<&Segment>) -> io::Result<()> {
+        self.fs.may_write(&self.dir)?;
+        let evidence = self.dir.join(FOLDER);
+        for path in segment.map(|s| &s.path).into_iter().chain([&evidence]) {
+            match self.fs.may_write(path) {
+                // It is made with what is written first.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                done => done?,
+            }
+        }
+        self.lock.touch()
+    }
+
     /// Whether the pictures of a record that is about to be acknowledged are where it says.
     ///
     /// # Errors

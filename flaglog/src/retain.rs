@@ -52,13 +52,22 @@ pub struct LogStatus {
     pub evidence_removed: u64,
     /// How often since the start the log's folder, or a part of it, was renamed, removed, replaced or mounted over.
     pub displaced: u64,
+    /// Records that wait in memory because the log cannot be written now; who keeps them says so, the log knows of none.
+    pub waiting: u64,
+    /// Records that were given up since the start because the log could not be written; likewise.
+    pub lost: u64,
 }
 
 impl FlagLog {
     /// Removes what is older than it is to be kept, and the oldest where there is too much of it or too
-    /// little room. To be called now and then; what cannot be done is said in [`FlagLog::status`].
+    /// little room, and finds out whether the log can still be written. To be called now and then, also when nothing is
+    /// written; what cannot be done is said in [`FlagLog::status`].
     pub fn tidy(&mut self) {
         if self.settle().is_err() {
+            return;
+        }
+        if let Err(error) = self.place.takes_writes(self.segment.as_ref()) {
+            self.trouble = Some(LogError::Dir { dir: self.place.dir.clone(), error }.to_string());
             return;
         }
         if let Err(e) = self.finish("a removal that a crash had interrupted was finished") {
@@ -80,15 +89,24 @@ impl FlagLog {
         };
     }
 
+    /// Whether something is wrong that may pass: [`LogStatus::alarm`], unless it is about what was taken away.
+    pub fn is_troubled(&self) -> bool {
+        self.trouble.is_some()
+    }
+
     /// How the log is.
     pub fn status(&self) -> LogStatus {
+        // Errors say what they are about, and so does whoever shows this.
+        let alarm = self.trouble.as_deref().or(self.lasting.as_deref());
         LogStatus {
-            alarm: self.trouble.clone().or_else(|| self.lasting.clone()),
+            alarm: alarm.map(|a| a.strip_prefix("flag log ").unwrap_or(a).to_owned()),
             evidence_bytes: self.index.evidence_bytes(),
             record_bytes: self.index.segment_bytes(),
             free_bytes: self.free(),
             evidence_removed: self.evidence_removed,
             displaced: self.displaced,
+            waiting: 0,
+            lost: 0,
         }
     }
 

@@ -279,9 +279,7 @@ impl FlagLog {
                 stored = done;
             }
             Err(why) => {
-                let text = format!("evidence of {} not kept: {why}", record.source);
-                log::error!("flag log {}: {text}", self.place.dir.display());
-                trouble = Some(text);
+                trouble = Some(format!("evidence of {} not kept: {why}", record.source));
                 record.evidence_error = Some(why);
             }
         }
@@ -294,7 +292,6 @@ impl FlagLog {
                     return Err(e);
                 }
                 // A full disk may take the line once the pictures are gone; the record matters more.
-                log::error!("{e}; trying again without its evidence");
                 record.evidence = None;
                 record.evidence_error = Some(format!("removed to make room for the record: {e}"));
                 trouble = Some(format!("evidence of {} not kept: {e}", record.source));
@@ -302,8 +299,11 @@ impl FlagLog {
             }
             (done, _) => done,
         };
-        if let Err(e) = &written {
-            trouble = Some(e.to_string());
+        match (&written, &trouble) {
+            // Whoever called says so, and may try again and again.
+            (Err(e), _) => trouble = Some(e.to_string()),
+            (Ok(_), Some(why)) => log::error!("flag log {}: {why}", self.place.dir.display()),
+            (Ok(_), None) => {}
         }
         let failed = trouble.is_some();
         if failed {

@@ -14,6 +14,7 @@ use super::{EXIT_FINE, calibrate, console};
 use spotd::clock::SystemClock;
 use spotd::config::{self, Config};
 use spotd::detector::{Detector, Model};
+use spotd::flaglog::LogStatus;
 use spotd::health::{Board, SourceState, SourceStatus};
 use spotd::identity::Wanted;
 use spotd::pipeline::Daemon;
@@ -47,7 +48,7 @@ const MANUAL: Manual = Manual {
         (
             "2",
             "Arguments, configuration, model or log folder cannot be used, or the folder of the flag log was taken away \
-             meanwhile",
+             meanwhile, or records are lost because it could not be written",
         ),
         ("130", "A second SIGTERM or SIGINT came before all was closed"),
     ],
@@ -196,11 +197,16 @@ pub fn run(args: RunArgs) -> anyhow::Result<u8> {
     }
     log::info!("flagged frames and their log: {}", log_dir.shown());
     anyhow::ensure!(well, "a thread panicked (see above); please report this");
-    let displaced = board.log().displaced;
+    let LogStatus { displaced, lost, .. } = board.log();
     anyhow::ensure!(
         displaced == 0,
         "{}: the folder of the flag log, or a part of it, was renamed, removed, replaced or mounted over {displaced} \
          time(s) while spotd ran (see above); records and pictures may be elsewhere or gone",
+        log_dir.shown()
+    );
+    anyhow::ensure!(
+        lost == 0,
+        "{}: {lost} record(s) are lost, because the flag log could not be written (see above)",
         log_dir.shown()
     );
     Ok(EXIT_FINE)

@@ -63,7 +63,7 @@ impl Metrics {
         out.single(
             "spotd_log_alarm",
             Kind::Gauge,
-            "1 while the flag log needs a person: disk full or failing, or its folder taken away.",
+            "1 while the flag log needs a person: disk full, read-only or failing, or its folder taken away.",
             alarm,
         );
         let evidence = log.evidence_bytes as f64;
@@ -78,6 +78,10 @@ impl Metrics {
         let help =
             "Times that the log's folder or a part of it was renamed, removed, replaced or mounted over.";
         out.single("spotd_log_displaced_total", Kind::Counter, help, log.displaced as f64);
+        let help = "Records that wait in memory because the flag log cannot be written.";
+        out.single("spotd_log_waiting_records", Kind::Gauge, help, log.waiting as f64);
+        let help = "Records that were given up because the flag log could not be written.";
+        out.single("spotd_log_lost_records_total", Kind::Counter, help, log.lost as f64);
     }
 }
 
@@ -444,6 +448,8 @@ mod tests {
             free_bytes: Some(0),
             evidence_removed: 4,
             displaced: 2,
+            waiting: 6,
+            lost: 1,
         });
         board.update_publisher("mqtt", |p| p.behind = 17);
         board.update_publisher("webhook", |p| p.connected = true);
@@ -479,6 +485,8 @@ mod tests {
             ("spotd_log_free_bytes", vec![], 0.0),
             ("spotd_log_evidence_removed_total", vec![], 4.0),
             ("spotd_log_displaced_total", vec![], 2.0),
+            ("spotd_log_waiting_records", vec![], 6.0),
+            ("spotd_log_lost_records_total", vec![], 1.0),
             ("spotd_publisher_behind", vec![("publisher", "mqtt")], 17.0),
             ("spotd_publisher_connected", vec![("publisher", "mqtt")], 0.0),
             ("spotd_publisher_connected", vec![("publisher", "webhook")], 1.0),

@@ -195,6 +195,7 @@ impl VerdictStage {
             self.finish(source);
         }
         reviews.try_iter().for_each(|request| self.recorder.review(request));
+        self.recorder.finish();
     }
 
     /// Judges one more source.

@@ -104,6 +104,8 @@ pub(super) struct Delivery {
     /// What the cursor file says.
     saved: Option<Mark>,
     next_save: Moment,
+    /// Whether it could not be written the last time; said once.
+    unsaved: bool,
     reader: Option<TailReader>,
     /// Between the cursor and the reader, in order.
     pending: VecDeque<Pending>,
@@ -148,6 +150,7 @@ impl Delivery {
             done: saved,
             saved,
             next_save: now,
+            unsaved: false,
             reader: None,
             pending: VecDeque::new(),
             caught_up: false,
@@ -400,9 +403,15 @@ impl Delivery {
         self.next_save = now + SAVE_EVERY;
         let Some(mark) = self.done else { return };
         match self.cursor.save(mark) {
-            Ok(()) => self.saved = Some(mark),
+            Ok(()) => (self.saved, self.unsaved) = (Some(mark), false),
             Err(e) => {
-                log::warn!(
+                let level = if std::mem::replace(&mut self.unsaved, true) {
+                    log::Level::Debug
+                } else {
+                    log::Level::Warn
+                };
+                log::log!(
+                    level,
                     "{}: {e}; after a restart records may be sent twice",
                     self.cursor.path().display()
                 );

@@ -18,6 +18,7 @@ mod bundles;
 mod description;
 mod limits;
 mod page;
+mod readonly;
 mod requests;
 mod reviews;
 mod scrape;

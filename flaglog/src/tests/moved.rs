@@ -271,6 +271,9 @@ impl Fs for Meddled {
     fn free(&self, dir: &Path) -> io::Result<u64> {
         self.inner.free(dir)
     }
+    fn may_write(&self, path: &Path) -> io::Result<()> {
+        self.inner.may_write(path)
+    }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.inner.sync_dir(dir)
     }
