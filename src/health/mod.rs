@@ -2,7 +2,7 @@
 //! state, scores, rates and dropped frames.
 
 #[cfg(feature = "web")]
-mod described;
+pub(crate) mod described;
 pub mod metrics;
 mod process;
 pub mod progress;

@@ -21,7 +21,7 @@ use super::events::{Began, Filter, Judged, Page};
 use super::guard::{Attempt, Guard, guard};
 use super::history::Columns;
 use super::view::View;
-use super::{bundle, description, detail, pictures, reviews, spectra};
+use super::{bundle, described, description, detail, pictures, reviews, spectra};
 use crate::flaglog::record::SCHEMA;
 use crate::health::{JudgedFrame, PublisherStatus, ShownMap, SourceStatus, rfc3339_text};
 use crate::identity::ModelIdentity;
@@ -95,7 +95,7 @@ pub(super) struct About {
     /// Version of the log's schema, and so of events here.
     schema: u32,
     /// Which model judges.
-    #[schema(value_type = Object)]
+    #[schema(value_type = described::Model)]
     model: ModelIdentity,
     /// From here on synthetic, 0..1.
     threshold: f64,
@@ -212,7 +212,7 @@ pub(super) async fn map(State(view): State<Arc<View>>, Path(id): Path<String>) -
     params(
         ("source" = Option<String>, Query, description = "Of this source"),
         ("kind" = Option<Began>, Query, description = "Of this kind"),
-        ("verdict" = Option<description::Verdict>, Query, description = "The verdict when it began"),
+        ("verdict" = Option<described::Verdict>, Query, description = "The verdict when it began"),
         ("review" = Option<Judged>, Query, description = "With this review"),
         ("from" = Option<String>, Query, format = DateTime, description = "Captured at or after this moment"),
         ("to" = Option<String>, Query, format = DateTime, description = "Captured before this moment"),

@@ -3,11 +3,13 @@
 
 use axum::Json;
 use utoipa::OpenApi;
-use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::{InfoBuilder, RefOr, Schema};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{ContentBuilder, InfoBuilder, Ref, RefOr, ResponseBuilder};
 
 use super::{api, bundle, detail, pictures, reviews, spectra};
-use crate::flaglog::Finding;
 use crate::flaglog::record::SCHEMA;
 
 /// What is answered below `/api/v1`, and to who watches the box. The page's own addresses are not part of it.
@@ -33,27 +35,45 @@ use crate::flaglog::record::SCHEMA;
 ))]
 struct Description;
 
-/// A verdict, as a filter names it.
-#[derive(utoipa::ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[allow(dead_code)]
-pub(super) enum Verdict {
-    Clear,
-    Unsure,
-    Synthetic,
-}
-
-/// The findings that a review may have.
-pub(super) fn finding() -> RefOr<Schema> {
-    let all = [Finding::Confirmed, Finding::FalseAlarm, Finding::Withdrawn].map(Finding::as_str);
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(all)).build().into()
-}
-
 /// The description.
 pub(super) fn description() -> utoipa::openapi::OpenApi {
     let mut all = Description::openapi();
     all.info = InfoBuilder::new().title("spotd").version(SCHEMA.to_string()).build();
+    guarded(&mut all);
     all
+}
+
+/// Adds what the guard answers in place of every operation, and what it asks for.
+fn guarded(all: &mut utoipa::openapi::OpenApi) {
+    let problem = Ref::from_schema_name("Problem");
+    let refusal = |why: &str| {
+        let content = ContentBuilder::new().schema(Some(problem.clone())).build();
+        RefOr::T(ResponseBuilder::new().description(why).content("application/json", content).build())
+    };
+    let misdirected = refusal("Asked by a name that is not this box's: see [web] names");
+    let unknown = refusal("A token is needed: where the page is bound beyond this machine");
+    for (path, item) in &mut all.paths.paths {
+        let operations: [&mut Option<Operation>; 2] = [&mut item.get, &mut item.post];
+        for operation in operations.into_iter().flatten() {
+            let answers = &mut operation.responses.responses;
+            answers.insert("421".into(), misdirected.clone());
+            if path != super::guard::ALIVE {
+                answers.insert("401".into(), unknown.clone());
+            }
+        }
+    }
+    // None, or one of the two: on this machine alone no token is needed.
+    let parts = all.components.get_or_insert_default();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    parts.add_security_scheme("token", SecurityScheme::Http(bearer));
+    let cookie = ApiKeyValue::with_description(super::guard::COOKIE, "What a login at /login gives");
+    parts.add_security_scheme("login", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    let none: [&str; 0] = [];
+    all.security = Some(vec![
+        SecurityRequirement::default(),
+        SecurityRequirement::new("token", none),
+        SecurityRequirement::new("login", none),
+    ]);
 }
 
 /// `GET /api/v1/openapi.json`
@@ -78,5 +98,12 @@ mod tests {
         assert!(wanted.len() > 15, "{wanted:?}");
         assert_eq!(wanted, described);
         assert_eq!(all.info.version, SCHEMA.to_string());
+        for (path, item) in &all.paths.paths {
+            for operation in [&item.get, &item.post].into_iter().flatten() {
+                let answers = &operation.responses.responses;
+                assert!(answers.contains_key("421"), "{path}");
+                assert_eq!(answers.contains_key("401"), path != "/healthz", "{path}");
+            }
+        }
     }
 }

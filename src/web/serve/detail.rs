@@ -11,6 +11,7 @@ use serde_json::Value;
 use ulid::Ulid;
 
 use super::answer::Problem;
+use super::described;
 use super::events::{Event, Place};
 use super::view::View;
 use crate::flaglog::record::EvidenceFile;
@@ -23,13 +24,13 @@ pub(super) struct Detail {
     #[serde(flatten)]
     pub event: Event,
     /// Its first record, every member of it.
-    #[schema(value_type = Object)]
+    #[schema(value_type = described::Record)]
     pub first: Value,
     /// Its newest record, where that is another one.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<described::Record>)]
     pub last: Option<Value>,
     /// Its newest review, every member of it.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<described::Review>)]
     pub reviewed: Option<Review>,
     /// Whether it is as it was written.
     pub checks: Checks,

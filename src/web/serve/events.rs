@@ -8,6 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ulid::Ulid;
 
+use super::described;
 use crate::flaglog::cursor::Mark;
 use crate::flaglog::record::NoteKind;
 use crate::flaglog::review::Standing;
@@ -39,7 +40,7 @@ pub(super) struct Event {
     /// What it is.
     pub kind: Began,
     /// The verdict when it began.
-    #[schema(value_type = String)]
+    #[schema(value_type = described::Verdict)]
     pub verdict: Verdict,
     /// When its first frame was captured, UTC.
     #[serde(serialize_with = "rfc3339")]
@@ -58,7 +59,7 @@ pub(super) struct Event {
     /// Whether its pictures have made room since.
     pub removed: bool,
     /// What an operator said of it last, if anybody did.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<described::Standing>)]
     pub review: Option<Standing>,
     /// Where that stands.
     #[serde(skip)]

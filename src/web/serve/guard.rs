@@ -22,7 +22,9 @@ use crate::clock::{Moment, SharedClock};
 use crate::shown::Secret;
 
 /// Name of the cookie.
-const COOKIE: &str = "spotd-session";
+pub(super) const COOKIE: &str = "spotd-session";
+/// The one address of what is described that needs no token.
+pub(super) const ALIVE: &str = "/healthz";
 /// Wrong tokens that are checked within [`WINDOW`]; further ones are refused unchecked.
 const TRIES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -188,7 +190,7 @@ fn refusal(guard: &Guard, request: &Request) -> Option<Response> {
         return Some(Problem::new(StatusCode::FORBIDDEN, why).into_response());
     }
     // The one that says whether the process is alive tells nothing else; the login page needs its looks.
-    let open = matches!(path, "/healthz" | "/login") || path.starts_with("/assets/");
+    let open = matches!(path, ALIVE | "/login") || path.starts_with("/assets/");
     if open || guard.admits(headers) {
         return None;
     }

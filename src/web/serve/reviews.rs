@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use ulid::Ulid;
 
 use super::answer::Problem;
+use super::described;
 use super::detail::find;
 use super::view::View;
 use crate::clock::Moment;
@@ -51,7 +52,7 @@ impl Pace {
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     /// `confirmed`, `false-alarm` or `withdrawn`.
-    #[schema(schema_with = super::description::finding)]
+    #[schema(value_type = described::Found)]
     review: Finding,
     /// Who says so.
     by: String,
@@ -67,7 +68,7 @@ pub(super) struct Asked {
 struct Overtaken {
     error: String,
     /// What stands.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<described::Standing>)]
     standing: Option<Standing>,
 }
 
@@ -77,7 +78,7 @@ struct Overtaken {
     params(("id" = String, Path, description = "Id of an event")),
     request_body = Asked,
     responses(
-        (status = 201, description = "The review, on the disk", body = Object),
+        (status = 201, description = "The review, on the disk", body = described::Review),
         (status = 400, description = "No review", body = Problem),
         (status = 403, description = "Not from the page itself: Origin is another or missing", body = Problem),
         (status = 404, description = "No such event", body = Problem),
