@@ -86,6 +86,25 @@ fn another_shape_than_the_contract_is_refused() {
 }
 
 #[test]
+fn with_a_model_for_another_tile_the_daemon_does_not_start_and_both_sizes_are_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = write(dir.path(), &model::onnx(3, 96), |_| {});
+    let config = dir.path().join("spotd.toml");
+    let text = format!(
+        "[model]\npath = {path:?}\n[log]\ndir = \"flags\"\n[web]\nenabled = false\n\
+         [[source]]\nid = \"cam\"\nuri = \"demo://1\"\n"
+    );
+    std::fs::write(&config, text).expect("written");
+    for (command, expected) in [("run", 2), ("check", 1)] {
+        let (code, said) = common::daemon::spotd(&[command, "--config", &config.to_string_lossy()]);
+        assert_eq!(code, Some(expected), "{said}");
+        for words in ["m.onnx", "its input is 96", "card's tile asks for 64"] {
+            assert!(said.contains(words), "'{words}' is missing: {said}");
+        }
+    }
+}
+
+#[test]
 fn int8_of_a_float_model_is_refused_with_the_way_to_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = model::write_brightness(dir.path());

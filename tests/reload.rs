@@ -186,6 +186,16 @@ fn a_wrong_file_is_refused_and_the_old_one_stays() {
     std::fs::write(&rig.config, text.replace("workers = 1", "workers = 2")).expect("written");
     rig.hang_up();
     rig.wait_for_log("[model] has changed, which takes a restart");
+    // A restart would fail, since the other model is for another tile than its card says.
+    let (path, bytes) = (rig.dir.path().join("other.onnx"), model::onnx(3, 96));
+    std::fs::write(&path, &bytes).expect("written");
+    std::fs::write(path.with_extension("toml"), model::card(&bytes).to_toml()).expect("written");
+    write(&rig.config, &path, &[&cam, LOW, NO_PAGE]);
+    rig.hang_up();
+    rig.wait_for_log("and would fail then: ");
+    for words in ["other.onnx", "its input is 96", "card's tile asks for 64"] {
+        rig.wait_for_log(words);
+    }
     let before = rig.frames("cam");
     rig.wait_for("it goes on", |rig| rig.frames("cam") > before + 5);
     assert_eq!(rig.daemon.log().matches("delivers").count(), 1, "it was opened again");

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 
 use super::{Daemon, Watched, change};
 use crate::clock::stop_signal;
-use crate::config::Config;
-use crate::detector::Detector;
+use crate::config::{Config, ModelConfig};
+use crate::detector::{Detector, Model};
 use crate::health::{Board, SourceState};
 use crate::schedule::ROOM;
 use crate::source::latest::LatestSink;
@@ -18,6 +18,9 @@ use crate::source::{self, Source, SourceConfig};
 
 /// A source that has not ended after this long is left to itself: an element or a driver holds it.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
+
+/// The table that names the model.
+const MODEL: &str = "[model]";
 
 impl Daemon {
     /// Takes another configuration: sources, `[verdict]`, `[metrics]` and publishers change, and what is the same goes on
@@ -28,7 +31,12 @@ impl Daemon {
     /// previous configuration stays.
     pub fn reload(&mut self, config: Config) -> anyhow::Result<String> {
         if let Some(key) = fixed(&self.config, &config) {
-            anyhow::bail!("{key} has changed, which takes a restart (systemctl restart spotd)");
+            // Better said now than by a restart that fails.
+            let fails = match usable(&config.model) {
+                Err(error) if key == MODEL => format!(", and would fail then: {error:#}"),
+                _ => String::new(),
+            };
+            anyhow::bail!("{key} has changed, which takes a restart (systemctl restart spotd){fails}");
         }
         self.publishers.check(&config)?;
         let before = self.config.clone();
@@ -139,6 +147,11 @@ impl Daemon {
     }
 }
 
+fn usable(config: &ModelConfig) -> anyhow::Result<()> {
+    Model::open(config.path.as_deref(), config.precision)?.calibrated(config.calibration.as_deref())?;
+    Ok(())
+}
+
 fn put_on_board(board: &Board, id: &str, paused: bool) {
     board.update(id, |status| {
         status.state = SourceState::Starting;
@@ -150,7 +163,7 @@ fn put_on_board(board: &Board, id: &str, paused: bool) {
 fn fixed(now: &Config, new: &Config) -> Option<&'static str> {
     [
         ("[node] name", now.node == new.node),
-        ("[model]", now.model == new.model),
+        (MODEL, now.model == new.model),
         ("[log]", now.log == new.log && now.retention == new.retention && now.sign_key == new.sign_key),
     ]
     .into_iter()
