@@ -75,6 +75,10 @@ man: ## Write man pages (docs/man) and completions (contrib/completions) anew fr
 	UPDATE=1 cargo test --locked --bin spotd commands::man
 	UPDATE=1 cargo test --locked --bin spotd commands::completions
 
+.PHONY: cross
+cross: ## Build for another processor, TARGET=aarch64-unknown-linux-gnu or armv7-unknown-linux-gnueabihf (cross, or Debian's compiler)
+	tools/cross.sh $(or $(TARGET),aarch64-unknown-linux-gnu)
+
 .PHONY: deb
 deb: setup-run ## Build the Debian package (TRIPLE=aarch64-unknown-linux-gnu for a Raspberry Pi or Jetson, where that builds)
 	tools/deb.sh $(TRIPLE)

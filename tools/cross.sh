@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Builds spotd for another processor: tools/cross.sh TARGET [arguments of cargo build]. Prints the folder of the programs.
+#
+#   aarch64-unknown-linux-gnu       Raspberry Pi 4 and 5 (64 bit), Jetson
+#   armv7-unknown-linux-gnueabihf   Raspberry Pi OS of 32 bit
+#
+# With `cross` and a container engine these do it (cross.toml). Elsewhere, on Debian, with Debian's cross compiler and its
+# packages for that processor, unpacked into the cache: nothing of this machine's own packages changes.
+# SPOTD_PROFILE=dev builds what is quick to build instead of what is quick to run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${1:?a target, such as aarch64-unknown-linux-gnu}
+shift
+profile=${SPOTD_PROFILE:-release}
+folder=$([ "$profile" = dev ] && echo debug || echo "$profile")
+built=${CARGO_TARGET_DIR:-target}/$target/$folder
+
+if command -v cross >/dev/null && { command -v docker || command -v podman; } >/dev/null; then
+    CROSS_CONFIG=cross.toml cross build --locked --profile "$profile" --target "$target" -p spotd -p spotd-verify "$@" >&2
+    echo "$built"
+    exit
+fi
+
+case $target in
+aarch64-unknown-linux-gnu) arch=arm64 triplet=aarch64-linux-gnu ;;
+armv7-unknown-linux-gnueabihf) arch=armhf triplet=arm-linux-gnueabihf ;;
+*) echo "cross: $target is not known here; install cross and Docker or Podman for it" >&2 && exit 2 ;;
+esac
+command -v apt-get >/dev/null ||
+    { echo "cross: neither cross with Docker or Podman is here, nor Debian's apt-get" >&2; exit 2; }
+
+if ! command -v "$triplet-gcc" >/dev/null || ! command -v "$triplet-g++" >/dev/null; then
+    sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+    $sudo apt-get install -qy --no-install-recommends "g++-$triplet" "libc6-dev-$arch-cross" >&2
+fi
+if [ ! -e "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
+    rustup target add "$target" >&2 ||
+        { echo "cross: no std of Rust for $target: rustup could not fetch it" >&2; exit 2; }
+fi
+
+# Debian's packages of the libraries that are linked, with all that they need, as this release has them.
+cache=${SPOTD_CACHE:-$HOME/.cache/spotd}/cross-$arch
+root=$cache/root
+wanted="libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libc6-dev linux-libc-dev ${SPOTD_CROSS_PACKAGES:-}"
+if [ "$(cat "$cache/complete" 2>/dev/null || true)" != "$wanted" ]; then
+    rm -rf "$cache"
+    apt=$cache/apt
+    mkdir -p "$apt"/{lists/partial,archives/partial} "$root"
+    : >"$apt/status"
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 -E '/debian/?$')
+    # shellcheck source=/dev/null
+    suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$apt/sources.list"
+    options=(-oAPT::Architecture="$arch" -oAPT::Architectures="$arch" -oAPT::Install-Recommends=false
+        -oDir::Etc::sourcelist="$apt/sources.list" -oDir::Etc::sourceparts=/dev/null -oDir::State::Lists="$apt/lists"
+        -oDir::State::status="$apt/status" -oDir::Cache::archives="$apt/archives" -oDir::Cache::pkgcache=
+        -oDir::Cache::srcpkgcache= -oDebug::NoLocking=true)
+    echo "cross: fetching Debian's packages for $arch" >&2
+    apt-get "${options[@]}" -qq update >&2
+    # shellcheck disable=SC2086 # packages are words
+    apt-get "${options[@]}" -qq --download-only -y install $wanted >&2
+    for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$root"; done
+    rm -rf "$apt"
+    echo "$wanted" >"$cache/complete"
+fi
+
+name=$(tr a-z- A-Z_ <<<"$target")
+export "CARGO_TARGET_${name}_LINKER=$triplet-gcc" "CARGO_TARGET_${name}_RUSTFLAGS=-Clink-arg=--sysroot=$root"
+export "BINDGEN_EXTRA_CLANG_ARGS_${target//-/_}=--sysroot=$root"
+export PKG_CONFIG_ALLOW_CROSS=1 PKG_CONFIG_SYSROOT_DIR=$root PKG_CONFIG_PATH=
+export PKG_CONFIG_LIBDIR=$root/usr/lib/$triplet/pkgconfig:$root/usr/share/pkgconfig
+cargo build --locked --profile "$profile" --target "$target" -p spotd -p spotd-verify "$@" >&2
+echo "$built"
