@@ -67,6 +67,66 @@ fn over_rtsp_frames_between_are_decoded_where_key_frames_are_rare_or_all_are_wan
     others.into_iter().for_each(Rig::end);
 }
 
+/// Counts what is offered of a stream, and what was not decoded.
+#[derive(Default)]
+struct Count {
+    offered: AtomicU64,
+    undecoded: AtomicU64,
+}
+
+impl FrameSink for Count {
+    fn source(&self) -> Arc<str> {
+        "cam".into()
+    }
+
+    fn wants_frame(&self) -> bool {
+        true
+    }
+
+    fn offer(&self, captured: Captured) {
+        let frame = captured.into_frame("cam".into(), 0, Moment::ZERO);
+        assert_bars(&frame.to_rgb().expect("pixels"));
+        self.offered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn lost(&self, reason: &'static str) {
+        self.undecoded.fetch_add(u64::from(reason == "undecoded"), Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn frames_that_no_other_refers_to_are_not_decoded_unless_they_are_wanted() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // Two of three frames, or none; in Matroska with lengths, in a transport stream with start codes.
+    let clip = |between: u32, muxer: &str| {
+        let path = dir.path().join(format!("{between}-{muxer}"));
+        play(&format!(
+            "videotestsrc num-buffers=90 pattern=smpte75 ! video/x-raw,format=I420,width=320,height=240,framerate=15/1 \
+             ! x264enc speed-preset=ultrafast bitrate=2000 key-int-max=250 bframes={between} b-adapt=false option-string=b-pyramid=none \
+             ! h264parse ! {muxer} ! filesink location=\"{}\"",
+            path.display()
+        ));
+        SourceUri::File(path)
+    };
+    let watch = |uri: &SourceUri, fps: f64| {
+        let clock = SystemClock::shared();
+        let wanted = Some((fps, Decode::All));
+        let mut source = GstSource::new(uri, wanted, Patience::new(None), clock).expect("GStreamer");
+        let count = Count::default();
+        let (_handle, stop) = stop_signal();
+        source.run_once(&count, &stop).expect("to its end");
+        (count.offered.into_inner(), count.undecoded.into_inner())
+    };
+    for muxer in ["matroskamux", "mpegtsmux"] {
+        let (offered, spared) = watch(&clip(2, muxer), 2.0);
+        assert!((50..=60).contains(&spared), "{muxer}: {spared} of 90 spared");
+        assert!(offered >= 20, "{muxer}: {offered} offered");
+        // Every frame is wanted, or every frame is needed.
+        assert_eq!(watch(&clip(2, muxer), 30.0).1, 0, "{muxer}");
+        assert_eq!(watch(&clip(0, muxer), 2.0).1, 0, "{muxer}");
+    }
+}
+
 /// A feed that is dark and then bright, from its frame `from` on.
 fn turning(dir: &Path, seconds: u32, from: u32) -> SourceUri {
     let path = dir.join(format!("{seconds}-{from}.mkv"));

@@ -3,7 +3,10 @@
 //! A key frame can be decoded on its own, and decoding the frames in between is most of the work. Where one frame a second
 //! is wanted and a camera sends a key frame every second, it is wasted; and neighbours tell little new. So the others are
 //! dropped before the decoder once key frames have come often enough for a while, and are decoded again, from a key frame
-//! on, while somebody wants a closer look.
+//! on, while somebody wants a closer look. Of what is decoded otherwise, frames that no other refers to ([`disposable`]) are
+//! left out where the others come often enough.
+//!
+//! [`disposable`]: super::disposable
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,6 +15,7 @@ use std::time::Duration;
 use ::gstreamer as gst;
 use gst::prelude::*;
 
+use super::disposable::Spares;
 use crate::control::CloserLook;
 
 /// How many successive intervals between key frames have to be short enough, at first and after one
@@ -26,6 +30,8 @@ pub(super) struct Thinning {
     /// Key frames are enough if they come this often.
     period: Duration,
     closer: Option<Arc<CloserLook>>,
+    /// Frames that no other refers to are spared where others come twice as often as this.
+    spared: Option<Duration>,
     what: Arc<str>,
     skipped: Arc<AtomicU64>,
 }
@@ -33,13 +39,19 @@ pub(super) struct Thinning {
 impl Thinning {
     /// Only key frames, where they come at least once every `period`.
     pub fn new(period: Duration, what: &str) -> Self {
-        Self { period, closer: None, what: what.into(), skipped: Arc::default() }
+        Self { period, closer: None, spared: None, what: what.into(), skipped: Arc::default() }
     }
 
     /// Also the others, while a closer look is wanted.
     #[must_use]
     pub fn unless(self, closer: Option<Arc<CloserLook>>) -> Self {
         Self { closer, ..self }
+    }
+
+    /// Without frames that no other refers to, where a frame is wanted every `wanted` and others come often enough.
+    #[must_use]
+    pub fn sparing(self, wanted: Duration) -> Self {
+        Self { spared: Some(wanted), ..self }
     }
 
     /// Frames that were not decoded since the last call.
@@ -56,12 +68,13 @@ impl Thinning {
             counted.fetch_add(1, Ordering::Relaxed);
             gst::PadProbeReturn::Ok
         });
-        let (thinning, gate) = (self.clone(), Mutex::new(Gate::new(self.period)));
-        sink.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let (thinning, state) = (self.clone(), Mutex::new((Gate::new(self.period), Spares::default())));
+        sink.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             let Some(buffer) = info.buffer() else { return gst::PadProbeReturn::Ok };
             let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
             let time = buffer.pts().or(buffer.dts()).map(Duration::from);
-            let mut gate = gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut state = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (gate, spares) = &mut *state;
             let before = gate.drops();
             let closer = thinning.closer.as_ref().is_some_and(|closer| closer.is_wanted());
             let pass = gate.pass(key, time, pictures.load(Ordering::Relaxed), closer);
@@ -69,7 +82,8 @@ impl Thinning {
                 let now = if gate.drops() { "only key frames are" } else { "every frame is" };
                 log::debug!("{}: {now} decoded", thinning.what);
             }
-            if pass {
+            let spared = pass && thinning.spared.is_some_and(|wanted| spares.spares(pad, buffer, wanted));
+            if pass && !spared {
                 return gst::PadProbeReturn::Ok;
             }
             thinning.skipped.fetch_add(1, Ordering::Relaxed);

@@ -9,6 +9,7 @@
 mod build;
 pub mod content;
 mod contribution;
+mod disposable;
 mod element;
 mod fault;
 mod frames;
@@ -80,7 +81,8 @@ impl GstSource {
 
     fn thinning(&self, sink: &dyn FrameSink) -> Option<Thinning> {
         let (fps, decode) = self.wanted?;
-        Some(thinning(fps, decode, self.patience, &self.describe())?.unless(sink.closer_look()))
+        let thinning = thinning(fps, decode, self.patience, &self.describe())?;
+        Some(thinning.unless(sink.closer_look()).sparing(self.period()))
     }
 }
 
