@@ -59,7 +59,7 @@ fuzz: setup-test ## Fuzz each parser of what others write, FUZZ_SECONDS=60 each
 	tools/fuzz.sh $(or $(FUZZ_SECONDS),60) $(FUZZ_TARGETS)
 
 .PHONY: test-vm
-test-vm: setup-test ## The camera tests, against a real driver in QEMU (ARGS='--nocapture unplugged')
+test-vm: setup-test ## The camera tests, against a real driver in QEMU, and power cuts (ARGS='--nocapture unplugged')
 	tests/vm/run.sh $(ARGS)
 
 .PHONY: lint

@@ -9,6 +9,7 @@ mod model;
 #[path = "../common/networks.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod networks;
+mod power;
 mod quantize;
 #[path = "../support/mod.rs"]
 mod support;

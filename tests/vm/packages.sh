@@ -5,7 +5,7 @@
 # replace packages of this machine. Exit code 3: they cannot be had here.
 set -euo pipefail
 cache=${SPOTD_CACHE:-$HOME/.cache/spotd}/vm
-recipe=2 # goes up when what is fetched here changes
+recipe=3 # goes up when what is fetched here changes
 
 give_up() { echo "$*" >&2; exit 3; }
 
@@ -61,6 +61,12 @@ mkdir -p modules
 find "root/lib/modules/$version/kernel/drivers/media" -name '*.ko*' \
     \( -path '*/v4l2-core/*' -o -path '*/mc/*' -o -path '*/common/*' -o -path '*/cec/*' -o -path '*/rc/rc-core*' \
     -o -path '*/vivid/*' \) -exec cp {} modules/ \;
+
+# A disk, for what is to survive a power cut.
+for module in virtio virtio_ring virtio_pci virtio_pci_legacy_dev virtio_pci_modern_dev virtio_blk ext4 jbd2 mbcache \
+    crc16 crc32c_generic libcrc32c; do
+    find "root/lib/modules/$version/kernel" -name "$module.ko*" -exec cp {} modules/ \;
+done
 
 # Headers name each other by where they would be installed.
 sources=$cache/root/usr/src

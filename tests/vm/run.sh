@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Runs tests/v4l against real camera drivers: in QEMU, with a Debian kernel and its vivid driver.
-# Needs neither root nor KVM. Arguments go to the test program (a filter, --nocapture).
+# Runs tests/v4l against real camera drivers: in QEMU, with a Debian kernel and its vivid driver. Then cuts the power of
+# such a guest while a daemon writes to its disk (power.sh).
+# Needs neither root nor KVM. Arguments go to the test program (a filter, --nocapture), and leave the power on; `power`
+# alone leaves out the tests.
 #
 # Exit code: 0 all passed (or left out, which is said loudly; SPOTD_VM=require makes that a failure),
 # 1 some failed, 2 the guest did not come to its end.
@@ -34,6 +36,7 @@ mkdir -p "$guest"/{bin,dev,proc,sys,tmp,lib64,usr/lib,plugins,modules}
 cp "$cache/root/bin/busybox" "$guest/bin/"
 ln -s busybox "$guest/bin/sh"
 cp "$here/init" "$guest/init"
+cp "$here/power" "$guest/bin/power"
 strip -o "$guest/bin/v4l" "$tests"
 strip -o "$guest/bin/spotd" "$spotd"
 
@@ -53,16 +56,24 @@ printf '%s' "$*" >"$guest/arguments"
 (cd "$guest" && find . | "$cache/root/bin/busybox" cpio -o -H newc 2>/dev/null) >"$work/initrd"
 rm -rf "$guest"
 
-log=$cache/serial.log
+libraries=$cache/root/usr/lib/x86_64-linux-gnu:$cache/root/lib/x86_64-linux-gnu:$cache/root/usr/lib/x86_64-linux-gnu/pmdk
+machine=(env "LD_LIBRARY_PATH=$libraries" "$cache/root/usr/bin/qemu-system-x86_64"
+    -L "$cache/root/usr/share/qemu" -L "$cache/root/usr/share/seabios"
+    -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nographic -no-reboot -nodefaults -serial stdio
+    -kernel "$cache/vmlinuz" -initrd "$work/initrd")
 # no_timer_check: on a busy machine the emulated timer ticks too late for the kernel's test of it, which then panics.
+kernel_says='console=ttyS0 panic=-1 loglevel=4 mitigations=off no_timer_check'
+# shellcheck source=tests/vm/power.sh
+. "$here/power.sh"
+if [ "$*" = power ]; then
+    power
+    exit
+fi
+
+log=$cache/serial.log
 echo "vm: starting the guest" >&2
 begun=$SECONDS
-qemu=$cache/root/usr/bin/qemu-system-x86_64
-LD_LIBRARY_PATH=$cache/root/usr/lib/x86_64-linux-gnu:$cache/root/lib/x86_64-linux-gnu:$cache/root/usr/lib/x86_64-linux-gnu/pmdk \
-    timeout "$most_seconds" "$qemu" -L "$cache/root/usr/share/qemu" -L "$cache/root/usr/share/seabios" \
-    -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nographic -no-reboot -nodefaults -serial stdio \
-    -kernel "$cache/vmlinuz" -initrd "$work/initrd" \
-    -append 'console=ttyS0 panic=-1 loglevel=4 mitigations=off no_timer_check' </dev/null >"$log" 2>&1 || true
+timeout "$most_seconds" "${machine[@]}" -append "$kernel_says" </dev/null >"$log" 2>&1 || true
 
 tr -d '\r' <"$log" | grep -E '^test .*\.\.\. |^test result' || true
 code=$(tr -d '\r' <"$log" | sed -n 's/^guest: the tests ended with \([0-9]*\)$/\1/p')
@@ -80,3 +91,4 @@ if [ "$code" != 0 ]; then
     echo "vm: all that the guest said is in $log" >&2
     exit 1
 fi
+[ $# != 0 ] || power
