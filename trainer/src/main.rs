@@ -35,6 +35,8 @@ enum Command {
     Pack(pack::Options),
     /// Fit the coherent part's head on pairs, matched sets and whatever else there is.
     Coherence(coherence::Options),
+    /// One coherent head whose logit is the mean of several fits'.
+    MeanHead(coherence::MeanOptions),
     /// Turn a checkpoint of PyTorch into safetensors, ONNX and a card.
     Import(import::Options),
     /// Write a resynthesis run's detector as ONNX with its card, and the demonstration's network.
@@ -229,6 +231,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Pack(options) => println!("packed {}", pack::pack(&options)?.report()),
         Command::Coherence(options) => print!("{}", coherence::coherence(&options)?),
+        Command::MeanHead(options) => print!("{}", coherence::mean_head(&options)?),
         Command::Import(options) => {
             let imported = import::import(&options)?;
             let files: Vec<String> = imported.files.iter().map(|path| path.display().to_string()).collect();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
 use spotd::detector::coherence::{BlockSums, Head, Luma};
-use spotd_train::coherence::{Options, coherence};
+use spotd_train::coherence::{MeanOptions, Options, coherence, mean_head};
 
 #[derive(clap::Parser)]
 struct Line {
@@ -52,6 +52,43 @@ fn a_head_that_was_fitted_on_pairs_finds_the_lattice_in_others() {
     for seed in 900..905 {
         let (real, fake) = (logit(seed, false), logit(seed, true));
         assert!(fake > real, "picture {seed}: {real} and, with a lattice, {fake}");
+    }
+}
+
+#[test]
+fn the_mean_of_heads_is_one_head_and_what_is_no_head_is_named() {
+    tch::set_num_threads(1);
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    put_pairs(&at("data"), 6);
+    for (name, seed) in [("a.onnx", 1), ("b.onnx", 2)] {
+        let mut options = options(&at("data"), &at(name), "");
+        (options.seed, options.epochs) = (seed, 3.0);
+        coherence(&options).unwrap();
+    }
+    let of = |heads: &[&str], out: &str| MeanOptions {
+        heads: heads.iter().map(|head| at(head)).collect(),
+        out: at(out),
+    };
+    mean_head(&of(&["a.onnx", "b.onnx"], "mean.onnx")).unwrap();
+    let read = |name: &str| Head::new(&std::fs::read(at(name)).unwrap(), &at(name)).unwrap();
+    let heads = [read("a.onnx"), read("b.onnx"), read("mean.onnx")];
+    for seed in 900..903 {
+        let sums = BlockSums::of(&Luma::of_rgb(&common::picture(seed, true, 256, 256)));
+        let [a, b, mean] = [0, 1, 2].map(|head| heads[head].logit(&sums).unwrap());
+        assert!((a - b).abs() > 0.01, "two fits: {a} {b}");
+        assert!((mean - (a + b) / 2.0).abs() < 0.005, "{a} and {b} give {mean}");
+    }
+    let size = |name: &str| std::fs::metadata(at(name)).unwrap().len();
+    assert!(size("mean.onnx") < size("a.onnx") * 11 / 10, "matrices are stored in 16 bits");
+
+    std::fs::write(at("none.onnx"), "no head").unwrap();
+    for (heads, name) in
+        [(["a.onnx", "none.onnx"], "none.onnx"), (["missing.onnx", "a.onnx"], "missing.onnx")]
+    {
+        let error = format!("{:#}", mean_head(&of(&heads, "never.onnx")).expect_err(name));
+        assert!(error.contains(name), "{error}");
+        assert!(!at("never.onnx").exists(), "{name}: something was written");
     }
 }
 

@@ -41,8 +41,11 @@ impl Fate {
     /// takes for "generated" (as it did for every eighth doubled photograph).
     pub fn draw(rng: &mut Rng) -> Self {
         let way = rng.unit();
-        let (quality, again, crf) =
-            (60 + rng.below(37) as u8, 75 + rng.below(22) as u8, 16 + rng.below(15) as u8);
+        let (quality, again) = (60 + rng.below(37) as u8, 75 + rng.below(22) as u8);
+        // Half of them go beyond what leaves a trace: a head that never saw that far takes what a
+        // codec leaves of true pictures for a generator's work.
+        let span = *rng.pick(&[15, 26]);
+        let crf = 16 + rng.below(span) as u8;
         // Strong compression loses most, so it is drawn more often than weak.
         let quality = if rng.chance(0.25) { 65 + rng.below(20) as u8 } else { quality };
         let codec = if rng.chance(0.7) { JpegCodec::Quartered } else { *rng.pick(&JpegCodec::ALL) };
@@ -50,10 +53,10 @@ impl Fate {
         let larger = *rng.pick(&[2.0, 2.0, 1.5, 4.0 / 3.0, larger, larger]);
         let then = if rng.chance(0.75) { Way::Jpeg(again) } else { Way::Stored };
         let way = match way {
-            w if w < 0.26 => Way::Stored,
-            w if w < 0.40 => Way::Scaled(larger, Box::new(then)),
-            w if w < 0.71 => Way::Jpeg(quality),
-            w if w < 0.81 => Way::Twice(again, quality.max(70)),
+            w if w < 0.24 => Way::Stored,
+            w if w < 0.37 => Way::Scaled(larger, Box::new(then)),
+            w if w < 0.66 => Way::Jpeg(quality),
+            w if w < 0.75 => Way::Twice(again, quality.max(70)),
             w if w < 0.96 => Way::H264(crf),
             _ => Way::Scaled(smaller, Box::new(Way::Jpeg(90))),
         };

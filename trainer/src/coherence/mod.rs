@@ -4,6 +4,9 @@
 mod data;
 mod fate;
 mod head;
+mod mean;
+
+pub use mean::{Options as MeanOptions, mean_head};
 
 use crate::{
     bank, checkpoint,
@@ -224,13 +227,17 @@ fn tail(mut truth: Vec<f32>, found: &[f32]) -> String {
 /// Largest allowed difference between libtorch's and tract's logits.
 const MOST_APART: f32 = 1e-3;
 
+/// Four rows of features, anything in their range.
+fn rows() -> impl Iterator<Item = Vec<f32>> {
+    (0..4u64).map(|seed| {
+        (0..coherence::FEATURES as u64).map(|i| (mix(seed ^ mix(i)) % 1000) as f32 / 200.0 - 3.0).collect()
+    })
+}
+
 /// Refuses a file for which tract and libtorch disagree.
 fn agree(fitted: &head::Head, bytes: &[u8], path: &Path) -> Result<()> {
     let read = coherence::Head::new(bytes, path)?;
-    for seed in 0..4u64 {
-        let row: Vec<f32> = (0..coherence::FEATURES as u64)
-            .map(|i| (mix(seed ^ mix(i)) % 1000) as f32 / 200.0 - 3.0)
-            .collect();
+    for row in rows() {
         let (ours, theirs) = (fitted.logits(&row)[0], read.of_features(&row)?);
         ensure!(
             (ours - theirs).abs() <= MOST_APART * ours.abs().max(1.0),
