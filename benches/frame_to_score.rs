@@ -161,9 +161,9 @@ fn main() {
     let tile = SceneRenderer::new(1, side, side).frame(0);
     let mut group = c.benchmark_group("tile");
     group.throughput(Throughput::Elements(1));
-    let float = Model::open(None, Wanted::Only(Precision::F32)).expect("the float file");
+    let float = Model::open(None, Wanted::Only(Precision::F32)).expect("in floats");
     for model in [&model, &float] {
-        group.bench_function(format!("{side}x{side} {}", model.card().precision), |b| {
+        group.bench_function(format!("{side}x{side} {}", model.identity().precision), |b| {
             b.iter(|| model.logit(black_box(&tile)).expect("runs"));
         });
     }

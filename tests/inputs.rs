@@ -109,12 +109,13 @@ fn a_name_that_looks_like_a_pipeline_is_a_name() {
     assert_eq!((code, rows[0]["verdict"].as_str()), (Some(1), Some("synthetic")), "{rows:?}");
 
     // There is no such file, and nothing is run.
+    const FLOAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/spotd-edge.onnx");
     let missing = "videotestsrc num-buffers=2 ! filesink location=written ! appsink";
     for arguments in [
         vec!["scan", missing],
         vec!["run", "--for-seconds", "1", "--source", missing],
         vec!["calibrate", "--per-day", "1", "--out", "x.toml", "--real", missing],
-        vec!["quantize", "--out", "x.onnx", "--calibrate", missing],
+        vec!["quantize", "--model", FLOAT, "--out", "x.onnx", "--calibrate", missing],
     ] {
         let output = bench.spotd(&arguments).output().expect("runs");
         let said = [output.stdout, output.stderr].concat();

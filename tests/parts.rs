@@ -132,8 +132,8 @@ fn a_redrawn_rectangle_is_found_by_the_map_where_the_frames_mean_stays_clear() {
 #[test]
 fn another_model_or_another_size_starts_the_map_anew() {
     let detector = Detector::of(&Model::open(None, Wanted::Auto).expect("the built-in detector"), TILES);
-    let other = Wanted::Only(spotd::identity::Precision::F32);
-    let other = Detector::of(&Model::open(None, other).expect("the float one"), TILES);
+    let smaller = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/spotd-edge.onnx"));
+    let other = Detector::of(&Model::open(Some(smaller), Wanted::Auto).expect("the smaller one"), TILES);
     assert_ne!(detector.card().sha256, other.card().sha256);
     let mut map = Mapped::default();
     assert_eq!(map.copy(&detector), None);

@@ -45,24 +45,20 @@ pub struct Coherence {
 
 /// The detector that is built in: its ONNX file and card.
 const BUILT_IN: (&[u8], &str) =
-    (include_bytes!("../../models/spotd-edge-int8.onnx"), include_str!("../../models/spotd-edge-int8.toml"));
-/// The same before quantisation, for running it in f32 or quantising it again.
-const BUILT_IN_F32: (&[u8], &str) =
-    (include_bytes!("../../models/spotd-edge.onnx"), include_str!("../../models/spotd-edge.toml"));
-
+    (include_bytes!("../../models/spotd-lite-int8.onnx"), include_str!("../../models/spotd-lite-int8.toml"));
 /// The head of the built-in detector's coherent part.
 const BUILT_IN_HEAD: &[u8] = include_bytes!("../../models/spotd-coherence.onnx");
 
 impl Model {
     /// Loads the model at `path` with the card beside it, or the built-in one, checks it against
-    /// its card, and prepares it for tiles in the precision that is `wanted`. The built-in detector
-    /// has a float file of its own for f32; any other quantised file is then run in floats.
+    /// its card, and prepares it for tiles in the precision that is `wanted`: for f32, a quantised file is run in
+    /// floats.
     ///
     /// # Errors
     /// [`ModelError`] names the file and what is wrong with it; [`ModelError::NotQuantised`] where
     /// int8 cannot be had.
     pub fn open(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
-        let (bytes, card, at) = read(path, wanted)?;
+        let (bytes, card, at) = read(path)?;
         let mut model = Self::prepare(&bytes, card, &at, wanted)?;
         if let Some(part) = model.card.coherence.clone() {
             let (head, file) = read_head(path, &part)?;
@@ -222,17 +218,14 @@ impl Coherent {
 }
 
 /// The bytes of a model, its card, and the path for messages; without a path, those of the built-in
-/// one for that precision.
+/// one.
 ///
 /// # Errors
 /// [`ModelError`]: model or card cannot be read, or the card is wrong.
-pub fn read(path: Option<&Path>, wanted: Wanted) -> Result<(Cow<'static, [u8]>, Card, PathBuf), ModelError> {
+pub fn read(path: Option<&Path>) -> Result<(Cow<'static, [u8]>, Card, PathBuf), ModelError> {
     let Some(path) = path else {
-        let ((bytes, card), name) = match wanted {
-            Wanted::Only(Precision::F32) => (BUILT_IN_F32, "(built in) spotd-edge.onnx"),
-            _ => (BUILT_IN, "(built in) spotd-edge-int8.onnx"),
-        };
-        let path = PathBuf::from(name);
+        let (bytes, card) = BUILT_IN;
+        let path = PathBuf::from("(built in) spotd-lite-int8.onnx");
         return Ok((Cow::Borrowed(bytes), Card::parse(card, &Card::path_for(&path))?, path));
     };
     let bytes =

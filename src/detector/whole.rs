@@ -34,7 +34,7 @@ impl WholePicture {
     /// As [`super::Model::open`]. Whether it takes other sizes than its tile, and runs in that
     /// precision, shows with the first picture.
     pub fn open(path: Option<&Path>, wanted: Wanted) -> Result<Self, ModelError> {
-        let (bytes, card, path) = read(path, wanted)?;
+        let (bytes, card, path) = read(path)?;
         check_hash(&bytes, &card, &path)?;
         Ok(Self { bytes, card, path, wanted, plans: Mutex::default() })
     }

@@ -16,6 +16,8 @@ SIDE = 224
 # A tile's texture can look like nothing that a generator painted in training and still come from one: "real" is said
 # with bounded confidence, so that it cannot outvote the coherent part.
 LEAST = -2.5
+# Rendered and softened pictures look generated to it: alone, it must not reach the threshold.
+MOST = 4.0
 
 
 def rounded(values):
@@ -78,7 +80,7 @@ def main():
     weight = w.constant("fc.weight", network.fc.weight.detach().numpy())
     bias = w.constant("fc.bias", network.fc.bias.detach().numpy())
     x = w.node("Gemm", [x, weight, bias], "fc", transB=1)
-    w.nodes.append(helper.make_node("Clip", [x, w.constant("least", LEAST)], ["logit"], name="bound"))
+    w.nodes.append(helper.make_node("Clip", [x, w.constant("least", LEAST), w.constant("most", MOST)], ["logit"], name="bound"))
     value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
     graph = helper.make_graph(w.nodes, "spotd-lite", [value("x", ["N", 3, SIDE, SIDE])], [value("logit", ["N", 1])], w.constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], producer_name="spotd")

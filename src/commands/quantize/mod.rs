@@ -20,7 +20,6 @@ use footage::{Gathered, TileGatherer};
 use spotd::detector::card::{Card, sha256_hex};
 use spotd::detector::{Model, check_hash, read, read_head};
 use spotd::identity::Precision;
-use spotd::identity::Wanted;
 use spotd::quantize::{Clipping, Options, Progress, Quantized, Residual, quantize as quantize_model};
 use spotd::shown::Shown as _;
 use spotd::threads;
@@ -28,8 +27,8 @@ use spotd::threads;
 const MANUAL: Manual = Manual {
     examples: &[
         (
-            "spotd quantize --calibrate pictures/ --out int8.onnx",
-            "Quantise the built-in detector, calibrated on pictures",
+            "spotd quantize --model models/spotd-lite.onnx --calibrate pictures/ --out int8.onnx",
+            "Quantise the float32 file that the built-in detector was made from, calibrated on pictures",
         ),
         (
             "spotd quantize --model own.onnx --calibrate /dev/video0 --out own-int8.onnx --eval SETS/",
@@ -45,9 +44,9 @@ const MANUAL: Manual = Manual {
 #[derive(Debug, Args)]
 #[command(after_long_help = MANUAL.text())]
 pub struct QuantizeArgs {
-    /// Float32 model (ONNX, its card beside it) instead of the built-in one's float file.
+    /// Float32 model (ONNX, its card beside it).
     #[arg(short, long, value_name = "FILE")]
-    model: Option<PathBuf>,
+    model: PathBuf,
 
     /// Pictures to calibrate with, like those that will be judged: a folder, a video, an address
     /// such as rtsp://..., or a camera such as /dev/video0. May be given several times.
@@ -160,7 +159,7 @@ const EVAL_TILES: usize = 64;
 /// # Errors
 /// Model or pictures are unusable, or a file cannot be written.
 pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
-    let (bytes, card, path) = read(args.model.as_deref(), Wanted::Only(Precision::F32))?;
+    let (bytes, card, path) = read(Some(&args.model))?;
     check_hash(&bytes, &card, &path)?;
     let shown = path.shown();
     if card.precision != Precision::F32 {
@@ -172,7 +171,7 @@ pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
     if args.out.extension().is_none_or(|e| e != "onnx") {
         bail!("--out {}: must end in .onnx; its card will end in .toml", args.out.shown());
     }
-    if args.model.as_deref().is_some_and(|m| same_file(m, &args.out)) {
+    if same_file(&args.model, &args.out) {
         bail!("--out {}: is the float32 model itself; give another name", args.out.shown());
     }
     // A violation of the contract is reported before any work.
@@ -223,7 +222,7 @@ pub fn quantize(args: QuantizeArgs) -> anyhow::Result<u8> {
     }
     // The card names the coherent part's head, which lies beside the model.
     if let Some(part) = &int8.coherence {
-        let (head, _) = read_head(args.model.as_deref(), part)?;
+        let (head, _) = read_head(Some(&args.model), part)?;
         output::write(&args.out.with_file_name(&part.file), &head)?;
     }
     output::write(&args.out, &made.onnx)?;
