@@ -136,7 +136,7 @@ complete -c spotd -n "__fish_spotd_using_subcommand calibrate" -l json -d 'Print
 complete -c spotd -n "__fish_spotd_using_subcommand calibrate" -s v -l verbose -d 'Say more (-v: debug, -vv: trace); RUST_LOG overrides this'
 complete -c spotd -n "__fish_spotd_using_subcommand calibrate" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c spotd -n "__fish_spotd_using_subcommand calibrate" -s V -l version -d 'Print version'
-complete -c spotd -n "__fish_spotd_using_subcommand quantize" -s m -l model -d 'Float32 model (ONNX, its card beside it) instead of the built-in one\'s float file' -r -F
+complete -c spotd -n "__fish_spotd_using_subcommand quantize" -s m -l model -d 'Float32 model (ONNX, its card beside it)' -r -F
 complete -c spotd -n "__fish_spotd_using_subcommand quantize" -l calibrate -d 'Pictures to calibrate with, like those that will be judged: a folder, a video, an address such as rtsp://..., or a camera such as /dev/video0. May be given several times' -r
 complete -c spotd -n "__fish_spotd_using_subcommand quantize" -s o -l out -d 'File to write; the card goes beside it' -r -F
 complete -c spotd -n "__fish_spotd_using_subcommand quantize" -l images -d 'Calibrate with at most so many pictures or frames; every third is held out to measure on' -r
