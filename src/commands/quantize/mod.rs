@@ -27,8 +27,8 @@ use spotd::threads;
 const MANUAL: Manual = Manual {
     examples: &[
         (
-            "spotd quantize --model models/spotd-lite.onnx --calibrate pictures/ --out int8.onnx",
-            "Quantise the float32 file that the built-in detector was made from, calibrated on pictures",
+            "spotd quantize --model models/spotd-edge.onnx --calibrate pictures/ --out int8.onnx",
+            "Quantise the float32 file of the smaller detector, calibrated on pictures",
         ),
         (
             "spotd quantize --model own.onnx --calibrate /dev/video0 --out own-int8.onnx --eval SETS/",
