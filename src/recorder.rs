@@ -418,8 +418,9 @@ fn explain(outcome: &Outcome) -> String {
 mod tests {
     use super::*;
 
-    fn outcome(verdict: Verdict, event: Option<EventKind>) -> Outcome {
-        let judgement = Judgement {
+    /// That of a source without frames.
+    pub(super) fn judgement() -> Judgement {
+        Judgement {
             raw: None,
             smoothed: None,
             peak: None,
@@ -427,8 +428,11 @@ mod tests {
             unsure_from: 0.5,
             window: 9,
             frames: 0,
-        };
-        Outcome { verdict, before: verdict, judgement, reason: None, event }
+        }
+    }
+
+    fn outcome(verdict: Verdict, event: Option<EventKind>) -> Outcome {
+        Outcome { verdict, before: verdict, judgement: judgement(), reason: None, event }
     }
 
     #[test]

@@ -9,24 +9,29 @@ pub fn luma_of_rgb(rgb: &[u8]) -> impl Iterator<Item = f32> + '_ {
         .map(|px| 0.299 * f32::from(px[0]) + 0.587 * f32::from(px[1]) + 0.114 * f32::from(px[2]))
 }
 
+/// Bytes of a pixel in the first plane, and the first of them that is luma; `None` where luma has to be computed.
+fn native(format: PixelFormat) -> Option<(usize, usize)> {
+    match format {
+        PixelFormat::Nv12 | PixelFormat::I420 | PixelFormat::Grey => Some((1, 0)),
+        PixelFormat::Yuyv => Some((2, 0)),
+        PixelFormat::Uyvy => Some((2, 1)),
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 | PixelFormat::Mjpg => None,
+    }
+}
+
 /// Luma of `rect`, which is not empty and lies inside the frame.
 pub(super) fn levels(frame: &Frame, rect: Rect) -> Result<Vec<f32>, FrameError> {
     let (x0, width) = (rect.x as usize, rect.width as usize);
-    let step = match frame.format {
-        PixelFormat::Yuyv | PixelFormat::Uyvy => 2,
-        PixelFormat::Nv12 | PixelFormat::I420 | PixelFormat::Grey => 1,
-        PixelFormat::Rgb24 | PixelFormat::Bgr24 | PixelFormat::Mjpg => {
-            return Ok(luma_of_rgb(frame.crop(rect)?.as_raw()).collect());
-        }
+    let Some((size, first)) = native(frame.format) else {
+        return Ok(luma_of_rgb(frame.crop(rect)?.as_raw()).collect());
     };
     convert::check(frame)?;
-    let first = usize::from(frame.format == PixelFormat::Uyvy);
     let (black, gain) = if frame.colour.full_range { (0.0, 1.0) } else { (16.0, 255.0 / 219.0) };
     let plane = frame.planes[0];
     let mut out = Vec::with_capacity(width * rect.height as usize);
     for y in rect.y..rect.y + rect.height {
         let row = &frame.bytes()[plane.offset + y as usize * plane.stride..];
-        let row = row[first..].iter().step_by(step).skip(x0).take(width);
+        let row = row[first..].iter().step_by(size).skip(x0).take(width);
         out.extend(row.map(|&level| (f32::from(level) - black) * gain));
     }
     Ok(out)
@@ -38,18 +43,13 @@ const APART: usize = 3;
 
 /// Standard deviation of luma in `rect`, which is not empty and lies inside the frame: see [`Frame::luma_deviation`].
 pub(super) fn deviation(frame: &Frame, rect: Rect) -> Result<f64, FrameError> {
-    // Bytes of a pixel in the first plane, and the first of them that counts.
-    let (size, first) = match frame.format {
-        PixelFormat::Nv12 | PixelFormat::I420 | PixelFormat::Grey => (1, 0),
-        PixelFormat::Yuyv => (2, 0),
-        PixelFormat::Uyvy => (2, 1),
-        PixelFormat::Rgb24 | PixelFormat::Bgr24 => (3, 0),
-        PixelFormat::Mjpg => {
-            let decoded = Frame::still(frame.source.clone(), jpeg::decode(frame.bytes())?);
-            decoded.inside(rect)?;
-            return deviation(&decoded, rect);
-        }
-    };
+    if frame.format == PixelFormat::Mjpg {
+        let decoded = Frame::still(frame.source.clone(), jpeg::decode(frame.bytes())?);
+        decoded.inside(rect)?;
+        return deviation(&decoded, rect);
+    }
+    // RGB has no luma of its own: all three bytes count.
+    let (size, first) = native(frame.format).unwrap_or((3, 0));
     convert::check(frame)?;
     let plane = frame.planes[0];
     let rows = (rect.y..rect.y + rect.height).step_by(APART).map(|y| {

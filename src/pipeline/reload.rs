@@ -32,8 +32,8 @@ impl Daemon {
     pub fn reload(&mut self, config: Config) -> anyhow::Result<String> {
         if let Some(key) = fixed(&self.config, &config) {
             // Better said now than by a restart that fails.
-            let fails = match usable(&config.model) {
-                Err(error) if key == MODEL => format!(", and would fail then: {error:#}"),
+            let fails = match (key == MODEL).then(|| usable(&config.model)) {
+                Some(Err(error)) => format!(", and would fail then: {error:#}"),
                 _ => String::new(),
             };
             anyhow::bail!("{key} has changed, which takes a restart (systemctl restart spotd){fails}");

@@ -92,19 +92,10 @@ mod tests {
 
     use super::*;
     use crate::identity::{ModelIdentity, Precision};
-    use crate::judgement::Judgement;
+    use crate::recorder::tests::judgement;
     use crate::verdict::Verdict;
 
     fn ready(kind: EventKind, bytes: usize) -> Ready {
-        let judgement = Judgement {
-            raw: None,
-            smoothed: None,
-            peak: None,
-            threshold: 0.8,
-            unsure_from: 0.5,
-            window: 9,
-            frames: 0,
-        };
         let model = ModelIdentity {
             name: "test".into(),
             version: "1".into(),
@@ -117,7 +108,7 @@ mod tests {
             source: "cam".into(),
             kind,
             verdict: Verdict::Synthetic,
-            judgement,
+            judgement: judgement(),
             frame: None,
             tiles: vec![],
             captured: SystemTime::UNIX_EPOCH,

@@ -185,34 +185,18 @@ impl Head {
         ] {
             graph.initializer.push(constant(name, &tensor));
         }
-        let mut node = |op: &str, inputs: &[&str], output: &str| {
-            let attribute = if op == "Gemm" {
-                vec![AttributeProto {
-                    name: "transB".into(),
-                    r#type: AttributeType::Int as i32,
-                    i: 1,
-                    ..Default::default()
-                }]
-            } else {
-                vec![]
-            };
-            graph.node.push(NodeProto {
-                input: inputs.iter().map(|s| (*s).into()).collect(),
-                output: vec![output.into()],
-                name: output.into(),
-                op_type: op.into(),
-                attribute,
-                ..Default::default()
-            });
+        let mut add = |op: &str, inputs: &[&str], output: &str| {
+            let transposed = (op == "Gemm").then_some(("transB", 1));
+            graph.node.push(node(op, inputs, output, transposed));
         };
-        node("Add", &["x", "shift"], "centred");
-        node("Mul", &["centred", "scale"], "standard");
-        node("Clip", &["standard", "low", "high"], "clipped");
-        node("Gemm", &["clipped", "w0", "b0"], "first");
-        node("Relu", &["first"], "first.relu");
-        node("Gemm", &["first.relu", "w1", "b1"], "second");
-        node("Relu", &["second"], "second.relu");
-        node("Gemm", &["second.relu", "w2", "b2"], "logit");
+        add("Add", &["x", "shift"], "centred");
+        add("Mul", &["centred", "scale"], "standard");
+        add("Clip", &["standard", "low", "high"], "clipped");
+        add("Gemm", &["clipped", "w0", "b0"], "first");
+        add("Relu", &["first"], "first.relu");
+        add("Gemm", &["first.relu", "w1", "b1"], "second");
+        add("Relu", &["second"], "second.relu");
+        add("Gemm", &["second.relu", "w2", "b2"], "logit");
         graph.input = vec![value("x", &[Side::Any("N"), Side::Fixed(FEATURES as i64)])];
         graph.output = vec![value("logit", &[Side::Any("N"), Side::Fixed(1)])];
         ModelProto {
@@ -231,7 +215,26 @@ impl Head {
     }
 }
 
-fn constant(name: &str, tensor: &Tensor) -> TensorProto {
+/// A node named after its only output, with an integer attribute or none.
+pub(super) fn node(op: &str, inputs: &[&str], output: &str, attribute: Option<(&str, i64)>) -> NodeProto {
+    let integer = |(name, i): (&str, i64)| AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Int as i32,
+        i,
+        ..Default::default()
+    };
+    NodeProto {
+        input: inputs.iter().map(|s| (*s).into()).collect(),
+        output: vec![output.into()],
+        name: output.into(),
+        op_type: op.into(),
+        attribute: attribute.into_iter().map(integer).collect(),
+        ..Default::default()
+    }
+}
+
+/// Values of the graph, as 32-bit floats.
+pub(super) fn constant(name: &str, tensor: &Tensor) -> TensorProto {
     let values =
         Vec::<f32>::try_from(tensor.detach().to_kind(Kind::Float).contiguous().view(-1)).expect("floats");
     TensorProto {

@@ -6,12 +6,10 @@ use anyhow::{Context as _, Result, ensure};
 use prost::Message as _;
 use spotd::detector::{card::sha256_hex, coherence::Head};
 use tch::{Kind, Tensor};
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
-    tensor_proto::DataType,
-};
+use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, tensor_proto::DataType};
 
 use super::MOST_APART;
+use super::head::{constant, node};
 use crate::checkpoint;
 
 /// Heads that become one.
@@ -42,15 +40,11 @@ pub fn mean_head(options: &Options) -> Result<String> {
         models.push(model);
     }
     let logits: Vec<String> = (0..heads.len()).map(|at| format!("{at}.logit")).collect();
-    graph.node.push(node("Sum", logits, "sum"));
-    graph.initializer.push(TensorProto {
-        dims: vec![1, 1],
-        data_type: DataType::Float as i32,
-        name: "share".into(),
-        raw_data: (1.0 / heads.len() as f32).to_le_bytes().to_vec(),
-        ..Default::default()
-    });
-    graph.node.push(node("Mul", vec!["sum".into(), "share".into()], "logit"));
+    let logits: Vec<&str> = logits.iter().map(String::as_str).collect();
+    graph.node.push(node("Sum", &logits, "sum", None));
+    let share = Tensor::from(1.0 / heads.len() as f32).view([1, 1]);
+    graph.initializer.push(constant("share", &share));
+    graph.node.push(node("Mul", &["sum", "share"], "logit", None));
     // All heads have the same input and output, which `Head::new` has checked.
     let mut made = models.swap_remove(0);
     let first = made.graph.take().unwrap_or_default();
@@ -78,7 +72,8 @@ fn add(graph: &mut GraphProto, head: GraphProto, prefix: &str) -> Result<()> {
         if tensor.dims.len() == 2 && tensor.dims[0] > 1 && tensor.data_type == DataType::Float as i32 {
             let name = tensor.name.clone();
             graph.initializer.push(halved(tensor)?);
-            graph.node.push(node("Cast", vec![format!("{name}.half")], &name));
+            let half = format!("{name}.half");
+            graph.node.push(node("Cast", &[&half], &name, Some(("to", DataType::Float as i64))));
         } else {
             graph.initializer.push(tensor);
         }
@@ -104,25 +99,4 @@ fn halved(mut tensor: TensorProto) -> Result<TensorProto> {
     tensor.data_type = DataType::Float16 as i32;
     tensor.name += ".half";
     Ok(tensor)
-}
-
-fn node(op: &str, inputs: Vec<String>, output: &str) -> NodeProto {
-    let attribute = if op == "Cast" {
-        vec![AttributeProto {
-            name: "to".into(),
-            r#type: AttributeType::Int as i32,
-            i: DataType::Float as i64,
-            ..Default::default()
-        }]
-    } else {
-        vec![]
-    };
-    NodeProto {
-        input: inputs,
-        output: vec![output.into()],
-        name: output.into(),
-        op_type: op.into(),
-        attribute,
-        ..Default::default()
-    }
 }
