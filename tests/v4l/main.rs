@@ -400,6 +400,33 @@ fn relayed_planes_in_separate_buffers() {
     rig.end();
 }
 
+/// v4l2src exports the driver's buffers as DMABUFs: a frame holds that memory itself, and no copy of it.
+#[test]
+fn relayed_dmabuf_is_mapped_and_not_copied() {
+    let _vivid = Vivid::load(WEBCAM);
+    let rig = Rig::new(&config(
+        &format!(
+            "pipeline:v4l2src device={NODE} io-mode=dmabuf ! \
+             video/x-raw,format=YUY2,width=640,height=360,framerate=10/1 ! appsink"
+        ),
+        5.0,
+    ));
+    let frame = rig.frame();
+    assert_eq!((frame.format, frame.width, frame.height), (PixelFormat::Yuyv, 640, 360));
+    assert_eight_bars(&frame.to_rgb().expect("pixels"), true);
+    let at = frame.bytes().as_ptr() as usize;
+    let mappings = std::fs::read_to_string("/proc/self/maps").expect("this process's memory");
+    let holds = |line: &&str| {
+        let number = |hex: &str| usize::from_str_radix(hex, 16).expect("an address");
+        let (from, to) = line.split_once(' ').and_then(|(range, _)| range.split_once('-')).expect("a range");
+        (number(from)..number(to)).contains(&at)
+    };
+    let mapping = mappings.lines().find(holds).expect("its memory is mapped");
+    assert!(mapping.contains("dmabuf"), "{mapping}");
+    drop(frame);
+    rig.end();
+}
+
 #[test]
 fn relayed_receiver_has_the_size_of_its_signal() {
     let _vivid = Vivid::load("num_inputs=1 input_types=3");
