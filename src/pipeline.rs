@@ -103,13 +103,16 @@ impl Daemon {
                 hang_if_told();
                 let begun = clock.now();
                 run();
-                match job {
+                let now = clock.now();
+                let stage = match job {
                     Job::Choice(arrived) => {
-                        stages.observe(Stage::Choice, clock.now().saturating_sub(arrived))
+                        stages.observe(Stage::Choice, now.saturating_sub(arrived));
+                        Stage::Choosing
                     }
-                    Job::Tile => stages.observe(Stage::Tile, clock.now().saturating_sub(begun)),
-                    Job::Sums => {}
-                }
+                    Job::Tile => Stage::Tile,
+                    Job::Sums => Stage::Sums,
+                };
+                stages.observe(stage, now.saturating_sub(begun));
             }
         })
         .context("inference workers")?;

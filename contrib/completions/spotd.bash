@@ -130,7 +130,7 @@ _spotd() {
             return 0
             ;;
         spotd__subcmd__bench)
-            opts="-m -t -c -v -h -V --model --precision --threads --seconds --config --json --verbose --help --version"
+            opts="-m -t -c -v -h -V --model --precision --threads --seconds --config --json --cameras --clip --fps --tiles --decode --max-cameras --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -165,6 +165,26 @@ _spotd() {
                     return 0
                     ;;
                 -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --clip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fps)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tiles)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --decode)
+                    COMPREPLY=($(compgen -W "auto all" -- "${cur}"))
+                    return 0
+                    ;;
+                --max-cameras)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

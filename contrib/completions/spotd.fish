@@ -36,7 +36,7 @@ complete -c spotd -n "__fish_spotd_needs_command" -f -a "eval" -d 'Measure how w
 complete -c spotd -n "__fish_spotd_needs_command" -f -a "spectrum" -d 'Draw the mean log spectra of high-pass filtered pictures, real beside generated, set by set'
 complete -c spotd -n "__fish_spotd_needs_command" -f -a "calibrate" -d 'Find threshold and temperature for one site from its own footage, for a stated rate of false alarms'
 complete -c spotd -n "__fish_spotd_needs_command" -f -a "quantize" -d 'Make an int8 model from a float32 one, calibrated on pictures, a video or a camera, and say what that costs'
-complete -c spotd -n "__fish_spotd_needs_command" -f -a "bench" -d 'Measure what this machine can do with a detector: ms per tile, each operator, how many cameras that makes'
+complete -c spotd -n "__fish_spotd_needs_command" -f -a "bench" -d 'Measure what this machine can do with a detector: ms per tile, each operator, or how many cameras it carries'
 complete -c spotd -n "__fish_spotd_needs_command" -f -a "sources" -d 'List the cameras of this machine: lasting names, formats, sizes, rates'
 complete -c spotd -n "__fish_spotd_needs_command" -f -a "completions" -d 'Print what a shell (bash, zsh, fish and others) needs to complete command lines'
 complete -c spotd -n "__fish_spotd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -164,10 +164,17 @@ complete -c spotd -n "__fish_spotd_using_subcommand quantize" -s h -l help -d 'P
 complete -c spotd -n "__fish_spotd_using_subcommand quantize" -s V -l version -d 'Print version'
 complete -c spotd -n "__fish_spotd_using_subcommand bench" -s m -l model -d 'Model (ONNX, its card beside it) instead of the built-in one' -r -F
 complete -c spotd -n "__fish_spotd_using_subcommand bench" -l precision -d 'Run it in this precision: auto (int8 where the file is quantised), f32 or int8' -r
-complete -c spotd -n "__fish_spotd_using_subcommand bench" -s t -l threads -d 'Workers of the run on all cores; by default one per core' -r
-complete -c spotd -n "__fish_spotd_using_subcommand bench" -l seconds -d 'Seconds that each of the two runs takes, on one core and on all. A board without a fan takes minutes to get hot' -r
-complete -c spotd -n "__fish_spotd_using_subcommand bench" -s c -l config -d 'Take tiles and frames per second from this configuration, for the number of cameras' -r -F
-complete -c spotd -n "__fish_spotd_using_subcommand bench" -l json -d 'Print one JSON object instead of text: model, precision, threads, min_ms, median_ms, and more'
+complete -c spotd -n "__fish_spotd_using_subcommand bench" -s t -l threads -d 'Workers of the run on all cores, or of --cameras; by default one per core' -r
+complete -c spotd -n "__fish_spotd_using_subcommand bench" -l seconds -d 'Seconds that each of the two runs takes, on one core and on all (5), or that each number of cameras is measured (10). A board without a fan takes minutes to get hot' -r
+complete -c spotd -n "__fish_spotd_using_subcommand bench" -s c -l config -d 'Take the model from this configuration; with --cameras also its workers, tiles, [verdict] and the highest frame rate of its sources' -r -F
+complete -c spotd -n "__fish_spotd_using_subcommand bench" -l clip -d 'Play this clip instead of the built-in one (1080p25 H.264, 1.4 Mbit/s, a key frame every 2 s): H.264, H.265, VP8, VP9, AV1 or Motion JPEG in a container. A few seconds of a camera\'s own stream tell most' -r -F
+complete -c spotd -n "__fish_spotd_using_subcommand bench" -l fps -d 'Frames judged of each camera per second at most; by default 2, or the highest of the configuration' -r
+complete -c spotd -n "__fish_spotd_using_subcommand bench" -l tiles -d 'Tiles judged in each frame at most; by default 9, or as in the configuration' -r
+complete -c spotd -n "__fish_spotd_using_subcommand bench" -l decode -d 'Which frames are decoded: auto (key frames alone, where they come at least every 2.5 s) or all' -r -f -a "auto\t''
+all\t''"
+complete -c spotd -n "__fish_spotd_using_subcommand bench" -l max-cameras -d 'Try no more cameras than this' -r
+complete -c spotd -n "__fish_spotd_using_subcommand bench" -l json -d 'Print one JSON object instead of text: model, precision, threads, min_ms, median_ms, and more; with --cameras: cameras, shares, steps, and more'
+complete -c spotd -n "__fish_spotd_using_subcommand bench" -l cameras -d 'Measure how many cameras this machine carries instead: the daemon itself, without publishers, watches an encoded clip at its own pace, by 1, 2, 4, ... cameras, until frames that are due are lost or come late. What a network camera costs to receive is not in it'
 complete -c spotd -n "__fish_spotd_using_subcommand bench" -s v -l verbose -d 'Say more (-v: debug, -vv: trace); RUST_LOG overrides this'
 complete -c spotd -n "__fish_spotd_using_subcommand bench" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c spotd -n "__fish_spotd_using_subcommand bench" -s V -l version -d 'Print version'
@@ -187,7 +194,7 @@ complete -c spotd -n "__fish_spotd_using_subcommand help; and not __fish_seen_su
 complete -c spotd -n "__fish_spotd_using_subcommand help; and not __fish_seen_subcommand_from run scan check log verify eval spectrum calibrate quantize bench sources completions help" -f -a "spectrum" -d 'Draw the mean log spectra of high-pass filtered pictures, real beside generated, set by set'
 complete -c spotd -n "__fish_spotd_using_subcommand help; and not __fish_seen_subcommand_from run scan check log verify eval spectrum calibrate quantize bench sources completions help" -f -a "calibrate" -d 'Find threshold and temperature for one site from its own footage, for a stated rate of false alarms'
 complete -c spotd -n "__fish_spotd_using_subcommand help; and not __fish_seen_subcommand_from run scan check log verify eval spectrum calibrate quantize bench sources completions help" -f -a "quantize" -d 'Make an int8 model from a float32 one, calibrated on pictures, a video or a camera, and say what that costs'
-complete -c spotd -n "__fish_spotd_using_subcommand help; and not __fish_seen_subcommand_from run scan check log verify eval spectrum calibrate quantize bench sources completions help" -f -a "bench" -d 'Measure what this machine can do with a detector: ms per tile, each operator, how many cameras that makes'
+complete -c spotd -n "__fish_spotd_using_subcommand help; and not __fish_seen_subcommand_from run scan check log verify eval spectrum calibrate quantize bench sources completions help" -f -a "bench" -d 'Measure what this machine can do with a detector: ms per tile, each operator, or how many cameras it carries'
 complete -c spotd -n "__fish_spotd_using_subcommand help; and not __fish_seen_subcommand_from run scan check log verify eval spectrum calibrate quantize bench sources completions help" -f -a "sources" -d 'List the cameras of this machine: lasting names, formats, sizes, rates'
 complete -c spotd -n "__fish_spotd_using_subcommand help; and not __fish_seen_subcommand_from run scan check log verify eval spectrum calibrate quantize bench sources completions help" -f -a "completions" -d 'Print what a shell (bash, zsh, fish and others) needs to complete command lines'
 complete -c spotd -n "__fish_spotd_using_subcommand help; and not __fish_seen_subcommand_from run scan check log verify eval spectrum calibrate quantize bench sources completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

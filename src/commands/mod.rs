@@ -112,8 +112,8 @@ enum Command {
     /// Make an int8 model from a float32 one, calibrated on pictures, a video or a camera, and say
     /// what that costs.
     Quantize(quantize::QuantizeArgs),
-    /// Measure what this machine can do with a detector: ms per tile, each operator, how many
-    /// cameras that makes.
+    /// Measure what this machine can do with a detector: ms per tile, each operator, or how many
+    /// cameras it carries.
     Bench(bench::BenchArgs),
     /// List the cameras of this machine: lasting names, formats, sizes, rates.
     Sources(sources::SourcesArgs),

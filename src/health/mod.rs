@@ -4,7 +4,7 @@
 #[cfg(feature = "web")]
 pub(crate) mod described;
 pub mod metrics;
-mod process;
+pub mod process;
 pub mod progress;
 mod settings;
 pub mod stages;

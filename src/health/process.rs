@@ -29,6 +29,31 @@ pub fn process() -> Process {
     }
 }
 
+/// A thread of the process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ThreadTime {
+    /// Its name, or the first 15 bytes of it.
+    pub name: String,
+    /// Whether it is the one that the process began with.
+    pub is_main: bool,
+    /// Seconds of CPU since its start, in user and kernel mode.
+    pub cpu_seconds: f64,
+}
+
+/// The threads that run now, as far as the operating system tells.
+pub fn threads() -> Vec<ThreadTime> {
+    let main = std::process::id().to_string();
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let time = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+        let name = stat.split_once('(')?.1.rsplit_once(')')?.0.to_owned();
+        let cpu_seconds = cpu_seconds(&stat)?;
+        Some(ThreadTime { name, is_main: task.file_name().to_str() == Some(&main), cpu_seconds })
+    };
+    // A thread may end while it is looked at.
+    tasks.filter_map(time).collect()
+}
+
 /// User and system time of `/proc/self/stat`, whose fields 14 and 15 they are.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     /// Linux counts in hundredths here, whatever its own tick is (`USER_HZ`).
@@ -72,6 +97,14 @@ mod tests {
         assert!(process.resident_bytes.is_some_and(|b| b > 1e6), "{process:?}");
         assert!(process.cpu_seconds.is_some(), "{process:?}");
         assert!(process.open_files.is_some_and(|n| n >= 3.0), "{process:?}");
+    }
+
+    #[test]
+    fn threads_have_names_and_one_is_the_first() {
+        let named = std::thread::Builder::new().name("a) name (b".into());
+        let all = named.spawn(threads).expect("a thread").join().expect("no panic");
+        assert_eq!(all.iter().filter(|thread| thread.is_main).count(), 1, "{all:?}");
+        assert!(all.iter().any(|thread| thread.name == "a) name (b" && !thread.is_main), "{all:?}");
     }
 
     #[test]

@@ -11,10 +11,17 @@ pub(crate) const BOUNDS: [f64; 14] =
 /// A stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// From when a frame was due by its stream's clock, as fast as its fastest frame came, to its arrival: what network
+    /// and decoder take longer for it.
+    Arrival,
     /// From a frame's arrival to the choice of its tiles: how old frames are when their turn comes.
     Choice,
+    /// The choice of a frame's tiles alone, with its decoding where it comes as a picture (Motion JPEG).
+    Choosing,
     /// Inference of one tile.
     Tile,
+    /// The block sums of one frame, for the coherent part.
+    Sums,
     /// From a frame's arrival to its verdict.
     Verdict,
     /// From a verdict to its record being durable, with its evidence.
@@ -25,13 +32,25 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in the order of the way.
-    pub const ALL: [Stage; 5] = [Stage::Choice, Stage::Tile, Stage::Verdict, Stage::Record, Stage::Delivery];
+    pub const ALL: [Stage; 8] = [
+        Stage::Arrival,
+        Stage::Choice,
+        Stage::Choosing,
+        Stage::Tile,
+        Stage::Sums,
+        Stage::Verdict,
+        Stage::Record,
+        Stage::Delivery,
+    ];
 
     /// Its name in the label `stage`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Stage::Arrival => "arrival",
             Stage::Choice => "choice",
+            Stage::Choosing => "choosing",
             Stage::Tile => "tile",
+            Stage::Sums => "sums",
             Stage::Verdict => "verdict",
             Stage::Record => "record",
             Stage::Delivery => "delivery",
@@ -59,6 +78,14 @@ pub struct Histogram {
     pub count: u64,
     /// Seconds that all took together.
     pub sum: f64,
+}
+
+impl Histogram {
+    /// How many took longer than `limit`, which is one of the bounds, or else the next lower bound.
+    pub fn longer_than(&self, limit: Duration) -> u64 {
+        let bound = BOUNDS.iter().rposition(|&bound| bound <= limit.as_secs_f64());
+        self.count - bound.map_or(0, |bound| self.cumulative[bound])
+    }
 }
 
 impl Stages {
@@ -100,6 +127,8 @@ mod tests {
         let histogram = stages.histogram(Stage::Tile);
         assert_eq!(histogram.cumulative, [1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3]);
         assert_eq!((histogram.count, histogram.sum), (4, 400.033));
+        let longer = [0, 1, 2, 3, 50, 500_000].map(|ms| histogram.longer_than(Duration::from_millis(ms)));
+        assert_eq!(longer, [4, 3, 3, 2, 1, 1]);
         assert_eq!(stages.histogram(Stage::Choice).count, 0);
     }
 }

@@ -1,5 +1,6 @@
 //! Where frames come from. A source only knows how to run once; [`supervise`] owns every retry.
 
+pub mod clip;
 mod codec;
 #[cfg(feature = "gstreamer")]
 mod cut;

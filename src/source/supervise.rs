@@ -15,7 +15,7 @@ use super::timeline::Timeline;
 use super::{Ended, FrameSink, Source, SourceError};
 use crate::clock::{Moment, SharedClock, Stop};
 use crate::frame::Captured;
-use crate::health::{Beat, Board, SourceState};
+use crate::health::{Beat, Board, SourceState, Stage};
 use crate::source::{SourceConfig, SourceUri};
 
 /// When a source is run again.
@@ -267,6 +267,8 @@ impl FrameSink for Watch<'_> {
 
     fn offer(&self, mut captured: Captured) {
         self.alive();
+        let late = self.sup.clock.wall().duration_since(captured.at).unwrap_or_default();
+        self.sup.board.stages().observe(Stage::Arrival, late);
         let mut times = self.sup.times.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         captured.at = times.place(captured.at, &*self.sup.clock);
         drop(times);

@@ -18,6 +18,7 @@ mod tmpfs;
 mod setup;
 
 mod arguments;
+mod cameras;
 mod environment;
 mod names;
 mod output;

@@ -216,7 +216,7 @@ fn a_video_will_do() {
 }
 
 #[test]
-fn bench_measures_the_model_and_counts_cameras() {
+fn bench_measures_the_model() {
     let site = Site::new();
     let onnx = site.text("f32.onnx");
     let output = spotd(&["bench", "--model", &onnx, "--seconds", "1", "--threads", "2", "--json"]);
@@ -231,17 +231,9 @@ fn bench_measures_the_model_and_counts_cameras() {
     let mmac: f64 = layers.iter().filter_map(|l| l["mmac"].as_f64()).sum();
     let own = mmac_of_plain(model::TILE as usize, 4);
     assert!((mmac / own - 1.0).abs() < 0.1, "{mmac} {own}");
-    let cameras = told["cameras"].as_array().expect("a list");
-    let at = |n: usize| {
-        (cameras[n]["fps"].as_f64().expect("a number"), cameras[n]["cameras"].as_f64().expect("a number"))
-    };
-    // 9 tiles a frame.
-    assert!((at(0).1 * 9.0 * at(0).0 - number("tiles_per_second")).abs() < 1e-6);
-    assert!((at(1).1 * 9.0 * at(1).0 - number("tiles_per_second")).abs() < 1e-6);
-
     let text = spotd(&["bench", "--model", &onnx, "--seconds", "1"]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    for words in ["one core:", "workers:", "GMAC/s", "temperature:", "2 frames a second, 9 tiles a frame"] {
+    for words in ["one core:", "workers:", "GMAC/s", "temperature:"] {
         assert!(text.contains(words), "'{words}' is missing in: {text}");
     }
     let other = spotd(&["bench", "--model", &onnx, "--precision", "int8"]);

@@ -1,5 +1,6 @@
 //! `spotd bench`: what this machine can do with a detector, for choosing either.
 
+mod cameras;
 mod coherent;
 mod layers;
 mod machine;
@@ -17,6 +18,7 @@ use serde_json::json;
 
 use super::manual::{DONE_OR_FAILED, KEYS, Manual};
 use super::{EXIT_FINE, console};
+use cameras::{CameraArgs, Common};
 use layers::Layer;
 use machine::MachineState;
 use spotd::clock::{Clock, SystemClock};
@@ -29,9 +31,10 @@ use spotd::threads;
 const MANUAL: Manual = Manual {
     examples: &[
         ("spotd bench", "Measure the built-in detector on one core and on all"),
+        ("spotd bench --cameras", "How many cameras this machine carries, and what takes the time"),
         (
-            "spotd bench --config spotd.toml --seconds 600",
-            "With a site's model, tiles and rates, until the board is hot",
+            "spotd bench --cameras --clip door.mp4 --config spotd.toml --seconds 600",
+            "With a camera's own stream and a site's model, tiles and rate, until the board is hot",
         ),
         ("spotd bench --precision f32 --threads 1 --json", "The float file on one worker, for a program"),
     ],
@@ -52,30 +55,31 @@ pub struct BenchArgs {
     #[arg(long, value_name = "PRECISION", default_value = "auto")]
     precision: Wanted,
 
-    /// Workers of the run on all cores; by default one per core.
+    /// Workers of the run on all cores, or of --cameras; by default one per core.
     #[arg(short, long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
-    /// Seconds that each of the two runs takes, on one core and on all. A board without a fan takes
-    /// minutes to get hot.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
+    /// Seconds that each of the two runs takes, on one core and on all (5), or that each number of
+    /// cameras is measured (10). A board without a fan takes minutes to get hot.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: Option<u64>,
 
-    /// Take tiles and frames per second from this configuration, for the number of cameras.
+    /// Take the model from this configuration; with --cameras also its workers, tiles, [verdict] and
+    /// the highest frame rate of its sources.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
     /// Print one JSON object instead of text: model, precision, threads, min_ms, median_ms, and
-    /// more.
+    /// more; with --cameras: cameras, shares, steps, and more.
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    cameras: CameraArgs,
 }
 
-/// Tiles that the daemon judges in a frame unless told otherwise.
-const DEFAULT_TILES: usize = 9;
-
-/// Frame rates for which the number of cameras is reported.
-const RATES: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
+/// Seconds that each of the two runs takes.
+const SECONDS: u64 = 5;
 
 /// Number of runs for the table of operators.
 const LAYER_RUNS: usize = 20;
@@ -88,21 +92,25 @@ const LITTLE: f64 = 0.005;
 /// # Errors
 /// The model or the configuration is unusable.
 pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
-    let (configured, tiles, rate) = match &args.config {
-        None => (None, DEFAULT_TILES, None),
-        Some(path) => {
-            let config = config::load(path)?;
-            let rate = config.sources.iter().map(|s| s.fps).fold(0.0, f64::max);
-            (config.model.path.clone(), config.model.max_tiles, (rate > 0.0).then_some(rate))
-        }
-    };
+    if args.cameras.cameras {
+        return cameras::run(&Common {
+            model: args.model,
+            precision: args.precision,
+            config: args.config,
+            threads: args.threads.map(NonZeroUsize::get),
+            seconds: args.seconds,
+            json: args.json,
+            own: &args.cameras,
+        });
+    }
+    let configured = args.config.as_deref().map(config::load).transpose()?.and_then(|c| c.model.path);
     let model = Model::open(args.model.as_deref().or(configured.as_deref()), args.precision)?;
     let clock = SystemClock::new();
     let side = model.card().tile;
     // A rendered scene: timing does not depend on it, but it is what the network will see.
     let tile = SceneRenderer::new(1, side, side).frame(0);
     let threads = threads::jobs(args.threads);
-    let lasts = Duration::from_secs(args.seconds);
+    let lasts = Duration::from_secs(args.seconds.unwrap_or(SECONDS));
 
     let before = MachineState::read();
     let spinner = console::progress().add(indicatif::ProgressBar::new_spinner());
@@ -120,8 +128,7 @@ pub fn bench(args: BenchArgs) -> anyhow::Result<u8> {
     let after = MachineState::read();
     spinner.finish_and_clear();
 
-    let found =
-        Found { model: &model, threads, tiles, rate, one, coherent, layers, peak, all, before, after };
+    let found = Found { model: &model, threads, one, coherent, layers, peak, all, before, after };
     if args.json {
         console::print_json(&found.json())?;
     } else {
@@ -223,8 +230,6 @@ fn all_cores(
 struct Found<'a> {
     model: &'a Model,
     threads: usize,
-    tiles: usize,
-    rate: Option<f64>,
     one: OneCore,
     /// Milliseconds for the coherent part of a whole frame.
     coherent: Option<f64>,
@@ -243,15 +248,6 @@ impl Found<'_> {
     /// GMAC/s of the whole network on one core, by the card's MACs.
     fn gmacs(&self) -> f64 {
         self.model.card().mmac / self.one.min_ms
-    }
-
-    /// Frame rates, and how many cameras can be judged at each.
-    fn cameras(&self) -> Vec<(f64, f64)> {
-        let mut rates = RATES.to_vec();
-        rates.extend(self.rate.filter(|r| !RATES.contains(r)));
-        rates.sort_by(f64::total_cmp);
-        let frame = self.tiles as f64 + self.coherent_tiles().unwrap_or_default();
-        rates.into_iter().map(|fps| (fps, self.all.rate / (frame * fps))).collect()
     }
 
     /// The time of the coherent part of a frame, expressed in tiles.
@@ -356,17 +352,6 @@ impl Found<'_> {
         if let Some(why) = self.slowed() {
             lines.push(format!("SLOWED DOWN: {why}"));
         }
-        for (fps, cameras) in self.cameras() {
-            lines.push(format!(
-                "{fps} frames a second, {} tiles a frame: {} cameras (decoding and choice of tiles not counted)",
-                self.tiles,
-                if cameras >= 1.0 {
-                    format!("{:.0}", cameras.floor())
-                } else {
-                    format!("less than one ({cameras:.2})")
-                }
-            ));
-        }
         lines
     }
 
@@ -383,8 +368,6 @@ impl Found<'_> {
                 })
             })
             .collect();
-        let cameras: Vec<serde_json::Value> =
-            self.cameras().into_iter().map(|(fps, n)| json!({ "fps": fps, "cameras": n })).collect();
         json!({
             "model": card.name,
             "version": card.version,
@@ -413,8 +396,6 @@ impl Found<'_> {
             "before": self.before,
             "after": self.after,
             "slowed": self.slowed(),
-            "tiles_per_frame": self.tiles,
-            "cameras": cameras,
         })
         .to_string()
     }

@@ -244,7 +244,7 @@ fn make_decoder(name: &str) -> Result<gst::Element, SourceError> {
     Ok(decoder)
 }
 
-fn set_up_sink(sink: &AppSink, delivery: Delivery) {
+pub(super) fn set_up_sink(sink: &AppSink, delivery: Delivery) {
     sink.set_property("enable-last-sample", false);
     match delivery {
         Delivery::Latest => {

@@ -17,6 +17,7 @@ mod hardware;
 mod http;
 mod keyframes;
 mod link;
+mod prolong;
 mod recode;
 mod running;
 mod video;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use ::gstreamer as gst;
 use crossbeam_channel::select;
 
+pub(super) use prolong::prolong;
 pub(super) use recode::recode;
 pub(super) use video::read_at;
 pub use video::{VideoSummary, read_video};
