@@ -127,6 +127,25 @@ fn frames_that_no_other_refers_to_are_not_decoded_unless_they_are_wanted() {
     }
 }
 
+#[test]
+fn what_cannot_be_decoded_in_time_is_dropped_up_to_a_key_frame() {
+    // What takes so long for each frame is in the decoder's thread; the queue stands for the jitter buffer, which has no
+    // bound either.
+    let queue = "queue max-size-buffers=0 max-size-bytes=0 max-size-time=0";
+    let slow = "decodebin ! identity sleep-time=300000 ! appsink sync=false";
+    let rig = Rig::new(&config(&format!("{} ! h264parse ! {queue} ! {slow}", live(1)), 10.0));
+    wait_for("frames that are skipped", || {
+        (rig.status().dropped.get("behind").copied() > Some(20)).then_some(())
+    });
+    for _ in 0..15 {
+        let frame = rig.frame();
+        let age = rig.clock.wall().duration_since(frame.at).unwrap_or_default();
+        assert!(age < Duration::from_secs(4), "{age:?} old");
+        assert_bars(&frame.to_rgb().expect("pixels"));
+    }
+    rig.end();
+}
+
 /// A feed that is dark and then bright, from its frame `from` on.
 fn turning(dir: &Path, seconds: u32, from: u32) -> SourceUri {
     let path = dir.join(format!("{seconds}-{from}.mkv"));

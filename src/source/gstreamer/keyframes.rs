@@ -4,9 +4,11 @@
 //! is wanted and a camera sends a key frame every second, it is wasted; and neighbours tell little new. So the others are
 //! dropped before the decoder once key frames have come often enough for a while, and are decoded again, from a key frame
 //! on, while somebody wants a closer look. Of what is decoded otherwise, frames that no other refers to ([`disposable`]) are
-//! left out where the others come often enough.
+//! left out where the others come often enough, and of a stream that the decoder does not keep up with ([`backlog`]) all that
+//! waits.
 //!
 //! [`disposable`]: super::disposable
+//! [`backlog`]: super::backlog
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,6 +17,7 @@ use std::time::Duration;
 use ::gstreamer as gst;
 use gst::prelude::*;
 
+use super::backlog::Backlog;
 use super::disposable::Spares;
 use crate::control::CloserLook;
 
@@ -32,14 +35,18 @@ pub(super) struct Thinning {
     closer: Option<Arc<CloserLook>>,
     /// Frames that no other refers to are spared where others come twice as often as this.
     spared: Option<Duration>,
+    /// What the decoder does not keep up with is skipped.
+    keeps_up: bool,
     what: Arc<str>,
     skipped: Arc<AtomicU64>,
+    behind: Arc<AtomicU64>,
 }
 
 impl Thinning {
     /// Only key frames, where they come at least once every `period`.
     pub fn new(period: Duration, what: &str) -> Self {
-        Self { period, closer: None, spared: None, what: what.into(), skipped: Arc::default() }
+        let (skipped, behind) = Default::default();
+        Self { period, closer: None, spared: None, keeps_up: false, what: what.into(), skipped, behind }
     }
 
     /// Also the others, while a closer look is wanted.
@@ -54,9 +61,20 @@ impl Thinning {
         Self { spared: Some(wanted), ..self }
     }
 
-    /// Frames that were not decoded since the last call.
+    /// Without what waits for a decoder that does not keep up.
+    #[must_use]
+    pub fn keeping_up(self) -> Self {
+        Self { keeps_up: true, ..self }
+    }
+
+    /// Frames that were not decoded since the last call, because the others are enough.
     pub fn skipped(&self) -> u64 {
         self.skipped.swap(0, Ordering::Relaxed)
+    }
+
+    /// Frames that were not decoded since the last call, because the decoder does not keep up.
+    pub fn behind(&self) -> u64 {
+        self.behind.swap(0, Ordering::Relaxed)
     }
 
     /// Installs a gate in front of a video decoder.
@@ -68,13 +86,14 @@ impl Thinning {
             counted.fetch_add(1, Ordering::Relaxed);
             gst::PadProbeReturn::Ok
         });
-        let (thinning, state) = (self.clone(), Mutex::new((Gate::new(self.period), Spares::default())));
+        let state = Mutex::new((Gate::new(self.period), Spares::default(), Backlog::default()));
+        let thinning = self.clone();
         sink.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             let Some(buffer) = info.buffer() else { return gst::PadProbeReturn::Ok };
             let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
             let time = buffer.pts().or(buffer.dts()).map(Duration::from);
             let mut state = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let (gate, spares) = &mut *state;
+            let (gate, spares, backlog) = &mut *state;
             let before = gate.drops();
             let closer = thinning.closer.as_ref().is_some_and(|closer| closer.is_wanted());
             let pass = gate.pass(key, time, pictures.load(Ordering::Relaxed), closer);
@@ -82,11 +101,17 @@ impl Thinning {
                 let now = if gate.drops() { "only key frames are" } else { "every frame is" };
                 log::debug!("{}: {now} decoded", thinning.what);
             }
-            let spared = pass && thinning.spared.is_some_and(|wanted| spares.spares(pad, buffer, wanted));
-            if pass && !spared {
+            let behind = thinning.keeps_up && backlog.skips(pad, buffer, key);
+            if behind && key {
+                gate.not_decoded();
+            }
+            let spared =
+                pass && !behind && thinning.spared.is_some_and(|wanted| spares.spares(pad, buffer, wanted));
+            if pass && !behind && !spared {
                 return gst::PadProbeReturn::Ok;
             }
-            thinning.skipped.fetch_add(1, Ordering::Relaxed);
+            let counter = if pass && behind { &thinning.behind } else { &thinning.skipped };
+            counter.fetch_add(1, Ordering::Relaxed);
             // `Drop` would do, but the bindings free the buffer themselves, which GStreamer then
             // warns about.
             info.flow_res = Ok(gst::FlowSuccess::Ok);
@@ -135,6 +160,11 @@ impl Gate {
     /// Whether it drops all but key frames.
     fn drops(&self) -> bool {
         self.closed && !self.closer
+    }
+
+    /// Nothing comes of the last key frame, which is not the decoder's fault.
+    fn not_decoded(&mut self) {
+        self.keys = self.keys.saturating_sub(1);
     }
 
     /// Whether to decode the frame; `pictures` is how many the decoder has delivered so far, `closer` whether a closer

@@ -6,6 +6,7 @@
 //! they are decoded. Every run builds a new pipeline and takes it down completely: one that failed
 //! cannot be set to PLAYING again.
 
+mod backlog;
 mod build;
 pub mod content;
 mod contribution;
@@ -84,7 +85,7 @@ impl GstSource {
     fn thinning(&self, sink: &dyn FrameSink) -> Option<Thinning> {
         let (fps, decode) = self.wanted?;
         let thinning = thinning(fps, decode, self.patience, &self.describe())?;
-        Some(thinning.unless(sink.closer_look()).sparing(self.period()))
+        Some(thinning.unless(sink.closer_look()).sparing(self.period()).keeping_up())
     }
 }
 
@@ -248,6 +249,9 @@ impl Run<'_> {
         }
         for _ in 0..self.thinning.as_ref().map_or(0, Thinning::skipped) {
             self.sink.lost("undecoded");
+        }
+        for _ in 0..self.thinning.as_ref().map_or(0, Thinning::behind) {
+            self.sink.lost("behind");
         }
         // Every frame's time is fed in: the more it sees, the better it knows the stream's clock.
         let captured = self.stamper.stamp(Running::running_time(sample), &**self.clock);
