@@ -235,7 +235,7 @@ impl Reading {
             overwritten: dropped("overwritten"),
             late: stages.histogram(Stage::Arrival).longer_than(LATE),
             decoded: due + dropped("rate") + dropped("unread"),
-            undecoded: dropped("undecoded"),
+            undecoded: dropped("undecoded") + dropped("behind"),
             all: process().cpu_seconds,
             workers: cpu(workers),
             others: cpu(others),
