@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Counts the instructions that the shipped detector's convolutions take on aarch64, by instruction set, under qemu-user.
+# Counts the instructions that the shipped detectors' convolutions take on aarch64, by instruction set, under qemu-user.
 # A stand-in for speed where there is no such processor: it knows nothing of how many of them a core does in a cycle, nor
 # of its caches.
 #
@@ -19,22 +19,22 @@ rustc --edition 2024 -C opt-level=3 --target $target $flags -C linker=aarch64-li
     -L "dependency=$out/$target/release/deps" -L "dependency=$out/release/deps" \
     --extern "spotd_kernels=$out/$target/release/libspotd_kernels.rlib" -o "$work/work" kernels/examples/work.rs
 
-run() { # ISA RUNS QEMU-OPTION...
-    qemu-aarch64-static -cpu max -L /usr/aarch64-linux-gnu "${@:3}" "$work/work" "$1" "$2"
+run() { # NETWORK ISA RUNS QEMU-OPTION...
+    qemu-aarch64-static -cpu max -L /usr/aarch64-linux-gnu "${@:4}" "$work/work" "$2" "$3" "$1"
 }
 
 # All instructions, those that multiply, and loads.
-count() { # ISA RUNS
+count() { # NETWORK ISA RUNS
     local log="$work/log"
     rm -f "$log" && mkfifo "$log"
-    run "$1" "$2" -d in_asm,exec,nochain -D "$log" >/dev/null &
+    run "$1" "$2" "$3" -d in_asm,exec,nochain -D "$log" >/dev/null &
     awk '
         /^IN:/ { fresh = 1; next }
         /^0x/ {
             if (fresh) { pc = substr($1, 3); sub(/:$/, "", pc); pc = pad(pc); all[pc] = mul[pc] = load[pc] = 0; fresh = 0 }
             all[pc]++
-            # sdot and sudot by their encoding: this disassembler does not know them.
-            if ($2 ~ /^4f([89ab].e|[0-3].f)[0-389ab]/ || $3 ~ /^(smlal2?|smull2?|mla|mul|madd|smaddl)$/) mul[pc]++
+            # sdot, sudot and usdot by their encoding: this disassembler does not know them.
+            if ($2 ~ /^4f([89ab].e|[0-3].f)[0-389ab]/ || $2 ~ /^4e[89].9[4-7c-f]/ || $3 ~ /^(smlal2?|smull2?|mla|mul|madd|smaddl)$/) mul[pc]++
             if ($3 ~ /^ld/) load[pc]++
         }
         /^Trace/ { split($4, part, "/"); times[part[2]]++ }
@@ -54,20 +54,22 @@ if [ "${1-}" = check ]; then
     # One instruction a block: as many lines as instructions.
     log=$work/single
     mkfifo "$log"
-    run i8mm 0 -singlestep -d exec,nochain -D "$log" >/dev/null &
+    run edge i8mm 0 -singlestep -d exec,nochain -D "$log" >/dev/null &
     grep -c ^Trace "$log"
-    count i8mm 0
+    count edge i8mm 0
     exit
 fi
 
-macs=$(run neon 0)
-echo "one tile of 224 x 224, $macs multiply-accumulates"
-printf '%-10s %14s %12s %14s %10s\n' 'set' instructions 'a product' 'multiplying' loads
-for isa in "${@:-i8mm dotprod neon portable}"; do
-    for isa in $isa; do
-        read -r a1 m1 l1 < <(count "$isa" 0)
-        read -r a2 m2 l2 < <(count "$isa" 1)
-        awk -v isa="$isa" -v a=$((a2 - a1)) -v m=$((m2 - m1)) -v l=$((l2 - l1)) -v macs="$macs" 'BEGIN {
-            printf "%-10s %14d %12.4f %12.0f %% %8.0f %%\n", isa, a, a / macs, 100 * m / a, 100 * l / a }'
+for network in edge lite; do
+    macs=$(run $network neon 0)
+    echo "spotd-$network, one tile of 224 x 224, $macs multiply-accumulates"
+    printf '%-10s %14s %12s %14s %10s\n' 'set' instructions 'a product' 'multiplying' loads
+    for isa in "${@:-i8mm dotprod neon portable}"; do
+        for isa in $isa; do
+            read -r a1 m1 l1 < <(count $network "$isa" 0)
+            read -r a2 m2 l2 < <(count $network "$isa" 1)
+            awk -v isa="$isa" -v a=$((a2 - a1)) -v m=$((m2 - m1)) -v l=$((l2 - l1)) -v macs="$macs" 'BEGIN {
+                printf "%-10s %14d %12.4f %12.0f %% %8.0f %%\n", isa, a, a / macs, 100 * m / a, 100 * l / a }'
+        done
     done
 done

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Answer, Case, case, isas};
+use common::{Answer, Case, case, depthwise, isas, pixels};
 use proptest::prelude::*;
 use spotd_kernels::*;
 
@@ -12,6 +12,28 @@ proptest! {
 
     #[test]
     fn every_instruction_set_gives_the_same_bits(case in case()) {
+        let scratch = &mut Scratch::new();
+        let answer = case.run(Isa::Portable, scratch);
+        for isa in isas() {
+            prop_assert_eq!(&case.run(isa, scratch), &answer, "{}", isa);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(common::cases(1000))]
+
+    #[test]
+    fn depthwise_layers_give_the_same_bits(case in depthwise()) {
+        let scratch = &mut Scratch::new();
+        let answer = case.run(Isa::Portable, scratch);
+        for isa in isas() {
+            prop_assert_eq!(&case.run(isa, scratch), &answer, "{}", isa);
+        }
+    }
+
+    #[test]
+    fn layers_over_pixels_give_the_same_bits(case in pixels()) {
         let scratch = &mut Scratch::new();
         let answer = case.run(Isa::Portable, scratch);
         for isa in isas() {
@@ -111,6 +133,8 @@ fn layers_of_networks_agree() {
         (512, 512, [3, 3], 1, 1, 1, 7),
         (96, 96, [3, 3], 2, 1, 96, 112),
         (960, 960, [5, 5], 1, 2, 960, 7),
+        (144, 144, [5, 5], 2, 2, 144, 56),
+        (40, 40, [3, 3], 1, 1, 40, 112),
         (2048, 1000, [1, 1], 1, 0, 1, 1),
     ];
     for (index, (cin, cout, kernel, stride, padding, groups, size)) in layers.into_iter().enumerate() {

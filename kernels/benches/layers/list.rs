@@ -109,6 +109,59 @@ const EDGE: &[(usize, usize, usize, usize, usize, usize)] = &[
     (96, 96, 3, 1, 1, 28),
 ];
 
+/// The convolutions of the shipped EfficientNet-lite0 on its tile of 224 x 224, without the residuals.
+const LITE: &[(usize, usize, usize, usize, usize, usize)] = &[
+    (3, 32, 3, 2, 1, 224),
+    (32, 32, 3, 1, 32, 112),
+    (32, 16, 1, 1, 1, 112),
+    (16, 96, 1, 1, 1, 112),
+    (96, 96, 3, 2, 96, 112),
+    (96, 24, 1, 1, 1, 56),
+    (24, 144, 1, 1, 1, 56),
+    (144, 144, 3, 1, 144, 56),
+    (144, 24, 1, 1, 1, 56),
+    (24, 144, 1, 1, 1, 56),
+    (144, 144, 5, 2, 144, 56),
+    (144, 40, 1, 1, 1, 28),
+    (40, 240, 1, 1, 1, 28),
+    (240, 240, 5, 1, 240, 28),
+    (240, 40, 1, 1, 1, 28),
+    (40, 240, 1, 1, 1, 28),
+    (240, 240, 3, 2, 240, 28),
+    (240, 80, 1, 1, 1, 14),
+    (80, 480, 1, 1, 1, 14),
+    (480, 480, 3, 1, 480, 14),
+    (480, 80, 1, 1, 1, 14),
+    (80, 480, 1, 1, 1, 14),
+    (480, 480, 3, 1, 480, 14),
+    (480, 80, 1, 1, 1, 14),
+    (80, 480, 1, 1, 1, 14),
+    (480, 480, 5, 1, 480, 14),
+    (480, 112, 1, 1, 1, 14),
+    (112, 672, 1, 1, 1, 14),
+    (672, 672, 5, 1, 672, 14),
+    (672, 112, 1, 1, 1, 14),
+    (112, 672, 1, 1, 1, 14),
+    (672, 672, 5, 1, 672, 14),
+    (672, 112, 1, 1, 1, 14),
+    (112, 672, 1, 1, 1, 14),
+    (672, 672, 5, 2, 672, 14),
+    (672, 192, 1, 1, 1, 7),
+    (192, 1152, 1, 1, 1, 7),
+    (1152, 1152, 5, 1, 1152, 7),
+    (1152, 192, 1, 1, 1, 7),
+    (192, 1152, 1, 1, 1, 7),
+    (1152, 1152, 5, 1, 1152, 7),
+    (1152, 192, 1, 1, 1, 7),
+    (192, 1152, 1, 1, 1, 7),
+    (1152, 1152, 5, 1, 1152, 7),
+    (1152, 192, 1, 1, 1, 7),
+    (192, 1152, 1, 1, 1, 7),
+    (1152, 1152, 3, 1, 1152, 7),
+    (1152, 320, 1, 1, 1, 7),
+    (320, 1280, 1, 1, 1, 7),
+];
+
 /// Range of the weights; AVX2 has a separate kernel for each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Weights {
@@ -126,6 +179,11 @@ pub fn layers(isa: Isa, weights: Weights) -> impl Iterator<Item = Layer> {
 /// Only those of the shipped detector.
 pub fn edge(isa: Isa, weights: Weights) -> impl Iterator<Item = Layer> {
     packed(EDGE, isa, weights)
+}
+
+/// Only those of the shipped EfficientNet-lite0.
+pub fn lite(isa: Isa, weights: Weights) -> impl Iterator<Item = Layer> {
+    packed(LITE, isa, weights)
 }
 
 fn packed(

@@ -26,9 +26,9 @@ pub(super) struct Plan {
     /// Output rows in a band.
     pub rows: usize,
     /// Input columns in a band's row.
-    columns: usize,
+    pub columns: usize,
     /// Channels of a pixel.
-    channels: usize,
+    pub channels: usize,
     /// Input rows between output rows, in the band.
     down: usize,
     /// Input columns between output pixels, in the band.

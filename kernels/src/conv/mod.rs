@@ -1,10 +1,12 @@
 //! Convolutions over NHWC bytes: the description of a layer, and its validation.
 
 pub(crate) mod band;
+mod folded;
 pub(crate) mod pack;
 mod packed;
 mod portable;
 pub(crate) mod vector;
+mod woven;
 
 pub use packed::PackedConv;
 

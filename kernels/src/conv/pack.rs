@@ -1,7 +1,7 @@
 //! Packs weights in the order that a vector kernel reads, and folds the input's zero point into the
 //! bias.
 
-use super::{Conv, Epilogue};
+use super::{Conv, Epilogue, woven};
 use crate::error::{Error, Result};
 use crate::kernel::{Count, DepthwiseOrder, Element, Layout, parts};
 use crate::scratch::Lines;
@@ -96,24 +96,37 @@ impl Packed {
         Ok(Some(packed))
     }
 
-    /// Packs for the depthwise kernels, in the layout's order.
+    /// Packs for the depthwise kernels, in the layout's order; `None` if products might saturate.
     pub(super) fn depthwise(
         conv: &Conv,
         weights: &[i8],
         epilogue: &Epilogue,
         layout: &Layout,
-    ) -> Result<Packed> {
+    ) -> Result<Option<Packed>> {
         let [kh, kw] = conv.kernel;
         let element = layout.depthwise.element();
         // Of 16 channels.
         let lines = match layout.depthwise {
             DepthwiseOrder::Columns => kw * kh.div_ceil(4),
+            DepthwiseOrder::Woven(_) => {
+                let fours = woven::Fours::of(conv);
+                super::product(&[kw, fours.groups, fours.phases], "packed weights")?
+            }
             _ => (kh * kw).div_ceil(2),
         };
         let blocks = conv.out_channels.div_ceil(16);
         let mut packed = Packed::with(conv, weights, epilogue, 1, element);
         packed.weights = Lines::new(super::product(&[blocks, lines, 64], "packed weights")?);
         let bytes = packed.weights.bytes_mut();
+        if matches!(layout.depthwise, DepthwiseOrder::Woven(_)) {
+            weave(conv, weights, bytes, lines);
+            let saturates = |pair: &[u8]| (pair[0] as i8 as i32 + pair[1] as i8 as i32).abs() > 128;
+            if layout.split.is_some() && bytes.chunks_exact(2).any(saturates) {
+                return Ok(None);
+            }
+            packed.groups = vec![Start::default()];
+            return Ok(Some(packed));
+        }
         for (channel, filter) in weights.chunks_exact(kh * kw).enumerate() {
             let lane = channel % 16;
             for (tap, &weight) in filter.iter().enumerate() {
@@ -122,6 +135,7 @@ impl Packed {
                         let (y, x) = (tap / kw, tap % kw);
                         (x * kh.div_ceil(4) + y / 4, lane * 4 + y % 4)
                     }
+                    DepthwiseOrder::Woven(_) => unreachable!("woven above"),
                     DepthwiseOrder::Apart => (tap / 2, tap % 2 * 16 + lane),
                     DepthwiseOrder::Unpacked => {
                         // Quarters 0, 1, 2, 3 lie as 0, 2, 1, 3.
@@ -137,7 +151,7 @@ impl Packed {
             }
         }
         packed.groups = vec![Start::default()];
-        Ok(packed)
+        Ok(Some(packed))
     }
 
     fn with(conv: &Conv, weights: &[i8], epilogue: &Epilogue, groups: usize, element: Element) -> Packed {
@@ -154,6 +168,22 @@ impl Packed {
             scales[at] = epilogue.scales[channel];
         }
         Packed { bias, scales, group_values, ..Packed::default() }
+    }
+}
+
+/// Weights of a depthwise layer over woven input, `lines` of 64 bytes for 16 channels.
+fn weave(conv: &Conv, weights: &[i8], bytes: &mut [u8], lines: usize) {
+    let [kh, kw] = conv.kernel;
+    let fours = woven::Fours::of(conv);
+    for (channel, filter) in weights.chunks_exact(kh * kw).enumerate() {
+        for phase in 0..fours.phases {
+            for (tap, &weight) in filter.iter().enumerate() {
+                let (row, x) = (tap / kw + phase, tap % kw);
+                let (group, place) = fours.place(row);
+                let line = channel / 16 * lines + (phase * kw + x) * fours.groups + group;
+                bytes[line * 64 + channel % 16 * 4 + place] = weight as u8;
+            }
+        }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::band::{self, Fill, Plan};
 use super::pack::Packed;
-use super::{Conv, Dims, Epilogue, Residual};
+use super::{Conv, Dims, Epilogue, Residual, folded, woven};
 use crate::error::{Error, Result};
 use crate::isa::Isa;
-use crate::kernel::{self, Element, Job, Kernels};
+use crate::kernel::{self, DepthwiseOrder, Element, Job, Kernels, Woven};
 use crate::quant::Byte;
 use crate::scratch::Scratch;
 
@@ -15,9 +15,12 @@ pub(super) struct Vector {
     isa: Isa,
     run: unsafe fn(&Job<'_>),
     depthwise: bool,
+    woven: bool,
     direct: bool,
     element: Element,
     packed: Packed,
+    /// The layer with its kernel's rows as channels, if they are [folded](super::folded).
+    folded: Option<Conv>,
 }
 
 /// The data of a call. Lengths have been checked.
@@ -43,14 +46,22 @@ impl Vector {
     ) -> Result<Option<Vector>> {
         for Kernels { run, run_depthwise, layout, .. } in kernels {
             if conv.is_depthwise() {
-                let packed = Packed::depthwise(conv, weights, epilogue, layout)?;
-                let (run, element) = (*run_depthwise, layout.depthwise.element());
-                return Ok(Some(Vector { isa, run, depthwise: true, direct: false, element, packed }));
+                if let Some(packed) = Packed::depthwise(conv, weights, epilogue, layout)? {
+                    let (run, element) = (*run_depthwise, layout.depthwise.element());
+                    let woven = matches!(layout.depthwise, DepthwiseOrder::Woven(_));
+                    let (depthwise, direct) = (true, false);
+                    let folded = None;
+                    return Ok(Some(Vector { isa, run, depthwise, woven, direct, element, packed, folded }));
+                }
+                continue;
             }
-            if let Some(packed) = Packed::dot(conv, weights, epilogue, layout)? {
+            let (folded, order) = folded::fold(conv, weights, layout).unzip();
+            let (shape, weights) = (folded.as_ref().unwrap_or(conv), order.as_deref().unwrap_or(weights));
+            if let Some(packed) = Packed::dot(shape, weights, epilogue, layout)? {
                 let (run, element) = (*run, layout.element);
                 let direct = band::is_direct(conv, element, layout.step);
-                return Ok(Some(Vector { isa, run, depthwise: false, direct, element, packed }));
+                let (depthwise, woven) = (false, false);
+                return Ok(Some(Vector { isa, run, depthwise, woven, direct, element, packed, folded }));
             }
         }
         Ok(None)
@@ -81,9 +92,14 @@ impl Vector {
             return Ok(());
         }
 
+        if self.woven {
+            // SAFETY: passed on.
+            return unsafe { self.run_woven(call, scratch) };
+        }
         let groups = if self.depthwise { 1 } else { conv.groups };
-        let (cin, cout) = (conv.in_channels / groups, conv.out_channels / groups);
-        let plan = Plan::new(conv, call.out, cin, self.element);
+        let shape = self.folded.as_ref().unwrap_or(conv);
+        let (cin, cout) = (shape.in_channels / groups, conv.out_channels / groups);
+        let plan = Plan::new(shape, call.out, cin, self.element);
         let bytes = plan.bytes().ok_or(Error::Shape {
             what: "width of the input",
             value: call.dims.w,
@@ -120,7 +136,12 @@ impl Vector {
                         channel: group * cin,
                         band,
                     };
-                    band::fill(self.isa, fill);
+                    if self.folded.is_some() {
+                        // SAFETY: on x86-64 all instruction sets have AVX2.
+                        unsafe { folded::fill(fill) };
+                    } else {
+                        band::fill(self.isa, fill);
+                    }
                     let pixel = (n * call.out.h + first) * call.out.w;
                     let mut job = self.job(call, group, pixel * conv.out_channels + group * cout);
                     job.input.source = band.as_ptr();
@@ -132,6 +153,63 @@ impl Vector {
                     // SAFETY: the processor has the instruction set; the plan gave the band room
                     // for all taps of all pixels, and slack behind.
                     unsafe { (self.run)(&job) };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a depthwise layer over woven bytes.
+    ///
+    /// # Safety
+    /// As [`Vector::run`].
+    unsafe fn run_woven(&self, call: &Call<'_>, scratch: &mut Scratch) -> Result<()> {
+        let conv = call.conv;
+        let plan = woven::Plan::new(conv, call.out);
+        let too_wide = || Error::Shape {
+            what: "width of the input",
+            value: call.dims.w,
+            reason: "a band of rows does not fit in memory",
+        };
+        let (Some(bytes), Some(row_bytes)) = (plan.bytes(), plan.row_bytes()) else { return Err(too_wide()) };
+        let (band, _, _) = scratch.band(bytes.checked_mul(2).ok_or_else(too_wide)?);
+        let flip = if self.element == Element::Byte(conv.input.ty) { 0 } else { 0x80 };
+        let fours = woven::Fours::of(conv);
+        let block_bytes = fours.groups * fours.phases * conv.kernel[1] * kernel::woven::FOUR;
+        let picture = call.dims.h * call.dims.w * conv.in_channels;
+        for (n, input) in call.input.chunks_exact(picture).enumerate() {
+            for first in (0..call.out.h).step_by(plan.rows) {
+                let rows = plan.rows.min(call.out.h - first);
+                let pixel = (n * call.out.h + first) * call.out.w;
+                let mut job = self.job(call, 0, pixel * conv.out_channels);
+                (job.input.right, job.input.width, job.input.row_bytes) = (plan.right, call.out.w, row_bytes);
+                job.input.pixel_bytes = kernel::woven::FOUR;
+                for channel in (0..conv.out_channels).step_by(32) {
+                    let two = conv.out_channels - channel > 16;
+                    let blocks = 1 + usize::from(two);
+                    let (dims, bands) = (call.dims, &mut band[..bytes * blocks]);
+                    // SAFETY: the processor has the instruction set; the bands have all rows and
+                    // columns that these output rows read.
+                    unsafe {
+                        woven::fill(&mut woven::Fill {
+                            conv,
+                            plan,
+                            flip,
+                            input,
+                            dims,
+                            first,
+                            rows,
+                            channel,
+                            bands,
+                        });
+                        for block in 0..blocks {
+                            job.input.source = band[block * bytes..].as_ptr();
+                            job.input.woven = plan.woven(rows, channel + 16 * block);
+                            let weights = (channel / 16 + block) * block_bytes;
+                            job.weights.first = self.packed.weights.bytes()[weights..].as_ptr();
+                            (self.run)(&job);
+                        }
+                    }
                 }
             }
         }
@@ -160,10 +238,11 @@ impl Vector {
                 right: 1,
                 width: 0,
                 pixel_bytes: 0,
+                woven: Woven::default(),
             },
             weights: kernel::Weights {
                 first: packed.weights.bytes()[start.weights..].as_ptr(),
-                rows: conv.kernel[0],
+                rows: self.folded.as_ref().unwrap_or(conv).kernel[0],
                 columns: conv.kernel[1],
                 steps: &packed.steps[start.steps..],
                 counts: &packed.counts[start.counts..],
@@ -189,6 +268,40 @@ impl Vector {
                 stride: conv.out_channels,
                 residual: call.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr()),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conv::{Output, Padding};
+    use crate::quant::Quant;
+
+    fn packed(isa: Isa, channels: usize, groups: usize, weight: i8) -> Option<Vector> {
+        let (input, output) = (Quant::s8(0.02, 3), Output::Bytes(Quant::u8(0.05, 10)));
+        let conv = Conv {
+            padding: Padding::same(1),
+            groups,
+            ..Conv::new(channels, channels, [3, 3], input, vec![0.01], output)
+        };
+        let weights = vec![weight; channels * channels / groups * 9];
+        let epilogue = conv.check(&weights, &vec![0; channels]).unwrap();
+        Vector::new(isa, isa.kernels(), &conv, &weights, &epilogue).unwrap()
+    }
+
+    #[test]
+    fn layers_take_the_forms_that_are_meant_for_them() {
+        for isa in Isa::available() {
+            let byte_products = !matches!(isa, Isa::Neon | Isa::Portable);
+            let wide = matches!(isa, Isa::AvxVnni | Isa::NeonI8mm | Isa::NeonDotprod);
+            for (weight, woven, folded) in [(64, wide || isa == Isa::Avx2, byte_products), (127, wide, wide)]
+            {
+                let depthwise = packed(isa, 40, 40, weight);
+                assert_eq!(depthwise.is_some_and(|vector| vector.woven), woven, "{isa} {weight}");
+                let pixels = packed(isa, 3, 1, weight).is_some_and(|vector| vector.folded.is_some());
+                assert_eq!(pixels, folded && isa != Isa::Avx512Vnni, "{isa} {weight}");
+            }
         }
     }
 }

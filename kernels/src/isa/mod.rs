@@ -11,6 +11,7 @@ mod emulated;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub(crate) mod peak;
+pub(crate) mod weave;
 
 use crate::error::{Error, Result};
 use crate::kernel::Kernels;

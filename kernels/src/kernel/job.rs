@@ -29,6 +29,23 @@ pub(crate) struct Input<'a> {
     pub width: usize,
     /// Bytes between input columns, in the band; 0 without a band.
     pub pixel_bytes: usize,
+    /// Where the input is woven.
+    pub woven: Woven,
+}
+
+/// A band of [woven](super::woven) input of 16 channels.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Woven {
+    /// The first of the 16 channels.
+    pub channel: usize,
+    /// Output rows.
+    pub rows: usize,
+    /// Input rows between output rows, in the band.
+    pub down: usize,
+    /// Groups of four input rows that an output row reads.
+    pub groups: usize,
+    /// Bytes from the first of these groups to the last.
+    pub last: usize,
 }
 
 /// Packed constants of the group.
@@ -38,7 +55,6 @@ pub(crate) struct Weights<'a> {
     /// Kernel rows.
     pub rows: usize,
     /// Kernel columns.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "x86-64 alone asks"))]
     pub columns: usize,
     /// Offset of each step, in bytes from the row's first tap; for each part of the blocks, for
     /// each row.
@@ -58,7 +74,6 @@ pub(crate) struct Epilogue {
     /// Whether f32 is written.
     pub real: bool,
     /// Whether values may be clamped after rounding.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "x86-64 alone asks"))]
     pub narrow: bool,
     /// Scale of the residual in steps of the output.
     pub residual_scale: f32,

@@ -2,7 +2,7 @@
 //! neither depends on the other.
 //!
 //! An instruction set defines its kernel by [`engine::kernel`], out of functions for [`Lanes`] and
-//! [`Dot`] (and [`Taps`], for depthwise layers), compiles the loops over a band with its features
+//! [`Dot`] (and [`Taps`] or [`woven::Columns`], for depthwise layers), compiles the loops over a band with its features
 //! by [`engine::engine`], and describes the layout of weights and input in [`Layout`].
 //!
 //! # The contract
@@ -21,10 +21,14 @@
 //!    beyond [`Weights::channels`].
 
 pub(crate) mod engine;
+// NEON's tiles have registers enough.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod first;
 mod job;
 mod tiles;
+pub(crate) mod woven;
 
-pub(crate) use job::{Count, Epilogue, Input, Job, Output, Tile, Weights};
+pub(crate) use job::{Count, Epilogue, Input, Job, Output, Tile, Weights, Woven};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use tiles::through_memory;
 pub(crate) use tiles::{DepthwiseOrder, Dot, Lanes, Shape, Taps, burn, depthwise_tile, parts, tile};
@@ -81,6 +85,8 @@ pub(crate) struct Layout {
     /// If set, pairs of weights are split so that `vpmaddubsw` cannot saturate; the limit, in
     /// percent, on the steps that this adds.
     pub split: Option<usize>,
+    /// Whether the rows of a kernel over few channels may lie side by side, which fills steps better.
+    pub folds: bool,
     /// The order of a depthwise kernel's weights.
     pub depthwise: DepthwiseOrder,
 }

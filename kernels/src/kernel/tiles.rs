@@ -120,6 +120,8 @@ pub(crate) enum DepthwiseOrder {
     /// Bytes, column by column of the kernel, up to four rows at a time:
     /// `a0 b0 c0 d0 a1 b1 c1 d1 ..`
     Columns,
+    /// Bytes, as the input is [woven](super::woven) of bytes of this kind.
+    Woven(Byte),
 }
 
 impl DepthwiseOrder {
@@ -127,6 +129,7 @@ impl DepthwiseOrder {
     pub(crate) const fn element(self) -> Element {
         match self {
             DepthwiseOrder::Columns => Element::Byte(Byte::U8),
+            DepthwiseOrder::Woven(byte) => Element::Byte(byte),
             _ => Element::Word,
         }
     }

@@ -72,6 +72,8 @@ pub enum Fill {
     /// Two or four of them add up to 128 or a little more or less, which is as much as 16 bits hold
     /// beside 255.
     Edge(u64),
+    /// -64..=64: weights of the reduced range.
+    Reduced(u64),
 }
 
 pub fn fill() -> impl Strategy<Value = Fill> {
@@ -87,7 +89,11 @@ pub fn fill() -> impl Strategy<Value = Fill> {
 impl Fill {
     pub fn bytes(self, count: usize) -> Vec<u8> {
         let mut state = match self {
-            Fill::Random(seed) | Fill::Ends(seed) | Fill::Bell(seed) | Fill::Edge(seed) => seed | 1,
+            Fill::Random(seed)
+            | Fill::Ends(seed)
+            | Fill::Bell(seed)
+            | Fill::Edge(seed)
+            | Fill::Reduced(seed) => seed | 1,
             Fill::All(_) => 1,
         };
         let mut next = move || {
@@ -106,6 +112,7 @@ impl Fill {
                 let (size, sign) = ([32i8, 32, 32, 31, 33, 64, 0, 1][next() as usize & 7], next() & 15 == 0);
                 if sign { (-size) as u8 } else { size as u8 }
             }
+            Fill::Reduced(_) => (next() % 129).wrapping_sub(64),
             Fill::Ends(_) => [0, 255, 128, 127][next() as usize & 3],
         };
         (0..count).map(byte).collect()
@@ -121,6 +128,13 @@ pub fn geometry() -> impl Strategy<Value = Geometry> {
         1 => (1usize..5, 1usize..5).prop_map(|(h, w)| [h, w]),
     ];
     let stride = prop_oneof![3 => Just([1, 1]), 2 => Just([2, 2]), 1 => (1usize..4, 1usize..4).prop_map(|(h, w)| [h, w])];
+    geometry_of(kernel, stride)
+}
+
+fn geometry_of(
+    kernel: impl Strategy<Value = [usize; 2]>,
+    stride: impl Strategy<Value = [usize; 2]>,
+) -> impl Strategy<Value = Geometry> {
     let side = || prop_oneof![3 => 0usize..3, 1 => 0usize..9];
     let padding = prop_oneof![
         2 => Just(Padding::default()),
@@ -147,13 +161,42 @@ pub fn channels() -> impl Strategy<Value = (usize, usize, usize)> {
     ]
 }
 
+/// Depthwise layers of every geometry, with weights that AVX2 multiplies as bytes.
+pub fn depthwise() -> impl Strategy<Value = Case> {
+    let kernel = prop_oneof![
+        4 => Just([3, 3]), 4 => Just([5, 5]), 1 => Just([7, 7]),
+        2 => (1usize..9, 1usize..6).prop_map(|(h, w)| [h, w]),
+    ];
+    let stride = prop_oneof![3 => Just([1, 1]), 3 => Just([2, 2]), 1 => (1usize..5, 1usize..4).prop_map(|(h, w)| [h, w])];
+    let channels = prop_oneof![1usize..70, Just(16), Just(32), Just(48)].prop_map(|c| (c, c, c));
+    let weights = prop_oneof![3 => any::<u64>().prop_map(Fill::Reduced), 1 => fill()];
+    case_of(geometry_of(kernel, stride), channels, weights)
+}
+
+/// Layers over one to four channels: pixels.
+pub fn pixels() -> impl Strategy<Value = Case> {
+    let kernel = prop_oneof![4 => Just([3, 3]), 1 => (1usize..6, 1usize..6).prop_map(|(h, w)| [h, w])];
+    let stride = prop_oneof![Just([1, 1]), Just([2, 2]), (1usize..4, 1usize..4).prop_map(|(h, w)| [h, w])];
+    let channels = (prop_oneof![3 => Just(3usize), 1 => 1usize..5], 1usize..50).prop_map(|(i, o)| (i, o, 1));
+    let weights = prop_oneof![2 => any::<u64>().prop_map(Fill::Reduced), 1 => fill()];
+    case_of(geometry_of(kernel, stride), channels, weights)
+}
+
 pub fn case() -> impl Strategy<Value = Case> {
+    case_of(geometry(), channels(), fill())
+}
+
+fn case_of(
+    geometry: impl Strategy<Value = Geometry>,
+    channels: impl Strategy<Value = (usize, usize, usize)>,
+    weights: impl Strategy<Value = Fill>,
+) -> impl Strategy<Value = Case> {
     let residual = proptest::option::of((quant(), activation()));
     let meaning = (quant(), proptest::option::of(quant()), activation(), residual);
     // Now and then results go far beyond the 32 bits that are rounded to.
     let scale = prop_oneof![9 => Just(1e-3f32), 1 => Just(1e4)];
-    let data = (fill(), fill(), fill(), prop_oneof![Just(0), -100_000i32..100_000], any::<bool>(), scale);
-    (geometry(), channels(), meaning, data).prop_map(|(geometry, channels, meaning, data)| {
+    let data = (weights, fill(), fill(), prop_oneof![Just(0), -100_000i32..100_000], any::<bool>(), scale);
+    (geometry, channels, meaning, data).prop_map(|(geometry, channels, meaning, data)| {
         let (kernel, stride, padding, dims) = geometry;
         let (in_channels, out_channels, groups) = channels;
         let (input, output, activation, residual) = meaning;

@@ -19,6 +19,7 @@ pub(crate) const KERNELS: Kernels = Kernels {
         step: 2,
         shape: &SHAPE,
         split: None,
+        folds: false,
         depthwise: DepthwiseOrder::Unpacked,
     },
 };

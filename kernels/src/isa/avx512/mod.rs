@@ -31,6 +31,7 @@ pub(crate) const KERNELS: Kernels = Kernels {
         step: 4,
         shape: &SHAPE,
         split: None,
+        folds: false,
         depthwise: DepthwiseOrder::Columns,
     },
 };

@@ -131,6 +131,10 @@ unsafe fn finish_pixel(job: &Job<'_>, sums: [int32x4_t; 4], pixel: usize, channe
                 *x = vaddq_f32(clamped(*x, job.epilogue.inner), vmulq_f32(r, scale));
             }
         }
+        if job.epilogue.narrow && !job.epilogue.real && count == 16 {
+            vst1q_u8(job.output.first.add(at), packed(job, x));
+            return;
+        }
         let x = x.map(|x| clamped(x, (job.epilogue.low, job.epilogue.high)));
         if job.epilogue.real {
             let out = job.output.first.cast::<f32>().add(at);
@@ -157,5 +161,22 @@ unsafe fn finish_pixel(job: &Job<'_>, sums: [int32x4_t; 4], pixel: usize, channe
             let all: [u8; 16] = std::mem::transmute(bytes);
             std::ptr::copy_nonoverlapping(all.as_ptr(), out, count);
         }
+    }
+}
+
+/// The bytes of values that fit into 32 bits when they are rounded: narrowing saturates, and they
+/// are clamped after it.
+#[inline(always)]
+unsafe fn packed(job: &Job<'_>, x: [float32x4_t; 4]) -> uint8x16_t {
+    // SAFETY: registers only.
+    unsafe {
+        let q = x.map(|x| vcvtnq_s32_f32(x));
+        let zero = vdupq_n_s16(job.epilogue.zero as i16);
+        let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[0]), q[1]), zero);
+        let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[2]), q[3]), zero);
+        let bytes = vqmovun_high_s16(vqmovun_s16(low), high);
+        let least = vdupq_n_u8((job.epilogue.low as i32 + job.epilogue.zero) as u8);
+        let most = vdupq_n_u8((job.epilogue.high as i32 + job.epilogue.zero) as u8);
+        veorq_u8(vminq_u8(vmaxq_u8(bytes, least), most), vdupq_n_u8(job.epilogue.flip))
     }
 }
