@@ -20,7 +20,7 @@ pub(super) struct Vector {
     element: Element,
     packed: Packed,
     /// The layer with its kernel's rows as channels, if they are [folded](super::folded).
-    folded: Option<Conv>,
+    folded: Option<Box<Conv>>,
 }
 
 /// The data of a call. Lengths have been checked.
@@ -60,7 +60,7 @@ impl Vector {
             if let Some(packed) = Packed::dot(shape, weights, epilogue, layout)? {
                 let (run, element) = (*run, layout.element);
                 let direct = band::is_direct(conv, element, layout.step);
-                let (depthwise, woven) = (false, false);
+                let (depthwise, woven, folded) = (false, false, folded.map(Box::new));
                 return Ok(Some(Vector { isa, run, depthwise, woven, direct, element, packed, folded }));
             }
         }
@@ -97,7 +97,7 @@ impl Vector {
             return unsafe { self.run_woven(call, scratch) };
         }
         let groups = if self.depthwise { 1 } else { conv.groups };
-        let shape = self.folded.as_ref().unwrap_or(conv);
+        let shape = self.folded.as_deref().unwrap_or(conv);
         let (cin, cout) = (shape.in_channels / groups, conv.out_channels / groups);
         let plan = Plan::new(shape, call.out, cin, self.element);
         let bytes = plan.bytes().ok_or(Error::Shape {
@@ -242,7 +242,7 @@ impl Vector {
             },
             weights: kernel::Weights {
                 first: packed.weights.bytes()[start.weights..].as_ptr(),
-                rows: self.folded.as_ref().unwrap_or(conv).kernel[0],
+                rows: self.folded.as_deref().unwrap_or(conv).kernel[0],
                 columns: conv.kernel[1],
                 steps: &packed.steps[start.steps..],
                 counts: &packed.counts[start.counts..],
@@ -293,14 +293,14 @@ mod tests {
     #[test]
     fn layers_take_the_forms_that_are_meant_for_them() {
         for isa in Isa::available() {
-            let byte_products = !matches!(isa, Isa::Neon | Isa::Portable);
             let wide = matches!(isa, Isa::AvxVnni | Isa::NeonI8mm | Isa::NeonDotprod);
-            for (weight, woven, folded) in [(64, wide || isa == Isa::Avx2, byte_products), (127, wide, wide)]
-            {
+            for weight in [64, 127] {
+                let woven = wide || (isa == Isa::Avx2 && weight == 64);
+                let folded = isa == Isa::AvxVnni || (isa == Isa::Avx2 && weight == 64);
                 let depthwise = packed(isa, 40, 40, weight);
                 assert_eq!(depthwise.is_some_and(|vector| vector.woven), woven, "{isa} {weight}");
                 let pixels = packed(isa, 3, 1, weight).is_some_and(|vector| vector.folded.is_some());
-                assert_eq!(pixels, folded && isa != Isa::Avx512Vnni, "{isa} {weight}");
+                assert_eq!(pixels, folded, "{isa} {weight}");
             }
         }
     }

@@ -108,8 +108,8 @@ unsafe fn tile<K: Dot, const RIGHT: usize, const PAIRS: usize, const P: usize>(
                 sums[0] = K::join(sums[0], w, x);
             }
         }
-        for step in 2 * PAIRS..STEPS {
-            let (w, at) = (w(step), pixel.add(offsets[step]));
+        for (step, &offset) in offsets.iter().enumerate().skip(2 * PAIRS) {
+            let (w, at) = (w(step), pixel.add(offset));
             for (p, sums) in sums.iter_mut().enumerate() {
                 sums[0] = K::dot(sums[0], w, K::input(at.add(p * RIGHT * COLUMN)));
             }
@@ -121,30 +121,29 @@ unsafe fn tile<K: Dot, const RIGHT: usize, const PAIRS: usize, const P: usize>(
 /// Defines `run_any` of one instruction set, which takes the form above where it fits, else `run`.
 macro_rules! first_engine {
     ($kernel:ty, $features:literal) => {
+        /// Runs a band of a layer that fits.
+        ///
+        /// # Safety
+        /// As [`run`].
+        #[cfg_attr(not(all(feature = "__emulate", target_arch = "x86_64")), target_feature(enable = $features))]
+        #[cfg_attr(all(feature = "__emulate", target_arch = "x86_64"), target_feature(enable = "avx2"))]
+        unsafe fn run_first(job: &$crate::kernel::Job<'_>) {
+            // SAFETY: passed on.
+            unsafe {
+                match job.input.right {
+                    1 => $crate::kernel::first::band::<$kernel, 1>(job),
+                    _ => $crate::kernel::first::band::<$kernel, 2>(job),
+                }
+            }
+        }
+
         /// Runs a band.
         ///
         /// # Safety
         /// As [`run`].
         pub(super) unsafe fn run_any(job: &$crate::kernel::Job<'_>) {
-            /// # Safety
-            /// As [`run`].
-            #[cfg_attr(
-                                        not(all(feature = "__emulate", target_arch = "x86_64")),
-                                        target_feature(enable = $features)
-                                    )]
-            #[cfg_attr(all(feature = "__emulate", target_arch = "x86_64"), target_feature(enable = "avx2"))]
-            unsafe fn first(job: &$crate::kernel::Job<'_>) {
-                // SAFETY: passed on.
-                unsafe {
-                    match job.input.right {
-                        1 => $crate::kernel::first::band::<$kernel, 1>(job),
-                        _ => $crate::kernel::first::band::<$kernel, 2>(job),
-                    }
-                }
-            }
-
             // SAFETY: passed on.
-            unsafe { if $crate::kernel::first::fits(job) { first(job) } else { run(job) } }
+            unsafe { if $crate::kernel::first::fits(job) { run_first(job) } else { run(job) } }
         }
     };
 }

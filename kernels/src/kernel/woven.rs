@@ -57,6 +57,7 @@ pub(crate) fn geometry<G: Geometry>(job: &Job<'_>) -> [usize; 3] {
 /// Hides an address from the compiler, which would else keep in registers, of which there are too
 /// few, what neighbouring pixels share.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)]
 fn hidden(mut at: *const u8) -> *const u8 {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     // SAFETY: no instruction.

@@ -22,7 +22,7 @@ pub(crate) const KERNELS: Kernels = Kernels {
         step: 4,
         shape: &SHAPE,
         split: None,
-        folds: true,
+        folds: false,
         depthwise: DepthwiseOrder::Woven(Byte::U8),
     },
 };
