@@ -11,7 +11,7 @@ use spotd::source::clip::prolong;
 use spotd::source::gstreamer::read_video;
 
 use crate::setup::{Site, printed, said};
-use crate::support::play;
+use crate::support::{play, wait_for};
 
 /// Writes a clip of two seconds with a key frame every half second.
 fn clip(site: &Site) {
@@ -124,6 +124,24 @@ fn the_built_in_clip_is_like_a_camera_and_key_frames_of_it_are_enough() {
     ] {
         assert!(text.contains(words), "'{words}' is missing in: {text}");
     }
+}
+
+#[test]
+fn nothing_is_left_behind_where_it_is_ended_early() {
+    let site = Site::new();
+    clip(&site);
+    let folder = site.path("tmp");
+    std::fs::create_dir(&folder).expect("made");
+    let left = || std::fs::read_dir(&folder).expect("a folder").count();
+    let line = "bench --cameras --clip clip.mkv --model brightness.onnx --seconds 600";
+    let mut child = site.spotd(line).env("TMPDIR", &folder).spawn().expect("starts");
+    wait_for("the folder of the clip", || {
+        let long = std::fs::read_dir(&folder).expect("a folder").flatten().next()?.path().join("long.mkv");
+        long.exists().then_some(())
+    });
+    let asked = std::process::Command::new("kill").arg(child.id().to_string()).status().expect("kill");
+    assert!(asked.success() && !child.wait().expect("ends").success());
+    assert_eq!(left(), 0);
 }
 
 #[test]

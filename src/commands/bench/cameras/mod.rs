@@ -3,7 +3,7 @@
 mod report;
 mod step;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -106,6 +106,7 @@ pub(super) fn run(args: &Common<'_>) -> anyhow::Result<u8> {
     let config = args.config()?;
     let clock = SystemClock::shared();
     let dir = tempfile::Builder::new().prefix("spotd-bench-").tempdir().context("a folder for the clip")?;
+    removed_at_a_signal(dir.path())?;
     let clip = match &args.own.clip {
         Some(path) => path.clone(),
         None => {
@@ -154,6 +155,22 @@ pub(super) fn run(args: &Common<'_>) -> anyhow::Result<u8> {
         console::print_lines(&found.lines())?;
     }
     Ok(EXIT_FINE)
+}
+
+/// Lets a signal that ends the process remove the folder first: it may take 256 MiB.
+fn removed_at_a_signal(folder: &Path) -> anyhow::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let folder = folder.to_owned();
+    let wait = move || {
+        if let Some(signal) = signals.forever().next() {
+            // The daemon may just be writing to its flag log there.
+            let _ = (0..5).any(|_| std::fs::remove_dir_all(&folder).is_ok());
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(wait).context("signal thread")?;
+    Ok(())
 }
 
 /// Doubles the number of cameras until it is too many, or `most`, and closes in on the highest that is carried, to
