@@ -16,8 +16,8 @@ SIDE = 224
 # A tile's texture can look like nothing that a generator painted in training and still come from one: "real" is said
 # with bounded confidence, so that it cannot outvote the coherent part.
 LEAST = -2.5
-# Rendered and softened pictures look generated to it: alone, it must not reach the threshold.
-MOST = 4.0
+# No bound in effect: rendered and softened pictures, for which there was one, are in training now.
+MOST = 12.0
 
 
 def rounded(values):

@@ -1,7 +1,7 @@
 """Trains EfficientNet-lite0 from ImageNet weights to tell generated pictures from real ones.
 
     python code.py PAIRS CODED                  # a part of them as video codecs leave them, to lie beside the others
-    python train.py --data DATA --pairs PAIRS [--real DIR ...] [--start lite0.pt] --minutes 60 --out new.pt
+    python train.py --data DATA --pairs PAIRS [--real DIR ...] [--graphics DIR] [--start lite0.pt] --minutes 60 --out new.pt
     python export.py new.pt spotd-lite.onnx
 
 lite0.pt holds the newest weights, in float16.
@@ -67,10 +67,14 @@ class Draw:
         self.matched = [(at("real", r), at("fake", f)) for r, f in MATCHED]
         self.matched = [(r, f) for r, f in self.matched if r and f]
         self.real = [v for v in [at("real", [k]) for k in REAL] + [pictures(d) for d in options.real] if v]
+        self.graphics = pictures(options.graphics) if options.graphics else []
+        self.graphic = set(self.graphics)
         self.fake = [v for v in [at("fake", [k]) for k in FAKE] if v]
 
     def files(self):
         u = self.random.random()
+        if self.graphics and u > 0.94:
+            return self.random.choice(self.graphics), self.random.choice(self.random.choice(self.fake)), False
         if u < 0.4:
             return *self.random.choice(self.random.choice(self.pairs)), True
         if u < 0.68:
@@ -89,7 +93,7 @@ class Draw:
         r, u = self.random, self.random.random()
         if u < 0.45:
             before = [("jpeg", r.randint(60, 95))] if r.random() < 0.3 else []
-            return before + [("video", self.codec())]
+            return before + [("video", (*self.codec(), self.moves()))]
         return [("jpeg", r.randint(30, 96))] if u < 0.82 else []
 
     def codec(self):
@@ -102,10 +106,24 @@ class Draw:
         options = "pools=none:frame-threads=1:wpp=0:log-level=none"
         return "libx265", {"crf": str(r.randint(20, 40)), "preset": "ultrafast", "x265-params": options}
 
+    def moves(self):
+        """How the picture moves before the frame that is taken, a frame: still for a key frame alone."""
+        r = self.random
+        return [(r.randint(-3, 3), r.randint(-3, 3)) for _ in range(r.randint(1, 4))] if r.random() < 0.4 else []
+
     def sharpness(self):
         """For half of the crops, each side by itself: softer or sharper, so that softness does not decide."""
         r = self.random
         return [("sharpen", (r.uniform(0.5, 1.6), r.uniform(-0.7, 1.2)))] if r.random() < 0.5 else []
+
+    def softness(self):
+        """Rendered pictures are sharper than any lens: as they are, blurred, enlarged or shrunk."""
+        r, u = self.random, self.random.random()
+        if u < 0.25:
+            return []
+        if u < 0.6:
+            return [("blur", r.uniform(0.5, 2.5))]
+        return [("scale", r.choice([2, r.uniform(1.2, 2.4), 0.5]))]
 
     def batch(self, side):
         crops = []
@@ -113,8 +131,9 @@ class Draw:
             real, fake, same = self.files()
             steps, place, flip = self.degradation(), self.place(), self.random.random() < 0.5
             # Strong compression alone speaks for a real picture: cameras are coded so, and it must raise no alarm.
-            alone = [("video", self.codec())] if self.random.random() < 0.12 else steps
-            a = crop_of(real, self.sharpness() + alone, place, flip, side)
+            alone = [("video", (*self.codec(), self.moves()))] if self.random.random() < 0.12 else steps
+            soft = self.softness() if real in self.graphic else self.sharpness()
+            a = crop_of(real, soft + alone, place, flip, side)
             b = crop_of(fake, self.sharpness() + steps, place if same else self.place(), flip, side)
             if a is not None and b is not None:
                 crops += [a, b]
@@ -140,9 +159,22 @@ def jpeg(image, quality):
 CODECS = {"libx264": "h264", "libx265": "hevc", "mpeg4": "mpeg4"}
 
 
-def video(image, encoder, options):
-    """The picture as a key frame of that encoder, decoded again: 4:2:0, even sides."""
-    height, width = (n & ~1 for n in image.shape[:2])
+def moved(image, moves):
+    """The frames of a picture that moves so, as many as moves and one; the last is its middle."""
+    edge = 3 * len(moves)
+    height, width = image.shape[0] - 2 * edge, image.shape[1] - 2 * edge
+    x = y = edge
+    frames = [image[y : y + height, x : x + width]]
+    for dx, dy in reversed(moves):
+        x, y = x + dx, y + dy
+        frames.insert(0, image[y : y + height, x : x + width])
+    return frames
+
+
+def video(image, encoder, options, moves):
+    """The picture as a key frame of that encoder, or as the last frame of a movement, decoded again: 4:2:0, even sides."""
+    images = moved(image, moves if min(image.shape[:2]) >= 200 else [])
+    height, width = (n & ~1 for n in images[0].shape[:2])
     coder = av.CodecContext.create(encoder, "w")
     coder.width, coder.height, coder.pix_fmt = width, height, "yuv420p"
     coder.time_base, coder.thread_count = Fraction(1, 25), 1
@@ -150,11 +182,15 @@ def video(image, encoder, options):
         coder.qmin = coder.qmax = options["q"]
     else:
         coder.options = options
-    packets = coder.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="bgr24"))
+    packets = []
+    for n, image in enumerate(images):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="bgr24")
+        frame.pts = n
+        packets += coder.encode(frame)
     decoder = av.CodecContext.create(CODECS[encoder], "r")
     decoder.thread_count = 1
     frames = [f for p in packets + coder.encode(None) for f in decoder.decode(p)] + decoder.decode(None)
-    return frames[0].to_ndarray(format="bgr24")
+    return frames[-1].to_ndarray(format="bgr24")
 
 
 def crop_of(path, steps, place, flip, side):
@@ -167,6 +203,8 @@ def crop_of(path, steps, place, flip, side):
             image = jpeg(image, value)
         elif kind == "video":
             image = video(image, *value)
+        elif kind == "blur":
+            image = cv2.GaussianBlur(image, (0, 0), value)
         elif kind == "sharpen":
             sigma, amount = value
             image = cv2.addWeighted(image, 1 + amount, cv2.GaussianBlur(image, (0, 0), sigma), -amount, 0)
@@ -210,6 +248,7 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--pairs", required=True)
     parser.add_argument("--real", action="append", default=[], help="a further folder of true pictures")
+    parser.add_argument("--graphics", help="a folder of rendered true pictures")
     parser.add_argument("--start", help="weights of an earlier run instead of ImageNet's")
     parser.add_argument("--short", action="store_true", help="the first eleven of sixteen blocks")
     parser.add_argument("--side", type=int, default=160, help="of the crops, in pixels")
