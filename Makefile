@@ -42,6 +42,10 @@ test-kernels: setup-test ## The kernels on this processor, with AVX-512 emulated
 	cargo test --locked -p spotd-kernels --features __emulate --test conv --test allocation
 	tools/test-arm.sh
 
+.PHONY: test-arm
+test-arm: setup-test ## spotd on arm64: under qemu-user, and its package in an emulated Debian with a camera; needs root, an hour
+	tests/arm/run.sh
+
 .PHONY: count-arm
 count-arm: ## Count the instructions of int8 inference on aarch64 under QEMU: a stand-in for its speed
 	tools/count-arm.sh

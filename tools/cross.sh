@@ -42,7 +42,8 @@ fi
 cache=${SPOTD_CACHE:-$HOME/.cache/spotd}/cross-$arch
 root=$cache/root
 wanted="libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libc6-dev linux-libc-dev ${SPOTD_CROSS_PACKAGES:-}"
-if [ "$(cat "$cache/complete" 2>/dev/null || true)" != "$wanted" ]; then
+recipe="2: $wanted" # the number goes up when more is kept of a package
+if [ "$(cat "$cache/complete" 2>/dev/null || true)" != "$recipe" ]; then
     rm -rf "$cache"
     apt=$cache/apt
     mkdir -p "$apt"/{lists/partial,archives/partial} "$root"
@@ -59,9 +60,27 @@ if [ "$(cat "$cache/complete" 2>/dev/null || true)" != "$wanted" ]; then
     apt-get "${options[@]}" -qq update >&2
     # shellcheck disable=SC2086 # packages are words
     apt-get "${options[@]}" -qq --download-only -y install $wanted >&2
-    for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$root"; done
+    # And what dpkg-shlibdeps reads to tell which packages a program needs, with the files where they lie here.
+    known=$root/var/lib/dpkg
+    mkdir -p "$known/info" "$known/updates"
+    echo 1 >"$known/info/format" # files carry the architecture in their names
+    for package in "$apt"/archives/*.deb; do
+        dpkg -x "$package" "$root"
+        rm -rf "$apt/control"
+        dpkg -e "$package" "$apt/control"
+        { sed '1i Status: install ok installed' "$apt/control/control" && echo; } >>"$known/status"
+        name=$known/info/$(dpkg-deb -f "$package" Package)
+        [ "$(dpkg-deb -f "$package" Multi-Arch)" != same ] || name=$name:$arch
+        dpkg-deb --fsys-tarfile "$package" | tar t | sed "s|^\.|$root|; s|/\$||" >"$name.list"
+        for kind in symbols shlibs; do
+            [ ! -e "$apt/control/$kind" ] || cp "$apt/control/$kind" "$name.$kind"
+        done
+    done
+    # Links that begin at / would lead to this machine's own files, or nowhere, and the linker would take an archive
+    # instead (libm.a, which needs this very libc).
+    find "$root" -lname '/*' | while read -r link; do ln -sfn "$root$(readlink "$link")" "$link"; done
     rm -rf "$apt"
-    echo "$wanted" >"$cache/complete"
+    echo "$recipe" >"$cache/complete"
 fi
 
 name=$(tr a-z- A-Z_ <<<"$target")

@@ -1,25 +1,8 @@
 #!/bin/bash
 # Runs inside, under systemd, once the system is up.
 set -u
-fail() {
-    echo "guest: FAILED: $*"
-    systemctl status --no-pager --full spotd
-    journalctl --no-pager -u spotd | tail -n 60
-    exit 1
-}
-passed() { echo "guest: ok: $*"; }
-# wait_for WHAT COMMAND...: until the command succeeds.
-wait_for() {
-    local what=$1 i
-    shift
-    for ((i = 0; i < 900; i++)); do
-        "$@" >/dev/null 2>&1 && return
-        sleep 0.1
-    done
-    fail "$what: it never was"
-}
-value() { systemctl show --value --property "$1" spotd; }
-says() { value StatusText | grep -q -- "$1"; }
+# shellcheck source=tests/box/steps.sh
+. /root/steps.sh
 logged() { journalctl --quiet --no-pager -u spotd --output=cat "${@:2}" | grep -q -- "$1"; }
 
 # videoscale and videoconvert run on ORC, which writes machine code at run time.
@@ -73,6 +56,14 @@ wait_for "the broker, with the credential as password" \
 passed "MQTT with a credential of systemd"
 
 pid=$(value MainPID)
+mapfile -t streams </root/streams
+{ config; printf '[[source]]\nid = "%s"\nfps = 1\nuri = "%s"\n' rtsp "${streams[0]}" srt "${streams[1]}"; } >/etc/spotd/spotd.toml
+systemctl reload spotd || fail "no reload"
+wait_for "the streams" says '3 live'
+wait_for "frames by RTSP" logged delivers SPOTD_SOURCE=rtsp
+wait_for "frames by SRT" logged delivers SPOTD_SOURCE=srt
+passed "RTSP and SRT under the unit: $(value StatusText)"
+
 { config; source_of more; } >/etc/spotd/spotd.toml
 systemctl reload spotd || fail "no reload"
 wait_for "the new source" says '2 live'

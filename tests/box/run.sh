@@ -9,7 +9,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 cache=${SPOTD_CACHE:-$HOME/.cache/spotd}/box
 suite=${SPOTD_BOX_SUITE:-bookworm}
-mirror=${SPOTD_BOX_MIRROR:-http://deb.debian.org/debian}
+# The machine's own mirror.
+mirror=${SPOTD_BOX_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 -E '/debian/?$' || true)}
 
 leave_out() {
     {
@@ -41,7 +42,9 @@ fi
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/spotd-box.XXXXXX")
 root=$work/root
+servers=()
 clean() {
+    [ ${#servers[@]} = 0 ] || kill "${servers[@]}" 2>/dev/null || true
     umount "$root" 2>/dev/null || true
     umount "$work/layer" 2>/dev/null || true
     rm -rf "$work"
@@ -94,7 +97,22 @@ inside id spotd | grep -q 'video.*render\|render.*video' || fail "the user is no
 [ "$(inside systemctl is-enabled spotd || true)" = disabled ] || fail "it is enabled without a source"
 passed "installed with its dependencies, disabled"
 
-cp "$here/guest.sh" "$root/root/"
+# Streams from outside, for the service in its hardening: RTSP and SRT, of H.264. The network is the machine's own.
+inside apt-get -y --no-install-recommends install gstreamer1.0-plugins-bad gstreamer1.0-libav >"$work/recommended" 2>&1 ||
+    { tail -n 30 "$work/recommended" >&2; fail "what the package recommends cannot be installed"; }
+# shellcheck disable=SC2046 # words
+gcc -o "$work/rtsp" "$here/rtsp.c" $(pkg-config --cflags --libs gstreamer-rtsp-server-1.0) || fail "no RTSP server (libgstrtspserver-1.0-dev)"
+free_port() { python3 -c "import socket; s = socket.socket(socket.AF_INET, socket.$1); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])"; }
+rtsp=$(free_port SOCK_STREAM) srt=$(free_port SOCK_DGRAM)
+picture='videotestsrc is-live=true pattern=zone-plate kx2=8 ky2=8 ! video/x-raw,format=I420,width=480,height=360,framerate=10/1'
+coded="$picture ! x264enc tune=zerolatency key-int-max=10"
+"$work/rtsp" "$rtsp" "( $coded ! rtph264pay name=pay0 pt=96 )" >"$work/rtsp.log" 2>&1 &
+servers+=($!)
+# shellcheck disable=SC2086 # words
+gst-launch-1.0 -q $coded ! h264parse config-interval=-1 ! mpegtsmux alignment=7 ! srtsink "uri=srt://127.0.0.1:$srt?mode=listener" wait-for-connection=false >"$work/srt.log" 2>&1 &
+servers+=($!)
+printf '%s\n' "rtsp://127.0.0.1:$rtsp/live" "srt://127.0.0.1:$srt" >"$root/root/streams"
+cp "$here/guest.sh" "$here/steps.sh" "$root/root/"
 cat >"$root/etc/systemd/system/box.service" <<'UNIT'
 [Unit]
 Description=The tests

@@ -34,13 +34,8 @@ fi
 [ -n "$image" ] || give_up "apt knows no package linux-image-amd64; these tests are made for Debian"
 version=${image#linux-image-}
 
-# All that QEMU needs and this machine does not have.
-not_installed() {
-    apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
-        --no-enhances "$1" | grep '^[a-z0-9]' | sort -u |
-        grep -vxFf <(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii *//p') |
-        grep -vE '^(cdebconf|install-info|ipxe-qemu|lib(debian-installer4|elogind0|newt.*|textwrap1))$'
-}
+# shellcheck source=tests/vm/unpacked.sh
+. "$(dirname "$0")/unpacked.sh"
 mapfile -t packages < <(not_installed qemu-system-x86)
 common=linux-headers-${version%-amd64}-common
 kbuild=$(apt-cache depends "linux-headers-$version" | sed -n 's/.*Depends: \(linux-kbuild-.*\)$/\1/p' | head -n 1)
