@@ -26,8 +26,8 @@ printf '[Service]\nWatchdogSec=900\nTimeoutStopSec=300\n' >/etc/systemd/system/s
 printf 'listener 18833 127.0.0.1\nallow_anonymous true\n' >/etc/mosquitto/arm.conf
 systemd-run --quiet --unit=broker mosquitto -c /etc/mosquitto/arm.conf
 systemctl daemon-reload
-wait_for "the broker" mosquitto_pub -p 18833 -t ready -m 1
-mosquitto_sub -p 18833 -t 'spotd/arm/source/cam/event' -C 1 -W "$PATIENCE" >event &
+wait_for "the broker" mosquitto_pub -h 127.0.0.1 -p 18833 -t ready -m 1
+mosquitto_sub -h 127.0.0.1 -p 18833 -t 'spotd/arm/source/cam/event' -C 1 -W "$PATIENCE" >event &
 subscriber=$!
 
 systemctl start spotd || fail "it does not start"
