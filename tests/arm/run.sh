@@ -109,7 +109,7 @@ echo "arm: starting the guest" >&2
 begun=$SECONDS
 LD_LIBRARY_PATH=$libraries timeout "$most_seconds" "$cache/qemu/usr/bin/qemu-system-aarch64" -L "$cache/qemu/usr/share/qemu" \
     -M virt -accel tcg,thread=multi -cpu "${SPOTD_ARM_CPU:-max,pauth-impdef=on}" -smp 2 -m 2048 -nographic -no-reboot -nodefaults -serial stdio \
-    -kernel "$cache/vmlinuz" -initrd "$cache/initrd" -append 'root=/dev/vda rw console=ttyAMA0 panic=-1 loglevel=4 mitigations=off' \
+    -kernel "$cache/vmlinuz" -initrd "$cache/initrd" -append 'root=/dev/vda rw console=ttyAMA0 panic=-1 loglevel=4 mitigations=off systemd.mask=serial-getty@ttyAMA0.service' \
     -drive "file=$cache/disk,format=raw,if=none,id=disk,snapshot=on" -device virtio-blk-pci,drive=disk \
     -drive "file=$work/parts.tar,format=raw,if=none,id=parts,readonly=on" -device virtio-blk-pci,drive=parts \
     </dev/null >"$cache/serial.log" 2>&1 || true
