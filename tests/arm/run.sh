@@ -15,17 +15,9 @@ suite=bookworm
 recipe=1 # goes up when what is in the guest changes
 most_seconds=${SPOTD_ARM_SECONDS:-2400}
 
-leave_out() {
-    {
-        echo "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!"
-        echo "!!! LEFT OUT: spotd on arm64 (make test-arm): $*"
-        echo "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!"
-    } >&2
-    [ "${SPOTD_ARM:-}" != require ] || exit 2
-    exit 0
-}
-fail() { echo "arm: FAILED: $*" >&2; exit 1; }
-passed() { echo "arm: ok: $*"; }
+name=arm what="spotd on arm64 (make test-arm)" left_out=${SPOTD_ARM:-}
+# shellcheck source=tests/box/outcome.sh
+. tests/box/outcome.sh
 
 [ "$(id -u)" = 0 ] || leave_out "it takes root"
 for tool in debootstrap qemu-aarch64-static mke2fs dpkg-shlibdeps; do

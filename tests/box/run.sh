@@ -12,17 +12,9 @@ suite=${SPOTD_BOX_SUITE:-bookworm}
 # The machine's own mirror.
 mirror=${SPOTD_BOX_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 -E '/debian/?$' || true)}
 
-leave_out() {
-    {
-        echo "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!"
-        echo "!!! LEFT OUT: the package in a fresh Debian, under systemd (make test-box): $*"
-        echo "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!"
-    } >&2
-    [ "${SPOTD_BOX:-}" != require ] || exit 2
-    exit 0
-}
-fail() { echo "box: FAILED: $*" >&2; exit 1; }
-passed() { echo "box: ok: $*"; }
+name=box what="the package in a fresh Debian, under systemd (make test-box)" left_out=${SPOTD_BOX:-}
+# shellcheck source=tests/box/outcome.sh
+. tests/box/outcome.sh
 
 [ "$(id -u)" = 0 ] || leave_out "it takes root"
 for tool in debootstrap systemd-nspawn dpkg-deb dpkg-shlibdeps; do
