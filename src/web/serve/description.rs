@@ -9,30 +9,33 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{ContentBuilder, InfoBuilder, Ref, RefOr, ResponseBuilder};
 
-use super::{api, bundle, detail, pictures, reviews, spectra};
+use super::{api, bundle, detail, events, pictures, reviews, spectra};
 use crate::flaglog::record::SCHEMA;
 
 /// What is answered below `/api/v1`, and to who watches the box. The page's own addresses are not part of it.
 #[derive(OpenApi)]
-#[openapi(paths(
-    openapi,
-    api::alive,
-    api::ready,
-    api::metrics,
-    api::about,
-    api::sources,
-    api::source,
-    api::history,
-    api::map,
-    api::live,
-    api::events,
-    pictures::picture,
-    detail::event,
-    detail::evidence,
-    bundle::bundle,
-    spectra::beside,
-    reviews::review,
-))]
+#[openapi(
+    paths(
+        openapi,
+        api::alive,
+        api::ready,
+        api::metrics,
+        api::about,
+        api::sources,
+        api::source,
+        api::history,
+        api::map,
+        api::live,
+        api::events,
+        pictures::picture,
+        detail::event,
+        detail::evidence,
+        bundle::bundle,
+        spectra::beside,
+        reviews::review,
+    ),
+    components(schemas(events::Judged))
+)]
 struct Description;
 
 /// The description.

@@ -124,6 +124,7 @@ pub(super) struct Filter {
     /// Older than this event: the `next` of the page before.
     pub before: Option<Ulid>,
     /// How many, 1..=200; 24 unless told otherwise.
+    #[serde(default, deserialize_with = "limit")]
     pub limit: Option<usize>,
 }
 
@@ -140,12 +141,14 @@ fn rfc3339_opt<S: Serializer>(time: &Option<Timestamp>, s: S) -> Result<S::Ok, S
 
 fn moment<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
     let text = String::deserialize(d)?;
-    // An empty field of a form is no wish.
-    if text.is_empty() {
-        return Ok(None);
-    }
     let wrong = |_| D::Error::custom("from and to are moments such as 2026-11-29T12:00:00Z");
     text.parse().map(Some).map_err(wrong)
+}
+
+fn limit<'de, D: Deserializer<'de>>(d: D) -> Result<Option<usize>, D::Error> {
+    let wrong = || D::Error::custom("limit is a number from 1 to 200");
+    let limit: usize = String::deserialize(d)?.parse().map_err(|_| wrong())?;
+    if (1..=200).contains(&limit) { Ok(Some(limit)) } else { Err(wrong()) }
 }
 
 /// A page of events, newest first.
@@ -237,7 +240,7 @@ impl Index {
 
     /// A page of those that are wanted.
     pub fn page(&self, filter: &Filter) -> Page {
-        let limit = filter.limit.unwrap_or(24).clamp(1, 200);
+        let limit = filter.limit.unwrap_or(24);
         // Ids begin with their time, but a clock may have been set back: the order is the log's.
         let older = match filter.before {
             None => self.events.len(),
