@@ -6,12 +6,12 @@
 #
 # With `cross` and a container engine these do it (cross.toml). Elsewhere, on Debian, with Debian's cross compiler and its
 # packages for that processor, unpacked into the cache: nothing of this machine's own packages changes.
-# SPOTD_PROFILE=dev builds what is quick to build instead of what is quick to run.
+# SPOTD_PROFILE=dev or release builds what is quick to build instead of what is small and quick to run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:?a target, such as aarch64-unknown-linux-gnu}
 shift
-profile=${SPOTD_PROFILE:-release}
+profile=${SPOTD_PROFILE:-dist}
 folder=$([ "$profile" = dev ] && echo debug || echo "$profile")
 built=${CARGO_TARGET_DIR:-target}/$target/$folder
 
@@ -83,8 +83,10 @@ if [ "$(cat "$cache/complete" 2>/dev/null || true)" != "$recipe" ]; then
     echo "$recipe" >"$cache/complete"
 fi
 
+# shellcheck source=tools/small.sh
+. tools/small.sh
 name=$(tr a-z- A-Z_ <<<"$target")
-export "CARGO_TARGET_${name}_LINKER=$triplet-gcc" "CARGO_TARGET_${name}_RUSTFLAGS=-Clink-arg=--sysroot=$root"
+export "CARGO_TARGET_${name}_LINKER=$triplet-gcc" "CARGO_TARGET_${name}_RUSTFLAGS=-Clink-arg=--sysroot=$root $small"
 export "BINDGEN_EXTRA_CLANG_ARGS_${target//-/_}=--sysroot=$root"
 export PKG_CONFIG_ALLOW_CROSS=1 PKG_CONFIG_SYSROOT_DIR=$root PKG_CONFIG_PATH=
 export PKG_CONFIG_LIBDIR=$root/usr/lib/$triplet/pkgconfig:$root/usr/share/pkgconfig

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Debian package, for this machine or for the target that is named (aarch64-unknown-linux-gnu), and prints
-# where it is. SPOTD_DEB_BUILT=FOLDER packs the programs in FOLDER/release (FOLDER/TARGET/release) instead, which the tests
+# where it is. SPOTD_DEB_BUILT=FOLDER packs the programs in FOLDER/dist (FOLDER/TARGET/dist) instead, which the tests
 # do; further arguments go to cargo-deb.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,7 +37,9 @@ if [ -n "$triple" ]; then
         export PATH=$wrapped:$PATH
     fi
 elif [ -z "${SPOTD_DEB_BUILT:-}" ]; then
-    cargo build --release --locked -p spotd -p spotd-verify >&2
+    # shellcheck source=tools/small.sh
+    . tools/small.sh
+    RUSTFLAGS="${RUSTFLAGS:-} $small" cargo build --profile dist --locked -p spotd -p spotd-verify >&2
 fi
 [ -z "${SPOTD_DEB_BUILT:-}" ] || export CARGO_TARGET_DIR=$SPOTD_DEB_BUILT
-"$packer" deb -p spotd --no-build --locked ${triple:+--target "$triple"} "$@"
+"$packer" deb -p spotd --profile dist --no-build --locked ${triple:+--target "$triple"} "$@"

@@ -5,7 +5,7 @@
 # Says nothing about speed. Needs root, debootstrap and a Debian mirror.
 #
 # Exit code: 0 all passed (or left out, which is said loudly; SPOTD_ARM=require makes that a failure), 1 something failed.
-# SPOTD_ARM_BUILT=FOLDER takes the programs in FOLDER/aarch64-unknown-linux-gnu/release instead of building them.
+# SPOTD_ARM_BUILT=FOLDER takes the programs in FOLDER/aarch64-unknown-linux-gnu/dist instead of building them.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -43,7 +43,7 @@ trap clean EXIT
 
 for cpu in max cortex-a72; do
     GST_REGISTRY_FORK=no GST_REGISTRY=$work/registry qemu-aarch64-static -cpu "$cpu" -L "$sysroot" \
-        "$built/$triple/release/spotd" bench --seconds 1 --threads 1 >"$work/bench" 2>&1 || { cat "$work/bench"; fail "spotd bench, -cpu $cpu"; }
+        "$built/$triple/dist/spotd" bench --seconds 1 --threads 1 >"$work/bench" 2>&1 || { cat "$work/bench"; fail "spotd bench, -cpu $cpu"; }
     named=$(grep -iE -m1 'neon|dot|i8mm' "$work/bench") || { cat "$work/bench"; fail "bench names no instruction set"; }
     passed "bench, -cpu $cpu: $named"
 done

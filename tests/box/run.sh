@@ -3,7 +3,7 @@
 # hangs, stop, upgrade, purge. Needs root, debootstrap, systemd-nspawn and a Debian mirror.
 #
 # Exit code: 0 all passed (or left out, which is said loudly; SPOTD_BOX=require makes that a failure), 1 something failed.
-# SPOTD_DEB_BUILT=FOLDER takes the programs in FOLDER/release instead of building them.
+# SPOTD_DEB_BUILT=FOLDER takes the programs in FOLDER/dist instead of building them.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -55,9 +55,9 @@ if [ -z "$built" ]; then
     # The programs of the tests: a release build takes a quarter of an hour.
     cargo build --locked ${SPOTD_VM_CARGO:-} --bin spotd --bin spotd-verify
     built=$work/built
-    mkdir -p "$built/release"
+    mkdir -p "$built/dist"
     target=${CARGO_TARGET_DIR:-target}
-    for program in spotd spotd-verify; do strip -o "$built/release/$program" "$target/debug/$program"; done
+    for program in spotd spotd-verify; do strip -o "$built/dist/$program" "$target/debug/$program"; done
 fi
 # Two versions of the same, for the upgrade.
 for revision in 1 2; do

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use ::gstreamer as gst;
 use gst::prelude::*;
 use gstreamer_app::AppSink;
+use gstreamer_video as gst_video;
 
 use super::super::SourceError;
 use super::contribution::{Feed, open};
@@ -246,6 +247,7 @@ fn make_decoder(name: &str) -> Result<gst::Element, SourceError> {
 
 pub(super) fn set_up_sink(sink: &AppSink, delivery: Delivery) {
     sink.set_property("enable-last-sample", false);
+    take_planes_where_they_lie(sink);
     match delivery {
         Delivery::Latest => {
             sink.set_max_buffers(1);
@@ -257,6 +259,20 @@ pub(super) fn set_up_sink(sink: &AppSink, delivery: Delivery) {
             sink.set_sync(false);
         }
     }
+}
+
+/// Tells decoders that planes may lie anywhere in a buffer, with any stride. One that is not told copies each frame out of
+/// its own padded buffers, and holds both. An appsink itself answers no such question before GStreamer 1.24.
+fn take_planes_where_they_lie(sink: &AppSink) {
+    let pad = sink.static_pad("sink").expect("a sink has one");
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
+        let Some(gst::QueryViewMut::Allocation(asked)) = info.query_mut().map(|query| query.view_mut())
+        else {
+            return gst::PadProbeReturn::Ok;
+        };
+        asked.add_allocation_meta::<gst_video::VideoMeta>(None);
+        gst::PadProbeReturn::Handled
+    });
 }
 
 /// Sets the properties of sources and decoders as they appear, wherever in the pipeline.

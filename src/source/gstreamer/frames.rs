@@ -237,6 +237,7 @@ mod tests {
 
     use gst::prelude::*;
 
+    use super::super::build::{Delivery, set_up_sink};
     use super::*;
     use crate::frame::Frame;
 
@@ -245,6 +246,10 @@ mod tests {
 
     /// One sample of a test picture with these caps.
     fn sample(caps: &str, pattern: &str) -> gst::Sample {
+        sample_by(caps, pattern, |_| {})
+    }
+
+    fn sample_by(caps: &str, pattern: &str, set_up: impl Fn(&gstreamer_app::AppSink)) -> gst::Sample {
         gst::init().expect("GStreamer");
         let text =
             format!("videotestsrc pattern={pattern} num-buffers=1 ! {caps} ! appsink name=s sync=false");
@@ -252,6 +257,7 @@ mod tests {
             gst::parse::launch(&text).expect("builds").downcast::<gst::Pipeline>().expect("a pipeline");
         let sink =
             pipeline.by_name("s").expect("sink").downcast::<gstreamer_app::AppSink>().expect("an appsink");
+        set_up(&sink);
         pipeline.set_state(gst::State::Playing).expect("plays");
         let sample = sink.pull_sample().expect("a sample");
         pipeline.set_state(gst::State::Null).expect("stops");
@@ -276,6 +282,21 @@ mod tests {
             let near = got.iter().zip(want).all(|(g, w)| (g - w).abs() <= 6);
             assert!(near, "{:?}: bar {n} is {got:?}, not {want:?}", frame.format);
         }
+    }
+
+    #[test]
+    fn a_decoder_hands_over_its_own_padded_buffers_with_the_same_pixels() {
+        let caps = "video/x-raw,format=I420,width=336,height=240 ! x264enc ! avdec_h264";
+        let copied = sample(caps, "smpte");
+        let own = sample_by(caps, "smpte", |sink| set_up_sink(sink, Delivery::Everything));
+        let stride = |sample: &gst::Sample| {
+            let meta = sample.buffer().and_then(|buffer| buffer.meta::<gst_video::VideoMeta>());
+            meta.map(|meta| meta.stride()[0])
+        };
+        assert!(stride(&own).is_some_and(|stride| stride > 336), "{:?}", stride(&own));
+        assert_ne!(stride(&own), stride(&copied));
+        let pixels = |sample: &gst::Sample| frame(sample).expect("a frame").to_rgb().expect("pixels");
+        assert_eq!(pixels(&own), pixels(&copied));
     }
 
     #[test]
