@@ -63,20 +63,22 @@ fn main() {
     let kept = std::env::var_os("BENCH_INT8_FOLDER").map(PathBuf::from);
     let folder = kept.as_deref().unwrap_or(temporary.path());
     let only = std::env::var("BENCH_INT8_ONLY").ok();
-    let edge = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spotd-edge.onnx");
-    let nets: [(&str, f64, Vec<u8>); 4] = [
-        ("edge", 285.4, std::fs::read(edge).expect("the shipped model")),
-        ("plain, 8 convolutions", 581.0, networks::plain(SIDE as usize, 32, 1)),
-        ("ResNet-50", 4089.0, networks::resnet_bottleneck(SIDE as usize, 64, &[3, 4, 6, 3], 2)),
-        ("depthwise", 0.0, networks::mobilenet(SIDE as usize, 16, 3)),
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let shipped = |file: &str| std::fs::read(models.join(file)).expect("a shipped model");
+    let nets: [(&str, f64, bool, Vec<u8>); 5] = [
+        ("lite, as it ships", 383.9, true, shipped("spotd-lite-int8.onnx")),
+        ("edge", 285.4, false, shipped("spotd-edge.onnx")),
+        ("plain, 8 convolutions", 581.0, false, networks::plain(SIDE as usize, 32, 1)),
+        ("ResNet-50", 4089.0, false, networks::resnet_bottleneck(SIDE as usize, 64, &[3, 4, 6, 3], 2)),
+        ("depthwise", 0.0, false, networks::mobilenet(SIDE as usize, 16, 3)),
     ];
     let mut agree = true;
-    for (name, mmac, onnx) in nets {
+    for (name, mmac, quantised, onnx) in nets {
         if only.as_ref().is_none_or(|o| name.contains(o.as_str())) {
             let own =
                 folder.join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "_")).join(range.folder());
             std::fs::create_dir_all(&own).expect("a folder that can be written");
-            let net = Network { name, mmac, onnx: &onnx, range };
+            let net = Network { name, mmac, quantised, onnx: &onnx, range };
             agree &= network(&own, &python, &net, rounds, Duration::from_secs_f64(seconds));
         }
     }
@@ -129,7 +131,9 @@ struct Network<'a> {
     name: &'a str,
     /// Millions of MACs of one run; 0: unknown.
     mmac: f64,
-    /// The float model.
+    /// It is int8 already, and there is no float model beside it.
+    quantised: bool,
+    /// The model; the float one unless it is `quantised`.
     onnx: &'a [u8],
     range: Range,
 }
@@ -155,7 +159,7 @@ impl Row {
 
 /// Measures one network; returns whether all outputs agree.
 fn network(folder: &Path, python: &Path, net: &Network<'_>, rounds: usize, turn: Duration) -> bool {
-    let Network { name, mmac, onnx, range } = *net;
+    let Network { name, mmac, quantised, onnx, range } = *net;
     println!("\n{name}");
     let held_out = networks::HELD_OUT..networks::HELD_OUT + COMPARED;
     let pictures: Vec<RgbImage> = held_out.map(|s| networks::tile(SIDE, s)).collect();
@@ -178,11 +182,15 @@ fn network(folder: &Path, python: &Path, net: &Network<'_>, rounds: usize, turn:
         };
         quantize(onnx, &tiles, &options, &()).expect("quantises").onnx
     };
-    let files = BTreeMap::from([
-        ("f32", onnx.to_vec()),
-        ("int8", with("int8", Residual::Fused)),
-        ("int8-apart", with("int8-apart", Residual::Apart)),
-    ]);
+    let files = if quantised {
+        BTreeMap::from([("int8", onnx.to_vec())])
+    } else {
+        BTreeMap::from([
+            ("f32", onnx.to_vec()),
+            ("int8", with("int8", Residual::Fused)),
+            ("int8-apart", with("int8-apart", Residual::Apart)),
+        ])
+    };
     for (file, bytes) in &files {
         std::fs::write(folder.join(format!("{file}.onnx")), bytes).expect("written");
     }
@@ -194,12 +202,15 @@ fn network(folder: &Path, python: &Path, net: &Network<'_>, rounds: usize, turn:
     let bytes: Vec<u8> = compared.iter().flat_map(|v| v.to_le_bytes()).collect();
     std::fs::write(folder.join("tiles"), bytes).expect("written");
 
-    let ours: Vec<(&str, Model)> =
-        ["f32", "int8"].into_iter().map(|file| (file, model(&files[file], file))).collect();
+    let ours: Vec<(&str, Model)> = ["f32", "int8"]
+        .into_iter()
+        .filter_map(|file| files.get(file).map(|bytes| (file, model(bytes, file))))
+        .collect();
     let plain: BTreeMap<&str, Vec<f32>> =
         files.iter().map(|(file, bytes)| (*file, networks::logits(bytes, &tiles.held_out))).collect();
+    // The nearest there is to what the network says of a picture.
+    let (exact, logits) = plain.get_key_value("f32").or(plain.get_key_value("int8")).expect("a file");
     let spread = {
-        let logits = &plain["f32"];
         let mean = logits.iter().sum::<f32>() / logits.len() as f32;
         (logits.iter().map(|l| (l - mean).powi(2)).sum::<f32>() / logits.len() as f32).sqrt()
     };
@@ -212,7 +223,7 @@ fn network(folder: &Path, python: &Path, net: &Network<'_>, rounds: usize, turn:
         let off = networks::apart(logits, &plain[file]);
         let allowed = match file {
             "f32" => 1e-3 * (1.0 + spread),
-            _ => (0.1 * spread.max(0.05)).max(2.0 * networks::apart(&plain[file], &plain["f32"])),
+            _ => (0.1 * spread.max(0.05)).max(2.0 * networks::apart(&plain[file], &plain[exact])),
         };
         let verdict = if off > allowed { ": TOO MUCH" } else { "" };
         println!(

@@ -173,7 +173,7 @@ fn opencv(python: &Path, url: &str, streams: usize, tiles: usize) -> Cost {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut child = Command::new(python)
         .arg(here.join("benches/peers/opencv.py"))
-        .arg(here.join("models/spotd-edge.onnx"))
+        .arg(here.join("models/spotd-lite-int8.onnx"))
         .args([url, &streams.to_string(), &FPS.to_string(), &tiles.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

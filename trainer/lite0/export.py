@@ -15,7 +15,7 @@ from network import MEAN, STD, Network
 SIDE = 224
 # A tile's texture can look like nothing that a generator painted in training and still come from one: "real" is said
 # with bounded confidence, so that it cannot outvote the coherent part.
-LEAST = -2.5
+LEAST = -1.5
 # No bound in effect: rendered and softened pictures, for which there was one, are in training now.
 MOST = 12.0
 

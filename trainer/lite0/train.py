@@ -9,8 +9,8 @@ lite0.pt holds the newest weights, in float16.
 A trial, until the trainer has this network itself (docs/TRAINING.md says what came of it).
 
 DATA/real/KIND and DATA/fake/KIND hold pictures; PAIRS/real/KIND and PAIRS/fake/KIND pictures of the same names, of
-which the second was redrawn by a decoder. Content must not decide: small crops; two fifths of each batch are pairs, and
-more than a quarter sets whose sides have one origin.
+which the second was redrawn by a decoder. Content must not decide: small crops; more than a third of each batch are pairs, and
+a third sets whose sides have one origin.
 """
 
 import argparse
@@ -73,12 +73,13 @@ class Draw:
 
     def files(self):
         u = self.random.random()
-        if self.graphics and u > 0.94:
+        if self.graphics and u > 0.92:
             return self.random.choice(self.graphics), self.random.choice(self.random.choice(self.fake)), False
-        if u < 0.4:
+        if u < 0.36:
             return *self.random.choice(self.random.choice(self.pairs)), True
-        if u < 0.68:
-            real, fake = self.random.choice(self.matched)
+        if u < 0.7:
+            # Frames of video and the photorealistic pictures more often: they are what is seldom found.
+            real, fake = self.random.choice(self.matched + self.matched[-1:] * 2 + self.matched[:1])
             return self.random.choice(real), self.random.choice(fake), False
         return self.random.choice(self.random.choice(self.real)), self.random.choice(self.random.choice(self.fake)), False
 
@@ -112,8 +113,11 @@ class Draw:
         return [(r.randint(-3, 3), r.randint(-3, 3)) for _ in range(r.randint(1, 4))] if r.random() < 0.4 else []
 
     def sharpness(self):
-        """For half of the crops, each side by itself: softer or sharper, so that softness does not decide."""
+        """For half of the crops, each side by itself: softer or sharper, so that softness does not decide; or doubled by
+        repetition."""
         r = self.random
+        if r.random() < 0.03:
+            return [("doubled", 2)]
         return [("sharpen", (r.uniform(0.5, 1.6), r.uniform(-0.7, 1.2)))] if r.random() < 0.5 else []
 
     def softness(self):
@@ -205,6 +209,8 @@ def crop_of(path, steps, place, flip, side):
             image = video(image, *value)
         elif kind == "blur":
             image = cv2.GaussianBlur(image, (0, 0), value)
+        elif kind == "doubled":
+            image = np.repeat(np.repeat(image, 2, 0), 2, 1)
         elif kind == "sharpen":
             sigma, amount = value
             image = cv2.addWeighted(image, 1 + amount, cv2.GaussianBlur(image, (0, 0), sigma), -amount, 0)

@@ -77,10 +77,11 @@ fn the_mean_of_heads_is_one_head_and_what_is_no_head_is_named() {
         let sums = BlockSums::of(&Luma::of_rgb(&common::picture(seed, true, 256, 256)));
         let [a, b, mean] = [0, 1, 2].map(|head| heads[head].logit(&sums).unwrap());
         assert!((a - b).abs() > 0.01, "two fits: {a} {b}");
-        assert!((mean - (a + b) / 2.0).abs() < 0.005, "{a} and {b} give {mean}");
+        // Matrices are rounded to 8 bits.
+        assert!((mean - (a + b) / 2.0).abs() < 0.01, "{a} and {b} give {mean}");
     }
     let size = |name: &str| std::fs::metadata(at(name)).unwrap().len();
-    assert!(size("mean.onnx") < size("a.onnx") * 11 / 10, "matrices are stored in 16 bits");
+    assert!(size("mean.onnx") < size("a.onnx") * 6 / 10, "matrices are stored in 8 bits");
 
     std::fs::write(at("none.onnx"), "no head").unwrap();
     for (heads, name) in
