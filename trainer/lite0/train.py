@@ -29,12 +29,13 @@ import torch.nn.functional as F
 from network import Network
 
 PAIRS_A_BATCH = 8
-# Sides of one origin: real kinds, generated kinds.
+# Sides of one origin: real kinds, generated kinds. Photorealistic pictures and frames of video, which are seldom found,
+# more often.
 MATCHED = [
-    (["web-photo"], ["web-ai"]),
+    *[(["web-photo"], ["web-ai"])] * 2,
     (["stylegan1-256"], ["stylegan1-256"]),
     (["ffhq"], ["stylegan2", "stylegan2-ffhq"]),
-    (["video-sd-controlavideo", "video-sd-flatten", "video-sd-vidtome"],) * 2,
+    *[(["video-sd-controlavideo", "video-sd-flatten", "video-sd-vidtome"],) * 2] * 3,
 ]
 # Kinds of real pictures beside them; cameras, which are few, more often.
 REAL = ["imagenet", "bsds", "ffhq", "web-photo"] + ["canon", "phone"] * 3 + ["png-photo"] * 2
@@ -78,8 +79,7 @@ class Draw:
         if u < 0.36:
             return *self.random.choice(self.random.choice(self.pairs)), True
         if u < 0.7:
-            # Frames of video and the photorealistic pictures more often: they are what is seldom found.
-            real, fake = self.random.choice(self.matched + self.matched[-1:] * 2 + self.matched[:1])
+            real, fake = self.random.choice(self.matched)
             return self.random.choice(real), self.random.choice(fake), False
         return self.random.choice(self.random.choice(self.real)), self.random.choice(self.random.choice(self.fake)), False
 
