@@ -31,8 +31,12 @@ pub(super) fn levels(frame: &Frame, rect: Rect) -> Result<Vec<f32>, FrameError> 
     let mut out = Vec::with_capacity(width * rect.height as usize);
     for y in rect.y..rect.y + rect.height {
         let row = &frame.bytes()[plane.offset + y as usize * plane.stride..];
-        let row = row[first..].iter().step_by(size).skip(x0).take(width);
-        out.extend(row.map(|&level| (f32::from(level) - black) * gain));
+        let levels = |level: &u8| (f32::from(*level) - black) * gain;
+        match size {
+            // Pixels that lie side by side are read several at once.
+            1 => out.extend(row[x0..x0 + width].iter().map(levels)),
+            _ => out.extend(row[first..].iter().step_by(size).skip(x0).take(width).map(levels)),
+        }
     }
     Ok(out)
 }

@@ -1,5 +1,6 @@
 //! The centre of a frame as luma levels.
 
+use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::{self as fir, pixels::F32};
 
 use crate::frame::{Frame, FrameError, Rect};
@@ -56,10 +57,12 @@ impl Luma {
         let (width, height) = (back(self.width), back(self.height));
         // The same factor along both axes and for all sizes, or the grid would be missed.
         let part = |n: u32, all: usize| (f64::from(n) * scale).min(all as f64);
-        let pixels = self.levels.iter().map(|&level| F32::new(level)).collect();
-        let source = fir::images::TypedImage::from_pixels(self.width as u32, self.height as u32, pixels)
+        let mut levels = vec![0.0f32; width as usize * height as usize];
+        let (from, to) = (bytemuck::cast_slice(&self.levels), bytemuck::cast_slice_mut(&mut levels));
+        let source = TypedImageRef::<F32>::from_buffer(self.width as u32, self.height as u32, from)
             .expect("a plane's levels fit its size");
-        let mut target = fir::images::TypedImage::new(width, height);
+        let mut target =
+            TypedImage::<F32>::from_buffer(width, height, to).expect("as many levels as it needs");
         let filter = if scale > 1.0 { fir::FilterType::Bilinear } else { fir::FilterType::CatmullRom };
         let how = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter)).crop(
             0.0,
@@ -68,7 +71,6 @@ impl Luma {
             part(height, self.height),
         );
         fir::Resizer::new().resize_typed(&source, &mut target, &how).expect("a part of the plane");
-        let levels = target.pixels().iter().map(|pixel| pixel.0).collect();
         Self { width: width as usize, height: height as usize, levels }
     }
 }

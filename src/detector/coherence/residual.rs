@@ -2,77 +2,125 @@
 //! median of its neighbourhood, and a second difference in both directions. Both are compressed, so
 //! that an edge counts no more than a grain of noise.
 
+use multiversion::multiversion;
+
 use super::luma::Luma;
 
 /// Level (of 0..255) that is compressed to one half: about the noise of a good sensor, so that
 /// smaller values keep their proportions and an edge of a hundred levels counts like one of ten.
 const HALF: f32 = 2.5;
 
-/// Residual of a plane: `r / (|r| + 2.5)` with `r` the pixel minus the median of the 3x3 pixels
-/// around it. Pixels are replicated beyond the border. Row by row, as long as the plane; values in
-/// -1..1.
-pub(super) fn residual(luma: &Luma) -> Vec<f32> {
-    let (width, height) = (luma.width, luma.height);
-    let mut out = vec![0.0; width * height];
-    // One more pixel on each side, so that the inner loop needs no border check.
-    let padded = |y: usize, row: &mut [f32]| {
-        let from = &luma.levels[y * width..(y + 1) * width];
-        row[1..=width].copy_from_slice(from);
-        row[0] = from[0];
-        row[width + 1] = from[width - 1];
-    };
-    let mut rows = [vec![0.0; width + 2], vec![0.0; width + 2], vec![0.0; width + 2]];
-    let mut sorted = Sorted::new(width + 2);
-    padded(0, &mut rows[0]);
-    padded(0, &mut rows[1]);
-    padded(1.min(height - 1), &mut rows[2]);
-    for y in 0..height {
-        sorted.fill(&rows[0], &rows[1], &rows[2]);
-        sorted.residual(&rows[1], &mut out[y * width..(y + 1) * width]);
-        rows.rotate_left(1);
-        padded((y + 2).min(height - 1), &mut rows[2]);
+/// A plane without its content, row by row from the top, so that a strip of it fits into the processor's cache.
+pub(super) trait Rows {
+    /// Writes the next rows, as many as `out` holds; values in -1..1.
+    fn next(&mut self, out: &mut [f32]);
+}
+
+/// `r / (|r| + 2.5)` with `r` the pixel minus the median of the 3x3 pixels around it. Pixels are replicated beyond the
+/// border.
+pub(super) struct Residual<'a> {
+    luma: &'a Luma,
+    /// The next row.
+    y: usize,
+    /// The row above, the row itself and the one below, with one more pixel on each side, so that the inner loop needs no
+    /// border check.
+    rows: [Vec<f32>; 3],
+    sorted: Sorted,
+}
+
+impl<'a> Residual<'a> {
+    pub fn of(luma: &'a Luma) -> Self {
+        let width = luma.width + 2;
+        let rows = [0, 0, 1].map(|y| padded(luma, y, vec![0.0; width]));
+        Self { luma, y: 0, rows, sorted: Sorted::new(width) }
     }
-    out
+}
+
+/// A row with its outermost pixels repeated; the last one, if there are fewer.
+fn padded(luma: &Luma, y: usize, mut row: Vec<f32>) -> Vec<f32> {
+    let width = luma.width;
+    let from = &luma.levels[y.min(luma.height - 1) * width..][..width];
+    row[1..=width].copy_from_slice(from);
+    (row[0], row[width + 1]) = (from[0], from[width - 1]);
+    row
+}
+
+impl Rows for Residual<'_> {
+    fn next(&mut self, out: &mut [f32]) {
+        for line in out.chunks_exact_mut(self.luma.width) {
+            self.sorted.fill(&self.rows[0], &self.rows[1], &self.rows[2]);
+            self.sorted.residual(&self.rows[1], line);
+            self.rows.rotate_left(1);
+            self.rows[2] = padded(self.luma, self.y + 2, std::mem::take(&mut self.rows[2]));
+            self.y += 1;
+        }
+    }
 }
 
 /// Weights of the second difference in both directions (Ker and Boehme, 2008), a zero-sum filter.
 const SECOND: [[f32; 3]; 3] = [[-0.25, 0.5, -0.25], [0.5, -1.0, 0.5], [-0.25, 0.5, -0.25]];
 
-/// Second difference of a plane in both directions, compressed like [`residual`]. Pixels are
+/// Second difference of a plane in both directions, compressed like [`Residual`]. Pixels are
 /// mirrored at the outermost one beyond the border.
-pub(super) fn second_difference(luma: &Luma) -> Vec<f32> {
-    let (width, height) = (luma.width, luma.height);
-    let mirrored = |at: isize, n: usize| {
-        let n = n as isize;
-        let at = if at < 0 {
-            -at
-        } else if at >= n {
-            2 * n - 2 - at
-        } else {
-            at
-        };
-        at.clamp(0, n - 1) as usize
+pub(super) struct SecondDifference<'a> {
+    luma: &'a Luma,
+    /// The next row.
+    y: usize,
+    /// A row's vertical difference, with one more on each side.
+    column: Vec<f32>,
+}
+
+impl<'a> SecondDifference<'a> {
+    pub fn of(luma: &'a Luma) -> Self {
+        Self { luma, y: 0, column: vec![0.0; luma.width + 2] }
+    }
+}
+
+fn mirrored(at: isize, n: usize) -> usize {
+    let n = n as isize;
+    let at = if at < 0 {
+        -at
+    } else if at >= n {
+        2 * n - 2 - at
+    } else {
+        at
     };
-    let mut out = vec![0.0; width * height];
-    // The filter is the negated product of (-1, 2, -1) / 2 vertically and horizontally.
-    let mut column = vec![0.0; width + 2];
-    for y in 0..height {
-        let row = |at: isize| {
-            let at = mirrored(at, height);
-            &luma.levels[at * width..(at + 1) * width]
-        };
-        let (above, here, below) = (row(y as isize - 1), row(y as isize), row(y as isize + 1));
-        for (to, ((&a, &b), &c)) in column[1..=width].iter_mut().zip(above.iter().zip(here).zip(below)) {
-            *to = SECOND[0][1] * (a + c) + SECOND[1][1] * b;
-        }
-        column[0] = column[1 + mirrored(-1, width)];
-        column[width + 1] = column[1 + mirrored(width as isize, width)];
-        for (x, to) in out[y * width..(y + 1) * width].iter_mut().enumerate() {
-            let r = column[x + 1] - 0.5 * (column[x] + column[x + 2]);
-            *to = r / (r.abs() + HALF);
+    at.clamp(0, n - 1) as usize
+}
+
+impl Rows for SecondDifference<'_> {
+    fn next(&mut self, out: &mut [f32]) {
+        let (width, height) = (self.luma.width, self.luma.height);
+        let column = &mut self.column;
+        // The filter is the negated product of (-1, 2, -1) / 2 vertically and horizontally.
+        for line in out.chunks_exact_mut(width) {
+            let row = |at: isize| &self.luma.levels[mirrored(at, height) * width..][..width];
+            let y = self.y as isize;
+            let (above, here, below) = (row(y - 1), row(y), row(y + 1));
+            vertical(above, here, below, &mut column[1..=width]);
+            column[0] = column[1 + mirrored(-1, width)];
+            column[width + 1] = column[1 + mirrored(width as isize, width)];
+            horizontal(column, line);
+            self.y += 1;
         }
     }
-    out
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn vertical(above: &[f32], here: &[f32], below: &[f32], out: &mut [f32]) {
+    for (to, ((&a, &b), &c)) in out.iter_mut().zip(above.iter().zip(here).zip(below)) {
+        *to = SECOND[0][1] * (a + c) + SECOND[1][1] * b;
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn horizontal(column: &[f32], out: &mut [f32]) {
+    let n = out.len();
+    let (left, here, right) = (&column[..n], &column[1..=n], &column[2..n + 2]);
+    for (to, ((&a, &b), &c)) in out.iter_mut().zip(left.iter().zip(here).zip(right)) {
+        let r = b - 0.5 * (a + c);
+        *to = r / (r.abs() + HALF);
+    }
 }
 
 /// Every column's three vertically adjacent pixels, sorted: that is two thirds of the work of a
@@ -89,31 +137,42 @@ impl Sorted {
     }
 
     fn fill(&mut self, above: &[f32], here: &[f32], below: &[f32]) {
-        let columns = self.low.iter_mut().zip(&mut self.middle).zip(&mut self.high);
-        for (((low, middle), high), ((&a, &b), &c)) in columns.zip(above.iter().zip(here).zip(below)) {
-            *low = min(min(a, b), c);
-            *high = max(max(a, b), c);
-            *middle = median(a, b, c);
-        }
+        sort([above, here, below], [&mut self.low, &mut self.middle, &mut self.high]);
     }
 
-    /// The median of nine is the median of: the greatest of the least, the median of the medians,
-    /// the least of the greatest (Paeth, Graphics Gems I, 1990).
+    /// The residual of the pixels `here`, which have one more on each side.
     fn residual(&self, here: &[f32], out: &mut [f32]) {
         let n = out.len();
-        let three = |v: &[f32], i: usize| (v[i], v[i + 1], v[i + 2]);
-        let (low, middle, high) = (&self.low[..n + 2], &self.middle[..n + 2], &self.high[..n + 2]);
-        let here = &here[1..=n];
-        for i in 0..n {
-            let (a, b, c) = three(low, i);
-            let least = max(max(a, b), c);
-            let (a, b, c) = three(middle, i);
-            let between = median(a, b, c);
-            let (a, b, c) = three(high, i);
-            let greatest = min(min(a, b), c);
-            let r = here[i] - median(least, between, greatest);
-            out[i] = r / (r.abs() + HALF);
-        }
+        medians([&self.low[..n + 2], &self.middle[..n + 2], &self.high[..n + 2]], &here[1..=n], out);
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn sort([above, here, below]: [&[f32]; 3], [low, middle, high]: [&mut [f32]; 3]) {
+    let columns = low.iter_mut().zip(middle).zip(high);
+    for (((low, middle), high), ((&a, &b), &c)) in columns.zip(above.iter().zip(here).zip(below)) {
+        *low = min(min(a, b), c);
+        *high = max(max(a, b), c);
+        *middle = median(a, b, c);
+    }
+}
+
+/// The median of nine is the median of: the greatest of the least, the median of the medians,
+/// the least of the greatest (Paeth, Graphics Gems I, 1990).
+#[multiversion(targets("x86_64+avx2"))]
+fn medians([low, middle, high]: [&[f32]; 3], here: &[f32], out: &mut [f32]) {
+    let n = out.len();
+    let three = |v: &[f32], i: usize| (v[i], v[i + 1], v[i + 2]);
+    let (low, middle, high, here) = (&low[..n + 2], &middle[..n + 2], &high[..n + 2], &here[..n]);
+    for i in 0..n {
+        let (a, b, c) = three(low, i);
+        let least = max(max(a, b), c);
+        let (a, b, c) = three(middle, i);
+        let between = median(a, b, c);
+        let (a, b, c) = three(high, i);
+        let greatest = min(min(a, b), c);
+        let r = here[i] - median(least, between, greatest);
+        out[i] = r / (r.abs() + HALF);
     }
 }
 
@@ -140,12 +199,19 @@ mod tests {
 
     use super::*;
 
+    /// The whole plane.
+    fn all(luma: &Luma, rows: &mut dyn Rows) -> Vec<f32> {
+        let mut out = vec![0.0; luma.levels.len()];
+        rows.next(&mut out);
+        out
+    }
+
     #[test]
     fn the_second_difference_is_the_filter_with_its_borders_mirrored() {
         let (width, height) = (7, 5);
         let levels: Vec<f32> = (0..35).map(|i| ((i * 37) % 101) as f32).collect();
         let luma = Luma { width, height, levels };
-        let got = second_difference(&luma);
+        let got = all(&luma, &mut SecondDifference::of(&luma));
         let at = |y: i32, x: i32| {
             let fold = |at: i32, n: i32| {
                 if at < 0 {
@@ -173,6 +239,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn strips_are_the_plane_in_parts() {
+        let (width, height) = (9, 11);
+        let luma = Luma { width, height, levels: (0..99).map(|i| ((i * 41) % 103) as f32).collect() };
+        let strips = |rows: &mut dyn Rows| {
+            let mut out = vec![0.0; width * height];
+            out.chunks_mut(4 * width).for_each(|strip| rows.next(strip));
+            out
+        };
+        assert_eq!(strips(&mut Residual::of(&luma)), all(&luma, &mut Residual::of(&luma)));
+        assert_eq!(strips(&mut SecondDifference::of(&luma)), all(&luma, &mut SecondDifference::of(&luma)));
+    }
+
     proptest! {
         #[test]
         fn it_is_the_median_of_nine(width in 1usize..20, height in 1usize..20, seed: u64) {
@@ -184,7 +263,7 @@ mod tests {
                 (state % 256) as f32
             }).collect();
             let luma = Luma { width, height, levels };
-            let got = residual(&luma);
+            let got = all(&luma, &mut Residual::of(&luma));
             for y in 0..height {
                 for x in 0..width {
                     let near = |n: usize, d: usize, limit: usize| (n + d).saturating_sub(1).min(limit - 1);

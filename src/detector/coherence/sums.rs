@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
+use multiversion::multiversion;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
 use super::luma::{Luma, SIDE};
 use super::regions::{self, Regions};
-use super::residual::{residual, second_difference};
+use super::residual::{Residual, Rows, SecondDifference};
 
 /// Frequencies kept of each row of a block's spectrum: the plane is real, so the rest mirrors
 /// these.
@@ -67,37 +68,31 @@ impl BlockSums {
         for block in (0..columns * rows).step_by(step) {
             regions.measured_one(regions.region(block % columns, block / columns));
         }
-        for (half, plane) in [residual(luma), second_difference(luma)].into_iter().enumerate() {
-            for (row, lines) in plane.chunks_exact(luma.width * SIDE).enumerate() {
+        let mut strip = vec![0.0; luma.width * SIDE];
+        let filters: [&mut dyn Rows; 2] = [&mut Residual::of(luma), &mut SecondDifference::of(luma)];
+        for (half, filter) in filters.into_iter().enumerate() {
+            for row in 0..rows {
+                filter.next(&mut strip);
                 for column in (0..columns).step_by(side) {
-                    let region = regions.region(column, row);
                     let (from, to) = (column * SIDE, (column + side).min(columns) * SIDE);
                     // Both channels of the region lie one behind the other.
-                    let [signed, absolute] = regions.two_channels(region, half * 2);
-                    for (y, line) in lines.chunks_exact(luma.width).enumerate() {
-                        let (plain, magnitude) =
-                            (&mut signed[y * SIDE..][..SIDE], &mut absolute[y * SIDE..][..SIDE]);
-                        for piece in line[from..to].chunks_exact(SIDE) {
-                            for ((p, m), &r) in plain.iter_mut().zip(magnitude.iter_mut()).zip(piece) {
-                                *p += r;
-                                *m += r.abs();
-                            }
-                        }
+                    let [signed, absolute] = regions.two_channels(regions.region(column, row), half * 2);
+                    for (y, line) in strip.chunks_exact(luma.width).enumerate() {
+                        add_line(&line[from..to], &mut signed[y * SIDE..], &mut absolute[y * SIDE..]);
                     }
                 }
-            }
-            for block in (0..columns * rows).step_by(step) {
-                let (column, row) = (block % columns, block / columns);
-                let from = row * SIDE * luma.width + column * SIDE;
-                let mut both = [Complex32::ZERO; AREA];
-                for (y, to) in both.chunks_exact_mut(SIDE).enumerate() {
-                    let row = &plane[from + y * luma.width..][..SIDE];
-                    // Both channels are real, so one complex transform serves both.
-                    to.iter_mut().zip(row).for_each(|(to, &r)| *to = Complex32::new(r, r.abs()));
+                let first = (row * columns).next_multiple_of(step);
+                for column in (first..(row + 1) * columns).step_by(step).map(|block| block - row * columns) {
+                    let mut both = [Complex32::ZERO; AREA];
+                    for (to, line) in both.chunks_exact_mut(SIDE).zip(strip.chunks_exact(luma.width)) {
+                        // Both channels are real, so one complex transform serves both.
+                        let line = &line[column * SIDE..][..SIDE];
+                        to.iter_mut().zip(line).for_each(|(to, &r)| *to = Complex32::new(r, r.abs()));
+                    }
+                    plan.transform(&mut both);
+                    let [signed, absolute] = regions.two_channels(regions.region(column, row), half * 2);
+                    add_power(&both, &mut signed[AREA..], &mut absolute[AREA..]);
                 }
-                plan.transform(&mut both);
-                let [signed, absolute] = regions.two_channels(regions.region(column, row), half * 2);
-                add_power(&both, &mut signed[AREA..], &mut absolute[AREA..]);
             }
         }
         let all = 0..columns.div_ceil(side) * rows.div_ceil(side);
@@ -189,16 +184,42 @@ impl BlockSums {
     }
 }
 
+/// Adds the blocks' parts of a line to one line of a block, and their absolute values to another's.
+#[multiversion(targets("x86_64+avx2"))]
+fn add_line(line: &[f32], plain: &mut [f32], magnitude: &mut [f32]) {
+    // On the stack they stay in registers.
+    let (mut p, mut m) = ([0.0f32; SIDE], [0.0f32; SIDE]);
+    p.copy_from_slice(&plain[..SIDE]);
+    m.copy_from_slice(&magnitude[..SIDE]);
+    for piece in line.chunks_exact(SIDE) {
+        for i in 0..SIDE {
+            p[i] += piece[i];
+            m[i] += piece[i].abs();
+        }
+    }
+    plain[..SIDE].copy_from_slice(&p);
+    magnitude[..SIDE].copy_from_slice(&m);
+}
+
 /// Separates the power of both channels from their joint transform `z = F(r) + i F(|r|)`: with `m`
 /// the frequency mirrored, `F(r) = (z + conj z_m) / 2` and `F(|r|) = (z - conj z_m) / 2i`.
+#[multiversion(targets("x86_64+avx2"))]
 fn add_power(z: &[Complex32; AREA], first: &mut [f32], second: &mut [f32]) {
-    for v in 0..SIDE {
-        let mirrored_row = (SIDE - v) % SIDE * SIDE;
+    // Both spectra are symmetric, so rows beyond the middle one repeat what is known.
+    for v in 0..=SIDE / 2 {
+        let mirrored = (SIDE - v) % SIDE * SIDE;
+        let (mut p, mut q) = ([0.0f32; SIDE], [0.0f32; SIDE]);
         for u in 0..SIDE {
-            let at = v * SIDE + u;
-            let m = z[mirrored_row + (SIDE - u) % SIDE].conj();
-            first[at] += (z[at] + m).norm_sqr() / 4.0;
-            second[at] += (z[at] - m).norm_sqr() / 4.0;
+            let (z, m) = (z[v * SIDE + u], z[mirrored + (SIDE - u) % SIDE].conj());
+            (p[u], q[u]) = ((z + m).norm_sqr() / 4.0, (z - m).norm_sqr() / 4.0);
+        }
+        for (to, power) in [(&mut *first, &p), (&mut *second, &q)] {
+            to[v * SIDE..][..SIDE].iter_mut().zip(power).for_each(|(to, power)| *to += power);
+            if mirrored != v * SIDE {
+                let to = &mut to[mirrored..][..SIDE];
+                to[0] += power[0];
+                to[1..].iter_mut().zip(power[1..].iter().rev()).for_each(|(to, power)| *to += power);
+            }
         }
     }
 }
