@@ -141,6 +141,13 @@ setup-int8: setup-test
 bench-int8: setup-int8 ## Measure: int8 and f32 inference beside onnxruntime, OpenVINO and ncnn, one pinned thread
 	SPOTD_INT8_PYTHON="$(INT8_PYTHON)" cargo bench --locked --bench int8
 
+.PHONY: bench-int8-avx2
+bench-int8-avx2: setup-int8 ## The same, with what goes beyond AVX2 (AVX-512, VNNI, AMX) hidden from all engines; Intel alone
+	mkdir -p $(TARGET)
+	gcc -O2 -Wall -Wextra -shared -fPIC -o $(TARGET)/avx2.so benches/int8/avx2.c
+	cargo bench --locked --no-run --bench int8
+	LD_PRELOAD=$(abspath $(TARGET))/avx2.so SPOTD_INT8_PYTHON="$(INT8_PYTHON)" cargo bench --locked --bench int8
+
 .PHONY: test-peers
 test-peers: setup-int8 ## Hold what `spotd quantize` writes against onnxruntime and OpenVINO
 	SPOTD_INT8_PYTHON="$(INT8_PYTHON)" cargo test --locked --test quantize peers -- --nocapture

@@ -7,6 +7,7 @@
 //! On a processor without VNNI weights are quantised to the reduced range, as for the shipped
 //! model: with the whole range the fast paths of onnxruntime and OpenVINO saturate there, and
 //! timing wrong sums is no comparison. `BENCH_INT8_RANGE=whole` or `reduced` overrides that.
+//! `make bench-int8-avx2` hides from all engines what goes beyond AVX2 (`avx2.c`).
 //! `BENCH_INT8_FOLDER=DIR` keeps the models there and reuses existing ones: ResNet-50 takes two
 //! minutes to quantise.
 
@@ -393,10 +394,9 @@ fn processor() -> String {
     let named = |key: &str| {
         info.lines().find_map(|l| l.strip_prefix(key)?.split_once(':').map(|p| p.1.trim().to_owned()))
     };
-    let flags = named("flags").unwrap_or_default();
-    let has: Vec<&str> = ["avx2", "avx512_vnni", "avx_vnni"]
-        .into_iter()
-        .filter(|f| flags.split(' ').any(|g| g == *f))
-        .collect();
+    // As the engines see it, which `make bench-int8-avx2` changes.
+    let isas = [("avx2", Isa::Avx2), ("avx512_vnni", Isa::Avx512Vnni), ("avx_vnni", Isa::AvxVnni)];
+    let has: Vec<&str> =
+        isas.into_iter().filter(|(_, isa)| isa.is_available()).map(|(name, _)| name).collect();
     format!("{} ({})", named("model name").unwrap_or_else(|| "unknown processor".into()), has.join(", "))
 }

@@ -181,7 +181,10 @@ fn climb(most: usize, mut play: impl FnMut(usize) -> anyhow::Result<Step>) -> an
     let mut next = 1;
     loop {
         spinner.set_message(format!("{next} camera(s); {carried} carried so far"));
-        let step = play(next)?;
+        let mut step = play(next)?;
+        if steps.iter().any(|before: &Step| before.cameras > next) {
+            step.memory_mib = None;
+        }
         if step.is_carried() {
             carried = next;
         } else {

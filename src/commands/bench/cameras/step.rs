@@ -8,7 +8,7 @@ use spotd::clock::{Moment, SharedClock};
 use spotd::config::Config;
 use spotd::detector::Model;
 use spotd::health::process::{ThreadTime, process, threads};
-use spotd::health::{Board, SourceState, Stage};
+use spotd::health::{Board, SourceState, SourceStatus, Stage};
 use spotd::pipeline::Daemon;
 use spotd::source::clip::Clip;
 use spotd::source::{Decode, SourceConfig, SourceUri};
@@ -20,15 +20,18 @@ pub(super) const LATE: Duration = Duration::from_millis(500);
 
 /// Cameras begin one after the other within this time at most, as their key frames are not in step either.
 const SPREAD: Duration = Duration::from_millis(2500);
-/// Before it is measured, a daemon runs for so many key frames, after which it knows whether they are enough, or for so
-/// long.
+/// Before it is measured, a daemon has met so many key frames of each camera, after which it knows whether they are enough,
+/// and runs for at least and at most so long. Until it knows it decodes every frame, which many cameras that are carried
+/// later cannot do at their own pace.
 const KEY_FRAMES: u32 = 5;
-const SETTLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(13));
+const SETTLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// What is due in between is worked off in this time.
+const CALM: Duration = Duration::from_secs(2);
 /// A camera that has not delivered by then does not.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 
-/// How much longer the clip should be than what is measured.
-pub(super) const LEAD: Duration = Duration::from_secs(20);
+/// How much longer the clip should be than what is measured: one that begins again is decoded whole at first.
+pub(super) const LEAD: Duration = Duration::from_secs(80);
 
 /// Plays a clip to the daemon.
 pub(super) struct Player<'a> {
@@ -67,7 +70,7 @@ pub(super) struct Step {
     /// Processors that the daemon kept busy, where Linux says so.
     pub cpus: Option<f64>,
     pub shares: Option<Shares>,
-    /// Resident memory of the process in MiB.
+    /// Resident memory of the process in MiB, unless more cameras ran before: not all of theirs is given back.
     pub memory_mib: Option<f64>,
 }
 
@@ -155,7 +158,7 @@ impl Player<'_> {
                 daemon.reload(config.clone())?;
             }
             let silent = self.until_all_deliver(&daemon.board)?;
-            self.wait((self.clip.key_frames_every * KEY_FRAMES).clamp(SETTLE.0, SETTLE.1));
+            self.settle(&daemon.board);
             let before = Reading::now(&daemon.board, self.clock.now());
             self.wait(self.seconds);
             let after = Reading::now(&daemon.board, self.clock.now());
@@ -168,6 +171,18 @@ impl Player<'_> {
 
     fn wait(&self, how_long: Duration) {
         let _ = self.clock.after(how_long).recv();
+    }
+
+    /// Waits until it is known of each camera whether its key frames are enough.
+    fn settle(&self, board: &Board) {
+        let wanted = (self.clip.key_frames_every * KEY_FRAMES).as_secs_f64() * self.clip.fps;
+        let until = self.clock.now() + SETTLE.1;
+        self.wait(SETTLE.0);
+        let known = || board.snapshot().iter().all(|(_, status)| met(status) as f64 >= wanted);
+        while !known() && self.clock.now() < until {
+            self.wait(Duration::from_millis(100));
+        }
+        self.wait(CALM);
     }
 
     /// Waits until each camera delivers; returns how many do not.
@@ -192,6 +207,12 @@ impl Player<'_> {
     }
 }
 
+/// Frames of a camera that were decoded, and those that were not.
+fn met(status: &SourceStatus) -> u64 {
+    let dropped = |why| status.dropped.get(why).copied().unwrap_or(0);
+    status.frames + ["rate", "unread", "undecoded", "behind"].map(dropped).iter().sum::<u64>()
+}
+
 /// Counters of a daemon at a moment.
 struct Reading {
     at: Moment,
@@ -214,9 +235,7 @@ struct Reading {
 impl Reading {
     fn now(board: &Board, at: Moment) -> Self {
         let sources = board.snapshot();
-        let sum = |of: &dyn Fn(&spotd::health::SourceStatus) -> u64| {
-            sources.iter().map(|(_, s)| of(s)).sum::<u64>()
-        };
+        let sum = |of: &dyn Fn(&SourceStatus) -> u64| sources.iter().map(|(_, s)| of(s)).sum::<u64>();
         let dropped = |why: &'static str| sum(&|s| s.dropped.get(why).copied().unwrap_or(0));
         let stages = board.stages();
         let seconds = |stage| stages.histogram(stage).sum;
