@@ -50,15 +50,17 @@ mount -t overlay -o "lowerdir=$cache/$suite/root,upperdir=$work/layer/upper,work
 cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
 mkdir -p "$cache/archives"
 
-built=${SPOTD_DEB_BUILT:-}
-if [ -z "$built" ]; then
+target=${CARGO_TARGET_DIR:-target}
+programs=${SPOTD_DEB_BUILT:+$SPOTD_DEB_BUILT/dist}
+if [ -z "$programs" ]; then
     # The programs of the tests: a release build takes a quarter of an hour.
     cargo build --locked ${SPOTD_VM_CARGO:-} --bin spotd --bin spotd-verify
-    built=$work/built
-    mkdir -p "$built/dist"
-    target=${CARGO_TARGET_DIR:-target}
-    for program in spotd spotd-verify; do strip -o "$built/dist/$program" "$target/debug/$program"; done
+    programs=$target/debug
 fi
+# Stripped once, as the package's are.
+built=$work/built
+mkdir -p "$built/dist"
+for program in spotd spotd-verify; do strip -o "$built/dist/$program" "$programs/$program"; done
 # Two versions of the same, for the upgrade.
 for revision in 1 2; do
     SPOTD_DEB_BUILT=$built tools/deb.sh --no-strip --deb-revision "$revision" --output "$work/debs/spotd-$revision.deb" >"$work/deb.log" 2>&1 ||
