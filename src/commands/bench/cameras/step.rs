@@ -207,10 +207,18 @@ impl Player<'_> {
     }
 }
 
-/// Frames of a camera that were decoded, and those that were not.
+/// Why frames that were decoded are not due, and why others are not decoded.
+const NOT_DUE: [&str; 2] = ["rate", "unread"];
+const NOT_DECODED: [&str; 2] = ["undecoded", "behind"];
+
+/// Frames of a camera that were dropped for one of these reasons.
+fn dropped(status: &SourceStatus, reasons: &[&str]) -> u64 {
+    reasons.iter().filter_map(|reason| status.dropped.get(reason)).sum()
+}
+
+/// Frames of a camera, decoded or not.
 fn met(status: &SourceStatus) -> u64 {
-    let dropped = |why| status.dropped.get(why).copied().unwrap_or(0);
-    status.frames + ["rate", "unread", "undecoded", "behind"].map(dropped).iter().sum::<u64>()
+    status.frames + dropped(status, &NOT_DUE) + dropped(status, &NOT_DECODED)
 }
 
 /// Counters of a daemon at a moment.
@@ -236,7 +244,7 @@ impl Reading {
     fn now(board: &Board, at: Moment) -> Self {
         let sources = board.snapshot();
         let sum = |of: &dyn Fn(&SourceStatus) -> u64| sources.iter().map(|(_, s)| of(s)).sum::<u64>();
-        let dropped = |why: &'static str| sum(&|s| s.dropped.get(why).copied().unwrap_or(0));
+        let dropped = |reasons: &[&str]| sum(&|s| dropped(s, reasons));
         let stages = board.stages();
         let seconds = |stage| stages.histogram(stage).sum;
         let (workers, others): (Vec<_>, Vec<_>) = threads()
@@ -251,10 +259,10 @@ impl Reading {
             at,
             due,
             judged: sum(&|s| s.judged),
-            overwritten: dropped("overwritten"),
+            overwritten: dropped(&["overwritten"]),
             late: stages.histogram(Stage::Arrival).longer_than(LATE),
-            decoded: due + dropped("rate") + dropped("unread"),
-            undecoded: dropped("undecoded") + dropped("behind"),
+            decoded: due + dropped(&NOT_DUE),
+            undecoded: dropped(&NOT_DECODED),
             all: process().cpu_seconds,
             workers: cpu(workers),
             others: cpu(others),
