@@ -166,11 +166,12 @@ impl Mapped {
     }
 }
 
-/// Asks the model's coherent part about a window. Of many windows the highest is looked at, so each needs stronger evidence
+/// Asks the model's coherent part about windows. Of many windows the highest is looked at, so each needs stronger evidence
 /// than the frame as a whole: as much as a reading on another grid.
-fn head(detector: &Detector) -> impl Fn(&BlockSums) -> Result<f32, ModelError> + '_ {
-    |sums| {
-        let said = detector.model().coherent(sums, &[])?;
-        Ok(said.map_or(0.0, |said| said.logit) - detector.model().scaled_less())
+fn head(detector: &Detector) -> impl Fn(&[BlockSums]) -> Result<Vec<f32>, ModelError> + '_ {
+    |places| {
+        let mut said = detector.model().coherent_logits(places)?;
+        said.iter_mut().for_each(|logit| *logit -= detector.model().scaled_less());
+        Ok(said)
     }
 }

@@ -150,15 +150,28 @@ impl Model {
     ) -> Result<Option<Coherence>, ModelError> {
         let Some(coherent) = &self.coherent else { return Ok(None) };
         let Coherent { head, part } = &**coherent;
-        let mut most = Coherence { logit: head.logit(own)?, scale: None };
-        for (sums, &scale) in scaled.iter().zip(&part.scales) {
-            let Some(sums) = sums else { continue };
-            let logit = head.logit(sums)? - part.scaled_less as f32;
+        let read: Vec<(&BlockSums, f64)> = scaled
+            .iter()
+            .zip(&part.scales)
+            .filter_map(|(sums, &scale)| Some((sums.as_ref()?, scale)))
+            .collect();
+        let logits = head.logits([own].into_iter().chain(read.iter().map(|(sums, _)| *sums)))?;
+        let mut most = Coherence { logit: logits[0], scale: None };
+        for (logit, (_, scale)) in logits[1..].iter().zip(read) {
+            let logit = logit - part.scaled_less as f32;
             if logit > most.logit {
                 most = Coherence { logit, scale: Some(scale) };
             }
         }
         Ok(Some(most))
+    }
+
+    /// The coherent part's logits of some places' sums, each by itself; zeros without a coherent part.
+    ///
+    /// # Errors
+    /// [`ModelError::Inference`] when tract fails.
+    pub(super) fn coherent_logits(&self, places: &[BlockSums]) -> Result<Vec<f32>, ModelError> {
+        self.coherent.as_ref().map_or_else(|| Ok(vec![0.0; places.len()]), |c| c.head.logits(places))
     }
 
     /// The combined logit of network and coherent part, weighted as the card says; the network's

@@ -47,7 +47,7 @@ fn a_head_that_was_fitted_on_pairs_finds_the_lattice_in_others() {
     assert!(auc.trim().parse::<f64>().unwrap() > 0.9, "{said}");
     let head = Head::new(&std::fs::read(&out).unwrap(), &out).unwrap();
     let logit = |seed, fake| {
-        head.logit(&BlockSums::of(&Luma::of_rgb(&common::picture(seed, fake, 256, 256)))).unwrap()
+        head.logits(&[BlockSums::of(&Luma::of_rgb(&common::picture(seed, fake, 256, 256)))]).unwrap()[0]
     };
     for seed in 900..905 {
         let (real, fake) = (logit(seed, false), logit(seed, true));
@@ -75,7 +75,7 @@ fn the_mean_of_heads_is_one_head_and_what_is_no_head_is_named() {
     let heads = [read("a.onnx"), read("b.onnx"), read("mean.onnx")];
     for seed in 900..903 {
         let sums = BlockSums::of(&Luma::of_rgb(&common::picture(seed, true, 256, 256)));
-        let [a, b, mean] = [0, 1, 2].map(|head| heads[head].logit(&sums).unwrap());
+        let [a, b, mean] = [0, 1, 2].map(|head| heads[head].logits([&sums]).unwrap()[0]);
         assert!((a - b).abs() > 0.01, "two fits: {a} {b}");
         // Matrices are rounded to 8 bits.
         assert!((mean - (a + b) / 2.0).abs() < 0.01, "{a} and {b} give {mean}");

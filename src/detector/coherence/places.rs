@@ -1,8 +1,8 @@
 //! Where in the frame something repeats, over minutes: the regions' sums of all frames, and what the head says of windows
 //! of them.
 //!
-//! A frame has up to 225 windows, and the head takes a tenth of a millisecond for each, so a few have their turn with each
-//! frame.
+//! A frame has up to 225 windows, and the head takes about a tenth of a millisecond for each, so a few have their turn with
+//! each frame.
 
 use super::regions::{Regions, place};
 use super::{BlockSums, Luma};
@@ -40,7 +40,7 @@ impl Places {
         size: (u32, u32),
         keep: f32,
         turns: usize,
-        head: impl Fn(&BlockSums) -> Result<f32, ModelError>,
+        head: impl Fn(&[BlockSums]) -> Result<Vec<f32>, ModelError>,
     ) -> Result<(), ModelError> {
         let (across, down) = next.windows();
         let anew = self.size != size || self.sums.as_ref().is_none_or(|sums| !sums.fits(&next));
@@ -75,18 +75,21 @@ impl Places {
     pub fn judge(
         &mut self,
         turns: usize,
-        head: impl Fn(&BlockSums) -> Result<f32, ModelError>,
+        head: impl Fn(&[BlockSums]) -> Result<Vec<f32>, ModelError>,
     ) -> Result<(), ModelError> {
         let Some(regions) = &self.sums else { return Ok(()) };
+        let (mut windows, mut sums) = (Vec::new(), Vec::new());
         for window in self.turns(turns) {
             let this = &mut self.windows[window];
-            this.logit = match regions.window(window).filter(|_| this.single.1 > 0.0) {
-                Some(mut sums) => {
-                    sums.set_single(this.single.0 / this.single.1);
-                    Some(head(&sums)?)
-                }
-                None => None,
-            };
+            this.logit = None;
+            if let Some(mut of_window) = regions.window(window).filter(|_| this.single.1 > 0.0) {
+                of_window.set_single(this.single.0 / this.single.1);
+                windows.push(window);
+                sums.push(of_window);
+            }
+        }
+        for (window, logit) in windows.into_iter().zip(head(&sums)?) {
+            self.windows[window].logit = Some(logit);
         }
         self.next = (self.next + turns.min(self.windows.len())) % self.windows.len().max(1);
         Ok(())
@@ -146,8 +149,8 @@ mod tests {
     }
 
     /// Coherence at the lattice's frequency, which stands for a head.
-    fn at_four(sums: &BlockSums) -> Result<f32, ModelError> {
-        Ok(sums.coherence(0, 4 * SIDE + 4).ln())
+    fn at_four(places: &[BlockSums]) -> Result<Vec<f32>, ModelError> {
+        Ok(places.iter().map(|sums| sums.coherence(0, 4 * SIDE + 4).ln()).collect())
     }
 
     #[test]

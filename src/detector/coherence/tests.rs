@@ -1,5 +1,9 @@
 //! What coherence finds, and that it agrees with the reference.
 
+use std::path::Path;
+
+use prost::Message as _;
+
 use super::*;
 
 /// A picture of `width` x `height` with noise around mid-grey, the same for the same seed.
@@ -90,4 +94,38 @@ fn features_are_the_references() {
     for (at, (got, want)) in got.iter().zip(&want).enumerate() {
         assert!((got - want).abs() < 1e-3, "feature {at} is {got}, not {want}");
     }
+}
+
+/// The built-in head takes any number of rows; with its first dimension said to be 1, as an exporter may write it, it is
+/// asked row by row.
+#[test]
+fn a_rows_logit_is_its_own_however_many_are_judged_together() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/spotd-coherence.onnx");
+    let bytes = std::fs::read(&path).expect("the head");
+    let mut proto = tract_onnx::pb::ModelProto::decode(&bytes[..]).expect("ONNX");
+    let graph = proto.graph.as_mut().expect("a graph");
+    for value in graph.input.iter_mut().chain(&mut graph.output) {
+        set_rows(value, 1);
+    }
+    let (any, one) = [bytes, proto.encode_to_vec()].map(|b| Head::new(&b, &path).expect("a head")).into();
+    let rows: Vec<f32> = (0..19 * FEATURES).map(|i| ((i * 7919) % 601) as f32 / 100.0 - 3.0).collect();
+    let together = any.of_features(&rows).expect("logits");
+    assert_eq!(together.len(), 19);
+    for (row, logit) in rows.chunks(FEATURES).zip(&together) {
+        assert_eq!(any.of_features(row).expect("a logit"), [*logit]);
+    }
+    for (logit, alone) in together.iter().zip(one.of_features(&rows).expect("logits")) {
+        assert!((logit - alone).abs() < 1e-3, "{logit} and, in a head for one row, {alone}");
+    }
+    assert!(any.of_features(&rows[1..]).expect_err("a feature is missing").to_string().contains("972"));
+}
+
+fn set_rows(value: &mut tract_onnx::pb::ValueInfoProto, rows: i64) {
+    use tract_onnx::pb::{tensor_shape_proto::dimension, type_proto};
+    let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_mut().and_then(|t| t.value.as_mut())
+    else {
+        panic!("{} is no tensor", value.name)
+    };
+    let shape = tensor.shape.as_mut().expect("a shape");
+    shape.dim[0].value = Some(dimension::Value::DimValue(rows));
 }

@@ -53,8 +53,9 @@ pub fn mean_head(options: &Options) -> Result<String> {
     let bytes = made.encode_to_vec();
     let read = Head::new(&bytes, &options.out)?;
     for row in super::rows() {
-        let logits: Vec<f32> = heads.iter().map(|h| h.of_features(&row)).collect::<Result<_, _>>()?;
-        let (mean, ours) = (logits.iter().sum::<f32>() / logits.len() as f32, read.of_features(&row)?);
+        let logits: Vec<f32> =
+            heads.iter().map(|h| h.of_features(&row).map(|l| l[0])).collect::<Result<_, _>>()?;
+        let (mean, ours) = (logits.iter().sum::<f32>() / logits.len() as f32, read.of_features(&row)?[0]);
         ensure!(
             (ours - mean).abs() <= MOST_MOVED * mean.abs().max(1.0),
             "the mean of the heads is {mean}, the new one says {ours}: nothing was written"

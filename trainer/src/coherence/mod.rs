@@ -238,7 +238,7 @@ fn rows() -> impl Iterator<Item = Vec<f32>> {
 fn agree(fitted: &head::Head, bytes: &[u8], path: &Path) -> Result<()> {
     let read = coherence::Head::new(bytes, path)?;
     for row in rows() {
-        let (ours, theirs) = (fitted.logits(&row)[0], read.of_features(&row)?);
+        let (ours, theirs) = (fitted.logits(&row)[0], read.of_features(&row)?[0]);
         ensure!(
             (ours - theirs).abs() <= MOST_APART * ours.abs().max(1.0),
             "libtorch says {ours} and tract {theirs}: the export is wrong, nothing was written"
