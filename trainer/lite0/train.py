@@ -9,7 +9,7 @@ lite0.pt holds the newest weights, in float16.
 A trial, until the trainer has this network itself (docs/TRAINING.md says what came of it).
 
 DATA/real/KIND and DATA/fake/KIND hold pictures; PAIRS/real/KIND and PAIRS/fake/KIND pictures of the same names, of
-which the second was redrawn by a decoder. Content must not decide: small crops; more than a third of each batch are pairs, and
+which the second was redrawn by a decoder or enlarged by super-resolution (enlarge.py). Content must not decide: small crops; more than a third of each batch are pairs, and
 a third sets whose sides have one origin.
 """
 
@@ -29,6 +29,8 @@ import torch.nn.functional as F
 from network import Network
 
 PAIRS_A_BATCH = 8
+# What the kinds of pairs by enlarge.py begin with.
+SUPER_RESOLUTION = "sr-"
 # Sides of one origin: real kinds, generated kinds. Photorealistic pictures and frames of video, which are seldom found,
 # more often.
 MATCHED = [
@@ -58,33 +60,43 @@ class Draw:
 
     def __init__(self, options):
         self.random = random.Random(options.seed)
-        kinds = sorted(os.listdir(os.path.join(options.pairs, "fake")))
-        fakes = {k: pictures(os.path.join(options.pairs, "fake", k)) for k in kinds}
-        true = lambda f, k: os.path.join(options.pairs, "real", k, os.path.basename(f))
-        both = {k: [(true(f, k), f) for f in v if os.path.exists(true(f, k))] for k, v in fakes.items()}
-        self.pairs = [[p for p in v if not is_held_out(p[1])] for v in both.values()]
-        self.held_out = [p for v in both.values() for p in [p for p in v if is_held_out(p[1])][:12]]
+        self.options = options
+        self.look_again()
         at = lambda side, kinds: [f for k in kinds for f in pictures(os.path.join(options.data, side, k))]
         self.matched = [(at("real", r), at("fake", f)) for r, f in MATCHED]
         self.matched = [(r, f) for r, f in self.matched if r and f]
         self.real = [v for v in [at("real", [k]) for k in REAL] + [pictures(d) for d in options.real] if v]
-        self.graphics = pictures(options.graphics) if options.graphics else []
-        self.graphic = set(self.graphics)
         self.fake = [v for v in [at("fake", [k]) for k in FAKE] if v]
+
+    def look_again(self):
+        """The pairs and graphics that there are by now: they may be made while training runs."""
+        self.graphics = pictures(self.options.graphics) if self.options.graphics else []
+        self.graphic = set(self.graphics)
+        folder = self.options.pairs
+        kinds = sorted(os.listdir(os.path.join(folder, "fake")))
+        fakes = {k: pictures(os.path.join(folder, "fake", k)) for k in kinds}
+        true = lambda f, k: os.path.join(folder, "real", k, os.path.basename(f))
+        both = {k: [(true(f, k), f) for f in v if os.path.exists(true(f, k))] for k, v in fakes.items()}
+        families = [[k for k in kinds if k.startswith(SUPER_RESOLUTION) == s] for s in (False, True)]
+        kept = [[[p for p in both[k] if not is_held_out(p[1])] for k in f] for f in families]
+        # Decoders and super-resolution by turns, however many kinds there are of each.
+        self.pairs = [f for f in [[v for v in f if v] for f in kept] if f]
+        self.held_out = [[p for k in f for p in [p for p in both[k] if is_held_out(p[1])][: 48 // len(f) + 1]] for f in families]
 
     def files(self):
         u = self.random.random()
         if self.graphics and u > 0.92:
             return self.random.choice(self.graphics), self.random.choice(self.random.choice(self.fake)), False
         if u < 0.36:
-            return *self.random.choice(self.random.choice(self.pairs)), True
+            kinds = self.random.choice(self.pairs)
+            return *self.random.choice(self.random.choice(kinds)), True
         if u < 0.7:
             real, fake = self.random.choice(self.matched)
             return self.random.choice(real), self.random.choice(fake), False
         return self.random.choice(self.random.choice(self.real)), self.random.choice(self.random.choice(self.fake)), False
 
     def degradation(self):
-        """A change of scale for a sixth; then a video codec for 45 %, JPEG for 37 %, or nothing."""
+        """A change of scale for a sixth; then a video codec for 36 %, JPEG for 46 %, or nothing."""
         r, steps = self.random, []
         if r.random() < 0.15:
             steps.append(("scale", r.choice([r.uniform(0.7, 0.95), r.uniform(1.1, 2)])))
@@ -92,7 +104,7 @@ class Draw:
 
     def compression(self):
         r, u = self.random, self.random.random()
-        if u < 0.45:
+        if u < 0.36:
             before = [("jpeg", r.randint(60, 95))] if r.random() < 0.3 else []
             return before + [("video", (*self.codec(), self.moves()))]
         return [("jpeg", r.randint(30, 96))] if u < 0.82 else []
@@ -137,8 +149,13 @@ class Draw:
             # Strong compression alone speaks for a real picture: cameras are coded so, and it must raise no alarm.
             alone = [("video", (*self.codec(), self.moves()))] if self.random.random() < 0.12 else steps
             soft = self.softness() if real in self.graphic else self.sharpness()
+            # Enlarged by a plain filter: softness must not speak for super-resolution.
+            if not same and self.random.random() < 0.07:
+                soft = soft + [("scale", self.random.uniform(1.2, 2.2))]
             a = crop_of(real, soft + alone, place, flip, side)
-            b = crop_of(fake, self.sharpness() + steps, place if same else self.place(), flip, side)
+            # Pairs share theirs until they are told apart.
+            other = soft if same and self.options.same_sharpness else self.sharpness()
+            b = crop_of(fake, other + steps, place if same else self.place(), flip, side)
             if a is not None and b is not None:
                 crops += [a, b]
         return tensor(crops)
@@ -227,14 +244,19 @@ def tensor(crops):
 
 
 @torch.no_grad()
-def watch(network, draw):
-    """Of held-out pairs at JPEG 95: the share of pictures on the right side, and of pairs in the right order."""
+def watch(network, held_out):
+    """Of held-out pairs at JPEG 95 and 75: the share of pictures on the right side, and of pairs in the right order."""
+    if not held_out:
+        return "none"
     network.eval()
-    crops = lambda f: cut(jpeg(cv2.imread(f), 95), 128, (0.5, 0.5))
-    logits = torch.stack([network(tensor([crops(a), crops(b)])) for a, b in draw.held_out])
+    crops = lambda f, quality: cut(jpeg(cv2.imread(f), quality), 128, (0.5, 0.5))
+    pairs = lambda quality: torch.stack([network(tensor([crops(a, quality), crops(b, quality)])) for a, b in held_out])
+    found = []
+    for logits in pairs(95), pairs(75):
+        right = ((logits[:, 0] < 0).float() + (logits[:, 1] > 0).float()).mean() / 2
+        found.append(f"{right:.2f} {(logits[:, 1] > logits[:, 0]).float().mean():.2f}")
     network.train()
-    right = ((logits[:, 0] < 0).float() + (logits[:, 1] > 0).float()).mean() / 2
-    return right.item(), (logits[:, 1] > logits[:, 0]).float().mean().item()
+    return ", ".join(found)
 
 
 @torch.no_grad()
@@ -256,6 +278,7 @@ def main():
     parser.add_argument("--real", action="append", default=[], help="a further folder of true pictures")
     parser.add_argument("--graphics", help="a folder of rendered true pictures")
     parser.add_argument("--start", help="weights of an earlier run instead of ImageNet's")
+    parser.add_argument("--same-sharpness", action="store_true", help="both sides of a pair are softened or sharpened alike")
     parser.add_argument("--short", action="store_true", help="the first eleven of sixteen blocks")
     parser.add_argument("--side", type=int, default=160, help="of the crops, in pixels")
     parser.add_argument("--minutes", type=float, default=60)
@@ -270,7 +293,7 @@ def main():
     draw = Draw(options)
     network = Network(options.short, imagenet=not options.start)
     if options.start:
-        network.load_state_dict(torch.load(options.start))
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in torch.load(options.start).items()})
     network = network.to(memory_format=torch.channels_last)
     average = Network(options.short, imagenet=False)
     average.load_state_dict(network.state_dict())
@@ -295,10 +318,11 @@ def main():
         step += 1
         follow(average, network, step)
         losses.append(loss.item())
-        if step % 100 == 0:
-            right, order = watch(network, draw)
-            print(f"{step} {time.time() - begun:.0f} s loss {np.mean(losses[-100:]):.3f} "
-                  f"held-out pairs right {right:.3f} in order {order:.3f}", flush=True)
+        if step % 200 == 0:
+            draw.look_again()
+            decoders, super_resolution = (watch(network, pairs) for pairs in draw.held_out)
+            print(f"{step} {time.time() - begun:.0f} s loss {np.mean(losses[-200:]):.3f}; held-out pairs on the right side, "
+                  f"in order, at JPEG 95, 75: decoders {decoders}; super-resolution {super_resolution}", flush=True)
         if time.time() - saved > 300:
             save(average, options.out)
             saved = time.time()
