@@ -79,6 +79,10 @@ man: ## Write man pages (docs/man) and completions (contrib/completions) anew fr
 	UPDATE=1 cargo test --locked --bin spotd commands::man
 	UPDATE=1 cargo test --locked --bin spotd commands::completions
 
+.PHONY: openapi
+openapi: setup-test ## Write docs/openapi.json anew from the types that the API answers
+	UPDATE=1 cargo test --locked --workspace --lib the_file_describes
+
 .PHONY: cross
 cross: ## Build for another processor, TARGET=aarch64-unknown-linux-gnu or armv7-unknown-linux-gnueabihf (cross, or Debian's compiler)
 	tools/cross.sh $(or $(TARGET),aarch64-unknown-linux-gnu)

@@ -24,6 +24,7 @@
 //! ```
 
 pub mod alerts;
+mod built_in;
 pub mod config;
 pub mod control;
 pub mod detector;

@@ -3,7 +3,6 @@
 //! The contract: input float32 `[N, 3, S, S]`, RGB in 0..1, `S` from the card; output float32
 //! `[N, 1]`, a logit. Normalisation and any fixed front end are part of the graph.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use super::coherence::{BlockSums, Head};
 use super::engine::Engine;
 pub use super::engine::planar;
 use super::error::ModelError;
+use crate::built_in;
 use crate::identity::{ModelIdentity, Precision, Wanted};
 use crate::shown::Shown as _;
 
@@ -43,11 +43,8 @@ pub struct Coherence {
     pub scale: Option<f64>,
 }
 
-/// The detector that is built in: its ONNX file and card.
-const BUILT_IN: (&[u8], &str) =
-    (include_bytes!("../../models/spotd-lite-int8.onnx"), include_str!("../../models/spotd-lite-int8.toml"));
-/// The head of the built-in detector's coherent part.
-const BUILT_IN_HEAD: &[u8] = include_bytes!("../../models/spotd-coherence.onnx");
+/// The card of the detector that is built in.
+const BUILT_IN_CARD: &str = include_str!("../../models/spotd-lite-int8.toml");
 
 impl Model {
     /// Loads the model at `path` with the card beside it, or the built-in one, checks it against
@@ -235,15 +232,15 @@ impl Coherent {
 ///
 /// # Errors
 /// [`ModelError`]: model or card cannot be read, or the card is wrong.
-pub fn read(path: Option<&Path>) -> Result<(Cow<'static, [u8]>, Card, PathBuf), ModelError> {
+pub fn read(path: Option<&Path>) -> Result<(Vec<u8>, Card, PathBuf), ModelError> {
     let Some(path) = path else {
-        let (bytes, card) = BUILT_IN;
         let path = PathBuf::from("(built in) spotd-lite-int8.onnx");
-        return Ok((Cow::Borrowed(bytes), Card::parse(card, &Card::path_for(&path))?, path));
+        let card = Card::parse(BUILT_IN_CARD, &Card::path_for(&path))?;
+        return Ok((built_in::DETECTOR.bytes(), card, path));
     };
     let bytes =
         std::fs::read(path).map_err(|error| ModelError::Unreadable { path: path.to_owned(), error })?;
-    Ok((Cow::Owned(bytes), Card::load(&Card::path_for(path))?, path.to_owned()))
+    Ok((bytes, Card::load(&Card::path_for(path))?, path.to_owned()))
 }
 
 /// The bytes of the head that a model's card names, and its path: beside the model, or the built-in
@@ -251,16 +248,13 @@ pub fn read(path: Option<&Path>) -> Result<(Cow<'static, [u8]>, Card, PathBuf), 
 ///
 /// # Errors
 /// [`ModelError::Unreadable`].
-pub fn read_head(
-    model: Option<&Path>,
-    part: &CoherentPart,
-) -> Result<(Cow<'static, [u8]>, PathBuf), ModelError> {
+pub fn read_head(model: Option<&Path>, part: &CoherentPart) -> Result<(Vec<u8>, PathBuf), ModelError> {
     let Some(model) = model else {
-        return Ok((Cow::Borrowed(BUILT_IN_HEAD), PathBuf::from(format!("(built in) {}", part.file))));
+        return Ok((built_in::HEAD.bytes(), PathBuf::from(format!("(built in) {}", part.file))));
     };
     let path = model.with_file_name(&part.file);
     match std::fs::read(&path) {
-        Ok(bytes) => Ok((Cow::Owned(bytes), path)),
+        Ok(bytes) => Ok((bytes, path)),
         Err(error) => Err(ModelError::Unreadable { path, error }),
     }
 }

@@ -2,7 +2,6 @@
 //! over positions accept any. The daemon judges tiles instead, whose cost does not depend on the
 //! camera.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -20,7 +19,7 @@ const MOST_PLANS: usize = 32;
 
 /// A model with one plan for each picture size.
 pub struct WholePicture {
-    bytes: Cow<'static, [u8]>,
+    bytes: Vec<u8>,
     card: Card,
     path: PathBuf,
     wanted: Wanted,

@@ -1,7 +1,7 @@
 //! The daemon's status, kept in one place that terminal, publishers and metrics read: each source's
 //! state, scores, rates and dropped frames.
 
-#[cfg(feature = "web")]
+#[cfg(all(test, feature = "web"))]
 pub(crate) mod described;
 pub mod metrics;
 pub mod process;
@@ -29,7 +29,7 @@ use crate::verdict::{Reason, Verdict};
 /// The state of a source.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
-#[cfg_attr(feature = "web", derive(utoipa::ToSchema))]
+#[cfg_attr(all(test, feature = "web"), derive(utoipa::ToSchema))]
 pub enum SourceState {
     /// Opened, no frame yet.
     Starting,
@@ -45,7 +45,7 @@ pub enum SourceState {
         attempt: u32,
         /// When it is retried.
         #[serde(serialize_with = "rfc3339")]
-        #[cfg_attr(feature = "web", schema(value_type = String, format = DateTime))]
+        #[cfg_attr(all(test, feature = "web"), schema(value_type = String, format = DateTime))]
         at: SystemTime,
     },
     /// Somebody has to change something before it can work; still retried now and then.
@@ -76,14 +76,14 @@ impl SourceState {
 
 /// An alert, as shown in its source's state.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(feature = "web", derive(utoipa::ToSchema))]
+#[cfg_attr(all(test, feature = "web"), derive(utoipa::ToSchema))]
 pub struct SourceAlert {
     /// What it is about.
-    #[cfg_attr(feature = "web", schema(value_type = String))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = String))]
     pub kind: AlertKind,
     /// When the frame that it is about was captured.
     #[serde(serialize_with = "rfc3339")]
-    #[cfg_attr(feature = "web", schema(value_type = String, format = DateTime))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = String, format = DateTime))]
     pub at: SystemTime,
     /// Median score before, 0..1.
     pub before: f64,
@@ -93,39 +93,39 @@ pub struct SourceAlert {
 
 /// The frame of a source that was judged last, for display.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(feature = "web", derive(utoipa::ToSchema))]
+#[cfg_attr(all(test, feature = "web"), derive(utoipa::ToSchema))]
 pub struct JudgedFrame {
     /// When it was captured.
     #[serde(serialize_with = "rfc3339")]
-    #[cfg_attr(feature = "web", schema(value_type = String, format = DateTime))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = String, format = DateTime))]
     pub at: SystemTime,
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels, of the field where one was judged.
     pub height: u32,
     /// The tiles that were judged in it.
-    #[cfg_attr(feature = "web", schema(value_type = Vec<described::Tile>))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = Vec<described::Tile>))]
     pub tiles: Vec<ScoredTile>,
     /// What each part of the detector said.
-    #[cfg_attr(feature = "web", schema(value_type = described::Logits))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = described::Logits))]
     pub logits: Logits,
 }
 
 /// A source's map as publishers send it.
 #[derive(Debug, Serialize)]
-#[cfg_attr(feature = "web", derive(utoipa::ToSchema))]
+#[cfg_attr(all(test, feature = "web"), derive(utoipa::ToSchema))]
 pub struct ShownMap<'a> {
     /// When the first frame that counts was captured.
     #[serde(serialize_with = "rfc3339")]
-    #[cfg_attr(feature = "web", schema(value_type = String, format = DateTime))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = String, format = DateTime))]
     since: SystemTime,
     /// When the newest one was.
     #[serde(serialize_with = "rfc3339")]
-    #[cfg_attr(feature = "web", schema(value_type = String, format = DateTime))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = String, format = DateTime))]
     at: SystemTime,
     /// The rest.
     #[serde(flatten)]
-    #[cfg_attr(feature = "web", schema(value_type = described::Map))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = described::Map))]
     map: &'a HeatMap,
 }
 
@@ -137,7 +137,7 @@ impl<'a> From<&'a HeatMap> for ShownMap<'a> {
 
 /// The status of one source.
 #[derive(Debug, Clone, Serialize)]
-#[cfg_attr(feature = "web", derive(utoipa::ToSchema))]
+#[cfg_attr(all(test, feature = "web"), derive(utoipa::ToSchema))]
 pub struct SourceStatus {
     /// Its state.
     #[serde(flatten)]
@@ -145,10 +145,10 @@ pub struct SourceStatus {
     /// Whether it is paused by a command, so that its frames are not judged.
     pub paused: bool,
     /// Current verdict.
-    #[cfg_attr(feature = "web", schema(value_type = String))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = String))]
     pub verdict: Verdict,
     /// Why it is unsure, where the scores alone do not tell.
-    #[cfg_attr(feature = "web", schema(value_type = Option<String>))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = Option<String>))]
     pub reason: Option<Reason>,
     /// Score of the last frame, 0..1.
     pub raw: Option<f64>,
@@ -168,21 +168,21 @@ pub struct SourceStatus {
     pub reconnects: u64,
     /// Frames not judged, by reason: `undecoded`, `unread` and `rate` before they were frames,
     /// `overwritten`, `flat`, `corrupt-jpeg`, ...
-    #[cfg_attr(feature = "web", schema(value_type = BTreeMap<String, u64>))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = BTreeMap<String, u64>))]
     pub dropped: BTreeMap<&'static str, u64>,
     /// When the last frame was captured.
     #[serde(serialize_with = "rfc3339_opt")]
-    #[cfg_attr(feature = "web", schema(value_type = Option<String>, format = DateTime))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = Option<String>, format = DateTime))]
     pub last_frame: Option<SystemTime>,
     /// Width and height of the last frame in pixels.
-    #[cfg_attr(feature = "web", schema(value_type = Option<Vec<u32>>, min_items = 2, max_items = 2))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = Option<Vec<u32>>, min_items = 2, max_items = 2))]
     pub size: Option<(u32, u32)>,
     /// The field order, if the last frame was interlaced, so that one field of it is judged.
-    #[cfg_attr(feature = "web", schema(value_type = Option<String>))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = Option<String>))]
     pub interlaced: Option<FieldOrder>,
     /// Time from the last judged frame's arrival to its verdict.
     #[serde(serialize_with = "millis_opt", rename = "latency_ms")]
-    #[cfg_attr(feature = "web", schema(value_type = Option<f64>))]
+    #[cfg_attr(all(test, feature = "web"), schema(value_type = Option<f64>))]
     pub latency: Option<Duration>,
     /// The last judged frame, without its pixels; publishers leave it out.
     #[serde(skip)]
@@ -220,7 +220,7 @@ impl Default for SourceStatus {
 
 /// The delivery status of one publisher.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "web", derive(utoipa::ToSchema))]
+#[cfg_attr(all(test, feature = "web"), derive(utoipa::ToSchema))]
 pub struct PublisherStatus {
     /// Whether there is a connection.
     pub connected: bool,

@@ -12,6 +12,7 @@ use image::RgbImage;
 use tract_onnx::prelude::*;
 
 use super::{Ended, FrameSink, Source, SourceError};
+use crate::built_in;
 use crate::clock::{SharedClock, Stop};
 use crate::detector::model::planar;
 use crate::forensics::scenes::SceneRenderer;
@@ -27,8 +28,6 @@ pub const RATE: f64 = 5.0;
 /// frames rather than seconds, so that a slow machine judges enough of each kind too.
 pub(crate) const PHASE: u64 = 60;
 
-const RESYNTH: &[u8] = include_bytes!("../../models/resynth-demo.onnx");
-
 /// The resynthesis network at the demonstration's size.
 pub struct Resynthesis {
     plan: Arc<TypedSimplePlan>,
@@ -42,7 +41,7 @@ impl Resynthesis {
     pub fn new() -> Result<Self, SourceError> {
         let shape = [1, 3, HEIGHT as usize, WIDTH as usize];
         let plan = tract_onnx::onnx()
-            .model_for_read(&mut &*RESYNTH)
+            .model_for_read(&mut &*built_in::RESYNTHESIS.bytes())
             .and_then(|m| m.with_input_fact(0, f32::fact(shape).into()))
             .and_then(|m| m.into_optimized())
             .and_then(|m| m.into_runnable())

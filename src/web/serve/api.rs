@@ -17,11 +17,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::Problem;
 use super::assets::{ASSETS, LOGIN, PAGE};
-use super::events::{Began, Filter, Judged, Page};
+#[cfg(test)]
+use super::described;
+#[cfg(test)]
+use super::events::{Began, Judged};
+use super::events::{Filter, Page};
 use super::guard::{Attempt, Guard, guard};
 use super::history::Columns;
 use super::view::View;
-use super::{bundle, described, description, detail, pictures, reviews, spectra};
+use super::{bundle, description, detail, pictures, reviews, spectra};
 use crate::flaglog::record::SCHEMA;
 use crate::health::{JudgedFrame, PublisherStatus, ShownMap, SourceStatus, rfc3339_text};
 use crate::identity::ModelIdentity;
@@ -75,18 +79,19 @@ pub(super) fn router(view: Arc<View>, guarded: Guard) -> Router {
 }
 
 /// `GET /healthz`
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/healthz",
     responses(
         (status = 200, description = "spotd is alive", content_type = "text/plain", body = String),
     )
-)]
+))]
 pub(super) async fn alive() -> &'static str {
     "alive\n"
 }
 
 /// The box, its versions and its model.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct About {
     /// Name of the box.
     node: String,
@@ -95,7 +100,7 @@ pub(super) struct About {
     /// Version of the log's schema, and so of events here.
     schema: u32,
     /// Which model judges.
-    #[schema(value_type = described::Model)]
+    #[cfg_attr(test, schema(value_type = described::Model))]
     model: ModelIdentity,
     /// From here on synthetic, 0..1.
     threshold: f64,
@@ -107,12 +112,12 @@ pub(super) struct About {
     alarm: Option<String>,
 }
 
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/api/v1",
     responses(
         (status = 200, description = "The box", body = About),
     )
-)]
+))]
 pub(super) async fn about(State(view): State<Arc<View>>) -> Json<About> {
     let facts = view.facts.clone();
     Json(About {
@@ -128,7 +133,8 @@ pub(super) async fn about(State(view): State<Arc<View>>) -> Json<About> {
 }
 
 /// One source as it is now.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct Source {
     /// Its id.
     id: String,
@@ -145,24 +151,24 @@ impl Source {
     }
 }
 
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/api/v1/sources",
     responses(
         (status = 200, description = "All sources", body = Vec<Source>),
     )
-)]
+))]
 pub(super) async fn sources(State(view): State<Arc<View>>) -> Json<Vec<Source>> {
     Json(view.board.snapshot().into_iter().map(Source::new).collect())
 }
 
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/api/v1/sources/{id}",
     params(("id" = String, Path, description = "Id of a source")),
     responses(
         (status = 200, description = "One source", body = Source),
         (status = 404, description = "No such source", body = Problem),
     )
-)]
+))]
 pub(super) async fn source(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,
@@ -171,14 +177,14 @@ pub(super) async fn source(
     found.map(Source::new).map(Json).ok_or_else(|| Problem::no_source(&id))
 }
 
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/api/v1/sources/{id}/history",
     params(("id" = String, Path, description = "Id of a source")),
     responses(
         (status = 200, description = "Scores of the last ten minutes", body = Columns),
         (status = 404, description = "No such source", body = Problem),
     )
-)]
+))]
 pub(super) async fn history(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,
@@ -187,7 +193,7 @@ pub(super) async fn history(
     Ok(Json(view.history().of(&id)))
 }
 
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/api/v1/sources/{id}/map",
     params(("id" = String, Path, description = "Id of a source")),
     responses(
@@ -195,7 +201,7 @@ pub(super) async fn history(
         (status = 404, description = "No such source", body = Problem),
         (status = 503, description = "No frame was judged yet", body = Problem),
     )
-)]
+))]
 pub(super) async fn map(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Response, Problem> {
     view.controls.source(&id).ok_or_else(|| Problem::no_source(&id))?;
     match view.board.map(&id) {
@@ -207,7 +213,7 @@ pub(super) async fn map(State(view): State<Arc<View>>, Path(id): Path<String>) -
     }
 }
 
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/api/v1/events",
     params(
         ("source" = Option<String>, Query, description = "Of this source"),
@@ -223,7 +229,7 @@ pub(super) async fn map(State(view): State<Arc<View>>, Path(id): Path<String>) -
         (status = 200, description = "Events, newest first", body = Page),
         (status = 400, description = "A wrong filter", body = Problem),
     )
-)]
+))]
 pub(super) async fn events(
     State(view): State<Arc<View>>,
     filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>,
@@ -232,12 +238,12 @@ pub(super) async fn events(
     Ok(Json(view.with_log(|_, index| index.page(&filter))))
 }
 
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/metrics",
     responses(
         (status = 200, description = "Metrics for Prometheus", content_type = "text/plain", body = String),
     )
-)]
+))]
 pub(super) async fn metrics(State(view): State<Arc<View>>, headers: HeaderMap) -> Response {
     let accepts = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let (mime, text) = match accepts.contains("application/openmetrics-text") {
@@ -248,20 +254,21 @@ pub(super) async fn metrics(State(view): State<Arc<View>>, headers: HeaderMap) -
 }
 
 /// Whether all sources were live once and the log can be written.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct Ready {
     ready: bool,
     /// What is missing.
     why: Vec<String>,
 }
 
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/readyz",
     responses(
         (status = 200, description = "Ready", body = Ready),
         (status = 503, description = "Not ready", body = Ready),
     )
-)]
+))]
 pub(super) async fn ready(State(view): State<Arc<View>>) -> Response {
     let mut why: Vec<String> =
         view.never_live().iter().map(|id| format!("source {id} has not delivered yet")).collect();
@@ -306,13 +313,13 @@ fn second(view: &View) -> Second {
 }
 
 /// `GET /api/v1/live`: server-sent events, `second` each second.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/api/v1/live",
     responses(
         (status = 200, description = "An event `second` each second", content_type = "text/event-stream", body = String),
         (status = 503, description = "Too many pages are open", body = Problem),
     )
-)]
+))]
 pub(super) async fn live(
     State(view): State<Arc<View>>,
     listeners: Arc<Semaphore>,

@@ -25,7 +25,7 @@ const AHEAD: usize = 4;
 pub(super) const DOWNLOADS: usize = 2;
 
 /// `GET /api/v1/events/{id}/bundle`
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/api/v1/events/{id}/bundle",
     params(("id" = String, Path, description = "Id of an event")),
     responses(
@@ -36,7 +36,7 @@ pub(super) const DOWNLOADS: usize = 2;
         (status = 410, description = "It has made room", body = Problem),
         (status = 503, description = "Two are sent already", body = Problem),
     )
-)]
+))]
 pub(super) async fn bundle(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,

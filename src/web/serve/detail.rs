@@ -11,6 +11,7 @@ use serde_json::Value;
 use ulid::Ulid;
 
 use super::answer::Problem;
+#[cfg(test)]
 use super::described;
 use super::events::{Event, Place};
 use super::view::View;
@@ -18,26 +19,28 @@ use crate::flaglog::record::EvidenceFile;
 use crate::flaglog::{Entry, Hash, Record, Review, Tail};
 
 /// An event with all that the log has of it.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct Detail {
     /// In one line.
     #[serde(flatten)]
     pub event: Event,
     /// Its first record, every member of it.
-    #[schema(value_type = described::Record)]
+    #[cfg_attr(test, schema(value_type = described::Record))]
     pub first: Value,
     /// Its newest record, where that is another one.
-    #[schema(value_type = Option<described::Record>)]
+    #[cfg_attr(test, schema(value_type = Option<described::Record>))]
     pub last: Option<Value>,
     /// Its newest review, every member of it.
-    #[schema(value_type = Option<described::Review>)]
+    #[cfg_attr(test, schema(value_type = Option<described::Review>))]
     pub reviewed: Option<Review>,
     /// Whether it is as it was written.
     pub checks: Checks,
 }
 
 /// What was checked just now, and found.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct Checks {
     /// Records follow the one before them, and their hashes hold.
     pub chain: Check,
@@ -48,7 +51,8 @@ pub(super) struct Checks {
 }
 
 /// One of them.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct Check {
     /// True: it holds. False: it does not. None: there is nothing to be checked.
     pub holds: Option<bool>,
@@ -63,7 +67,7 @@ impl Check {
 }
 
 /// `GET /api/v1/events/{id}`
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/api/v1/events/{id}",
     params(("id" = String, Path, description = "Id of an event")),
     responses(
@@ -72,7 +76,7 @@ impl Check {
         (status = 404, description = "No such event", body = Problem),
         (status = 410, description = "It has made room", body = Problem),
     )
-)]
+))]
 pub(super) async fn event(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,
@@ -82,7 +86,7 @@ pub(super) async fn event(
 }
 
 /// `GET /api/v1/events/{id}/evidence/{sha256}`
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/api/v1/events/{id}/evidence/{sha256}",
     params(
         ("id" = String, Path, description = "Id of an event"),
@@ -95,7 +99,7 @@ pub(super) async fn event(
         (status = 409, description = "Not what was written", body = Problem),
         (status = 410, description = "It has made room", body = Problem),
     )
-)]
+))]
 pub(super) async fn evidence(
     State(view): State<Arc<View>>,
     Path((id, sha256)): Path<(String, String)>,

@@ -8,6 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ulid::Ulid;
 
+#[cfg(test)]
 use super::described;
 use crate::flaglog::cursor::Mark;
 use crate::flaglog::record::NoteKind;
@@ -20,7 +21,8 @@ use crate::verdict::{EventKind, Verdict};
 pub(super) const MOST: usize = 10_000;
 
 /// What began the event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Began {
     /// A verdict of synthetic.
@@ -30,25 +32,26 @@ pub(super) enum Began {
 }
 
 /// An event in one line.
-#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct Event {
     /// Its id.
-    #[schema(value_type = String)]
+    #[cfg_attr(test, schema(value_type = String))]
     pub id: Ulid,
     /// Id of the source.
     pub source: String,
     /// What it is.
     pub kind: Began,
     /// The verdict when it began.
-    #[schema(value_type = described::Verdict)]
+    #[cfg_attr(test, schema(value_type = described::Verdict))]
     pub verdict: Verdict,
     /// When its first frame was captured, UTC.
     #[serde(serialize_with = "rfc3339")]
-    #[schema(value_type = String, format = DateTime)]
+    #[cfg_attr(test, schema(value_type = String, format = DateTime))]
     pub began: Timestamp,
     /// When it ended; none while it goes on.
     #[serde(serialize_with = "rfc3339_opt")]
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[cfg_attr(test, schema(value_type = Option<String>, format = DateTime))]
     pub ended: Option<Timestamp>,
     /// Highest smoothed score, or what a jump came to, 0..1.
     pub peak: Option<f64>,
@@ -59,7 +62,7 @@ pub(super) struct Event {
     /// Whether its pictures have made room since.
     pub removed: bool,
     /// What an operator said of it last, if anybody did.
-    #[schema(value_type = Option<described::Standing>)]
+    #[cfg_attr(test, schema(value_type = Option<described::Standing>))]
     pub review: Option<Standing>,
     /// Where that stands.
     #[serde(skip)]
@@ -82,7 +85,8 @@ pub(super) struct Place {
 }
 
 /// What operators have said of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Judged {
     /// Confirmed.
@@ -152,12 +156,13 @@ fn limit<'de, D: Deserializer<'de>>(d: D) -> Result<Option<usize>, D::Error> {
 }
 
 /// A page of events, newest first.
-#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct Page {
     /// The events.
     pub events: Vec<Event>,
     /// `before` of the page after this one, if there are more.
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(test, schema(value_type = Option<String>))]
     pub next: Option<Ulid>,
 }
 

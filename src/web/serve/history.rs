@@ -34,7 +34,8 @@ struct Series {
 }
 
 /// The points of one source, as columns: what a chart draws.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct Columns {
     /// Seconds since the Unix epoch, rising.
     pub at: Vec<f64>,

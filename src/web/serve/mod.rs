@@ -8,6 +8,7 @@ mod api;
 mod assets;
 mod bundle;
 mod connections;
+#[cfg(test)]
 mod described;
 mod description;
 mod detail;

@@ -18,7 +18,7 @@ const WAIT: Duration = Duration::from_secs(2);
 const OLD: Duration = Duration::from_secs(10);
 
 /// `GET /api/v1/sources/{id}/picture`
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/api/v1/sources/{id}/picture",
     params(("id" = String, Path, description = "Id of a source")),
     responses(
@@ -26,7 +26,7 @@ const OLD: Duration = Duration::from_secs(10);
         (status = 404, description = "No such source", body = Problem),
         (status = 503, description = "No picture now", body = Problem),
     )
-)]
+))]
 pub(super) async fn picture(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use ulid::Ulid;
 
 use super::answer::Problem;
+#[cfg(test)]
 use super::described;
 use super::detail::find;
 use super::view::View;
@@ -48,32 +49,34 @@ impl Pace {
 }
 
 /// The body.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     /// `confirmed`, `false-alarm` or `withdrawn`.
-    #[schema(value_type = described::Found)]
+    #[cfg_attr(test, schema(value_type = described::Found))]
     review: Finding,
     /// Who says so.
     by: String,
     /// What is to be remembered with it.
     comment: Option<String>,
     /// Id of the review that stood when it was judged; none if there was none.
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(test, schema(value_type = Option<String>))]
     replaces: Option<Ulid>,
 }
 
 /// What is answered when somebody else was faster.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 struct Overtaken {
     error: String,
     /// What stands.
-    #[schema(value_type = Option<described::Standing>)]
+    #[cfg_attr(test, schema(value_type = Option<described::Standing>))]
     standing: Option<Standing>,
 }
 
 /// `POST /api/v1/events/{id}/review`
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post, path = "/api/v1/events/{id}/review",
     params(("id" = String, Path, description = "Id of an event")),
     request_body = Asked,
@@ -89,7 +92,7 @@ struct Overtaken {
         (status = 429, description = "Too many", body = Problem),
         (status = 503, description = "The log cannot be written", body = Problem),
     )
-)]
+))]
 pub(super) async fn review(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,

@@ -61,7 +61,8 @@ impl Normal {
 }
 
 /// An event's spectrum beside its source's.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct Beside {
     /// Rows and columns: frequency zero stands at `side / 2`, and a step is 1/`side` cycles per pixel.
     side: usize,
@@ -127,7 +128,7 @@ pub(super) fn follow(view: &View, snapshots: &Receiver<Snapshot>, stop: &Stop) {
 }
 
 /// `GET /api/v1/events/{id}/spectrum`
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/api/v1/events/{id}/spectrum",
     params(("id" = String, Path, description = "Id of an event")),
     responses(
@@ -137,7 +138,7 @@ pub(super) fn follow(view: &View, snapshots: &Receiver<Snapshot>, stop: &Stop) {
         (status = 410, description = "No picture", body = Problem),
         (status = 409, description = "Not what was written", body = Problem),
     )
-)]
+))]
 pub(super) async fn beside(
     State(view): State<Arc<View>>,
     Path(id): Path<String>,
