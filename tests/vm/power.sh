@@ -25,6 +25,8 @@ power() {
         log=$cache/power-$cut.log
         scene=power
         [ "$cut" -le "$cuts" ] || scene=power-last
+        # What an earlier run has left there would be taken for this guest's, which starts in the background.
+        : >"$log"
         "${machine[@]}" -drive "file=$disk,format=raw,if=virtio" -append "$kernel_says spotd.scene=$scene" \
             </dev/null >"$log" 2>&1 &
         guest=$!

@@ -4,12 +4,12 @@
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
-const DESCRIPTION: &str = include_str!("../../../docs/openapi.json");
+use crate::built_in;
 
 /// `GET /api/v1/openapi.json`
 #[cfg_attr(test, utoipa::path(get, path = "/api/v1/openapi.json", responses((status = 200, description = "This description", body = Object))))]
 pub(super) async fn openapi() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], DESCRIPTION)
+    ([(CONTENT_TYPE, "application/json")], built_in::API.bytes())
 }
 
 #[cfg(test)]
