@@ -42,4 +42,7 @@ elif [ -z "${SPOTD_DEB_BUILT:-}" ]; then
     RUSTFLAGS="${RUSTFLAGS:-} $small" cargo build --profile dist --locked -p spotd -p spotd-verify >&2
 fi
 [ -z "${SPOTD_DEB_BUILT:-}" ] || export CARGO_TARGET_DIR=$SPOTD_DEB_BUILT
-"$packer" deb -p spotd --profile dist --no-build --locked ${triple:+--target "$triple"} "$@"
+target=${CARGO_TARGET_DIR:-target}/${triple:+$triple/}dist
+variant=
+if readelf -V "$target/spotd" "$target/spotd-verify" | grep -q GLIBC_ABI_DT_RELR; then variant=packed-relocations; fi
+"$packer" deb -p spotd --profile dist --no-build --locked ${triple:+--target "$triple"} ${variant:+--variant "$variant"} "$@"

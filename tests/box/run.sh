@@ -67,6 +67,10 @@ for revision in 1 2; do
         { cat "$work/deb.log" >&2; fail "the package is not built"; }
 done
 dpkg-deb -f "$work/debs/spotd-1.deb" Depends
+if readelf -V "$built/dist/spotd" | grep -q GLIBC_ABI_DT_RELR; then
+    dpkg-deb -f "$work/debs/spotd-1.deb" Depends | grep -q 'libc6 (>= 2.36)' ||
+        fail "relocations are packed, and the package goes onto a libc that does not read them"
+fi
 if command -v lintian >/dev/null; then
     lintian --fail-on error "$work/debs/spotd-1.deb" >"$work/lintian" 2>&1 || { cat "$work/lintian" >&2; fail "lintian"; }
     passed "lintian has no errors, $(grep -c '^W:' "$work/lintian" || true) warnings"
