@@ -9,8 +9,8 @@ lite0.pt holds the newest weights, in float16.
 A trial, until the trainer has this network itself (docs/TRAINING.md says what came of it).
 
 DATA/real/KIND and DATA/fake/KIND hold pictures; PAIRS/real/KIND and PAIRS/fake/KIND pictures of the same names, of
-which the second was redrawn by a decoder or enlarged by super-resolution (enlarge.py). Content must not decide: small crops; more than a third of each batch are pairs, and
-a third sets whose sides have one origin.
+which the second was redrawn by a decoder or enlarged by super-resolution (enlarge.py). Content must not decide: small
+crops; more than a third of each batch are pairs, and a third sets whose sides have one origin.
 """
 
 import argparse
@@ -293,7 +293,7 @@ def main():
     draw = Draw(options)
     network = Network(options.short, imagenet=not options.start)
     if options.start:
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in torch.load(options.start).items()})
+        network.load_state_dict(torch.load(options.start))
     network = network.to(memory_format=torch.channels_last)
     average = Network(options.short, imagenet=False)
     average.load_state_dict(network.state_dict())

@@ -12,7 +12,8 @@ use crate::detector::ModelError;
 use crate::detector::bounds;
 
 /// Rows of features that are judged together where the network takes any number. Reading its weights, 10 MB in floats,
-/// takes longer than a row's arithmetic, and a frame of video asks about its own grid, six others and some of its windows.
+/// takes longer than a row's arithmetic, and a frame of video asks about its own grid, those of the card's `scales` and some
+/// of its windows.
 const BATCH: usize = 8;
 
 /// A network over [`features`]: ONNX, input float32 `[N, 972]` or `[1, 972]`, output float32 `[N, 1]`, logits.
